@@ -1,0 +1,121 @@
+#!/bin/bash
+# First process of the guest. Makes the read-only root usable, then runs job.sh, itself
+# or through systemd. Started by run.sh, which leaves its choices in $EXCHANGE/job.
+
+set -eu
+export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+
+# show DIR MODE mounts a folder of the host in its own place.
+show() {
+	mkdir -p "$1"
+	mount -t hostfs -o "$2,$1" host "$1"
+}
+
+filesystems() {
+	mount -t proc proc /proc
+	mount -t sysfs sysfs /sys
+	mount -t cgroup2 -o nsdelegate cgroup2 /sys/fs/cgroup
+	mountpoint -q /dev || mount -t devtmpfs devtmpfs /dev
+	mkdir -p /dev/pts /dev/shm /dev/mqueue
+	mount -t devpts -o gid=5,mode=620,ptmxmode=666 devpts /dev/pts
+	mount -t tmpfs -o mode=1777 tmpfs /dev/shm
+	mount -t mqueue mqueue /dev/mqueue
+	ln -sfn /proc/self/fd /dev/fd
+	ln -sfn fd/0 /dev/stdin
+	ln -sfn fd/1 /dev/stdout
+	ln -sfn fd/2 /dev/stderr
+	ln -sfn pts/ptmx /dev/ptmx
+
+	mount -t tmpfs -o mode=755 tmpfs /run
+	mkdir -p /run/exchange /run/lock
+	mount -t hostfs -o "$EXCHANGE" host /run/exchange
+	mount -t tmpfs -o mode=755 tmpfs /var/lib
+	mount -t tmpfs -o mode=1777 tmpfs /var/tmp
+	mount -t tmpfs -o mode=1777 tmpfs /tmp
+}
+
+# hidden DIR tells whether one of the tmpfs above lies over DIR.
+hidden() {
+	case $1/ in
+	/run/* | /tmp/* | /var/lib/* | /var/tmp/* | /var/run/*) true ;;
+	*) false ;;
+	esac
+}
+
+# The kernel looks for modules where a distribution's own would be; tell it otherwise.
+modules() {
+	mkdir -p /run/kernel/lib
+	ln -s /usr/lib/uml/modules /run/kernel/lib/modules
+	printf '#!/bin/sh\nexec /sbin/modprobe -d /run/kernel "$@"\n' >/run/kernel/modprobe
+	chmod +x /run/kernel/modprobe
+	echo /run/kernel/modprobe >/proc/sys/kernel/modprobe
+	/run/kernel/modprobe -a overlay fuse
+}
+
+# A hierarchy as systemd leaves it: every controller may be used below the root.
+controllers() {
+	local name
+	for name in $(</sys/fs/cgroup/cgroup.controllers); do
+		echo "+$name"
+	done >/sys/fs/cgroup/cgroup.subtree_control
+}
+
+# systemd finds units, settings and the job in /run; of the host's own units it starts
+# only what job.target wants.
+units() {
+	mkdir -p /run/systemd/system /run/systemd/system.conf.d /run/systemd/journald.conf.d
+	cat >/run/systemd/system/job.service <<-'UNIT'
+		[Unit]
+		Description=The command given to run.sh
+		Wants=dbus.socket
+		After=dbus.socket
+		DefaultDependencies=no
+
+		[Service]
+		ExecStart=/run/exchange/job.sh
+		Delegate=yes
+		StandardOutput=tty
+		TTYPath=/dev/console
+		StandardInput=null
+		TasksMax=infinity
+	UNIT
+	cat >/run/systemd/system/job.target <<-'UNIT'
+		[Unit]
+		Requires=job.service
+		DefaultDependencies=no
+		AllowIsolate=yes
+	UNIT
+	cat >/run/systemd/system.conf.d/job.conf <<-'CONF'
+		[Manager]
+		DefaultCPUAccounting=yes
+		DefaultIOAccounting=yes
+		DefaultMemoryAccounting=yes
+		DefaultTasksAccounting=yes
+	CONF
+	mkdir -p /var/lib/dbus
+}
+
+filesystems
+# shellcheck source=/dev/null
+. /run/exchange/job
+# shellcheck disable=SC2154 # ro, rw and init come with the job
+{
+	for dir in "${ro[@]}"; do
+		hidden "$dir" && show "$dir" ro
+	done
+	for dir in ${rw[@]+"${rw[@]}"}; do
+		show "$dir" rw
+	done
+}
+modules
+ip link set lo up
+hostname cgroup2
+
+if [[ $init == systemd ]]; then
+	units
+	exec /lib/systemd/systemd --system --unit=job.target
+fi
+controllers
+# Not exec: the first process stays and reaps what the command leaves behind.
+/run/exchange/job.sh &
+wait $!

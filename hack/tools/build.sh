@@ -1,0 +1,149 @@
+#!/usr/bin/env bash
+# Builds pinned tools from their module, once per version, into
+# .cache/tools/NAME-VERSION/bin, and prints that folder for each NAME.
+#
+# The version of a tool stands in one place: the require line of NAME/go.mod.
+# Standard output carries the folders only; progress goes to standard error.
+
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+cache=${TOOLS_CACHE:-$(cd "$here/../.." && pwd)/.cache/tools}
+
+usage() {
+	cat <<-USAGE
+		usage: hack/tools/build.sh NAME…     build what is not built yet, print each bin folder
+		       hack/tools/build.sh --list    print the names and their pinned versions
+	USAGE
+}
+
+say() { echo "$*" >&2; }
+
+die() {
+	say "build.sh: $*"
+	exit 1
+}
+
+names() {
+	local file
+	for file in "$here"/*/go.mod; do
+		basename "$(dirname "$file")"
+	done
+}
+
+# module_of NAME prints the module and the version that NAME/go.mod pins: the longest
+# required path that its first command lies below ("go mod tidy" marks it as indirect too).
+module_of() {
+	local tool
+	tool=$(packages_of "$1" | head -n 1)
+	awk -v tool="$tool" '
+		$1 == "require" && $2 != "(" { $0 = substr($0, length("require ") + 1) }
+		$2 ~ /^v[0-9]/ && index(tool "/", $1 "/") == 1 && length($1) > length(path) { path = $1; version = $2 }
+		END { if (path != "") print path, version }' "$here/$1/go.mod"
+}
+
+# packages_of NAME prints the commands that NAME/go.mod lists as tools.
+packages_of() {
+	awk '$1 == "tool" && $2 != "(" { print $2 }
+		$1 == "tool" && $2 == "(" { inside = 1; next }
+		inside && $1 == ")" { inside = 0 }
+		inside { print $1 }' "$here/$1/go.mod"
+}
+
+# estimate NAME prints what a build with empty caches takes on two cores.
+estimate() {
+	case $1 in
+	containerd-*) echo "about 90 s" ;;
+	runc) echo "about 20 s" ;;
+	*) echo "about 30 s" ;;
+	esac
+}
+
+# compile NAME MODULE VERSION DIR builds every command of NAME into DIR.
+compile() {
+	local name=$1 module=$2 version=$3 out=$4
+	local -a packages flags=(-trimpath -mod=readonly)
+	local cgo=0
+	mapfile -t packages < <(packages_of "$name")
+	case $name in
+	containerd-*)
+		flags+=(-ldflags "-s -w -X $module/version.Version=$version -X $module/version.Package=$module")
+		;;
+	runc)
+		# runc enters namespaces in C, before Go's runtime starts its threads.
+		cgo=1
+		command -v "${CC:-gcc}" >/dev/null || die "runc needs a C compiler: install gcc (hack/deps.sh does)"
+		if [[ -e /usr/include/seccomp.h ]]; then
+			flags+=(-tags seccomp)
+		else
+			say "note: no libseccomp-dev, this runc will not apply seccomp profiles (hack/deps.sh installs it)"
+		fi
+		flags+=(-ldflags "-s -w -X main.version=${version#v}")
+		;;
+	esac
+	(cd "$here/$name" && GOWORK=off GOFLAGS='' CGO_ENABLED=$cgo \
+		go build "${flags[@]}" -buildvcs=false -o "$out/" "${packages[@]}") >&2
+}
+
+# provide NAME makes sure that NAME is there and prints its bin folder.
+provide() {
+	local name=$1 module version dir partial began
+	if [[ $name == runc ]] && command -v runc >/dev/null; then
+		dirname "$(command -v runc)"
+		return
+	fi
+	[[ -e $here/$name/go.mod ]] || die "unknown tool \"$name\"; known: $(names | xargs)"
+	read -r module version < <(module_of "$name") || die "$name/go.mod requires no module"
+	local label="${name%-[0-9]*} ${version#v}"
+	dir=$cache/${label// /-}
+	if [[ -d $dir ]]; then
+		echo "$dir/bin"
+		return
+	fi
+	command -v go >/dev/null || die "building $label needs Go: https://go.dev/dl"
+	mkdir -p "$cache"
+
+	# One builder per version; the others wait for it and find its result.
+	exec 9>"$dir.lock"
+	flock 9
+	if [[ ! -d $dir ]]; then
+		say "building $label ($(estimate "$name")) …"
+		began=$SECONDS
+		partial=$(mktemp -d "$cache/.build-XXXXXX")
+		chmod 755 "$partial"
+		if ! compile "$name" "$module" "$version" "$partial/bin"; then
+			rm -rf "$partial"
+			die "building $label failed, see above"
+		fi
+		mv -T "$partial" "$dir"
+		say "… done in $((SECONDS - began)) s"
+	fi
+	exec 9>&-
+	echo "$dir/bin"
+}
+
+main() {
+	[[ $# -gt 0 ]] || {
+		usage >&2
+		exit 2
+	}
+	local name version
+	case $1 in
+	-h | --help)
+		usage
+		;;
+	--list)
+		names | while read -r name; do
+			read -r _ version < <(module_of "$name")
+			echo "$name ${version#v}"
+		done
+		;;
+	*)
+		for name; do
+			provide "$name"
+		done
+		;;
+	esac
+}
+
+main "$@"
