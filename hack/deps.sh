@@ -33,7 +33,7 @@ missing() {
 	done
 }
 
-if ! command -v dpkg-query apt-get >/dev/null; then
+if ! { command -v dpkg-query && command -v apt-get; } >/dev/null; then
 	die "this machine has no apt; install what these Debian packages hold: ${packages[*]}"
 fi
 
