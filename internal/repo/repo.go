@@ -1,0 +1,45 @@
+// Package repo finds the project's own source tree, for tests, the demo and the benchmark, which
+// keep what they build in its ignored .cache folder. No shipped binary imports it.
+package repo
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+const moduleLine = "module github.com/wasmshim/containerd-shim-wasm\n"
+
+// Root returns the folder that holds the project's go.mod: the working directory or the nearest
+// one above it. It fails outside of the tree.
+func Root() (string, error) {
+	start, err := os.Getwd()
+	if err != nil {
+		return "", err
+	}
+	for dir := start; ; dir = filepath.Dir(dir) {
+		text, err := os.ReadFile(filepath.Join(dir, "go.mod"))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return "", err
+		}
+		if bytes.HasPrefix(text, []byte(moduleLine)) {
+			return dir, nil
+		}
+		if dir == filepath.Dir(dir) {
+			return "", fmt.Errorf("%s is not inside the source tree of containerd-shim-wasm", start)
+		}
+	}
+}
+
+// Cache returns the named folder below .cache at the root of the tree and creates it.
+func Cache(name string) (string, error) {
+	root, err := Root()
+	if err != nil {
+		return "", err
+	}
+	dir := filepath.Join(root, ".cache", name)
+	return dir, os.MkdirAll(dir, 0o755)
+}

@@ -1,0 +1,269 @@
+// probe does one thing per run, named by its first argument, and tells what came of it: what the
+// tests know about a guest's view of the world they know through it. An operation that the host
+// refuses prints "OPERATION PATH: REASON" to stderr and exits with 1; misuse exits with 2.
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+extern char **environ;
+
+enum { MIB = 1 << 20, WASM_PAGE = 64 << 10, ALLOCATION_FAILED = 3 };
+
+static int failed(const char *operation, const char *object) {
+	fprintf(stderr, "%s %s: %s\n", operation, object, strerror(errno));
+	return 1;
+}
+
+static int copy(int from, int to, const char *name) {
+	static char buffer[64 << 10];
+	for (;;) {
+		ssize_t got = read(from, buffer, sizeof buffer);
+		if (got == 0)
+			return 0;
+		if (got < 0)
+			return failed("read", name);
+		for (ssize_t done = 0; done < got;) {
+			ssize_t put = write(to, buffer + done, got - done);
+			if (put < 0)
+				return failed("write", name);
+			done += put;
+		}
+	}
+}
+
+// exit CODE
+static int do_exit(char **arg) { exit(atoi(arg[0])); }
+
+// cat: stdin to stdout, byte by byte the same
+static int do_cat(char **arg) {
+	(void)arg;
+	return copy(0, 1, "stdin");
+}
+
+// lines N: "line 1" to "line N" on stderr
+static int do_lines(char **arg) {
+	static char buffer[64 << 10];
+	setvbuf(stderr, buffer, _IOFBF, sizeof buffer);
+	for (long i = 1, n = atol(arg[0]); i <= n; i++)
+		fprintf(stderr, "line %ld\n", i);
+	return fflush(stderr) ? failed("write", "stderr") : 0;
+}
+
+static int do_env(char **arg) {
+	(void)arg;
+	for (char **entry = environ; *entry; entry++)
+		puts(*entry);
+	return 0;
+}
+
+// args …: each argument after the subcommand on a line of its own
+static int do_args(char **arg) {
+	for (; *arg; arg++)
+		puts(*arg);
+	return 0;
+}
+
+static int do_pwd(char **arg) {
+	(void)arg;
+	char path[4096];
+	if (!getcwd(path, sizeof path))
+		return failed("getcwd", ".");
+	puts(path);
+	return 0;
+}
+
+static int do_read(char **arg) {
+	int fd = open(arg[0], O_RDONLY);
+	return fd < 0 ? failed("open", arg[0]) : copy(fd, 1, arg[0]);
+}
+
+static int put_text(const char *path, const char *text, int flags) {
+	int fd = open(path, O_WRONLY | O_CREAT | flags, 0644);
+	if (fd < 0)
+		return failed("open", path);
+	if (write(fd, text, strlen(text)) < 0)
+		return failed("write", path);
+	return close(fd) ? failed("close", path) : 0;
+}
+
+static int do_write(char **arg) { return put_text(arg[0], arg[1], O_TRUNC); }
+static int do_append(char **arg) { return put_text(arg[0], arg[1], O_APPEND); }
+
+static const char *kind(mode_t mode) {
+	if (S_ISREG(mode))
+		return "file";
+	if (S_ISDIR(mode))
+		return "directory";
+	if (S_ISLNK(mode))
+		return "symlink";
+	if (S_ISCHR(mode))
+		return "character-device";
+	if (S_ISBLK(mode))
+		return "block-device";
+	return "other";
+}
+
+static int by_name(const void *a, const void *b) { return strcmp(*(char *const *)a, *(char *const *)b); }
+
+// ls PATH: the names in it, sorted, one a line
+static int do_ls(char **arg) {
+	DIR *dir = opendir(arg[0]);
+	if (!dir)
+		return failed("opendir", arg[0]);
+	size_t count = 0;
+	char **names = NULL;
+	struct dirent *entry;
+	errno = 0;
+	while ((entry = readdir(dir))) {
+		if (!strcmp(entry->d_name, ".") || !strcmp(entry->d_name, ".."))
+			continue;
+		names = realloc(names, (count + 1) * sizeof *names);
+		names[count++] = strdup(entry->d_name);
+	}
+	if (errno)
+		return failed("readdir", arg[0]);
+	qsort(names, count, sizeof *names, by_name);
+	for (size_t i = 0; i < count; i++)
+		puts(names[i]);
+	return 0;
+}
+
+// stat PATH: "KIND SIZE", symbolic links not followed
+static int do_stat(char **arg) {
+	struct stat s;
+	if (lstat(arg[0], &s))
+		return failed("stat", arg[0]);
+	printf("%s %lld\n", kind(s.st_mode), (long long)s.st_size);
+	return 0;
+}
+
+static int do_mkdir(char **arg) { return mkdir(arg[0], 0755) ? failed("mkdir", arg[0]) : 0; }
+static int do_rm(char **arg) { return remove(arg[0]) ? failed("rm", arg[0]) : 0; }
+
+// symlink TARGET PATH
+static int do_symlink(char **arg) { return symlink(arg[0], arg[1]) ? failed("symlink", arg[1]) : 0; }
+
+// link EXISTING PATH
+static int do_link(char **arg) { return link(arg[0], arg[1]) ? failed("link", arg[1]) : 0; }
+static int do_rename(char **arg) { return rename(arg[0], arg[1]) ? failed("rename", arg[0]) : 0; }
+
+static int do_readlink(char **arg) {
+	char target[4096];
+	ssize_t length = readlink(arg[0], target, sizeof target - 1);
+	if (length < 0)
+		return failed("readlink", arg[0]);
+	target[length] = 0;
+	puts(target);
+	return 0;
+}
+
+static int sleep_for(const char *seconds) {
+	double wanted = atof(seconds);
+	struct timespec rest = {.tv_sec = (time_t)wanted, .tv_nsec = (long)((wanted - (time_t)wanted) * 1e9)};
+	return nanosleep(&rest, NULL) ? failed("sleep", seconds) : 0;
+}
+
+// grow [MIB [SECONDS]]: grows memory by MIB MiB, or without end, and writes to every page of it,
+// then sleeps. Prints "grew N MiB"; exits with 3 when the host refuses to give more.
+static int do_grow(char **arg) {
+	long limit = arg[0] ? atol(arg[0]) : 1 << 20;
+	for (long grown = 0; grown < limit; grown++) {
+		long page = __builtin_wasm_memory_grow(0, MIB / WASM_PAGE);
+		if (page < 0) {
+			printf("grew %ld MiB\n", grown);
+			return ALLOCATION_FAILED;
+		}
+		char *start = (char *)(uintptr_t)((uint32_t)page * (uint32_t)WASM_PAGE);
+		for (long offset = 0; offset < MIB; offset += 4096)
+			((volatile char *)start)[offset] = 1;
+	}
+	printf("grew %ld MiB\n", limit);
+	fflush(stdout);
+	return arg[0] && arg[1] ? sleep_for(arg[1]) : 0;
+}
+
+// fill PATH: writes until the host refuses, then says how much it took: "filled N KiB: REASON"
+static int do_fill(char **arg) {
+	static char block[64 << 10];
+	memset(block, 'x', sizeof block);
+	int fd = open(arg[0], O_WRONLY | O_CREAT | O_TRUNC, 0644);
+	if (fd < 0)
+		return failed("open", arg[0]);
+	for (long long written = 0;;) {
+		ssize_t put = write(fd, block, sizeof block);
+		if (put < 0) {
+			printf("filled %lld KiB: %s\n", written >> 10, strerror(errno));
+			return 1;
+		}
+		written += put;
+	}
+}
+
+// loop: prints "looping", then burns CPU for ever
+static int do_loop(char **arg) {
+	(void)arg;
+	puts("looping");
+	fflush(stdout);
+	for (;;)
+		__asm__ volatile("");
+}
+
+// sleep SECONDS: prints "sleeping" first, "awake" after
+static int do_sleep(char **arg) {
+	puts("sleeping");
+	fflush(stdout);
+	int status = sleep_for(arg[0]);
+	if (!status)
+		puts("awake");
+	return status;
+}
+
+static int do_trap(char **arg) {
+	(void)arg;
+	__builtin_trap();
+}
+
+static int descend(int depth);
+static int (*volatile again)(int) = descend;
+static int descend(int depth) { return again(depth + 1) + depth; }
+
+// deep: recurses until the call stack is exhausted
+static int do_deep(char **arg) {
+	(void)arg;
+	return descend(0);
+}
+
+__attribute__((export_name("other"))) void other(void) {
+	puts("other function");
+	fflush(stdout);
+}
+
+static const struct {
+	const char *name;
+	int least; // arguments it cannot do without
+	int (*run)(char **arg);
+} commands[] = {
+	{"append", 2, do_append}, {"args", 0, do_args},     {"cat", 0, do_cat},         {"deep", 0, do_deep},
+	{"env", 0, do_env},       {"exit", 1, do_exit},     {"fill", 1, do_fill},       {"grow", 0, do_grow},
+	{"lines", 1, do_lines},   {"link", 2, do_link},     {"loop", 0, do_loop},       {"ls", 1, do_ls},
+	{"mkdir", 1, do_mkdir},   {"pwd", 0, do_pwd},       {"read", 1, do_read},       {"readlink", 1, do_readlink},
+	{"rename", 2, do_rename}, {"rm", 1, do_rm},         {"sleep", 1, do_sleep},     {"stat", 1, do_stat},
+	{"symlink", 2, do_symlink}, {"trap", 0, do_trap},   {"write", 2, do_write},
+};
+
+int main(int argc, char **argv) {
+	for (size_t i = 0; argc > 1 && i < sizeof commands / sizeof *commands; i++) {
+		if (!strcmp(argv[1], commands[i].name) && argc - 2 >= commands[i].least)
+			return commands[i].run(argv + 2);
+	}
+	fprintf(stderr, "usage: probe SUBCOMMAND [ARGUMENT]…, got %d arguments\n", argc - 1);
+	return 2;
+}
