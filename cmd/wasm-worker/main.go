@@ -1,0 +1,19 @@
+// Command wasm-worker holds wasmtime. The shim starts it inside a sandbox; it
+// travels inside the shim's binary and is not for people.
+package main
+
+import (
+	"os"
+	goruntime "runtime"
+
+	"github.com/wasmshim/containerd-shim-wasm/runtime"
+)
+
+func init() {
+	// The guest runs on the main thread: its stack follows RLIMIT_STACK.
+	goruntime.LockOSThread()
+}
+
+func main() {
+	os.Exit(runtime.Main())
+}

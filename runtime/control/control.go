@@ -1,0 +1,129 @@
+// Package control is what the daemon and its workers say to each other over a
+// socket pair: the daemon's order, the worker's report and, for a guest, the
+// word to start. It holds no engine and never touches a module; both sides
+// import it.
+package control
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+)
+
+// Descriptor is the number under which a worker finds its end of the socket.
+const Descriptor = 3
+
+// Roles of a worker, given in its environment: its arguments are the guest's, for
+// people who look at the process list.
+const (
+	RoleEnv     = "WASM_WORKER_ROLE"
+	RoleRun     = "run"
+	RoleCompile = "compile"
+)
+
+// maxMessage bounds a message: more than a process's arguments and environment
+// can be, and little enough for a hostile peer not to matter.
+const maxMessage = 16 << 20
+
+// Guest is the order to run a module.
+type Guest struct {
+	// Module is the path of the compiled module, Root the directory that
+	// becomes the guest's "/".
+	Module, Root string
+	Args, Env    []string
+	// Cwd is the guest's working directory, an absolute path below Root.
+	Cwd string
+	// Function is the export to call, "_start" for a command.
+	Function string
+	// MemoryLimit is the most linear memory, in bytes, that the guest may grow
+	// to; 0 is no limit.
+	MemoryLimit uint64
+}
+
+// Compile is the order to compile the module on standard input to standard
+// output.
+type Compile struct {
+	// Name is how errors call the module.
+	Name string
+	// MaxSize is the most bytes of compiled code to write.
+	MaxSize int64
+}
+
+// Report is a worker's answer to an order.
+type Report struct {
+	// Error is empty when the order was carried out.
+	Error string `json:",omitempty"`
+	// Module describes what was compiled.
+	Module *Module `json:",omitempty"`
+}
+
+// Module is what the daemon needs to know of a compiled module.
+type Module struct {
+	// Functions are the exported functions that take no arguments.
+	Functions []string
+}
+
+// Send writes one message.
+func Send(w io.Writer, message any) error {
+	body, err := json.Marshal(message)
+	if err != nil {
+		return fmt.Errorf("encode message: %w", err)
+	}
+	if len(body) > maxMessage {
+		return fmt.Errorf("message of %d bytes is too long", len(body))
+	}
+	frame := binary.BigEndian.AppendUint32(make([]byte, 0, 4+len(body)), uint32(len(body)))
+	if _, err := w.Write(append(frame, body...)); err != nil {
+		return fmt.Errorf("send message: %w", err)
+	}
+	return nil
+}
+
+// Receive reads one message into message. It returns io.EOF when the peer has
+// closed without a further message.
+func Receive(r io.Reader, message any) error {
+	var size [4]byte
+	if _, err := io.ReadFull(r, size[:]); err != nil {
+		if errors.Is(err, io.EOF) {
+			return io.EOF
+		}
+		return fmt.Errorf("receive message: %w", err)
+	}
+	n := binary.BigEndian.Uint32(size[:])
+	if n > maxMessage {
+		return fmt.Errorf("receive message: %d bytes is too long", n)
+	}
+	body := make([]byte, n)
+	if _, err := io.ReadFull(r, body); err != nil {
+		return fmt.Errorf("receive message: %w", err)
+	}
+	if err := json.Unmarshal(body, message); err != nil {
+		return fmt.Errorf("decode message: %w", err)
+	}
+	return nil
+}
+
+// start is the one byte that lets a prepared worker run its guest.
+const start = 's'
+
+// SendStart lets a worker that has reported run its guest.
+func SendStart(w io.Writer) error {
+	if _, err := w.Write([]byte{start}); err != nil {
+		return fmt.Errorf("send start: %w", err)
+	}
+	return nil
+}
+
+// AwaitStart waits for SendStart. An error means that the guest must not run.
+func AwaitStart(r io.Reader) error {
+	var b [1]byte
+	if _, err := io.ReadFull(r, b[:]); err != nil {
+		return fmt.Errorf("await start: %w", err)
+	}
+	if b[0] != start {
+		return fmt.Errorf("await start: unexpected byte %#x", b[0])
+	}
+	return nil
+}

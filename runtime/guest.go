@@ -1,0 +1,134 @@
+package runtime
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	wasmtime "github.com/bytecodealliance/wasmtime-go/v44"
+
+	"github.com/wasmshim/containerd-shim-wasm/runtime/control"
+)
+
+// TrapCode is the exit code of a guest that trapped: 128 + SIGABRT, as the
+// wasmtime command and a native program that aborts.
+const TrapCode = 134
+
+// StartFailure is the exit code of a guest that could not be started after all
+// that could be checked before had been.
+const StartFailure = 126
+
+// guest is a module loaded and linked, of which no instruction has run.
+type guest struct {
+	order  control.Guest
+	module *wasmtime.Module
+	linker *wasmtime.Linker
+	store  *wasmtime.Store
+}
+
+// load maps the compiled module and sets up its world.
+func load(order control.Guest) (*guest, error) {
+	engine := newEngine()
+	module, err := wasmtime.NewModuleDeserializeFile(engine, order.Module)
+	if err != nil {
+		return nil, fmt.Errorf("load compiled module: %s", firstLine(err))
+	}
+	linker, err := newLinker(engine)
+	if err != nil {
+		return nil, fmt.Errorf("define WASI: %w", err)
+	}
+	wasi, err := newWASI(order)
+	if err != nil {
+		return nil, err
+	}
+	store := wasmtime.NewStore(engine)
+	store.SetWasi(wasi)
+	if order.MemoryLimit > 0 {
+		store.Limiter(int64(order.MemoryLimit), -1, -1, -1, -1)
+	}
+	return &guest{order: order, module: module, linker: linker, store: store}, nil
+}
+
+// newWASI gives the guest its arguments, environment, standard streams and
+// root. What may be read and written there is the kernel's business: mounts are
+// read-only or not, and files belong to somebody.
+func newWASI(order control.Guest) (*wasmtime.WasiConfig, error) {
+	wasi := wasmtime.NewWasiConfig()
+	wasi.SetArgv(order.Args)
+	wasi.SetEnv(environment(order))
+	wasi.InheritStdin()
+	wasi.InheritStdout()
+	wasi.InheritStderr()
+	err := wasi.PreopenDir(order.Root, "/", wasmtime.DIR_READ|wasmtime.DIR_WRITE, wasmtime.FILE_READ|wasmtime.FILE_WRITE)
+	if err != nil {
+		return nil, fmt.Errorf("open the container's root: %w", err)
+	}
+	return wasi, nil
+}
+
+// environment splits the guest's environment. WASI preview 1 has no working
+// directory; Go's wasip1 port takes it from PWD, so that is set.
+func environment(order control.Guest) (names, values []string) {
+	hasPWD := false
+	for _, e := range order.Env {
+		name, value, _ := strings.Cut(e, "=")
+		if name == "" {
+			continue
+		}
+		hasPWD = hasPWD || name == "PWD"
+		names, values = append(names, name), append(values, value)
+	}
+	if !hasPWD && order.Cwd != "" {
+		names, values = append(names, "PWD"), append(values, order.Cwd)
+	}
+	return names, values
+}
+
+// run runs the guest to its end and returns its exit code. What a person must
+// know about a bad end goes to stderr.
+func (g *guest) run(stderr io.Writer) int {
+	instance, err := g.linker.Instantiate(g.store, g.module)
+	if err != nil {
+		return exitCode(err, stderr, StartFailure)
+	}
+	for _, name := range g.calls(instance) {
+		function := instance.GetFunc(g.store, name)
+		if function == nil {
+			fmt.Fprintf(stderr, "error: module exports no function %q\n", name)
+			return StartFailure
+		}
+		if _, err := function.Call(g.store); err != nil {
+			return exitCode(err, stderr, TrapCode)
+		}
+	}
+	return 0
+}
+
+// calls lists what to call: a function other than _start belongs to a reactor,
+// which is initialized first
+// (https://github.com/WebAssembly/WASI/blob/main/legacy/application-abi.md).
+func (g *guest) calls(instance *wasmtime.Instance) []string {
+	const initialize = "_initialize"
+	if g.order.Function != "_start" && g.order.Function != initialize && instance.GetFunc(g.store, initialize) != nil {
+		return []string{initialize, g.order.Function}
+	}
+	return []string{g.order.Function}
+}
+
+// exitCode turns what ended a call into an exit code: proc_exit's own, TrapCode
+// for a trap, other for anything else.
+func exitCode(err error, stderr io.Writer, other int) int {
+	var exit *wasmtime.Error
+	if errors.As(err, &exit) {
+		if code, ok := exit.ExitStatus(); ok {
+			return int(code)
+		}
+	}
+	fmt.Fprintf(stderr, "error: %v\n", err)
+	var trap *wasmtime.Trap
+	if errors.As(err, &trap) {
+		return TrapCode
+	}
+	return other
+}

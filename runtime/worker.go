@@ -1,0 +1,68 @@
+package runtime
+
+import (
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/wasmshim/containerd-shim-wasm/runtime/control"
+)
+
+// Main is the worker's main function; it returns the exit code.
+func Main() int {
+	daemon := os.NewFile(control.Descriptor, "control")
+	switch role := os.Getenv(control.RoleEnv); role {
+	case control.RoleRun:
+		return runMain(daemon)
+	case control.RoleCompile:
+		return compileMain(daemon)
+	default:
+		fmt.Fprintln(os.Stderr, "wasm-worker is started by containerd-shim-wasm-v1, not by hand")
+		return 2
+	}
+}
+
+func compileMain(daemon io.ReadWriteCloser) int {
+	var order control.Compile
+	if err := control.Receive(daemon, &order); err != nil {
+		return StartFailure
+	}
+	module, err := Compile(order, os.Stdin, os.Stdout)
+	if err := control.Send(daemon, report(module, err)); err != nil {
+		return StartFailure
+	}
+	return 0
+}
+
+func report(module *control.Module, err error) control.Report {
+	if err != nil {
+		return control.Report{Error: err.Error()}
+	}
+	return control.Report{Module: module}
+}
+
+// runMain prepares the guest while containerd is still busy creating the task,
+// reports, and runs it when told to start. A daemon that goes away before is
+// the end of the worker.
+func runMain(daemon io.ReadWriteCloser) int {
+	exitOnSignals()
+	var order control.Guest
+	if err := control.Receive(daemon, &order); err != nil {
+		return StartFailure
+	}
+	guest, err := load(order)
+	if err := control.Send(daemon, report(nil, err)); err != nil {
+		return StartFailure
+	}
+	if err != nil {
+		return StartFailure
+	}
+	if err := control.AwaitStart(daemon); err != nil {
+		return StartFailure
+	}
+	// The guest's process holds no descriptor that is not the guest's.
+	if err := daemon.Close(); err != nil {
+		return StartFailure
+	}
+	return guest.run(os.Stderr)
+}

@@ -1,0 +1,356 @@
+package sandbox
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"github.com/moby/sys/capability"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/wasmshim/containerd-shim-wasm/sandbox/seccomp"
+)
+
+// Launch says what to start in a sandbox and as what.
+type Launch struct {
+	// Spec is the container's specification, Process the process to start: the
+	// specification's own, or that of an exec.
+	Spec    *specs.Spec
+	Process *specs.Process
+	// Mounted says that Sandbox.MountAll has been called.
+	Mounted bool
+	// Worker is the program, Module (optional) the compiled code it loads from
+	// Module's path below its root.
+	Worker, Module *os.File
+	// Argv and Env are the worker's own; Files become its descriptors from 0 on.
+	Argv, Env []string
+	Files     []*os.File
+	// Terminal makes Files[0] the controlling terminal of a new session.
+	Terminal bool
+}
+
+// Paths in the root that a worker started by Launch sees.
+const (
+	// GuestRoot is where it finds the container's root file system.
+	GuestRoot = rootfsPath
+	// Module is where it finds the compiled module.
+	Module = modulePath
+)
+
+// Child is a started worker.
+type Child struct {
+	PID int
+}
+
+// Launch finishes the sandbox and forks the worker in it. The sandbox has ended
+// when it returns. The caller waits for the child.
+func (s *Sandbox) Launch(l Launch) (Child, error) {
+	defer s.Close()
+	kit, err := s.gather(l)
+	if err != nil {
+		return Child{}, err
+	}
+	defer kit.close()
+	var child Child
+	err = s.thread.do(func() error {
+		var err error
+		child, err = s.launch(l, kit)
+		return err
+	})
+	if err != nil {
+		return Child{}, fmt.Errorf("launch: %w", err)
+	}
+	return child, nil
+}
+
+// kit holds what must be taken from the host while a thread still sees it: the
+// sandbox's own thread may have another root already (Join).
+type kit struct {
+	worker, module int // detached mounts, -1 for none
+	filter         *seccomp.Filter
+	label          label
+}
+
+func (s *Sandbox) gather(l Launch) (kit, error) {
+	k := kit{worker: -1, module: -1}
+	err := k.fill(s.thread.id, l)
+	if err != nil {
+		k.close()
+	}
+	return k, err
+}
+
+func (k *kit) fill(tid int, l Launch) error {
+	// Reads /proc, once for the life of the daemon.
+	if _, err := capability.LastCap(); err != nil {
+		return fmt.Errorf("read the last capability: %w", err)
+	}
+	var err error
+	if l.Spec.Linux.Seccomp != nil {
+		if k.filter, err = seccomp.Compile(l.Spec.Linux.Seccomp); err != nil {
+			return err
+		}
+	}
+	if k.label, err = openLabel(tid, l.Process); err != nil {
+		return err
+	}
+	if k.worker, err = cloneProgram(l.Worker); err != nil {
+		return err
+	}
+	k.module, err = cloneProgram(l.Module)
+	return err
+}
+
+func (k *kit) close() {
+	k.label.close()
+	for _, fd := range []int{k.worker, k.module} {
+		if fd >= 0 {
+			unix.Close(fd)
+		}
+	}
+}
+
+// launch runs on the sandbox's thread. The order matters:
+//
+//  1. namespaces before mounts: sysfs and mqueue show those of the mounter;
+//  2. mounts, devices, hidden paths, and only then the root turns read-only,
+//     because mount points may have to be made in it;
+//  3. sysctls before the root changes: they need the host's /proc;
+//  4. the root changes and the old one is gone before privileges are given up:
+//     pivot_root needs CAP_SYS_ADMIN;
+//  5. credentials, then no_new_privs, then seccomp last, so that the profile
+//     has to allow no more than fork and exec. A profile without no_new_privs
+//     needs CAP_SYS_ADMIN to be installed, so it comes before the credentials,
+//     as in runc;
+//  6. fork: the child is born with all of it.
+func (s *Sandbox) launch(l Launch, k kit) (Child, error) {
+	if err := s.enterRoot(l, k); err != nil {
+		return Child{}, err
+	}
+	if err := confine(l.Process, k.filter, k.label); err != nil {
+		return Child{}, err
+	}
+	return fork(l)
+}
+
+// enterRoot makes the worker's root complete and the thread's own.
+func (s *Sandbox) enterRoot(l Launch, k kit) error {
+	if s.joined {
+		return attachModuleToCopy(k)
+	}
+	if err := s.buildRoot(l, k); err != nil {
+		return err
+	}
+	return pivot(s.base)
+}
+
+func (s *Sandbox) buildRoot(l Launch, k kit) error {
+	if !l.Mounted {
+		if err := enterNamespaces(l.Spec.Linux.Namespaces); err != nil {
+			return err
+		}
+	}
+	for _, step := range []func() error{
+		func() error { return setHostname(l.Spec) },
+		func() error { return bringUpLoopback(l.Spec.Linux) },
+		func() error { return setSysctls(l.Spec.Linux) },
+		func() error { return s.fillRootfs(l) },
+		func() error { return place(s.base+workerPath, k.worker) },
+		func() error { return place(s.base+modulePath, k.module) },
+	} {
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// fillRootfs puts into the container's root file system what the specification
+// asks for. A sandbox without one (the preparer's) has nothing to fill.
+func (s *Sandbox) fillRootfs(l Launch) error {
+	if s.root < 0 {
+		return nil
+	}
+	if !l.Mounted {
+		if err := mountAll(s.root, l.Spec); err != nil {
+			return err
+		}
+	}
+	if err := makeDevices(s.root, l.Spec.Linux); err != nil {
+		return err
+	}
+	if err := makeCwd(s.root, l.Process.Cwd); err != nil {
+		return err
+	}
+	if err := hidePaths(s.root, l.Spec.Linux); err != nil {
+		return err
+	}
+	if l.Spec.Root == nil || !l.Spec.Root.Readonly {
+		return nil
+	}
+	return remountReadonly(s.base + rootfsPath)
+}
+
+func remountReadonly(path string) error {
+	attr := &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}
+	return pathError("make the root file system read-only", path, unix.MountSetattr(unix.AT_FDCWD, path, 0, attr))
+}
+
+// makeCwd creates the working directory if the image lacks it, as runc does.
+func makeCwd(root int, cwd string) error {
+	if cwd == "" {
+		return nil
+	}
+	fd, err := mkdirAll(root, cwd)
+	if errors.Is(err, unix.EROFS) {
+		return nil // the worker says so if the guest needs it
+	}
+	if err != nil {
+		return fmt.Errorf("process.cwd: %w", err)
+	}
+	return unix.Close(fd)
+}
+
+// place attaches a detached mount of a file at path, which it creates; -1 is
+// nothing to place.
+func place(path string, mount int) error {
+	if mount < 0 {
+		return nil
+	}
+	if err := unix.Mknod(path, unix.S_IFREG|0o555, 0); err != nil {
+		return pathError("create", path, err)
+	}
+	return attachAt(path, mount)
+}
+
+// attachModuleToCopy gives an exec its own module at the path where the
+// container's worker has the container's. The exec therefore sees a copy of the
+// worker's mount namespace, alike in everything but that one file.
+func attachModuleToCopy(k kit) error {
+	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
+		return fmt.Errorf("copy mount namespace: %w", err)
+	}
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil {
+		return fmt.Errorf("set propagation of the copy: %w", err)
+	}
+	return attachAt(modulePath, k.module)
+}
+
+// pivot makes base the root and detaches the old one (pivot_root(2) describes
+// the "." "." form: the old root is stacked on the new one and unmounted).
+func pivot(base string) error {
+	if err := remountReadonly(base); err != nil {
+		return err
+	}
+	if err := unix.Chdir(base); err != nil {
+		return pathError("change directory", base, err)
+	}
+	if err := unix.PivotRoot(".", "."); err != nil {
+		return fmt.Errorf("pivot root: %w", err)
+	}
+	// The old root must not tell its peers on the host that it is unmounted.
+	if err := unix.Mount("", ".", "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil {
+		return fmt.Errorf("set propagation of the old root: %w", err)
+	}
+	if err := unix.Unmount(".", unix.MNT_DETACH); err != nil {
+		return fmt.Errorf("detach the old root: %w", err)
+	}
+	return pathError("change directory", "/", unix.Chdir("/"))
+}
+
+// confine gives up the thread's privileges.
+func confine(process *specs.Process, filter *seccomp.Filter, label label) error {
+	if process.User.Umask != nil {
+		unix.Umask(int(*process.User.Umask))
+	} else {
+		unix.Umask(0o022)
+	}
+	if err := label.set(); err != nil {
+		return err
+	}
+	if filter != nil && !process.NoNewPrivileges {
+		if err := filter.Install(); err != nil {
+			return err
+		}
+	}
+	if err := setCredentials(process); err != nil {
+		return err
+	}
+	if !process.NoNewPrivileges {
+		return nil
+	}
+	if err := setNoNewPrivs(); err != nil {
+		return err
+	}
+	if filter == nil {
+		return nil
+	}
+	return filter.Install()
+}
+
+// fork starts the worker. Package os is of no use here: on its first use it
+// forks a probe to learn what the kernel can do, and in a new pid namespace
+// that probe would be process 1 and take the namespace with it.
+func fork(l Launch) (Child, error) {
+	attr := &syscall.ProcAttr{
+		Env: l.Env,
+		Dir: "/",
+		Sys: &syscall.SysProcAttr{Setsid: true, Setctty: l.Terminal},
+	}
+	for _, f := range l.Files {
+		attr.Files = append(attr.Files, f.Fd())
+	}
+	pid, err := syscall.ForkExec(workerPath, l.Argv, attr)
+	if err != nil {
+		return Child{}, fmt.Errorf("start worker: %w", err)
+	}
+	return Child{PID: pid}, nil
+}
+
+// label is the security label the worker gets at exec, as AppArmor or SELinux
+// take it: an open attribute file and the text to write.
+type label struct {
+	file *os.File
+	text string
+	what string
+}
+
+// openLabel opens the attribute file of the thread that will fork; only that
+// thread may write it.
+func openLabel(tid int, p *specs.Process) (label, error) {
+	switch {
+	case p.ApparmorProfile != "" && p.ApparmorProfile != "unconfined":
+		return openAttribute(tid, "process.apparmorProfile", "apparmor/exec", "exec "+p.ApparmorProfile)
+	case p.SelinuxLabel != "":
+		return openAttribute(tid, "process.selinuxLabel", "exec", p.SelinuxLabel)
+	}
+	return label{}, nil
+}
+
+func openAttribute(tid int, what, name, text string) (label, error) {
+	path := filepath.Join("/proc", fmt.Sprint(os.Getpid()), "task", fmt.Sprint(tid), "attr", name)
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		return label{}, fmt.Errorf("%s %q: this kernel does not take it: %w", what, text, err)
+	}
+	return label{file: f, text: text, what: what}, nil
+}
+
+func (l label) set() error {
+	if l.file == nil {
+		return nil
+	}
+	if _, err := l.file.WriteString(l.text); err != nil {
+		return fmt.Errorf("set %s %q: %w", l.what, l.text, err)
+	}
+	return nil
+}
+
+func (l label) close() {
+	if l.file != nil {
+		l.file.Close()
+	}
+}

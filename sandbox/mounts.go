@@ -1,0 +1,227 @@
+package sandbox
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+)
+
+// mountAll makes the OCI mounts of the specification in their order.
+// "cgroup" mounts come later, when the worker has a cgroup (see lateMounts).
+func mountAll(root int, spec *specs.Spec) error {
+	for _, m := range spec.Mounts {
+		if m.Type == "cgroup" || m.Type == "cgroup2" {
+			continue
+		}
+		if err := mountOne(root, m, mountLabel(spec)); err != nil {
+			return fmt.Errorf("mount %s (%s from %s): %w", m.Destination, m.Type, m.Source, err)
+		}
+	}
+	return nil
+}
+
+func mountLabel(spec *specs.Spec) string {
+	if spec.Linux == nil {
+		return ""
+	}
+	return spec.Linux.MountLabel
+}
+
+func mountOne(root int, m specs.Mount, label string) error {
+	if len(m.UIDMappings) > 0 || len(m.GIDMappings) > 0 {
+		return errors.New("id-mapped mounts (uidMappings, gidMappings) are not supported in Wasm containers")
+	}
+	options, err := parseMountOptions(m.Options)
+	if err != nil {
+		return err
+	}
+	fd, err := detachedMount(m, options, label)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	isDir, err := isDirectory(fd)
+	if err != nil {
+		return err
+	}
+	target, err := mountpoint(root, m.Destination, isDir)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(target)
+	return attach(fd, target)
+}
+
+// detachedMount makes the mount itself, not yet visible anywhere.
+func detachedMount(m specs.Mount, options mountOptions, label string) (int, error) {
+	switch {
+	case m.Type == "bind" || options.bind:
+		return detachedBind(m.Source, options)
+	case m.Type == "proc":
+		return emptyProc()
+	}
+	if label != "" && (m.Type == "tmpfs" || m.Type == "mqueue" || m.Type == "devpts") {
+		options.data = append(options.data, "context="+label)
+	}
+	fd, err := newFilesystem(m.Type, m.Source, options)
+	if err != nil {
+		return -1, err
+	}
+	if err := setPropagation(fd, options); err != nil {
+		unix.Close(fd)
+		return -1, err
+	}
+	return fd, nil
+}
+
+func detachedBind(source string, options mountOptions) (int, error) {
+	if len(options.data) > 0 {
+		return -1, fmt.Errorf("mount option %q is unknown for a bind mount", options.data[0])
+	}
+	fd, err := cloneTree(source, options.recursive)
+	if err != nil {
+		return -1, err
+	}
+	if err := setAttributes(fd, options); err != nil {
+		unix.Close(fd)
+		return -1, err
+	}
+	return fd, nil
+}
+
+func setPropagation(fd int, options mountOptions) error {
+	return setAttributes(fd, mountOptions{propagation: options.propagation})
+}
+
+// emptyProc stands for /proc in a Wasm container: an empty, read-only
+// directory. The real one would hand the guest its own process: through
+// /proc/self/mem it could write machine code into the worker that runs it.
+func emptyProc() (int, error) {
+	return newFilesystem("tmpfs", "proc", mountOptions{
+		set:  unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC,
+		data: []string{"mode=0555", "size=4k"},
+	})
+}
+
+func isDirectory(fd int) (bool, error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return false, fmt.Errorf("stat mount: %w", err)
+	}
+	return st.Mode&unix.S_IFMT == unix.S_IFDIR, nil
+}
+
+// hidePaths covers linux.maskedPaths and write-protects linux.readonlyPaths.
+// What does not exist needs no cover.
+func hidePaths(root int, linux *specs.Linux) error {
+	for _, path := range linux.MaskedPaths {
+		if err := maskPath(root, path); err != nil {
+			return fmt.Errorf("mask %s: %w", path, err)
+		}
+	}
+	for _, path := range linux.ReadonlyPaths {
+		if err := protectPath(root, path); err != nil {
+			return fmt.Errorf("make %s read-only: %w", path, err)
+		}
+	}
+	return nil
+}
+
+func maskPath(root int, path string) error {
+	target, err := openat2(root, path, unix.O_PATH, 0)
+	if isAbsent(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer unix.Close(target)
+	cover, err := coverFor(target)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(cover)
+	return attach(cover, target)
+}
+
+// coverFor returns what hides target: an empty read-only directory, or the
+// null device for anything else.
+func coverFor(target int) (int, error) {
+	isDir, err := isDirectory(target)
+	if err != nil {
+		return -1, err
+	}
+	if isDir {
+		return newFilesystem("tmpfs", "tmpfs", mountOptions{set: unix.MOUNT_ATTR_RDONLY, data: []string{"size=4k"}})
+	}
+	return cloneTree("/dev/null", false)
+}
+
+func protectPath(root int, path string) error {
+	target, err := openat2(root, path, unix.O_PATH, 0)
+	if isAbsent(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer unix.Close(target)
+	fd, err := cloneTree(descriptorPath(target), true)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	if err := setattr(fd, unix.MOUNT_ATTR_RDONLY, 0, 0, true); err != nil {
+		return err
+	}
+	return attach(fd, target)
+}
+
+func isAbsent(err error) bool {
+	return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR)
+}
+
+// coveredByMount reports whether path lies at or below the destination of one
+// of the specification's mounts.
+func coveredByMount(spec *specs.Spec, path string) bool {
+	for _, m := range spec.Mounts {
+		if path == m.Destination || strings.HasPrefix(path, strings.TrimSuffix(m.Destination, "/")+"/") {
+			return true
+		}
+	}
+	return false
+}
+
+// cloneProgram returns a detached read-only mount of an open file that lies on
+// the host: -1 for nil. A volume mounted noexec is no obstacle: the worker's
+// binary is executed and the module's pages are mapped executable, so noexec is
+// cleared on this one mount.
+func cloneProgram(file *os.File) (int, error) {
+	if file == nil {
+		return -1, nil
+	}
+	fd, err := unix.OpenTree(int(file.Fd()), "", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH)
+	if err != nil {
+		return -1, pathError("open_tree", file.Name(), err)
+	}
+	set := uint64(unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV)
+	if err := setattr(fd, set, unix.MOUNT_ATTR_NOEXEC, 0, false); err != nil {
+		unix.Close(fd)
+		return -1, pathError("protect", file.Name(), err)
+	}
+	return fd, nil
+}
+
+// attachAt attaches a detached mount at a path of the worker's own root.
+func attachAt(path string, mount int) error {
+	at, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return pathError("open", path, err)
+	}
+	defer unix.Close(at)
+	return attach(mount, at)
+}

@@ -1,0 +1,41 @@
+package sandbox
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+)
+
+var rlimits = map[string]int{
+	"RLIMIT_AS": unix.RLIMIT_AS, "RLIMIT_CORE": unix.RLIMIT_CORE, "RLIMIT_CPU": unix.RLIMIT_CPU, "RLIMIT_DATA": unix.RLIMIT_DATA,
+	"RLIMIT_FSIZE": unix.RLIMIT_FSIZE, "RLIMIT_LOCKS": unix.RLIMIT_LOCKS, "RLIMIT_MEMLOCK": unix.RLIMIT_MEMLOCK,
+	"RLIMIT_MSGQUEUE": unix.RLIMIT_MSGQUEUE, "RLIMIT_NICE": unix.RLIMIT_NICE, "RLIMIT_NOFILE": unix.RLIMIT_NOFILE,
+	"RLIMIT_NPROC": unix.RLIMIT_NPROC, "RLIMIT_RSS": unix.RLIMIT_RSS, "RLIMIT_RTPRIO": unix.RLIMIT_RTPRIO,
+	"RLIMIT_RTTIME": unix.RLIMIT_RTTIME, "RLIMIT_SIGPENDING": unix.RLIMIT_SIGPENDING, "RLIMIT_STACK": unix.RLIMIT_STACK,
+}
+
+// Limit applies what belongs to a process and not to a thread, and so cannot be
+// in place before the worker is born: process.rlimits and process.oomScoreAdj.
+// The caller does it before it lets the worker load guest code.
+func Limit(pid int, process *specs.Process) error {
+	for _, r := range process.Rlimits {
+		resource, ok := rlimits[r.Type]
+		if !ok {
+			return fmt.Errorf("process.rlimits names %q, which is unknown", r.Type)
+		}
+		if err := unix.Prlimit(pid, resource, &unix.Rlimit{Cur: r.Soft, Max: r.Hard}, nil); err != nil {
+			return fmt.Errorf("set process.rlimits %s to soft %d, hard %d: %w", r.Type, r.Soft, r.Hard, err)
+		}
+	}
+	if process.OOMScoreAdj == nil {
+		return nil
+	}
+	path := fmt.Sprintf("/proc/%d/oom_score_adj", pid)
+	if err := os.WriteFile(path, []byte(strconv.Itoa(*process.OOMScoreAdj)), 0); err != nil {
+		return fmt.Errorf("set process.oomScoreAdj %d: %w", *process.OOMScoreAdj, err)
+	}
+	return nil
+}

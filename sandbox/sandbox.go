@@ -1,0 +1,210 @@
+package sandbox
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+)
+
+// Sandbox is a root under construction, held by a thread of its own. It ends
+// with Launch or with Close, whichever comes first.
+type Sandbox struct {
+	thread *thread
+	base   string
+	root   int  // O_PATH descriptor of the container's root file system
+	joined bool // an exec: the namespaces are those of a running worker
+	ended  bool
+}
+
+// New makes an empty worker's root at base, an existing directory of the host
+// that the caller owns (nothing of it shows on the host). propagation is
+// linux.rootfsPropagation of the specification, empty for the usual.
+func New(base, propagation string) (*Sandbox, error) {
+	s := &Sandbox{thread: newThread(), base: base, root: -1}
+	if err := s.thread.do(func() error { return newRoot(base, propagation) }); err != nil {
+		s.Close()
+		return nil, fmt.Errorf("prepare sandbox: %w", err)
+	}
+	return s, nil
+}
+
+// Join prepares another process beside the running worker with the given pid,
+// in the same namespaces and on the same root.
+func Join(pid int) (*Sandbox, error) {
+	s := &Sandbox{thread: newThread(), root: -1, joined: true}
+	err := s.thread.do(func() error {
+		if err := joinProcess(pid); err != nil {
+			return err
+		}
+		return s.openRoot(rootfsPath)
+	})
+	if err != nil {
+		s.Close()
+		return nil, fmt.Errorf("join sandbox: %w", err)
+	}
+	return s, nil
+}
+
+// MountRootfs mounts the container's root file system: the snapshotter's mounts
+// or, when there are none, root.path of the specification relative to bundle.
+func (s *Sandbox) MountRootfs(mounts []Mount, root *specs.Root, bundle string) error {
+	return s.thread.do(func() error {
+		target := s.base + rootfsPath
+		if err := mountRootfs(target, mounts, root, bundle); err != nil {
+			return err
+		}
+		return s.openRoot(target)
+	})
+}
+
+func (s *Sandbox) openRoot(path string) error {
+	fd, err := unix.Open(path, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return pathError("open root file system", path, err)
+	}
+	s.root = fd
+	return nil
+}
+
+// ErrNotRegular is returned by OpenFile for a directory, device, FIFO or socket.
+var ErrNotRegular = errors.New("not a regular file")
+
+// OpenFile opens a regular file of the container for reading. path is resolved
+// with the container's own idea of "/". Nothing but a regular file is opened: a
+// FIFO or a device planted there cannot make the daemon wait or act.
+func (s *Sandbox) OpenFile(path string) (*os.File, error) {
+	var file *os.File
+	err := s.thread.do(func() error {
+		var err error
+		file, err = s.openFile(path)
+		return err
+	})
+	return file, err
+}
+
+func (s *Sandbox) openFile(path string) (*os.File, error) {
+	fd, err := openInRoot(s.root, path, unix.O_PATH, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return nil, pathError("stat", path, err)
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return nil, pathError("open in the container's root", path, fmt.Errorf("%w: it is a %s", ErrNotRegular, fileKind(st.Mode)))
+	}
+	opened, err := openInRoot(s.root, path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
+	if err != nil {
+		return nil, err
+	}
+	if err := sameFile(opened, st); err != nil {
+		unix.Close(opened)
+		return nil, pathError("open in the container's root", path, err)
+	}
+	return os.NewFile(uintptr(opened), path), nil
+}
+
+// sameFile fails when somebody exchanged the file between look and open.
+func sameFile(fd int, want unix.Stat_t) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return err
+	}
+	if st.Ino != want.Ino || st.Dev != want.Dev || st.Mode != want.Mode {
+		return errors.New("it changed while it was opened")
+	}
+	return nil
+}
+
+func fileKind(mode uint32) string {
+	switch mode & unix.S_IFMT {
+	case unix.S_IFDIR:
+		return "directory"
+	case unix.S_IFCHR, unix.S_IFBLK:
+		return "device"
+	case unix.S_IFIFO:
+		return "fifo"
+	case unix.S_IFSOCK:
+		return "socket"
+	}
+	return "special file"
+}
+
+// LookPath finds the file that an exec of name in directory cwd with the given
+// environment would run: name itself when it holds a slash, else the first
+// regular file of that name on PATH. It returns an absolute path of the
+// container.
+func (s *Sandbox) LookPath(name, cwd string, env []string) (string, error) {
+	if name == "" {
+		return "", errors.New("no command given")
+	}
+	if strings.Contains(name, "/") {
+		return absolute(name, cwd), nil
+	}
+	for _, dir := range filepath.SplitList(searchPath(env)) {
+		candidate := filepath.Join(absolute(dir, cwd), name)
+		f, err := s.OpenFile(candidate)
+		if err == nil {
+			f.Close()
+			return candidate, nil
+		}
+	}
+	return "", &os.PathError{Op: "look for", Path: name, Err: errors.New("not found in $PATH")}
+}
+
+func absolute(path, cwd string) string {
+	if filepath.IsAbs(path) {
+		return filepath.Clean(path)
+	}
+	return filepath.Join("/", cwd, path)
+}
+
+func searchPath(env []string) string {
+	for _, e := range env {
+		if path, ok := strings.CutPrefix(e, "PATH="); ok {
+			return path
+		}
+	}
+	return "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+}
+
+// MountAll makes the OCI mounts of the specification. Launch does so itself;
+// calling it earlier lets OpenFile see files that lie on a volume. Namespaces
+// come first, because some file systems (mqueue, sysfs) show those of whoever
+// mounts them.
+func (s *Sandbox) MountAll(spec *specs.Spec) error {
+	return s.thread.do(func() error {
+		if err := enterNamespaces(spec.Linux.Namespaces); err != nil {
+			return err
+		}
+		return mountAll(s.root, spec)
+	})
+}
+
+// CoveredByMount reports whether the specification mounts something at or above
+// path, so that OpenFile needs MountAll first to see it.
+func CoveredByMount(spec *specs.Spec, path string) bool { return coveredByMount(spec, path) }
+
+// Close abandons the sandbox; everything it mounted goes with its thread. It
+// does nothing after Launch.
+func (s *Sandbox) Close() error {
+	if s.ended {
+		return nil
+	}
+	s.ended = true
+	if s.root >= 0 {
+		unix.Close(s.root)
+	}
+	s.thread.end()
+	return nil
+}
+
+var _ io.Closer = (*Sandbox)(nil)
