@@ -1,0 +1,68 @@
+package testnode
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+func (n *Node) config() string { return filepath.Join(n.Dir, "config.toml") }
+
+// writeConfig writes containerd's configuration: everything below the node's folder, and nothing
+// that two containerds on one machine would quarrel about.
+func (n *Node) writeConfig() error {
+	extra := filepath.Join(n.Dir, "extra.toml")
+	format := 3
+	if n.Version == "1.7" {
+		format = 2
+	}
+	level := n.options.LogLevel
+	if level == "" {
+		level = "debug"
+	}
+	disabled := []string{
+		"io.containerd.snapshotter.v1.blockfile",
+		"io.containerd.snapshotter.v1.btrfs",
+		"io.containerd.snapshotter.v1.devmapper",
+		"io.containerd.snapshotter.v1.erofs",
+		"io.containerd.snapshotter.v1.zfs",
+	}
+	if !n.options.CRI {
+		disabled = append(disabled, "io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images", "io.containerd.cri.v1.runtime")
+	}
+	text := strings.Join([]string{
+		fmt.Sprintf("version = %d", format),
+		fmt.Sprintf("root = %q", n.Root()),
+		fmt.Sprintf("state = %q", n.State()),
+		fmt.Sprintf("imports = [%q]", extra),
+		"oom_score = 0", // lowering it needs CAP_SYS_RESOURCE, which test machines lack
+		fmt.Sprintf("disabled_plugins = [\"%s\"]", strings.Join(disabled, `", "`)),
+		"[grpc]",
+		fmt.Sprintf("  address = %q", n.Address()),
+		"[debug]",
+		fmt.Sprintf("  level = %q", level),
+		`[plugins."io.containerd.nri.v1.nri"]`,
+		"  disable = true", // its socket is the machine's
+		`[plugins."io.containerd.internal.v1.opt"]`,
+		fmt.Sprintf("  path = %q", filepath.Join(n.Dir, "opt")),
+		n.criConfig(),
+	}, "\n")
+	if err := os.WriteFile(n.config(), []byte(text), 0o644); err != nil {
+		return err
+	}
+	return os.WriteFile(extra, []byte(fmt.Sprintf("version = %d\n%s", format, n.options.Config)), 0o644)
+}
+
+// criConfig keeps the network namespaces of pods below the state folder, where [Node.Snapshot] sees
+// them as this node's.
+func (n *Node) criConfig() string {
+	if !n.options.CRI {
+		return ""
+	}
+	section := "io.containerd.cri.v1.runtime"
+	if n.Version == "1.7" {
+		section = "io.containerd.grpc.v1.cri"
+	}
+	return fmt.Sprintf("[plugins.%q]\n  restrict_oom_score_adj = true\n  netns_mounts_under_state_dir = true\n", section)
+}

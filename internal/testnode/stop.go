@@ -1,0 +1,115 @@
+package testnode
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// Stop ends the node and removes all of it: containerd, the tasks and shims that are left, their
+// mounts and cgroups, and the node's folder. What tests left behind is not an error here; see
+// [Node.Leaks].
+func (n *Node) Stop() error {
+	ctx, cancel := context.WithTimeout(context.Background(), stopWithin)
+	defer cancel()
+	sockets, _, err := n.listeners()
+	return errors.Join(err, n.Terminate(), n.killAll(ctx), n.unmountAll(), n.removeCgroups(ctx), n.removeState(sockets))
+}
+
+// killAll kills the node's processes until none is left: a shim may start one while it looks.
+func (n *Node) killAll(ctx context.Context) error {
+	return poll(ctx, func() (bool, error) {
+		own, err := n.processes()
+		if err != nil {
+			return false, err
+		}
+		alive := 0
+		for _, p := range own {
+			if p.state == "Z" {
+				continue // its parent's to reap
+			}
+			alive++
+			if err := syscall.Kill(p.pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+				return false, err
+			}
+		}
+		// Frozen processes die when they are thawed.
+		return alive == 0, n.thaw()
+	})
+}
+
+// thaw ends the pause of every container of the node (cgroup v1's freezer and v2).
+func (n *Node) thaw() error {
+	cgroups, err := n.cgroups()
+	if err != nil {
+		return err
+	}
+	for _, cgroup := range cgroups {
+		for file, value := range map[string]string{"freezer.state": "THAWED", "cgroup.freeze": "0"} {
+			err := writeExisting(filepath.Join(cgroup, file), value)
+			if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENODEV) {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func writeExisting(path, value string) error {
+	file, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = file.WriteString(value)
+	return errors.Join(err, file.Close())
+}
+
+// unmountAll takes the mounts below the node's folder away, the last one first.
+func (n *Node) unmountAll() error {
+	points, err := n.mounts()
+	for _, point := range slices.Backward(points) {
+		if failed := unix.Unmount(point, unix.MNT_DETACH); failed != nil && failed != unix.EINVAL {
+			err = errors.Join(err, &fs.PathError{Op: "unmount", Path: point, Err: failed})
+		}
+	}
+	return err
+}
+
+// removeCgroups removes the node's cgroups; one is busy until the kernel has let go of its last process.
+func (n *Node) removeCgroups(ctx context.Context) error {
+	return poll(ctx, func() (bool, error) {
+		cgroups, err := n.cgroups()
+		if err != nil {
+			return false, err
+		}
+		busy := false
+		for _, cgroup := range slices.Backward(cgroups) {
+			err := unix.Rmdir(cgroup)
+			busy = busy || err == unix.EBUSY
+			if err != nil && err != unix.EBUSY && err != unix.ENOENT {
+				return false, &fs.PathError{Op: "rmdir", Path: cgroup, Err: err}
+			}
+		}
+		return !busy, nil
+	})
+}
+
+// removeState removes the files of the node and of the shims that had no chance to do so.
+func (n *Node) removeState(sockets map[string]bool) error {
+	failures := []error{
+		os.RemoveAll(filepath.Join(runcState, n.Namespace)),
+		os.RemoveAll(n.Dir),
+	}
+	for socket := range sockets {
+		if filepath.IsAbs(socket) {
+			failures = append(failures, os.RemoveAll(socket))
+		}
+	}
+	return errors.Join(failures...)
+}
