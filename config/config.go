@@ -1,0 +1,147 @@
+// Package config reads the node's own configuration of the shim, by default
+// /etc/containerd-shim-wasm/config.toml.
+//
+// The file holds what the operator of a node decides and no pod may change. The
+// package is read when a container starts, so it stays cheap: one open, one
+// decode, nothing remembered. It never writes; the install package places the
+// file.
+package config
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/pelletier/go-toml/v2"
+)
+
+// DefaultPath is where install places the file, and what it hands to containerd
+// as the ConfigPath of the runtime's options.
+const DefaultPath = "/etc/containerd-shim-wasm/config.toml"
+
+// Config is the node's configuration. Default gives the values of an empty file.
+type Config struct {
+	// CacheDir is the absolute path of the folder for compiled modules. Only
+	// root may write to it: what lies there is executed.
+	CacheDir string
+	// MaxModuleSize is the largest module that is accepted, in bytes.
+	MaxModuleSize int64
+	// CompileTimeout is how long the compilation of one module may take.
+	CompileTimeout time.Duration
+	// CompileMemory is how much memory the compilation of one module may take,
+	// in bytes.
+	CompileMemory int64
+	// SystemdCgroup says that containers get their cgroup from systemd, unless
+	// the runtime options of the container say something themselves.
+	SystemdCgroup bool
+	// LogLevel is a logrus level from "trace" to "error"; empty means the level
+	// that containerd asks for with -debug.
+	LogLevel string
+}
+
+// Default returns the values that hold where the file says nothing.
+func Default() Config {
+	return Config{
+		CacheDir:       "/var/lib/containerd-shim-wasm/cache",
+		MaxModuleSize:  256 << 20,
+		CompileTimeout: 120 * time.Second,
+		CompileMemory:  2 << 30,
+	}
+}
+
+// Load reads the file at path. A file that does not exist is no error: the
+// result is Default.
+func Load(path string) (Config, error) {
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return Default(), nil
+	}
+	if err != nil {
+		return Config{}, fmt.Errorf("reading the shim's configuration: %w", err)
+	}
+	c, err := Parse(text)
+	if err != nil {
+		return Config{}, fmt.Errorf("%s: %w", path, err)
+	}
+	return c, nil
+}
+
+// document is the file as written. Pointers tell what is absent from what is
+// zero, and let the decoder fill Default in place.
+type document struct {
+	CacheDir       *string   `toml:"cache_dir"`
+	MaxModuleSize  *size     `toml:"max_module_size"`
+	CompileTimeout *duration `toml:"compile_timeout"`
+	CompileMemory  *size     `toml:"compile_memory"`
+	SystemdCgroup  *bool     `toml:"systemd_cgroup"`
+	LogLevel       *string   `toml:"log_level"`
+}
+
+// Parse decodes text, a TOML document. A key that does not exist is an error that
+// names it, because a misspelt limit would otherwise be no limit.
+func Parse(text []byte) (Config, error) {
+	c := Default()
+	if len(bytes.TrimSpace(text)) == 0 {
+		return c, nil
+	}
+	doc := document{
+		CacheDir:       &c.CacheDir,
+		MaxModuleSize:  (*size)(&c.MaxModuleSize),
+		CompileTimeout: (*duration)(&c.CompileTimeout),
+		CompileMemory:  (*size)(&c.CompileMemory),
+		SystemdCgroup:  &c.SystemdCgroup,
+		LogLevel:       &c.LogLevel,
+	}
+	dec := toml.NewDecoder(bytes.NewReader(text)).DisallowUnknownFields()
+	if err := dec.Decode(&doc); err != nil {
+		return Config{}, explain(err)
+	}
+	if err := c.validate(); err != nil {
+		return Config{}, err
+	}
+	return c, nil
+}
+
+// explain turns the decoder's errors into one line that names line and key.
+func explain(err error) error {
+	var unknown *toml.StrictMissingError
+	if errors.As(err, &unknown) && len(unknown.Errors) > 0 {
+		first := unknown.Errors[0]
+		line, _ := first.Position()
+		return fmt.Errorf("line %d: unknown key %q; known keys are cache_dir, max_module_size, "+
+			"compile_timeout, compile_memory, systemd_cgroup, log_level", line, strings.Join(first.Key(), "."))
+	}
+	var bad *toml.DecodeError
+	if errors.As(err, &bad) {
+		line, _ := bad.Position()
+		message := strings.TrimPrefix(bad.Error(), "toml: ")
+		if key := strings.Join(bad.Key(), "."); key != "" {
+			return fmt.Errorf("line %d: key %q: %s", line, key, message)
+		}
+		return fmt.Errorf("line %d: %s", line, message)
+	}
+	return err
+}
+
+func (c Config) validate() error {
+	switch {
+	case !filepath.IsAbs(c.CacheDir):
+		return fmt.Errorf("key %q: %q is not an absolute path", "cache_dir", c.CacheDir)
+	case c.MaxModuleSize <= 0:
+		return fmt.Errorf("key %q: must be more than nothing", "max_module_size")
+	case c.CompileTimeout <= 0:
+		return fmt.Errorf("key %q: must be more than nothing", "compile_timeout")
+	case c.CompileMemory <= 0:
+		return fmt.Errorf("key %q: must be more than nothing", "compile_memory")
+	}
+	switch c.LogLevel {
+	case "", "trace", "debug", "info", "warn", "error":
+		return nil
+	}
+	return fmt.Errorf("key %q: %q is none of trace, debug, info, warn, error", "log_level", c.LogLevel)
+}

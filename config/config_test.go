@@ -1,0 +1,125 @@
+package config
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestParse(t *testing.T) {
+	with := func(change func(*Config)) Config {
+		c := Default()
+		change(&c)
+		return c
+	}
+	for name, tc := range map[string]struct {
+		text string
+		want Config
+	}{
+		"empty":         {"", Default()},
+		"comments only": {"# nothing\r\n", Default()},
+		"all": {`cache_dir = "/srv/cache"
+max_module_size = "1GiB"
+compile_timeout = "1m30s"
+compile_memory = "512 MiB"
+systemd_cgroup = true
+log_level = "debug"
+`, Config{"/srv/cache", 1 << 30, 90 * time.Second, 512 << 20, true, "debug"}},
+		"bytes":       {`max_module_size = "4096"`, with(func(c *Config) { c.MaxModuleSize = 4096 })},
+		"integer":     {`max_module_size = 4096`, with(func(c *Config) { c.MaxModuleSize = 4096 })},
+		"CRLF":        {"systemd_cgroup = true\r\n", with(func(c *Config) { c.SystemdCgroup = true })},
+		"false again": {"systemd_cgroup = false", Default()},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, err := Parse([]byte(tc.text))
+			if err != nil || got != tc.want {
+				t.Fatalf("got %+v, %v; want %+v", got, err, tc.want)
+			}
+		})
+	}
+}
+
+func TestParseRefuses(t *testing.T) {
+	for text, want := range map[string]string{
+		"\nmax_modul_size = \"1MiB\"":      `line 2: unknown key "max_modul_size"`,
+		"[limits]\nmemory = \"1MiB\"":      `unknown key "limits`,
+		`max_module_size = "1MB"`:          `key "max_module_size": "1MB" is no size`,
+		`max_module_size = "-1"`:           `is no size`,
+		`max_module_size = "9999999TiB"`:   `is no size`,
+		`max_module_size = "0"`:            `key "max_module_size": must be more`,
+		`compile_timeout = "2"`:            `key "compile_timeout": "2" is no duration`,
+		`compile_timeout = "-2s"`:          `key "compile_timeout"`,
+		`compile_memory = "0KiB"`:          `key "compile_memory"`,
+		`cache_dir = "cache"`:              `key "cache_dir": "cache" is not an absolute path`,
+		`systemd_cgroup = "yes"`:           `key "systemd_cgroup"`,
+		`log_level = "loud"`:               `key "log_level": "loud" is none of`,
+		"systemd_cgroup = true\nlog_level": `line 2`,
+	} {
+		t.Run(text, func(t *testing.T) {
+			_, err := Parse([]byte(text))
+			if err == nil || !strings.Contains(err.Error(), want) {
+				t.Fatalf("got %v, want something with %q", err, want)
+			}
+			if strings.Contains(err.Error(), "\n") {
+				t.Fatalf("more than one line: %q", err)
+			}
+		})
+	}
+}
+
+func TestLoad(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "config.toml")
+	if c, err := Load(path); err != nil || c != Default() {
+		t.Fatalf("absent file: got %+v, %v", c, err)
+	}
+	write := func(text string) {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("systemd_cgroup = true\n")
+	if c, err := Load(path); err != nil || !c.SystemdCgroup {
+		t.Fatalf("got %+v, %v", c, err)
+	}
+	write("nonsense = 1\n")
+	if _, err := Load(path); err == nil || !strings.Contains(err.Error(), path+": line 1: unknown key") {
+		t.Fatalf("the error does not name file and key: %v", err)
+	}
+	if _, err := Load(filepath.Dir(path)); err == nil {
+		t.Fatal("a folder was read as a configuration")
+	}
+}
+
+// What install writes must mean what the code does without it, key by key.
+func TestTemplate(t *testing.T) {
+	if c, err := Parse([]byte(Template(false))); err != nil || c != Default() {
+		t.Fatalf("got %+v, %v", c, err)
+	}
+	if c, err := Parse([]byte(Template(true))); err != nil || !c.SystemdCgroup {
+		t.Fatalf("got %+v, %v", c, err)
+	}
+	all := regexp.MustCompile(`(?m)^#(\w+ = )`).ReplaceAllString(Template(false), "$1")
+	want := Default()
+	want.LogLevel = "info"
+	if c, err := Parse([]byte(all)); err != nil || c != want {
+		t.Fatalf("uncommented: got %+v, %v", c, err)
+	}
+	if n := strings.Count(all, "\n") - strings.Count(all, "\n#") - strings.Count(all, "\n\n"); n < 6 {
+		t.Fatalf("the template shows %d keys, want 6", n)
+	}
+}
+
+func BenchmarkLoad(b *testing.B) {
+	path := filepath.Join(b.TempDir(), "config.toml")
+	if err := os.WriteFile(path, []byte(Template(true)), 0o600); err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		if _, err := Load(path); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -1,0 +1,33 @@
+package config
+
+import "strings"
+
+const template = `# Configuration of containerd-shim-wasm on this node. Each container reads it when
+# it starts: no restart is needed. What is commented out is the default.
+
+# Folder for compiled modules. Only root may write to it.
+#cache_dir = "/var/lib/containerd-shim-wasm/cache"
+
+# Largest module that is accepted: bytes, or KiB, MiB, GiB, TiB.
+#max_module_size = "256MiB"
+
+# What compiling one module may take.
+#compile_timeout = "120s"
+#compile_memory = "2GiB"
+
+# Whether systemd manages cgroups. "install" takes it from containerd's runc entry.
+#systemd_cgroup = false
+
+# trace, debug, info, warn or error. Unset: what containerd asks for.
+#log_level = "info"
+`
+
+// Template returns the file that install writes on a node that has none: every
+// key with its default and what it means, all commented out but systemd_cgroup
+// when that is set.
+func Template(systemdCgroup bool) string {
+	if !systemdCgroup {
+		return template
+	}
+	return strings.Replace(template, "#systemd_cgroup = false", "systemd_cgroup = true", 1)
+}
