@@ -167,6 +167,12 @@ func TestRunningShimKeepsTheBinary(t *testing.T) {
 	f := newNode(t, "2.2.9", map[string]string{"config.toml": "version = 3\n"})
 	f.options.Binary = "/bin/sleep"
 	f.install()
+	// The kernel shows the real path, whatever the operator calls the folder.
+	link := filepath.Join(t.TempDir(), "bin")
+	if err := os.Symlink(f.options.BinDir, link); err != nil {
+		t.Fatal(err)
+	}
+	f.options.BinDir = link
 	cmd := exec.Command(f.options.binaryPath(), "infinity")
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)

@@ -3,6 +3,7 @@ package install
 import (
 	"fmt"
 	"reflect"
+	"strconv"
 	"strings"
 
 	"github.com/pelletier/go-toml/v2"
@@ -67,12 +68,15 @@ func renderDefaultRunc(plugin string) string {
 `, table)
 }
 
-// quote returns s as a TOML string. Go's escapes are not all TOML's, so the
-// encoder does it.
+// quote returns s as a TOML string. Go's escapes are not all TOML's, so where one
+// would be needed the encoder does it.
 func quote(s string) string {
+	if quoted := strconv.Quote(s); !strings.Contains(quoted, `\`) {
+		return quoted
+	}
 	text, err := toml.Marshal(map[string]string{"s": s})
 	if err != nil {
-		return fmt.Sprintf("%q", s)
+		return strconv.Quote(s)
 	}
 	return strings.TrimSpace(strings.TrimPrefix(string(text), "s = "))
 }

@@ -392,6 +392,16 @@ func TestNodeConfigOfTheOperatorStays(t *testing.T) {
 	}
 }
 
+// A path that needs escapes arrives as it is.
+func TestQuote(t *testing.T) {
+	for _, s := range []string{"/etc/x.toml", `/etc/"x"`, `C:\x`, "/tmp/\x01\u00fc'", "/tmp/a\nb"} {
+		tree, err := parse([]byte("s = " + quote(s)))
+		if err != nil || tree["s"] != s {
+			t.Errorf("%q became %s: %v, %v", s, quote(s), tree["s"], err)
+		}
+	}
+}
+
 func TestSymbolicLinkStays(t *testing.T) {
 	f := newNode(t, "2.2.9", map[string]string{"real.toml": "version = 3\n"})
 	if err := os.Symlink("real.toml", f.options.Config); err != nil {

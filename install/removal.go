@@ -80,10 +80,17 @@ func refuseWhileInUse(o Options) error {
 	if err != nil {
 		return err
 	}
+	binary, err := filepath.Abs(o.binaryPath())
+	if err != nil {
+		return err
+	}
+	if resolved, err := filepath.EvalSymlinks(filepath.Dir(binary)); err == nil {
+		binary = filepath.Join(resolved, BinaryName)
+	}
 	var pids []string
 	for _, link := range links {
 		exe, err := os.Readlink(link)
-		if err != nil || strings.TrimSuffix(exe, " (deleted)") != o.binaryPath() {
+		if err != nil || strings.TrimSuffix(exe, " (deleted)") != binary {
 			continue
 		}
 		if pid := filepath.Base(filepath.Dir(link)); pid != fmt.Sprint(os.Getpid()) {
