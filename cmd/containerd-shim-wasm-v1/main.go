@@ -1,0 +1,121 @@
+// Command containerd-shim-wasm-v1 is the containerd shim that runs WebAssembly.
+// containerd calls its verbs start and delete; people call install, uninstall
+// and --help.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"strings"
+
+	"github.com/wasmshim/containerd-shim-wasm/install"
+	"github.com/wasmshim/containerd-shim-wasm/shim"
+)
+
+// version is set by make build.
+var version = "devel"
+
+func init() {
+	// The main thread of a process cannot be thrown away, so the goroutines of
+	// package sandbox must never land on it.
+	runtime.LockOSThread()
+}
+
+func main() {
+	os.Exit(run(os.Args[1:]))
+}
+
+const usage = `containerd-shim-wasm-v1 runs WebAssembly containers under containerd.
+
+For people:
+  containerd-shim-wasm-v1 install [--print]    install on this node (see install --help)
+  containerd-shim-wasm-v1 uninstall            undo that
+  containerd-shim-wasm-v1 -v                   print the version
+  ctr run --rm --runtime io.containerd.wasm.v1 IMAGE NAME
+                                               run an image whose entry point is a .wasm file
+
+For containerd: start, delete, -info, and the flags
+  -namespace NS -id ID -address SOCKET -publish-binary FILE -bundle DIR -debug
+`
+
+func run(args []string) int {
+	if len(args) > 0 {
+		switch args[0] {
+		case "install":
+			return install.Command(context.Background(), args[1:], os.Stdout, os.Stderr)
+		case "uninstall":
+			return install.UninstallCommand(context.Background(), args[1:], os.Stdout, os.Stderr)
+		case "help":
+			fmt.Print(usage)
+			return 0
+		}
+	}
+	if err := runShim(args); err != nil {
+		fmt.Fprintf(os.Stderr, "containerd-shim-wasm-v1: %v\n", err)
+		return 1
+	}
+	return 0
+}
+
+// runShim understands the command line of containerd's shims
+// (containerd's core/runtime/v2/README.md).
+func runShim(args []string) error {
+	var flags shim.Flags
+	var printVersion, printInfo bool
+	set := flag.NewFlagSet("containerd-shim-wasm-v1", flag.ContinueOnError)
+	set.SetOutput(io.Discard)
+	set.StringVar(&flags.Namespace, "namespace", "", "")
+	set.StringVar(&flags.ID, "id", "", "")
+	set.StringVar(&flags.Address, "address", "", "")
+	set.StringVar(&flags.PublishBinary, "publish-binary", "", "")
+	set.StringVar(&flags.Bundle, "bundle", "", "")
+	set.BoolVar(&flags.Debug, "debug", false, "")
+	set.BoolVar(&printVersion, "v", false, "")
+	set.BoolVar(&printInfo, "info", false, "")
+	set.String("socket", "", "")
+	err := set.Parse(args)
+	switch {
+	case err == flag.ErrHelp:
+		fmt.Print(usage)
+		return nil
+	case err != nil:
+		return fmt.Errorf("%w; see --help", err)
+	case printVersion:
+		fmt.Printf("containerd-shim-wasm-v1:\n  Version:  %s\n  Go version: %s\n", version, runtime.Version())
+		return nil
+	case printInfo:
+		return shim.Info(version, os.Stdin, os.Stdout)
+	}
+	return runVerb(set.Arg(0), flags)
+}
+
+func runVerb(verb string, flags shim.Flags) error {
+	if verb == "" {
+		fmt.Print(usage)
+		return nil
+	}
+	if flags.Namespace == "" || flags.ID == "" {
+		return fmt.Errorf("verb %q is for containerd, which gives -namespace and -id; see --help", verb)
+	}
+	// An id becomes part of paths.
+	if strings.ContainsAny(flags.ID, "/\x00") || flags.ID == "." || flags.ID == ".." {
+		return fmt.Errorf("container id %q is not valid", flags.ID)
+	}
+	switch verb {
+	case "start":
+		return shim.Start(flags, os.Stdin, os.Stdout)
+	case "delete":
+		return shim.Delete(flags, os.Stdout)
+	case shim.ServeVerb:
+		// The daemon lives long and allocates little: better to collect more
+		// often than to hold memory that belongs to guests.
+		debug.SetGCPercent(50)
+		return shim.Serve(flags, placeWorker)
+	}
+	return fmt.Errorf("unknown verb %q; see --help", verb)
+}

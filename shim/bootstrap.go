@@ -1,0 +1,192 @@
+package shim
+
+import (
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+
+	bootapi "github.com/containerd/containerd/api/runtime/bootstrap/v1"
+	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/proto"
+)
+
+// Descriptors the start verb hands to the daemon.
+const (
+	listenerFD  = 3
+	bootstrapFD = 4
+)
+
+// ServeVerb is the verb under which the start verb runs the daemon.
+const ServeVerb = "serve"
+
+// groupAnnotations name what shares a shim, as for the stock shim.
+var groupAnnotations = []string{"io.containerd.runc.v2.group", sandboxIDAnnotation}
+
+// maxBootstrap bounds what containerd may send to the start verb.
+const maxBootstrap = 4 << 20
+
+// Start is the start verb: it runs in the bundle, starts the daemon or finds the
+// one of the same pod, and prints where it listens.
+func Start(flags Flags, in io.Reader, out io.Writer) error {
+	bootstrap, err := io.ReadAll(io.LimitReader(in, maxBootstrap))
+	if err != nil {
+		return fmt.Errorf("read bootstrap parameters: %w", err)
+	}
+	group, err := groupOf(flags.ID)
+	if err != nil {
+		return err
+	}
+	address, err := startDaemon(flags, group, bootstrap)
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile("address", []byte(address), 0o600); err != nil {
+		return fmt.Errorf("write address: %w", err)
+	}
+	return json.NewEncoder(out).Encode(endpoint{Version: apiVersion(bootstrap), Address: address, Protocol: "ttrpc"})
+}
+
+// apiVersion is the newest task API that the calling containerd is sure to
+// speak: those that send bootstrap parameters (2.3 and later) know version 3,
+// 1.7 knows none but 2, and the ones between say nothing and take both.
+func apiVersion(bootstrap []byte) int {
+	var params bootapi.BootstrapParams
+	if proto.Unmarshal(bootstrap, &params) == nil && params.ContainerdVersion != "" {
+		return 3
+	}
+	return 2
+}
+
+func groupOf(id string) (string, error) {
+	data, err := os.ReadFile("config.json")
+	if err != nil {
+		return "", fmt.Errorf("read specification: %w", err)
+	}
+	var spec struct {
+		Annotations map[string]string `json:"annotations"`
+	}
+	if err := json.Unmarshal(data, &spec); err != nil {
+		return "", fmt.Errorf("decode specification: %w", err)
+	}
+	for _, annotation := range groupAnnotations {
+		if group, ok := spec.Annotations[annotation]; ok {
+			return group, nil
+		}
+	}
+	return id, nil
+}
+
+// socketPath is where the daemon of a group listens. It is not where the stock
+// shim of the same group does: that one is started beside it.
+func socketPath(flags Flags, group string) string {
+	sum := sha256.Sum256([]byte(flags.Address + "\x00" + flags.Namespace + "\x00" + group))
+	return fmt.Sprintf("%s/s/%x.sock", StateDir, sum[:16])
+}
+
+func startDaemon(flags Flags, group string, bootstrap []byte) (string, error) {
+	path := socketPath(flags, group)
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return "", fmt.Errorf("create state folder: %w", err)
+	}
+	address := "unix://" + path
+	listener, err := listen(path)
+	if errors.Is(err, errServed) {
+		return address, nil
+	}
+	if err != nil {
+		return "", err
+	}
+	defer listener.Close()
+	if err := spawn(flags, listener, bootstrap); err != nil {
+		os.Remove(path)
+		return "", err
+	}
+	return address, nil
+}
+
+// errServed says that a daemon listens on the socket already.
+var errServed = errors.New("a shim of the same group is running")
+
+func listen(path string) (*os.File, error) {
+	l, err := net.Listen("unix", path)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		if conn, dialErr := net.Dial("unix", path); dialErr == nil {
+			conn.Close()
+			return nil, errServed
+		}
+		if err := os.Remove(path); err != nil {
+			return nil, fmt.Errorf("remove the socket of a dead shim: %w", err)
+		}
+		l, err = net.Listen("unix", path)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("listen: %w", err)
+	}
+	unixListener := l.(*net.UnixListener)
+	unixListener.SetUnlinkOnClose(false)
+	defer unixListener.Close()
+	return unixListener.File()
+}
+
+func spawn(flags Flags, listener *os.File, bootstrap []byte) error {
+	self, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("find own binary: %w", err)
+	}
+	params, err := memfile(bootstrap)
+	if err != nil {
+		return err
+	}
+	defer params.Close()
+	args := []string{"-namespace", flags.Namespace, "-id", flags.ID, "-address", flags.Address, "-publish-binary", flags.PublishBinary}
+	if flags.Debug {
+		args = append(args, "-debug")
+	}
+	cmd := exec.Command(self, append(args, ServeVerb)...)
+	cmd.ExtraFiles = []*os.File{listener, params}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("start daemon: %w", err)
+	}
+	adjustOOMScore(cmd.Process.Pid)
+	return cmd.Process.Release()
+}
+
+// memfile holds data in a file that only descriptors reach.
+func memfile(data []byte) (*os.File, error) {
+	fd, err := unix.MemfdCreate("bootstrap", unix.MFD_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("create memory file: %w", err)
+	}
+	f := os.NewFile(uintptr(fd), "bootstrap")
+	if _, err := f.WriteAt(data, 0); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("fill memory file: %w", err)
+	}
+	return f, nil
+}
+
+// adjustOOMScore makes the daemon a likelier victim than containerd, its
+// parent, by one: losing a shim loses a pod, losing containerd the node. As for
+// the stock shim it is an aim, not a promise: a containerd without the privilege
+// goes on.
+func adjustOOMScore(pid int) {
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/oom_score_adj", os.Getppid()))
+	if err != nil {
+		return
+	}
+	score, err := strconv.Atoi(strings.TrimSpace(string(data)))
+	if err != nil {
+		return
+	}
+	_ = os.WriteFile(fmt.Sprintf("/proc/%d/oom_score_adj", pid), []byte(strconv.Itoa(min(score+1, 1000))), 0)
+}

@@ -1,0 +1,141 @@
+package shim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	tasks "github.com/containerd/containerd/api/runtime/task/v2"
+	"github.com/sirupsen/logrus"
+	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
+)
+
+// Delete is the delete verb: containerd runs it in a container's bundle when
+// its connection to the daemon has ended, be it because the container is gone or
+// because the daemon has died. It removes whatever is left.
+func Delete(flags Flags, out io.Writer) error {
+	bundle := flags.Bundle
+	if bundle == "" {
+		dir, err := os.Getwd()
+		if err != nil {
+			return fmt.Errorf("find bundle: %w", err)
+		}
+		bundle = dir
+	}
+	n := &node{flags: flags, log: logrus.NewEntry(logrus.StandardLogger())}
+	response, err := n.delete(bundle)
+	if err != nil {
+		return err
+	}
+	data, err := proto.Marshal(response)
+	if err != nil {
+		return fmt.Errorf("encode response: %w", err)
+	}
+	_, err = out.Write(data)
+	return err
+}
+
+func (n *node) delete(bundle string) (*tasks.DeleteResponse, error) {
+	removeDeadSocket(filepath.Join(bundle, "address"))
+	response := &tasks.DeleteResponse{ExitStatus: 128 + uint32(unix.SIGKILL), ExitedAt: timestamppb.New(time.Now())}
+	s, err := readState(bundle)
+	if err == nil {
+		if err := s.destroy(n.flags.ID, bundle); err != nil {
+			return nil, fmt.Errorf("clean up container %s: %w", n.flags.ID, err)
+		}
+		response.Pid = uint32(s.PID)
+		if s.Exit != nil {
+			response.ExitStatus, response.ExitedAt = uint32(s.Exit.Status), timestamppb.New(s.Exit.At)
+		}
+		return response, nil
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	return n.deleteNative(bundle, response)
+}
+
+// deleteNative has the stock shim's own delete verb clean up. If our daemon has
+// died, the stock shim it had started has nobody left to serve.
+func (n *node) deleteNative(bundle string, none *tasks.DeleteResponse) (*tasks.DeleteResponse, error) {
+	dir := filepath.Join(bundle, nativeDir)
+	if _, err := os.Stat(dir); err != nil {
+		return none, nil
+	}
+	if isDead(filepath.Join(bundle, "address")) {
+		endStockShim(filepath.Join(dir, "address"))
+	}
+	output, err := n.runStockShim(n.flags.ID, bundle, "delete", "-bundle", bundle)
+	if err != nil {
+		return nil, err
+	}
+	response := &tasks.DeleteResponse{}
+	if err := proto.Unmarshal(output, response); err != nil {
+		return nil, fmt.Errorf("decode answer of %s: %w", stockShim, err)
+	}
+	return response, nil
+}
+
+func readAddress(path string) (string, error) {
+	data, err := os.ReadFile(path)
+	return strings.TrimPrefix(strings.TrimSpace(string(data)), "unix://"), err
+}
+
+// isDead reports whether nobody listens at the address written in a file.
+func isDead(file string) bool {
+	address, err := readAddress(file)
+	if err != nil {
+		return false
+	}
+	conn, err := net.Dial("unix", address)
+	if err != nil {
+		return true
+	}
+	conn.Close()
+	return false
+}
+
+func removeDeadSocket(file string) {
+	address, err := readAddress(file)
+	if err != nil || !strings.HasPrefix(address, StateDir+"/") || !isDead(file) {
+		return
+	}
+	os.Remove(address)
+}
+
+// endStockShim kills a stock shim whose daemon has died, by the process id that
+// it tells itself; its containers are removed by its delete verb.
+func endStockShim(file string) {
+	address, err := readAddress(file)
+	if err != nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), stopLimit)
+	defer cancel()
+	for _, service := range []string{serviceV3, serviceV2} {
+		r, err := dialShim([]byte("unix://" + address))
+		if err != nil {
+			return
+		}
+		r.service = service
+		response, err := r.Connect(ctx, &tasks.ConnectRequest{})
+		r.client.Close()
+		if err == nil && response.ShimPid > 1 {
+			unix.Kill(int(response.ShimPid), unix.SIGKILL)
+			os.Remove(address)
+			return
+		}
+	}
+}
+
+// stopLimit bounds what must not keep containerd waiting.
+const stopLimit = 3 * time.Second

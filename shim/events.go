@@ -1,0 +1,131 @@
+package shim
+
+import (
+	"context"
+	"errors"
+	"net"
+	"sync"
+	"time"
+
+	publish "github.com/containerd/containerd/api/services/ttrpc/events/v1"
+	"github.com/containerd/containerd/api/types"
+	"github.com/containerd/ttrpc"
+	"github.com/sirupsen/logrus"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+)
+
+// events publishes what happens to containers, in order, over containerd's
+// ttrpc socket. A containerd that is away (it is being restarted) gets them when
+// it is back, for as long as retryFor.
+type events struct {
+	address   string
+	namespace string
+	log       *logrus.Entry
+
+	queue chan proto.Message
+	done  sync.WaitGroup
+}
+
+const (
+	retryFor     = 2 * time.Minute
+	retryAfter   = 200 * time.Millisecond
+	publishLimit = 5 * time.Second
+)
+
+func newEvents(address, namespace string, log *logrus.Entry) *events {
+	e := &events{address: address, namespace: namespace, log: log, queue: make(chan proto.Message, 128)}
+	e.done.Add(1)
+	go e.run()
+	return e
+}
+
+// send queues an event.
+func (e *events) send(event proto.Message) { e.queue <- event }
+
+// close waits until every queued event has been published or given up.
+func (e *events) close() {
+	close(e.queue)
+	e.done.Wait()
+}
+
+func (e *events) run() {
+	defer e.done.Done()
+	var client *ttrpc.Client
+	for event := range e.queue {
+		client = e.deliver(client, event)
+	}
+	if client != nil {
+		client.Close()
+	}
+}
+
+// deliver publishes one event and returns the connection for the next.
+func (e *events) deliver(client *ttrpc.Client, event proto.Message) *ttrpc.Client {
+	envelope, err := e.wrap(event)
+	if err != nil {
+		e.log.WithError(err).Error("encode event")
+		return client
+	}
+	giveUp := time.Now().Add(retryFor)
+	for {
+		if client, err = e.forward(client, envelope); err == nil {
+			return client
+		}
+		if time.Now().After(giveUp) {
+			e.log.WithError(err).WithField("topic", envelope.Topic).Error("event not delivered")
+			return nil
+		}
+		time.Sleep(retryAfter)
+	}
+}
+
+func (e *events) forward(client *ttrpc.Client, envelope *types.Envelope) (*ttrpc.Client, error) {
+	if client == nil {
+		conn, err := net.Dial("unix", e.address)
+		if err != nil {
+			return nil, err
+		}
+		client = ttrpc.NewClient(conn)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), publishLimit)
+	defer cancel()
+	_, err := publish.NewTTRPCEventsClient(client).Forward(ctx, &publish.ForwardRequest{Envelope: envelope})
+	if err != nil {
+		client.Close()
+		return nil, err
+	}
+	return client, nil
+}
+
+func (e *events) wrap(event proto.Message) (*types.Envelope, error) {
+	value, err := proto.Marshal(event)
+	if err != nil {
+		return nil, err
+	}
+	topic, ok := topics[event.ProtoReflect().Descriptor().Name()]
+	if !ok {
+		return nil, errors.New("event without a topic")
+	}
+	return &types.Envelope{
+		Timestamp: timestamppb.Now(),
+		Namespace: e.namespace,
+		Topic:     topic,
+		Event:     &anypb.Any{TypeUrl: string(event.ProtoReflect().Descriptor().FullName()), Value: value},
+	}, nil
+}
+
+// topics are those of containerd's core/runtime/events.go.
+var topics = map[protoreflect.Name]string{
+	"TaskCreate":      "/tasks/create",
+	"TaskStart":       "/tasks/start",
+	"TaskOOM":         "/tasks/oom",
+	"TaskExit":        "/tasks/exit",
+	"TaskDelete":      "/tasks/delete",
+	"TaskExecAdded":   "/tasks/exec-added",
+	"TaskExecStarted": "/tasks/exec-started",
+	"TaskPaused":      "/tasks/paused",
+	"TaskResumed":     "/tasks/resumed",
+}

@@ -1,0 +1,235 @@
+package shim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"syscall"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/wasmshim/containerd-shim-wasm/runtime/cache"
+	"github.com/wasmshim/containerd-shim-wasm/runtime/control"
+	"github.com/wasmshim/containerd-shim-wasm/sandbox"
+	"github.com/wasmshim/containerd-shim-wasm/sandbox/cgroup"
+)
+
+// openModule opens the file that an entry point names. errNative says that it
+// is no Wasm and does not claim to be.
+func openModule(sb *sandbox.Sandbox, process *specs.Process, entry entryPoint) (*os.File, error) {
+	path, err := sb.LookPath(entry.file, process.Cwd, process.Env)
+	if err != nil {
+		return nil, notWasm(entry, err)
+	}
+	file, err := sb.OpenFile(path)
+	if err != nil {
+		return nil, notWasm(entry, explainOpen(path, err))
+	}
+	if err := checkMagic(file, path); err != nil {
+		file.Close()
+		return nil, notWasm(entry, err)
+	}
+	return file, nil
+}
+
+// notWasm keeps the reason if the container claims to be Wasm.
+func notWasm(entry entryPoint, reason error) error {
+	if entry.meantAsWasm() {
+		return reason
+	}
+	return fmt.Errorf("%w: %w", errNative, reason)
+}
+
+func explainOpen(path string, err error) error {
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return fmt.Errorf("entry point %s does not exist in the container: check the image's entry point and the command: %w", path, err)
+	case errors.Is(err, sandbox.ErrNotRegular):
+		return fmt.Errorf("entry point %s is not a file: %w", path, err)
+	}
+	return fmt.Errorf("entry point %s cannot be read: %w", path, err)
+}
+
+// The first bytes of a module and of a component
+// (https://webassembly.github.io/spec/core/binary/modules.html#binary-module,
+// https://github.com/WebAssembly/component-model/blob/main/design/mvp/Binary.md).
+const (
+	wasmMagic      = "\x00asm"
+	moduleHeader   = wasmMagic + "\x01\x00\x00\x00"
+	componentLayer = "\x01\x00"
+)
+
+func checkMagic(file *os.File, path string) error {
+	head := make([]byte, len(moduleHeader))
+	n, err := file.ReadAt(head, 0)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return fmt.Errorf("read entry point %s: %w", path, err)
+	}
+	switch got := string(head[:n]); {
+	case got == moduleHeader:
+		return nil
+	case n == 0:
+		return fmt.Errorf("entry point %s is an empty file, not a WebAssembly module", path)
+	case !strings.HasPrefix(got, wasmMagic):
+		return fmt.Errorf(`entry point %s is not a WebAssembly module: it starts with %q, not with "\0asm"`, path, got)
+	case n == len(moduleHeader) && got[6:] == componentLayer:
+		return fmt.Errorf("entry point %s is a WebAssembly component; this version runs core modules only: build it for wasm32-wasip1", path)
+	}
+	return fmt.Errorf("entry point %s is a truncated WebAssembly module or one of an unknown version: it starts with %q", path, head[:n])
+}
+
+// compiled returns the machine code for an open module, from the cache or, the
+// first time, from the preparer.
+func (n *node) compiled(ctx context.Context, file *os.File, entry entryPoint) (cache.Entry, error) {
+	info, err := file.Stat()
+	if err != nil {
+		return cache.Entry{}, fmt.Errorf("stat module: %w", err)
+	}
+	if info.Size() > n.config.MaxModuleSize {
+		return cache.Entry{}, fmt.Errorf("module %s has %d bytes, the limit is %d: raise max_module_size in %s", file.Name(), info.Size(), n.config.MaxModuleSize, n.configPath)
+	}
+	digest, err := cache.Digest(io.NewSectionReader(file, 0, info.Size()))
+	if err != nil {
+		return cache.Entry{}, err
+	}
+	compile := func(ctx context.Context, out *os.File) (*control.Module, error) { return n.compile(ctx, file, out) }
+	compiled, err := n.cache.Load(ctx, digest, compile)
+	if err != nil {
+		return cache.Entry{}, err
+	}
+	if err := checkFunction(compiled.Module, file.Name(), entry.function); err != nil {
+		compiled.Code.Close()
+		return cache.Entry{}, err
+	}
+	return compiled, nil
+}
+
+func checkFunction(module control.Module, path, function string) error {
+	if slices.Contains(module.Functions, function) {
+		return nil
+	}
+	callable := "none"
+	if len(module.Functions) > 0 {
+		callable = strings.Join(module.Functions[:min(20, len(module.Functions))], ", ")
+	}
+	if function == "_start" {
+		return fmt.Errorf("module %s has no _start function: it is a library, not a command; name a function as %s#FUNCTION (functions without arguments: %s)", path, path, callable)
+	}
+	return fmt.Errorf("module %s exports no function %q without arguments (it has: %s)", path, function, callable)
+}
+
+// preparerSpec confines the preparer: no files but its own program, no network,
+// no capabilities, nobody's user.
+func (n *node) preparerSpec(id string) *specs.Spec {
+	limit := n.config.CompileMemory
+	pids := int64(256)
+	return &specs.Spec{
+		Process: &specs.Process{User: specs.User{UID: 65534, GID: 65534}, NoNewPrivileges: true},
+		Linux: &specs.Linux{
+			CgroupsPath: "/containerd-shim-wasm/compile-" + id,
+			Resources: &specs.LinuxResources{
+				Memory: &specs.LinuxMemory{Limit: &limit},
+				Pids:   &specs.LinuxPids{Limit: &pids},
+			},
+			Namespaces: []specs.LinuxNamespace{
+				{Type: specs.PIDNamespace}, {Type: specs.IPCNamespace}, {Type: specs.UTSNamespace}, {Type: specs.NetworkNamespace},
+			},
+		},
+	}
+}
+
+// compile has a preparer compile module into out: a confined process with a
+// memory and a time limit of its own, so that a hostile module harms neither the
+// daemon nor the node.
+func (n *node) compile(ctx context.Context, module, out *os.File) (*control.Module, error) {
+	ctx, cancel := context.WithTimeout(ctx, n.config.CompileTimeout)
+	defer cancel()
+	spec := n.preparerSpec(fmt.Sprintf("%d-%s", os.Getpid(), randomID()))
+	cg, err := n.newCgroup("compile", spec, false)
+	if err != nil {
+		return nil, fmt.Errorf("limit the preparer: %w", err)
+	}
+	defer func() {
+		if err := cg.Destroy(); err != nil {
+			n.log.WithError(err).Warn("remove the preparer's cgroup")
+		}
+	}()
+	if _, err := module.Seek(0, io.SeekStart); err != nil {
+		return nil, fmt.Errorf("rewind module: %w", err)
+	}
+	order := control.Compile{Name: module.Name()}
+	report, status, err := n.runPreparer(ctx, spec, cg, order, module, out)
+	switch {
+	case ctx.Err() != nil:
+		return nil, fmt.Errorf("module %s takes longer than %s to compile: raise compile_timeout in %s", module.Name(), n.config.CompileTimeout, n.configPath)
+	case report.Error != "":
+		return nil, errors.New(report.Error)
+	case err == nil && report.Module != nil && status == 0:
+		return report.Module, nil
+	}
+	if kills, _ := cg.OOMKills(); kills > 0 || status == 134 {
+		return nil, fmt.Errorf("module %s needs more than %d bytes of memory to compile: raise compile_memory in %s", module.Name(), n.config.CompileMemory, n.configPath)
+	}
+	return nil, fmt.Errorf("compile module %s: the preparer ended with status %d: %w", module.Name(), status, errors.Join(err))
+}
+
+func (n *node) runPreparer(ctx context.Context, spec *specs.Spec, cg *cgroup.Cgroup, order control.Compile, module, out *os.File) (control.Report, int, error) {
+	var report control.Report
+	sb, err := sandbox.New(n.stateDir, "")
+	if err != nil {
+		return report, 0, err
+	}
+	defer sb.Close()
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		return report, 0, err
+	}
+	defer null.Close()
+	ours, theirs, err := socketPair()
+	if err != nil {
+		return report, 0, err
+	}
+	defer ours.Close()
+	child, err := sb.Launch(sandbox.Launch{
+		Spec: spec, Process: spec.Process, Worker: n.worker,
+		Argv:  []string{"wasm-preparer", order.Name},
+		Env:   []string{control.RoleEnv + "=" + control.RoleCompile},
+		Files: []*os.File{module, out, null, theirs},
+	})
+	theirs.Close()
+	if err != nil {
+		return report, 0, err
+	}
+	exited := wait(child.PID)
+	stop := context.AfterFunc(ctx, func() { unix.Kill(child.PID, unix.SIGKILL) })
+	defer stop()
+	if err = cg.Add(child.PID); err == nil {
+		err = control.Send(ours, order)
+	}
+	if err == nil {
+		err = control.Receive(ours, &report)
+	}
+	if err != nil {
+		unix.Kill(child.PID, unix.SIGKILL)
+	}
+	end := <-exited
+	return report, end.status, err
+}
+
+// socketPair returns a connected pair: the daemon's end and the worker's.
+func socketPair() (ours, theirs *os.File, err error) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, fmt.Errorf("create control socket: %w", err)
+	}
+	// Only ours waits in the Go runtime's poller.
+	if err := syscall.SetNonblock(fds[0], true); err != nil {
+		return nil, nil, fmt.Errorf("create control socket: %w", err)
+	}
+	return os.NewFile(uintptr(fds[0]), "control"), os.NewFile(uintptr(fds[1]), "worker's control"), nil
+}

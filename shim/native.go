@@ -1,0 +1,148 @@
+package shim
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	tasks "github.com/containerd/containerd/api/runtime/task/v2"
+	"github.com/containerd/ttrpc"
+)
+
+// stockShim is the shim containerd itself would use for a native container.
+const stockShim = "containerd-shim-runc-v2"
+
+// nativeDir is the folder of a bundle from which the stock shim is started. It
+// has a folder of its own because it leaves a file "address" where it is
+// started, and containerd must find ours in the bundle when it restarts.
+const nativeDir = "native"
+
+// nativeShim is the pod's stock shim: started for the first native container,
+// exactly as containerd would, and spoken to as containerd would.
+type nativeShim struct {
+	node *node
+
+	mu sync.Mutex
+	*remote
+}
+
+func (n *nativeShim) create(ctx context.Context, r *tasks.CreateTaskRequest) (*tasks.CreateTaskResponse, error) {
+	if err := n.connect(r.ID, r.Bundle); err != nil {
+		return nil, err
+	}
+	return n.remote.Create(ctx, r)
+}
+
+// connect starts the stock shim if there is none, and leaves in the bundle what
+// the delete verb needs.
+func (n *nativeShim) connect(id, bundle string) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	dir := filepath.Join(bundle, nativeDir)
+	if err := prepareNativeDir(bundle, dir); err != nil {
+		return err
+	}
+	if n.remote != nil {
+		return nil
+	}
+	output, err := n.node.runStockShim(id, dir, "start")
+	if err != nil {
+		return err
+	}
+	r, err := dialShim(output)
+	if err != nil {
+		return fmt.Errorf("connect to %s: %w", stockShim, err)
+	}
+	n.remote = r
+	return nil
+}
+
+// prepareNativeDir gives the stock shim the two things of a bundle that it looks
+// for where it is started: the specification and the log.
+func prepareNativeDir(bundle, dir string) error {
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("prepare native container: %w", err)
+	}
+	for _, name := range []string{"config.json", "log"} {
+		err := os.Symlink(filepath.Join(bundle, name), filepath.Join(dir, name))
+		if err != nil && !errors.Is(err, fs.ErrExist) {
+			return fmt.Errorf("prepare native container: %w", err)
+		}
+	}
+	return nil
+}
+
+// end lets the stock shim go; it is called when no container is left.
+func (n *nativeShim) end(ctx context.Context, r *tasks.ShutdownRequest) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.remote == nil {
+		return
+	}
+	if _, err := n.remote.Shutdown(ctx, r); err != nil && !errors.Is(err, ttrpc.ErrClosed) {
+		n.node.log.WithError(err).Warn("end of the stock shim")
+	}
+	n.remote.client.Close()
+	n.remote = nil
+}
+
+// runStockShim runs one of the stock shim's verbs in dir with the arguments,
+// environment and input that containerd gave us.
+func (n *node) runStockShim(id, dir, verb string, more ...string) ([]byte, error) {
+	path, err := exec.LookPath(stockShim)
+	if err != nil {
+		return nil, fmt.Errorf("native container: %s is not on containerd's PATH: install it beside containerd: %w", stockShim, err)
+	}
+	args := []string{"-namespace", n.flags.Namespace, "-address", n.flags.Address, "-publish-binary", n.flags.PublishBinary, "-id", id}
+	if n.flags.Debug {
+		args = append(args, "-debug")
+	}
+	cmd := exec.Command(path, append(append(args, more...), verb)...)
+	cmd.Dir = dir
+	cmd.Stdin = bytes.NewReader(n.bootstrap)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	output, err := cmd.Output()
+	if err != nil {
+		return nil, fmt.Errorf("%s %s: %w: %s", stockShim, verb, err, strings.TrimSpace(stderr.String()))
+	}
+	return output, nil
+}
+
+// endpoint is what a shim's start verb prints, as JSON since containerd 1.7.
+type endpoint struct {
+	Version  int    `json:"version"`
+	Address  string `json:"address"`
+	Protocol string `json:"protocol"`
+}
+
+// dialShim connects to the shim whose start verb printed output.
+func dialShim(output []byte) (*remote, error) {
+	e := parseEndpoint(output)
+	conn, err := net.Dial("unix", strings.TrimPrefix(e.Address, "unix://"))
+	if err != nil {
+		return nil, err
+	}
+	r := &remote{client: ttrpc.NewClient(conn), service: serviceV2}
+	if e.Version >= 3 {
+		r.service = serviceV3
+	}
+	return r, nil
+}
+
+func parseEndpoint(output []byte) endpoint {
+	var e endpoint
+	if err := json.Unmarshal(bytes.TrimSpace(output), &e); err != nil || e.Address == "" {
+		return endpoint{Version: 2, Address: strings.TrimSpace(string(output)), Protocol: "ttrpc"}
+	}
+	return e
+}

@@ -1,0 +1,125 @@
+package shim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+
+	tasks "github.com/containerd/containerd/api/runtime/task/v2"
+	"github.com/containerd/ttrpc"
+	"github.com/sirupsen/logrus"
+
+	"github.com/wasmshim/containerd-shim-wasm/config"
+)
+
+// PlaceWorker puts the worker's binary into dir, unless it is there, and returns
+// it opened with a digest that names its version.
+type PlaceWorker func(dir string) (worker *os.File, digest string, err error)
+
+// Serve is the daemon: it answers containerd on the socket that the start verb
+// made, until containerd says Shutdown and no container is left.
+func Serve(flags Flags, placeWorker PlaceWorker) error {
+	log, err := openLog(flags)
+	if err != nil {
+		return err
+	}
+	listener, bootstrap, err := inherit()
+	if err != nil {
+		log.WithError(err).Error("daemon cannot start")
+		return err
+	}
+	cfg, err := config.Load(config.DefaultPath)
+	if err != nil {
+		log.WithError(err).Error("daemon cannot start")
+		return err
+	}
+	n := &node{
+		flags: flags, bootstrap: bootstrap, stateDir: StateDir, config: cfg, configPath: config.DefaultPath,
+		log: log, placeWorker: placeWorker,
+	}
+	return n.serve(listener)
+}
+
+// inherit takes over what the start verb left open.
+func inherit() (net.Listener, []byte, error) {
+	f := os.NewFile(listenerFD, "listener")
+	listener, err := net.FileListener(f)
+	if err != nil {
+		return nil, nil, fmt.Errorf("take over the socket: this verb is for the start verb's use: %w", err)
+	}
+	f.Close()
+	params := os.NewFile(bootstrapFD, "bootstrap")
+	defer params.Close()
+	bootstrap, err := io.ReadAll(io.NewSectionReader(params, 0, maxBootstrap))
+	if err != nil {
+		return nil, nil, fmt.Errorf("read bootstrap parameters: %w", err)
+	}
+	return listener, bootstrap, nil
+}
+
+func (n *node) serve(listener net.Listener) error {
+	server, err := ttrpc.NewServer()
+	if err != nil {
+		return fmt.Errorf("create server: %w", err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	events := newEvents(os.Getenv("TTRPC_ADDRESS"), n.flags.Namespace, n.log)
+	service := &Service{node: n, events: events, native: &nativeShim{node: n}, shutdown: cancel, containers: map[string]tasks.TTRPCTaskService{}}
+	service.Register(server)
+	go n.shutdownOnSignal(cancel)
+
+	var serving sync.WaitGroup
+	serving.Go(func() {
+		if err := server.Serve(ctx, listener); err != nil && !errors.Is(err, ttrpc.ErrServerClosed) {
+			n.log.WithError(err).Error("serve")
+		}
+	})
+	<-ctx.Done()
+	// Nobody finds the socket of a shim that is going.
+	os.Remove(listener.Addr().String())
+	stop, done := context.WithTimeout(context.Background(), stopLimit)
+	defer done()
+	// Lets the answer to Shutdown out before the connection ends.
+	if err := server.Shutdown(stop); err != nil {
+		n.log.WithError(err).Debug("shutdown")
+	}
+	serving.Wait()
+	events.close()
+	return nil
+}
+
+func (n *node) shutdownOnSignal(shutdown func()) {
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
+	signal.Ignore(syscall.SIGPIPE)
+	s := <-signals
+	n.log.WithField("signal", s).Info("asked to end")
+	shutdown()
+}
+
+// openLog writes to the FIFO "log" of the bundle, which containerd copies to its
+// own log. Each line says whose it is.
+func openLog(flags Flags) (*logrus.Entry, error) {
+	logger := logrus.New()
+	logger.SetFormatter(&logrus.TextFormatter{DisableColors: true, FullTimestamp: true, TimestampFormat: "2006-01-02T15:04:05.000000000Z07:00"})
+	if flags.Debug {
+		logger.SetLevel(logrus.DebugLevel)
+	}
+	fifo, err := openFIFO("log")
+	if err != nil {
+		return nil, fmt.Errorf("open shim log: %w", err)
+	}
+	logger.SetOutput(fifo)
+	entry := logger.WithFields(logrus.Fields{"runtime": "io.containerd.wasm.v1", "namespace": flags.Namespace, "shim": flags.ID})
+	if group, err := groupOf(flags.ID); err == nil && group != flags.ID {
+		entry = entry.WithField("pod", group)
+	}
+	return entry, nil
+}

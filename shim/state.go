@@ -1,0 +1,127 @@
+package shim
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/wasmshim/containerd-shim-wasm/sandbox/cgroup"
+)
+
+// stateFile lies in a Wasm container's bundle for as long as the container
+// exists. The delete verb reads it when the daemon has died.
+const stateFile = "wasm-state.json"
+
+// state is what the delete verb needs to clean up after a dead daemon.
+type state struct {
+	PID     int
+	Started uint64 // of the process, in clock ticks since boot: tells a reused pid
+	Systemd bool   // who made the cgroup
+	Exit    *exit  `json:",omitempty"`
+}
+
+// exit is how the container's process ended.
+type exit struct {
+	Status int
+	At     time.Time
+}
+
+func (c *container) writeState() error {
+	started, err := startTime(c.init.pid)
+	if err != nil {
+		return err
+	}
+	return saveState(c.bundle, state{PID: c.init.pid, Started: started, Systemd: c.systemd})
+}
+
+func (c *container) recordExit(e end) {
+	s, err := readState(c.bundle)
+	if err == nil {
+		s.Exit = &exit{Status: e.status, At: e.at}
+		err = saveState(c.bundle, s)
+	}
+	if err != nil {
+		c.node.log.WithError(err).WithField("container", c.id).Warn("record exit")
+	}
+}
+
+func (c *container) removeState() {
+	if err := os.Remove(filepath.Join(c.bundle, stateFile)); err != nil {
+		c.node.log.WithError(err).WithField("container", c.id).Warn("remove state")
+	}
+}
+
+func saveState(bundle string, s state) error {
+	data, err := json.Marshal(s)
+	if err != nil {
+		return fmt.Errorf("encode container state: %w", err)
+	}
+	path := filepath.Join(bundle, stateFile)
+	if err := os.WriteFile(path+".new", data, 0o600); err != nil {
+		return fmt.Errorf("write container state: %w", err)
+	}
+	if err := os.Rename(path+".new", path); err != nil {
+		return fmt.Errorf("write container state: %w", err)
+	}
+	return nil
+}
+
+func readState(bundle string) (state, error) {
+	var s state
+	data, err := os.ReadFile(filepath.Join(bundle, stateFile))
+	if err != nil {
+		return s, err
+	}
+	if err := json.Unmarshal(data, &s); err != nil {
+		return s, fmt.Errorf("decode container state: %w", err)
+	}
+	return s, nil
+}
+
+// startTime returns when a process started: field 22 of proc_pid_stat(5), after
+// a command name that may hold anything but ends with the last ")".
+func startTime(pid int) (uint64, error) {
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0, fmt.Errorf("read start time of process %d: %w", pid, err)
+	}
+	_, rest, _ := strings.Cut(string(data[strings.LastIndexByte(string(data), ')')+1:]), " ")
+	fields := strings.Fields(rest)
+	const after = 22 - 3 // the rest starts with field 3
+	if len(fields) <= after {
+		return 0, fmt.Errorf("read start time of process %d: short stat", pid)
+	}
+	return strconv.ParseUint(fields[after], 10, 64)
+}
+
+// destroy ends what a dead daemon left of a container.
+func (s state) destroy(id, bundle string) error {
+	if started, err := startTime(s.PID); err == nil && started == s.Started {
+		if err := unix.Kill(s.PID, unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) {
+			return fmt.Errorf("kill worker %d: %w", s.PID, err)
+		}
+	}
+	spec, _, err := loadSpec(bundle)
+	if err != nil {
+		return err
+	}
+	cg, err := cgroup.Load(id, spec, s.Systemd)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if err := cg.Kill(); err != nil {
+		return err
+	}
+	return cg.Destroy()
+}

@@ -1,0 +1,264 @@
+package shim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// streams are the names of a process's standard streams as containerd gives
+// them: paths of FIFOs or URIs.
+type streams struct {
+	stdin, stdout, stderr string
+	terminal              bool
+}
+
+// stdio holds a process's standard streams on the daemon's side. A worker gets
+// containerd's FIFOs themselves, so that what a guest writes is not copied by
+// anybody; only a terminal's data passes through the daemon.
+type stdio struct {
+	child   []*os.File // the worker's descriptors 0, 1 and 2; closed once it has them
+	stdin   io.Closer  // keeps the stdin FIFO open for writing until CloseIO
+	keep    []io.Closer
+	console *os.File // a terminal's master side
+	copies  sync.WaitGroup
+	logger  *exec.Cmd
+}
+
+// openStdio opens a process's streams.
+func openStdio(s streams, namespace, id string) (*stdio, error) {
+	sio := &stdio{}
+	if err := sio.open(s, namespace, id); err != nil {
+		sio.closeChild()
+		sio.close()
+		return nil, fmt.Errorf("open standard streams: %w", err)
+	}
+	return sio, nil
+}
+
+func (sio *stdio) open(s streams, namespace, id string) error {
+	if s.terminal {
+		return sio.openTerminal(s, namespace, id)
+	}
+	stdin, err := sio.openStdin(s.stdin)
+	if err != nil {
+		return err
+	}
+	sio.child = append(sio.child, stdin)
+	stdout, stderr, err := sio.openOutputs(s, namespace, id)
+	if err != nil {
+		return err
+	}
+	sio.child = append(sio.child, stdout, stderr)
+	return nil
+}
+
+// openStdin opens the reading end for the worker and keeps a writing end, so
+// that the guest sees no end of file before containerd says so (CloseIO).
+func (sio *stdio) openStdin(path string) (*os.File, error) {
+	if path == "" {
+		return os.OpenFile(os.DevNull, os.O_RDONLY, 0)
+	}
+	r, err := openBlocking(path, unix.O_RDONLY)
+	if err != nil {
+		return nil, err
+	}
+	w, err := os.OpenFile(path, os.O_WRONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		r.Close()
+		return nil, err
+	}
+	sio.stdin = w
+	return r, nil
+}
+
+// openOutputs opens stdout and stderr by the scheme of stdout, as the stock shim
+// does.
+func (sio *stdio) openOutputs(s streams, namespace, id string) (stdout, stderr *os.File, err error) {
+	u, err := url.Parse(s.stdout)
+	if err != nil {
+		return nil, nil, fmt.Errorf("stdout %q: %w", s.stdout, err)
+	}
+	switch u.Scheme {
+	case "", "fifo":
+	case "file":
+		stdout, err = openLogFile(u.Path)
+		if err != nil {
+			return nil, nil, err
+		}
+		stderr, err = duplicate(stdout)
+		return stdout, stderr, err
+	case "binary", "binary-v2":
+		return sio.startLogger(u, namespace, id)
+	default:
+		return nil, nil, fmt.Errorf("stdout %q: scheme %q is unknown (fifo, file and binary are known)", s.stdout, u.Scheme)
+	}
+	if stdout, err = sio.openOutput(s.stdout); err != nil {
+		return nil, nil, err
+	}
+	if stderr, err = sio.openOutput(s.stderr); err != nil {
+		stdout.Close()
+	}
+	return stdout, stderr, err
+}
+
+// openOutput opens a FIFO for the worker to write to and keeps a reading end:
+// while containerd is restarted nobody else reads, and a guest that writes then
+// must wait, not die of a broken pipe.
+func (sio *stdio) openOutput(path string) (*os.File, error) {
+	if path == "" {
+		return os.OpenFile(os.DevNull, os.O_WRONLY, 0)
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if info.Mode()&os.ModeNamedPipe == 0 {
+		return os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
+	}
+	r, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	sio.keep = append(sio.keep, r)
+	return openBlocking(path, unix.O_WRONLY)
+}
+
+// openBlocking opens a FIFO without waiting for its other end and hands it out
+// in blocking mode, which the worker expects of its streams.
+func openBlocking(path string, mode int) (*os.File, error) {
+	fd, err := unix.Open(path, mode|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	if err := unix.SetNonblock(fd, false); err != nil {
+		unix.Close(fd)
+		return nil, &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	return os.NewFile(uintptr(fd), path), nil
+}
+
+func openLogFile(path string) (*os.File, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return nil, err
+	}
+	return os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
+}
+
+func duplicate(f *os.File) (*os.File, error) {
+	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, &os.PathError{Op: "duplicate", Path: f.Name(), Err: err}
+	}
+	return os.NewFile(uintptr(fd), f.Name()), nil
+}
+
+// startLogger starts a logging binary with the reading ends of stdout and stderr
+// as its descriptors 3 and 4, and waits until it closes 5, which says that it is
+// ready (containerd's pkg/logging, "binary" URIs; "binary-v2" writes a byte).
+func (sio *stdio) startLogger(u *url.URL, namespace, id string) (stdout, stderr *os.File, err error) {
+	var pipes []*os.File
+	defer func() {
+		for _, f := range pipes {
+			f.Close()
+		}
+	}()
+	ends := make([]*os.File, 0, 6)
+	for range 3 {
+		r, w, err := os.Pipe()
+		if err != nil {
+			return nil, nil, err
+		}
+		pipes, ends = append(pipes, r, w), append(ends, r, w)
+	}
+	cmd := loggerCommand(u, namespace, id)
+	cmd.ExtraFiles = []*os.File{ends[0], ends[2], ends[5]}
+	if err := cmd.Start(); err != nil {
+		return nil, nil, fmt.Errorf("start logging binary %s: %w", u.Path, err)
+	}
+	sio.logger = cmd
+	ends[5].Close()
+	n, err := ends[4].Read(make([]byte, 1))
+	if err != nil && !errors.Is(err, io.EOF) || n == 0 && u.Scheme == "binary-v2" {
+		return nil, nil, fmt.Errorf("logging binary %s did not become ready: %w", u.Path, err)
+	}
+	if stdout, err = duplicate(ends[1]); err != nil {
+		return nil, nil, err
+	}
+	stderr, err = duplicate(ends[3])
+	return stdout, stderr, err
+}
+
+func loggerCommand(u *url.URL, namespace, id string) *exec.Cmd {
+	var args []string
+	for k, values := range u.Query() {
+		args = append(args, k)
+		if len(values) > 0 {
+			args = append(args, values[0])
+		}
+	}
+	cmd := exec.Command(u.Path, args...)
+	cmd.Env = append(os.Environ(), "CONTAINER_ID="+id, "CONTAINER_NAMESPACE="+namespace)
+	return cmd
+}
+
+// closeChild closes the worker's ends once the worker has them.
+func (sio *stdio) closeChild() {
+	for _, f := range sio.child {
+		f.Close()
+	}
+	sio.child = nil
+}
+
+// closeStdin lets the guest see the end of its input when containerd's side is
+// closed too.
+func (sio *stdio) closeStdin() {
+	if sio.stdin != nil {
+		sio.stdin.Close()
+	}
+}
+
+// drain waits until a terminal's output has been passed on. It is called after
+// the process has ended and before its exit is told.
+func (sio *stdio) drain(ctx context.Context) {
+	done := make(chan struct{})
+	go func() { sio.copies.Wait(); close(done) }()
+	select {
+	case <-done:
+	case <-ctx.Done():
+	}
+}
+
+// loggerGrace is how long a logging binary may take to end.
+const loggerGrace = 12 * time.Second
+
+// close releases everything.
+func (sio *stdio) close() {
+	sio.closeStdin()
+	for _, c := range sio.keep {
+		c.Close()
+	}
+	if sio.console != nil {
+		sio.console.Close()
+	}
+	if sio.logger == nil {
+		return
+	}
+	// The logger has seen the end of both streams by now; the signal is for one
+	// that waits for something else.
+	_ = sio.logger.Process.Signal(syscall.SIGTERM)
+	kill := time.AfterFunc(loggerGrace, func() { _ = sio.logger.Process.Kill() })
+	_ = sio.logger.Wait()
+	kill.Stop()
+	sio.logger = nil
+}
