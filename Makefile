@@ -13,7 +13,7 @@ PLACE   := cmd/containerd-shim-wasm-v1/worker
 CC_amd64 := $(if $(filter amd64,$(shell go env GOHOSTARCH)),gcc,x86_64-linux-gnu-gcc)
 CC_arm64 := $(if $(filter arm64,$(shell go env GOHOSTARCH)),gcc,aarch64-linux-gnu-gcc)
 
-.PHONY: help build worker demo test test-unit test-integration test-cgroup2 bench lint install uninstall clean need-root
+.PHONY: help build worker demo deps test test-unit test-integration test-cgroup2 bench lint install uninstall clean need-root
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -22,11 +22,54 @@ worker: ## build the worker, which holds wasmtime (ARCH=arm64 cross-builds)
 	@command -v go >/dev/null || { echo "go is missing: install Go 1.26 or later" >&2; exit 1; }
 	@command -v $(CC_$(ARCH)) >/dev/null || { echo "$(CC_$(ARCH)) is missing: apt-get install gcc, or for another architecture gcc-aarch64-linux-gnu libc6-dev-arm64-cross" >&2; exit 1; }
 	@echo "building the worker for linux/$(ARCH) (about 20 s the first time)"
-	@CGO_ENABLED=1 GOOS=linux GOARCH=$(ARCH) CC=$(CC_$(ARCH)) go build -trimpath -tags netgo,osusergo \
+	@CGO_ENABLED=1 GOOS=linux GOARCH=$(ARCH) CC=$(CC_$(ARCH)) go build -trimpath -buildvcs=false -tags netgo,osusergo \
 		-ldflags '-s -w -linkmode external -extldflags "-static -Wl,--no-warnings"' -o $(PLACE)/wasm-worker ./cmd/wasm-worker \
 		2> >(grep -v 'statically linked applications requires at runtime\|in function' >&2)
 	@sha256sum < $(PLACE)/wasm-worker | cut -d' ' -f1 > $(PLACE)/wasm-worker.sha256
 
 build: worker ## build bin/containerd-shim-wasm-v1, the one file to install (ARCH=arm64 cross-builds)
 	@echo "building $(SHIM) for linux/$(ARCH)"
-	@CGO_ENABLED=0 GOOS=linux GOARCH=$(ARCH) go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o $(SHIM) ./cmd/containerd-shim-wasm-v1
+	@CGO_ENABLED=0 GOOS=linux GOARCH=$(ARCH) go build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)' -o $(SHIM) ./cmd/containerd-shim-wasm-v1
+
+need-root:
+	@[ "$$(id -u)" = 0 ] || { echo "this needs root: containers are mounted and confined by the kernel" >&2; exit 1; }
+
+demo: need-root build ## run a Wasm image through a private containerd and show its output
+	@go run ./hack/demo
+
+deps: ## install the Debian packages that tests need and that are missing
+	@hack/deps.sh
+
+test: need-root deps build lint test-unit test-integration test-cgroup2 ## everything: lint, unit, integration, cgroup v2
+
+# One package after the other: what one leaves behind must not be another's leak.
+test-unit: build ## tests of the packages
+	@echo "testing the packages"
+	@go test -p 1 -timeout 20m $$(go list ./... | grep -v /test$$)
+
+test-integration: need-root build ## tests against real containerds (1.7, 2.2, newest)
+	@echo "testing against real containerds"
+	@go test -timeout 40m ./test
+
+test-cgroup2: need-root build ## the core of the suite on unified cgroup v2, in a User-Mode Linux guest
+	@echo "testing on cgroup v2 in a User-Mode Linux guest"
+	@hack/cgroup2/test.sh
+
+bench: need-root build ## measure starts, throughput and memory beside runc
+	@go run ./bench
+
+lint: ## gofmt, go vet, staticcheck, shellcheck
+	@echo "linting"
+	@out=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$out" ] || { echo "gofmt these: $$out" >&2; exit 1; }
+	@go vet ./...
+	@"$$(hack/tools/build.sh staticcheck)/staticcheck" ./...
+	@shellcheck $$(git ls-files '*.sh') .ci/run
+
+install: build ## install on this node and tell containerd (see docs/install.md)
+	@$(SHIM) install
+
+uninstall: ## undo install
+	@$(SHIM) uninstall
+
+clean: ## remove what was built, not the tools in .cache
+	@rm -rf bin $(PLACE)/wasm-worker $(PLACE)/wasm-worker.sha256 .cache/guests
