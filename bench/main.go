@@ -1,0 +1,96 @@
+// Command bench measures the shim beside runc on this machine and prints what it finds next to the
+// project's goals: whole containers through a real containerd, the sandbox launch below it, and
+// memory. It needs root and bin/containerd-shim-wasm-v1 (make bench builds it first), and changes
+// nothing outside of the private containerd that it starts.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"runtime"
+	"strings"
+	"syscall"
+
+	"github.com/wasmshim/containerd-shim-wasm/internal/testnode"
+)
+
+func init() {
+	// Package sandbox throws threads away; the main thread of a process cannot be.
+	runtime.LockOSThread()
+}
+
+// plan is how much to measure.
+type plan struct {
+	n        int // containers of each runtime one after the other; twice as many at once
+	parallel int // containers at once
+	crowd    int // running containers when memory is measured
+	versions []string
+}
+
+func main() {
+	var p plan
+	var versions string
+	flag.IntVar(&p.n, "n", 100, "containers of each runtime one at a time, and launches; twice as many at once")
+	flag.IntVar(&p.parallel, "c", 8, "containers at once")
+	flag.IntVar(&p.crowd, "crowd", 20, "running containers when memory is measured")
+	flag.StringVar(&versions, "versions", testnode.DefaultVersion, "containerd versions, of "+strings.Join(testnode.Versions(), ","))
+	flag.Parse()
+	p.versions = strings.Split(versions, ",")
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := p.run(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func (p plan) run(ctx context.Context) error {
+	if p.n < 1 || p.parallel < 1 || p.crowd < 1 {
+		return errors.New("-n, -c and -crowd must be at least 1")
+	}
+	progress("launching %d sandboxes without containerd", p.n)
+	launches, err := measureLaunch(ctx, p.n)
+	if err != nil {
+		return fmt.Errorf("launch below containerd: %w", err)
+	}
+	launches.print(os.Stdout)
+	for _, version := range p.versions {
+		if err := p.measureVersion(ctx, version); err != nil {
+			return fmt.Errorf("containerd %s: %w", version, err)
+		}
+	}
+	return nil
+}
+
+// measureVersion measures with one version of containerd.
+func (p plan) measureVersion(ctx context.Context, version string) (err error) {
+	progress("starting containerd %s", version)
+	node, err := testnode.Start(ctx, testnode.Options{Version: version, LogLevel: "warn"})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, node.Stop()) }()
+	client, err := node.Connect()
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	fmt.Printf("\ncontainerd %s, hello world in C, as Wasm (precompiled) and as a static native program\n", node.Release)
+	pair, err := contenders(ctx, node, client)
+	if err != nil {
+		return err
+	}
+	if err := p.oneAtATime(ctx, pair); err != nil {
+		return err
+	}
+	if err := p.atOnce(ctx, pair); err != nil {
+		return err
+	}
+	return p.measureMemory(ctx, node, client)
+}
+
+func progress(format string, args ...any) { fmt.Fprintf(os.Stderr, "bench: "+format+"\n", args...) }

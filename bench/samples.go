@@ -1,0 +1,66 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"math"
+	"slices"
+	"text/tabwriter"
+	"time"
+)
+
+// samples are measured times by what was measured.
+type samples map[string][]time.Duration
+
+func (s samples) add(what string, d time.Duration) { s[what] = append(s[what], d) }
+
+func (s samples) merge(other samples) {
+	for what, times := range other {
+		s[what] = append(s[what], times...)
+	}
+}
+
+// quantile returns the least time that the share q of the sample does not exceed (nearest rank), in
+// milliseconds; NaN without samples.
+func (s samples) quantile(what string, q float64) float64 {
+	times := slices.Sorted(slices.Values(s[what]))
+	if len(times) == 0 {
+		return math.NaN()
+	}
+	rank := int(math.Ceil(q * float64(len(times))))
+	return float64(times[max(rank, 1)-1].Microseconds()) / 1000
+}
+
+// printPhases prints the phases of two runtimes side by side, in milliseconds.
+func printPhases(w io.Writer, title string, ours, theirs samples) {
+	fmt.Fprintf(w, "\n%s\n", title)
+	table := newTable(w)
+	fmt.Fprintln(table, "ms\twasm p50\twasm p95\trunc p50\trunc p95\tratio p50\t")
+	for _, phase := range phases {
+		a, b := ours.quantile(phase, 0.5), theirs.quantile(phase, 0.5)
+		fmt.Fprintf(table, "%s\t%.1f\t%.1f\t%.1f\t%.1f\t%.2f\t\n", phase,
+			a, ours.quantile(phase, 0.95), b, theirs.quantile(phase, 0.95), a/b)
+	}
+	table.Flush()
+}
+
+func newTable(w io.Writer) *tabwriter.Writer {
+	return tabwriter.NewWriter(w, 0, 0, 3, ' ', tabwriter.AlignRight)
+}
+
+// verdict is the word beside a figure.
+func verdict(met bool) string {
+	if met {
+		return "met"
+	}
+	return "missed"
+}
+
+// printGoal prints a figure beside its goal.
+func printGoal(w io.Writer, what string, figure float64, sign string, goal float64, unit string) {
+	met := figure <= goal
+	if sign == "≥" {
+		met = figure >= goal
+	}
+	fmt.Fprintf(w, "  %-46s %7.2f %-3s goal %s %g: %s\n", what, figure, unit, sign, goal, verdict(met))
+}
