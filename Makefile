@@ -6,14 +6,15 @@ SHELL := /bin/bash
 
 ARCH    ?= $(shell go env GOARCH)
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
-SHIM    := bin/containerd-shim-wasm-v1
+HOST    := $(shell go env GOHOSTARCH)
+SHIM    := bin/$(if $(filter-out $(HOST),$(ARCH)),linux-$(ARCH)/)containerd-shim-wasm-v1
 PLACE   := cmd/containerd-shim-wasm-v1/worker
 # The native compiler, or Debian's cross compiler (gcc-aarch64-linux-gnu with
 # libc6-dev-arm64-cross; gcc-x86-64-linux-gnu the other way round).
 CC_amd64 := $(if $(filter amd64,$(shell go env GOHOSTARCH)),gcc,x86_64-linux-gnu-gcc)
 CC_arm64 := $(if $(filter arm64,$(shell go env GOHOSTARCH)),gcc,aarch64-linux-gnu-gcc)
 
-.PHONY: help build worker demo deps test test-unit test-integration test-cgroup2 bench lint install uninstall clean need-root
+.PHONY: help cross build worker demo deps test test-unit test-integration test-cgroup2 bench lint install uninstall clean need-root
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -31,6 +32,9 @@ build: worker ## build bin/containerd-shim-wasm-v1, the one file to install (ARC
 	@echo "building $(SHIM) for linux/$(ARCH)"
 	@CGO_ENABLED=0 GOOS=linux GOARCH=$(ARCH) go build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)' -o $(SHIM) ./cmd/containerd-shim-wasm-v1
 
+cross: ## cross-build for the other architecture, to bin/linux-ARCH
+	@$(MAKE) --no-print-directory build ARCH=$(if $(filter amd64,$(HOST)),arm64,amd64)
+
 need-root:
 	@[ "$$(id -u)" = 0 ] || { echo "this needs root: containers are mounted and confined by the kernel" >&2; exit 1; }
 
@@ -40,7 +44,7 @@ demo: need-root build ## run a Wasm image through a private containerd and show 
 deps: ## install the Debian packages that tests need and that are missing
 	@hack/deps.sh
 
-test: need-root deps build lint test-unit test-integration test-cgroup2 ## everything: lint, unit, integration, cgroup v2
+test: need-root deps cross build lint test-unit test-integration test-cgroup2 ## everything: lint, unit, integration, cgroup v2
 
 # One package after the other: what one leaves behind must not be another's leak.
 test-unit: build ## tests of the packages

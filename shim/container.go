@@ -28,6 +28,8 @@ type container struct {
 	id     string
 	bundle string
 	spec   *specs.Spec
+	// settings were read when the container was created.
+	settings settings
 	// systemd says who makes the cgroup.
 	systemd bool
 	cgroup  *cgroup.Cgroup
@@ -120,6 +122,8 @@ func (c *container) Delete(_ context.Context, r *tasks.DeleteRequest) (*tasks.De
 	if !p.ended() {
 		return nil, fmt.Errorf("cannot delete a running process: container %s: %w", c.id, errdefs.ErrFailedPrecondition)
 	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	if err := c.cgroup.Destroy(); err != nil {
 		return nil, fmt.Errorf("remove cgroup of container %s: %w", c.id, err)
 	}

@@ -36,6 +36,9 @@ func (n *node) createWasm(ctx context.Context, r *tasks.CreateTaskRequest, event
 	}
 	defer module.Close()
 	c := &container{node: n, events: events, id: r.ID, bundle: r.Bundle, spec: spec, execs: map[string]*process{}}
+	if c.settings, err = n.settings(r.Options); err != nil {
+		return nil, err
+	}
 	if err := c.refuse(r, unknown); err != nil {
 		return nil, err
 	}
@@ -87,7 +90,7 @@ func (c *container) create(ctx context.Context, r *tasks.CreateTaskRequest, sb *
 		return err
 	}
 	defer compiled.Code.Close()
-	c.systemd = c.node.systemdCgroup(c.spec, r.Options)
+	c.systemd = c.settings.systemdCgroup(c.spec)
 	if c.cgroup, err = c.node.newCgroup(c.id, c.spec, c.systemd); err != nil {
 		return err
 	}
@@ -113,7 +116,7 @@ func (c *container) compile(ctx context.Context, p *specs.Process, module *os.Fi
 	if err := c.node.prepareEngine(); err != nil {
 		return cache.Entry{}, err
 	}
-	return c.node.compiled(ctx, module, parseEntryPoint(p.Args[0]))
+	return c.node.compiled(ctx, c.settings, module, parseEntryPoint(p.Args[0]))
 }
 
 // order is what the worker of process p is told.
@@ -139,7 +142,7 @@ func guestMemory(limit uint64) uint64 {
 	return max(limit-min(limit, workerMemory), limit/2)
 }
 
-// prepareEngine makes the worker's binary and the compile cache ready, once.
+// prepareEngine makes the worker's binary ready, once.
 func (n *node) prepareEngine() error {
 	n.engineOnce.Do(func() { n.engineErr = n.openEngine() })
 	return n.engineErr
@@ -150,11 +153,6 @@ func (n *node) openEngine() error {
 	if err != nil {
 		return fmt.Errorf("place the worker: %w", err)
 	}
-	compiled, err := cache.Open(n.config.CacheDir, digest+cpuKey())
-	if err != nil {
-		worker.Close()
-		return err
-	}
-	n.worker, n.cache = worker, compiled
+	n.worker, n.engine = worker, digest+cpuKey()
 	return nil
 }

@@ -2,7 +2,6 @@ package shim
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -21,8 +20,8 @@ import (
 // Exec takes note of a further process; Start starts it.
 func (c *container) Exec(_ context.Context, r *tasks.ExecProcessRequest) (*emptypb.Empty, error) {
 	var spec specs.Process
-	if err := json.Unmarshal(r.Spec.GetValue(), &spec); err != nil {
-		return nil, fmt.Errorf("decode specification of exec %s: %w", r.ExecID, err)
+	if err := decodeStrict(r.Spec.GetValue(), &spec); err != nil {
+		return nil, fmt.Errorf("exec %s: %w", r.ExecID, err)
 	}
 	if err := sandbox.CheckProcess(&spec); err != nil {
 		return nil, fmt.Errorf("exec %s: %w", r.ExecID, err)
@@ -106,8 +105,8 @@ func (c *container) deleteExec(p *process) (*tasks.DeleteResponse, error) {
 		p.io.close()
 	}
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	delete(c.execs, p.id)
-	c.mu.Unlock()
 	return deleted(p), nil
 }
 
@@ -126,9 +125,12 @@ func (p *process) watch() {
 	} else {
 		defer c.alive.Done()
 	}
-	p.finish(e)
+	p.drain()
+	// Whoever sees that the process has ended (Delete) waits for this lock, so
+	// nothing overtakes the news of it.
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	p.finish(e)
 	c.tellOOM(e)
 	if p.id == "" {
 		c.recordExit(e)

@@ -85,20 +85,24 @@ func checkMagic(file *os.File, path string) error {
 
 // compiled returns the machine code for an open module, from the cache or, the
 // first time, from the preparer.
-func (n *node) compiled(ctx context.Context, file *os.File, entry entryPoint) (cache.Entry, error) {
+func (n *node) compiled(ctx context.Context, s settings, file *os.File, entry entryPoint) (cache.Entry, error) {
 	info, err := file.Stat()
 	if err != nil {
 		return cache.Entry{}, fmt.Errorf("stat module: %w", err)
 	}
-	if info.Size() > n.config.MaxModuleSize {
-		return cache.Entry{}, fmt.Errorf("module %s has %d bytes, the limit is %d: raise max_module_size in %s", file.Name(), info.Size(), n.config.MaxModuleSize, n.configPath)
+	if info.Size() > s.MaxModuleSize {
+		return cache.Entry{}, fmt.Errorf("module %s has %d bytes, the limit is %d: raise max_module_size in %s", file.Name(), info.Size(), s.MaxModuleSize, s.source)
 	}
 	digest, err := cache.Digest(io.NewSectionReader(file, 0, info.Size()))
 	if err != nil {
 		return cache.Entry{}, err
 	}
-	compile := func(ctx context.Context, out *os.File) (*control.Module, error) { return n.compile(ctx, file, out) }
-	compiled, err := n.cache.Load(ctx, digest, compile)
+	modules, err := cache.Open(s.CacheDir, n.engine)
+	if err != nil {
+		return cache.Entry{}, err
+	}
+	compile := func(ctx context.Context, out *os.File) (*control.Module, error) { return n.compile(ctx, s, file, out) }
+	compiled, err := modules.Load(ctx, digest, compile)
 	if err != nil {
 		return cache.Entry{}, err
 	}
@@ -125,8 +129,8 @@ func checkFunction(module control.Module, path, function string) error {
 
 // preparerSpec confines the preparer: no files but its own program, no network,
 // no capabilities, nobody's user.
-func (n *node) preparerSpec(id string) *specs.Spec {
-	limit := n.config.CompileMemory
+func (s settings) preparerSpec(id string) *specs.Spec {
+	limit := s.CompileMemory
 	pids := int64(256)
 	return &specs.Spec{
 		Process: &specs.Process{User: specs.User{UID: 65534, GID: 65534}, NoNewPrivileges: true},
@@ -146,10 +150,10 @@ func (n *node) preparerSpec(id string) *specs.Spec {
 // compile has a preparer compile module into out: a confined process with a
 // memory and a time limit of its own, so that a hostile module harms neither the
 // daemon nor the node.
-func (n *node) compile(ctx context.Context, module, out *os.File) (*control.Module, error) {
-	ctx, cancel := context.WithTimeout(ctx, n.config.CompileTimeout)
+func (n *node) compile(ctx context.Context, s settings, module, out *os.File) (*control.Module, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.CompileTimeout)
 	defer cancel()
-	spec := n.preparerSpec(fmt.Sprintf("%d-%s", os.Getpid(), randomID()))
+	spec := s.preparerSpec(fmt.Sprintf("%d-%s", os.Getpid(), randomID()))
 	cg, err := n.newCgroup("compile", spec, false)
 	if err != nil {
 		return nil, fmt.Errorf("limit the preparer: %w", err)
@@ -166,14 +170,14 @@ func (n *node) compile(ctx context.Context, module, out *os.File) (*control.Modu
 	report, status, err := n.runPreparer(ctx, spec, cg, order, module, out)
 	switch {
 	case ctx.Err() != nil:
-		return nil, fmt.Errorf("module %s takes longer than %s to compile: raise compile_timeout in %s", module.Name(), n.config.CompileTimeout, n.configPath)
+		return nil, fmt.Errorf("module %s takes longer than %s to compile: raise compile_timeout in %s", module.Name(), s.CompileTimeout, s.source)
 	case report.Error != "":
 		return nil, errors.New(report.Error)
 	case err == nil && report.Module != nil && status == 0:
 		return report.Module, nil
 	}
 	if kills, _ := cg.OOMKills(); kills > 0 || status == 134 {
-		return nil, fmt.Errorf("module %s needs more than %d bytes of memory to compile: raise compile_memory in %s", module.Name(), n.config.CompileMemory, n.configPath)
+		return nil, fmt.Errorf("module %s needs more than %d bytes of memory to compile: raise compile_memory in %s", module.Name(), s.CompileMemory, s.source)
 	}
 	return nil, fmt.Errorf("compile module %s: the preparer ended with status %d: %w", module.Name(), status, errors.Join(err))
 }

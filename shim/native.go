@@ -13,9 +13,12 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 
+	bootapi "github.com/containerd/containerd/api/runtime/bootstrap/v1"
 	tasks "github.com/containerd/containerd/api/runtime/task/v2"
 	"github.com/containerd/ttrpc"
+	"google.golang.org/protobuf/proto"
 )
 
 // stockShim is the shim containerd itself would use for a native container.
@@ -31,11 +34,18 @@ const nativeDir = "native"
 type nativeShim struct {
 	node *node
 
+	ending atomic.Bool
+
 	mu sync.Mutex
 	*remote
 }
 
 func (n *nativeShim) create(ctx context.Context, r *tasks.CreateTaskRequest) (*tasks.CreateTaskResponse, error) {
+	options, err := n.node.nativeOptions(r.Options, r.Bundle)
+	if err != nil {
+		return nil, err
+	}
+	r.Options = options
 	if err := n.connect(r.ID, r.Bundle); err != nil {
 		return nil, err
 	}
@@ -58,7 +68,7 @@ func (n *nativeShim) connect(id, bundle string) error {
 	if err != nil {
 		return err
 	}
-	r, err := dialShim(output)
+	r, err := dialShim(output, ttrpc.WithOnClose(n.lost))
 	if err != nil {
 		return fmt.Errorf("connect to %s: %w", stockShim, err)
 	}
@@ -88,11 +98,24 @@ func (n *nativeShim) end(ctx context.Context, r *tasks.ShutdownRequest) {
 	if n.remote == nil {
 		return
 	}
+	n.ending.Store(true)
 	if _, err := n.remote.Shutdown(ctx, r); err != nil && !errors.Is(err, ttrpc.ErrClosed) {
 		n.node.log.WithError(err).Warn("end of the stock shim")
 	}
 	n.remote.client.Close()
 	n.remote = nil
+}
+
+// lost is called when the connection to the stock shim ends. If that was not our
+// doing, its containers are without a shim, the pod's pause container among
+// them. A pod whose shim has died is dead: we end too, and containerd's delete
+// verb cleans up each container, as it does after any shim's death.
+func (n *nativeShim) lost() {
+	if n.ending.Load() {
+		return
+	}
+	n.node.log.Errorf("%s has died: its containers are lost, so is this shim", stockShim)
+	os.Exit(1)
 }
 
 // runStockShim runs one of the stock shim's verbs in dir with the arguments,
@@ -108,7 +131,7 @@ func (n *node) runStockShim(id, dir, verb string, more ...string) ([]byte, error
 	}
 	cmd := exec.Command(path, append(append(args, more...), verb)...)
 	cmd.Dir = dir
-	cmd.Stdin = bytes.NewReader(n.bootstrap)
+	cmd.Stdin = bytes.NewReader(bootstrapFor(id, n.bootstrap))
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	output, err := cmd.Output()
@@ -116,6 +139,21 @@ func (n *node) runStockShim(id, dir, verb string, more ...string) ([]byte, error
 		return nil, fmt.Errorf("%s %s: %w: %s", stockShim, verb, err, strings.TrimSpace(stderr.String()))
 	}
 	return output, nil
+}
+
+// bootstrapFor rewrites what containerd (2.3 and later) sent to our start verb
+// for container id; older ones send only the runtime's options.
+func bootstrapFor(id string, bootstrap []byte) []byte {
+	var params bootapi.BootstrapParams
+	if proto.Unmarshal(bootstrap, &params) != nil || params.ContainerdVersion == "" {
+		return bootstrap
+	}
+	params.InstanceID = id
+	changed, err := proto.Marshal(&params)
+	if err != nil {
+		return bootstrap
+	}
+	return changed
 }
 
 // endpoint is what a shim's start verb prints, as JSON since containerd 1.7.
@@ -126,13 +164,13 @@ type endpoint struct {
 }
 
 // dialShim connects to the shim whose start verb printed output.
-func dialShim(output []byte) (*remote, error) {
+func dialShim(output []byte, opts ...ttrpc.ClientOpts) (*remote, error) {
 	e := parseEndpoint(output)
 	conn, err := net.Dial("unix", strings.TrimPrefix(e.Address, "unix://"))
 	if err != nil {
 		return nil, err
 	}
-	r := &remote{client: ttrpc.NewClient(conn), service: serviceV2}
+	r := &remote{client: ttrpc.NewClient(conn, opts...), service: serviceV2}
 	if e.Version >= 3 {
 		r.service = serviceV3
 	}

@@ -5,18 +5,12 @@ import (
 	"encoding/hex"
 	"fmt"
 	"os"
-	"strings"
 	"sync"
 
-	"github.com/containerd/containerd/api/types/runc/options"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/sirupsen/logrus"
 	"golang.org/x/sys/cpu"
-	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/known/anypb"
 
-	"github.com/wasmshim/containerd-shim-wasm/config"
-	"github.com/wasmshim/containerd-shim-wasm/runtime/cache"
 	"github.com/wasmshim/containerd-shim-wasm/sandbox/cgroup"
 )
 
@@ -37,12 +31,10 @@ const (
 
 // node is what all containers of a shim have in common.
 type node struct {
-	flags      Flags
-	bootstrap  []byte // what containerd gave the start verb on its input
-	stateDir   string
-	config     config.Config
-	configPath string
-	log        *logrus.Entry
+	flags     Flags
+	bootstrap []byte // what containerd gave the start verb on its input
+	stateDir  string
+	log       *logrus.Entry
 
 	placeWorker func(dir string) (worker *os.File, digest string, err error)
 
@@ -50,7 +42,7 @@ type node struct {
 	engineOnce sync.Once
 	engineErr  error
 	worker     *os.File
-	cache      *cache.Cache
+	engine     string // key of the engine in the compile cache
 }
 
 // cpuKey tells apart the machines that compiled code may not be moved between:
@@ -59,20 +51,6 @@ func cpuKey() string {
 	features := fmt.Sprintf("%+v %+v", cpu.X86, cpu.ARM64)
 	sum := sha256.Sum256([]byte(features))
 	return hex.EncodeToString(sum[:4])
-}
-
-// systemdCgroup tells whether systemd makes the container's cgroup. The kubelet's
-// systemd driver shows in the path, whatever the options say; else the runtime's
-// options tell, where they are runc's, and last the node's configuration.
-func (n *node) systemdCgroup(spec *specs.Spec, any *anypb.Any) bool {
-	if slice, _, ok := strings.Cut(spec.Linux.CgroupsPath, ":"); ok && strings.HasSuffix(slice, ".slice") {
-		return true
-	}
-	var runc options.Options
-	if any != nil && any.TypeUrl == string(runc.ProtoReflect().Descriptor().FullName()) && proto.Unmarshal(any.Value, &runc) == nil {
-		return runc.SystemdCgroup
-	}
-	return n.config.SystemdCgroup
 }
 
 func (n *node) newCgroup(id string, spec *specs.Spec, systemd bool) (*cgroup.Cgroup, error) {

@@ -62,6 +62,11 @@ func (p *process) launch(sb *sandbox.Sandbox, l sandbox.Launch) error {
 		return err
 	}
 	p.control = ours
+	if size := p.spec.ConsoleSize; size != nil && p.streams.terminal {
+		if err := p.io.resize(uint32(size.Width), uint32(size.Height)); err != nil {
+			c.node.log.WithError(err).WithField("container", c.id).Warn("process.consoleSize")
+		}
+	}
 	l.Argv, l.Env, l.Terminal = p.spec.Args, workerEnv, p.streams.terminal
 	l.Files = append(append([]*os.File(nil), p.io.child...), theirs)
 	child, err := sb.Launch(l)
@@ -188,11 +193,15 @@ func (p *process) kill(ctx context.Context, signal unix.Signal) error {
 // drainLimit bounds the wait for a terminal's last output.
 const drainLimit = 2 * time.Second
 
-// finish records how the process ended, once its output has been passed on.
-func (p *process) finish(e end) {
+// drain waits until what the process wrote has been passed on.
+func (p *process) drain() {
 	ctx, cancel := context.WithTimeout(context.Background(), drainLimit)
 	defer cancel()
 	p.io.drain(ctx)
+}
+
+// finish records how the process ended.
+func (p *process) finish(e end) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.end = e

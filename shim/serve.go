@@ -14,8 +14,6 @@ import (
 	tasks "github.com/containerd/containerd/api/runtime/task/v2"
 	"github.com/containerd/ttrpc"
 	"github.com/sirupsen/logrus"
-
-	"github.com/wasmshim/containerd-shim-wasm/config"
 )
 
 // PlaceWorker puts the worker's binary into dir, unless it is there, and returns
@@ -34,15 +32,7 @@ func Serve(flags Flags, placeWorker PlaceWorker) error {
 		log.WithError(err).Error("daemon cannot start")
 		return err
 	}
-	cfg, err := config.Load(config.DefaultPath)
-	if err != nil {
-		log.WithError(err).Error("daemon cannot start")
-		return err
-	}
-	n := &node{
-		flags: flags, bootstrap: bootstrap, stateDir: StateDir, config: cfg, configPath: config.DefaultPath,
-		log: log, placeWorker: placeWorker,
-	}
+	n := &node{flags: flags, bootstrap: bootstrap, stateDir: StateDir, log: log, placeWorker: placeWorker}
 	return n.serve(listener)
 }
 

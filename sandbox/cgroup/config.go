@@ -1,0 +1,88 @@
+package cgroup
+
+import (
+	"fmt"
+	"path/filepath"
+	"strings"
+
+	"github.com/opencontainers/cgroups"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// Config returns the cgroup that spec asks for: its place from
+// linux.cgroupsPath, its limits from linux.resources. systemd says that systemd
+// manages the node's cgroups (the option SystemdCgroup of containerd's runtimes).
+//
+// cgroupsPath is a path below the cgroup mounts, or "slice:prefix:name" with
+// systemd, as for runc. Without one, the cgroup is called like the container: id,
+// below the caller's own cgroup, or "runc-ID.scope" in system.slice.
+//
+// An error names the field that is wrong, or that this node's hierarchy (v1 or
+// v2) cannot honour.
+func Config(id string, spec *specs.Spec, systemd bool) (*cgroups.Cgroup, error) {
+	config, err := place(id, spec, systemd)
+	if err != nil {
+		return nil, err
+	}
+	var given *specs.LinuxResources
+	if spec.Linux != nil {
+		given = spec.Linux.Resources
+	}
+	config.Resources, err = resources(given, cgroups.IsCgroup2UnifiedMode())
+	if err != nil {
+		return nil, err
+	}
+	if err := checkSwap(config.Resources); err != nil {
+		return nil, err
+	}
+	config.Resources.Devices = append(config.Resources.Devices, defaultDevices(spec)...)
+	return config, nil
+}
+
+// place returns the cgroup's place, without limits.
+func place(id string, spec *specs.Spec, systemd bool) (*cgroups.Cgroup, error) {
+	var path string
+	if spec.Linux != nil {
+		path = spec.Linux.CgroupsPath
+	}
+	config := &cgroups.Cgroup{Systemd: systemd, Resources: &cgroups.Resources{}}
+	switch {
+	case path == "" && (id == "" || strings.Contains(id, "/")):
+		return nil, fmt.Errorf("linux.cgroupsPath is empty, and %q cannot name a cgroup", id)
+	case path == "" && systemd:
+		config.ScopePrefix, config.Name = "runc", id
+	case path == "":
+		config.Name = id
+	case systemd:
+		return config, placeUnit(config, path)
+	default:
+		return config, placePath(config, path)
+	}
+	return config, nil
+}
+
+// placePath takes a path of the cgroup file system. One that leads to the root
+// or out of it is refused: there the node's own processes would be ours to kill.
+func placePath(config *cgroups.Cgroup, path string) error {
+	clean := filepath.Clean("/" + path)
+	if clean == "/" {
+		return fmt.Errorf("linux.cgroupsPath %q is the root of all cgroups", path)
+	}
+	if !filepath.IsAbs(path) {
+		clean = clean[1:]
+	}
+	config.Path = clean
+	return nil
+}
+
+func placeUnit(config *cgroups.Cgroup, path string) error {
+	parts := strings.Split(path, ":")
+	if len(parts) != 3 {
+		return fmt.Errorf("linux.cgroupsPath %q: systemd needs the form slice:prefix:name", path)
+	}
+	if parts[2] == "" || strings.ContainsAny(path, "/") {
+		return fmt.Errorf("linux.cgroupsPath %q: the name must not be empty, and no part may have a slash", path)
+	}
+	config.Parent, config.ScopePrefix, config.Name = parts[0], parts[1], parts[2]
+	return nil
+}
