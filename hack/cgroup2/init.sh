@@ -60,10 +60,23 @@ controllers() {
 	done >/sys/fs/cgroup/cgroup.subtree_control
 }
 
-# systemd finds units, settings and the job in /run; of the host's own units it starts
-# only what job.target wants.
+# drop_in UNIT writes what stands on standard input into a drop-in of UNIT.
+drop_in() {
+	mkdir -p "/run/systemd/system/$1.d"
+	cat >"/run/systemd/system/$1.d/guest.conf"
+}
+
+# systemd starts the job and the system bus, and nothing that the host has enabled.
 units() {
-	mkdir -p /run/systemd/system /run/systemd/system.conf.d /run/systemd/journald.conf.d
+	mkdir -p /run/systemd/system /run/systemd/system.conf.d
+	cat >/run/systemd/system.conf.d/guest.conf <<-'CONF'
+		[Manager]
+		DefaultCPUAccounting=yes
+		DefaultIOAccounting=yes
+		DefaultMemoryAccounting=yes
+		DefaultTasksAccounting=yes
+		DefaultStandardOutput=null
+	CONF
 	cat >/run/systemd/system/job.service <<-'UNIT'
 		[Unit]
 		Description=The command given to run.sh
@@ -85,34 +98,34 @@ units() {
 		DefaultDependencies=no
 		AllowIsolate=yes
 	UNIT
-	cat >/run/systemd/system.conf.d/job.conf <<-'CONF'
-		[Manager]
-		DefaultCPUAccounting=yes
-		DefaultIOAccounting=yes
-		DefaultMemoryAccounting=yes
-		DefaultTasksAccounting=yes
-	CONF
-	mkdir -p /var/lib/dbus
+	local unit
+	for unit in dbus.socket dbus.service; do
+		drop_in $unit <<-'UNIT'
+			[Unit]
+			DefaultDependencies=no
+		UNIT
+	done
 }
 
 filesystems
+init=plain ro=() rw=()
 # shellcheck source=/dev/null
 . /run/exchange/job
-# shellcheck disable=SC2154 # ro, rw and init come with the job
-{
-	for dir in "${ro[@]}"; do
-		hidden "$dir" && show "$dir" ro
-	done
-	for dir in ${rw[@]+"${rw[@]}"}; do
-		show "$dir" rw
-	done
-}
+for dir in "${ro[@]}"; do
+	if hidden "$dir"; then
+		show "$dir" ro
+	fi
+done
+for dir in "${rw[@]}"; do
+	show "$dir" rw
+done
 modules
 ip link set lo up
 hostname cgroup2
 
 if [[ $init == systemd ]]; then
 	units
+	export SYSTEMD_UNIT_PATH=/run/systemd/system:/lib/systemd/system
 	exec /lib/systemd/systemd --system --unit=job.target
 fi
 controllers

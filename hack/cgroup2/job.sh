@@ -32,7 +32,7 @@ for ((i = 0; i < grace * 10; i++)); do
 	sleep 0.1
 done
 if kill "$copier" 2>/dev/null; then
-	echo "run.sh: the command has ended, but something it started still holds its output open" >&3
+	echo "the command has ended, but something it started still holds its output open" >/run/exchange/note
 fi
 stty -F /dev/ttyS0 drain
 exec 3>&-

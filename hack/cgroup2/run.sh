@@ -67,7 +67,7 @@ memory_folder() {
 # mebibytes SIZE prints SIZE (with K, M or G, as the kernel's mem= takes it) in MiB.
 mebibytes() {
 	local bytes
-	bytes=$(numfmt --from=iec "${1^^}") || die "--mem $1: not a size such as 4096M"
+	bytes=$(numfmt --from=iec "${1^^}" 2>/dev/null) || die "--mem $1: not a size such as 4096M"
 	echo $((bytes / 1048576))
 }
 
@@ -117,6 +117,7 @@ guest=
 reader=
 # Ends the guest if it still runs: with its first process the pid namespace goes, and
 # with that every helper of the kernel.
+# shellcheck disable=SC2317 # called by a trap
 finish() {
 	if [[ -n $guest ]]; then
 		kill -KILL "$guest" 2>/dev/null || true
@@ -147,13 +148,14 @@ reader=$!
 exec 5>"$scratch/output"
 
 # If this script is killed, its child gets the signal, and so on down to the namespace.
-TMPDIR=$(memory_folder "$mib") setpriv --pdeathsig KILL \
-	unshare --pid --fork --kill-child=KILL -- \
+memory=$(memory_folder "$mib")
+TMPDIR=$memory setpriv --pdeathsig KILL \
+	unshare --mount --propagation private --pid --fork --kill-child=KILL -- \
+	"$here/view.sh" "$scratch" "$memory" "${rw[@]}" -- \
 	timeout --signal KILL "$timeout" \
 	linux.uml "mem=${mib}M" "uml_dir=$scratch/uml" noreboot \
 	root=/dev/root rootfstype=hostfs rootflags=/ ro "init=$scratch/init.sh" "EXCHANGE=$scratch" \
-	con=null "con0=null,fd:1" ssl=null "ssl0=null,fd:5" pty.legacy_count=0 \
-	selinux=0 apparmor=0 systemd.unified_cgroup_hierarchy=1 \
+	con=null "con0=null,fd:1" ssl=null "ssl0=null,fd:5" pty.legacy_count=0 lsm=capability \
 	</dev/null >"$scratch/console" 2>&1 &
 guest=$!
 exec 5>&-
@@ -164,6 +166,7 @@ guest=
 wait "$reader"
 
 [[ -z $console ]] || cat "$scratch/console" >&2
+[[ ! -s $scratch/note ]] || echo "run.sh: $(<"$scratch/note")" >&2
 if [[ -s $scratch/exit ]]; then
 	exit "$(<"$scratch/exit")"
 fi
