@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# Runs the core of the integration tests on unified cgroup v2, in the User-Mode Linux guest
+# of run.sh, with one containerd. What the guest cannot build (it has no network and one
+# slow processor) is built here first.
+
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+repo=$(cd "$here/../.." && pwd)
+cd "$repo"
+
+containerd=2.2
+# The tests that make up the core: hello, exit codes, limits, OOM, kill, pause, exec,
+# statistics; each checks for leaks itself.
+core='^(TestHello|TestExitCodes|TestMemoryLimit|TestOOM|TestCPUQuota|TestPidsLimit|TestMetrics|TestKill|TestPauseResume|TestExec)'
+
+mkdir -p .cache/cgroup2
+hack/tools/build.sh "containerd-$containerd" runc >/dev/null
+go run ./hack/cgroup2/guests
+CGO_ENABLED=0 go test -c -o .cache/cgroup2/test ./test
+
+cd test
+"$here/run.sh" --timeout 1500 --rw "$repo/.cache" -- \
+	env HOME=/root "$repo/.cache/cgroup2/test" -test.v -test.timeout 20m -test.run "$core/^containerd-$containerd\$"
