@@ -216,8 +216,10 @@ static int do_loop(char **arg) {
 		__asm__ volatile("");
 }
 
-// sleep SECONDS: prints "sleeping" first, "awake" after
+// sleep SECONDS [PATH TEXT]: prints "sleeping" first, with TEXT in the file by then; "awake" after
 static int do_sleep(char **arg) {
+	if (arg[1] && arg[2] && put_text(arg[1], arg[2], O_TRUNC))
+		return 1;
 	puts("sleeping");
 	fflush(stdout);
 	int status = sleep_for(arg[0]);
