@@ -156,7 +156,7 @@ func bootstrapFor(id string, bootstrap []byte) []byte {
 	return changed
 }
 
-// endpoint is what a shim's start verb prints, as JSON since containerd 1.7.
+// endpoint is what a shim's start verb prints.
 type endpoint struct {
 	Version  int    `json:"version"`
 	Address  string `json:"address"`
@@ -177,10 +177,18 @@ func dialShim(output []byte, opts ...ttrpc.ClientOpts) (*remote, error) {
 	return r, nil
 }
 
+// parseEndpoint reads the answer in each of its forms: a BootstrapResult to
+// bootstrap parameters (containerd 2.3 and later), JSON (1.7 and later), or the
+// address alone.
 func parseEndpoint(output []byte) endpoint {
+	text := bytes.TrimSpace(output)
 	var e endpoint
-	if err := json.Unmarshal(bytes.TrimSpace(output), &e); err != nil || e.Address == "" {
-		return endpoint{Version: 2, Address: strings.TrimSpace(string(output)), Protocol: "ttrpc"}
+	if err := json.Unmarshal(text, &e); err == nil && e.Address != "" {
+		return e
 	}
-	return e
+	var result bootapi.BootstrapResult
+	if err := proto.Unmarshal(output, &result); err == nil && result.Address != "" {
+		return endpoint{Version: int(result.Version), Address: result.Address, Protocol: result.Protocol}
+	}
+	return endpoint{Version: 2, Address: string(text), Protocol: "ttrpc"}
 }
