@@ -46,16 +46,23 @@ func checkAbsent(fields []refused) error {
 }
 
 func checkPlatform(spec *specs.Spec) error {
-	hooks := spec.Hooks
 	return checkAbsent([]refused{
 		{"solaris", spec.Solaris != nil},
 		{"windows", spec.Windows != nil},
 		{"vm", spec.VM != nil},
 		{"zos", spec.ZOS != nil},
 		{"freebsd", spec.FreeBSD != nil},
-		{"hooks", hooks != nil && len(hooks.Prestart)+len(hooks.CreateRuntime)+len(hooks.CreateContainer)+ //nolint:staticcheck // deprecated, still sent
-			len(hooks.StartContainer)+len(hooks.Poststart)+len(hooks.Poststop) > 0},
+		{"hooks", hasHooks(spec.Hooks)},
 	})
+}
+
+func hasHooks(hooks *specs.Hooks) bool {
+	if hooks == nil {
+		return false
+	}
+	//lint:ignore SA1019 prestart is deprecated, and still sent
+	return len(hooks.Prestart)+len(hooks.CreateRuntime)+len(hooks.CreateContainer)+
+		len(hooks.StartContainer)+len(hooks.Poststart)+len(hooks.Poststop) > 0
 }
 
 func checkNamespaces(spec *specs.Spec) error {
