@@ -25,6 +25,7 @@ type guest struct {
 	module *wasmtime.Module
 	linker *wasmtime.Linker
 	store  *wasmtime.Store
+	exited *int // the code of proc_exit, once called
 }
 
 // load maps the compiled module and sets up its world.
@@ -47,7 +48,22 @@ func load(order control.Guest) (*guest, error) {
 	if order.MemoryLimit > 0 {
 		store.Limiter(int64(order.MemoryLimit), -1, -1, -1, -1)
 	}
-	return &guest{order: order, module: module, linker: linker, store: store}, nil
+	g := &guest{order: order, module: module, linker: linker, store: store}
+	if err := g.defineExit(); err != nil {
+		return nil, fmt.Errorf("define proc_exit: %w", err)
+	}
+	return g, nil
+}
+
+// defineExit replaces wasmtime's proc_exit, which takes codes from 126 on for a
+// mistake and traps: a container may exit with any code, as a native one.
+func (g *guest) defineExit() error {
+	g.linker.AllowShadowing(true)
+	return g.linker.FuncWrap("wasi_snapshot_preview1", "proc_exit", func(code int32) *wasmtime.Trap {
+		status := int(code)
+		g.exited = &status
+		return wasmtime.NewTrap("proc_exit") // unwinds the guest
+	})
 }
 
 // newWASI gives the guest its arguments, environment, standard streams and
@@ -90,7 +106,7 @@ func environment(order control.Guest) (names, values []string) {
 func (g *guest) run(stderr io.Writer) int {
 	instance, err := g.linker.Instantiate(g.store, g.module)
 	if err != nil {
-		return exitCode(err, stderr, StartFailure)
+		return g.exitCode(err, stderr, StartFailure)
 	}
 	for _, name := range g.calls(instance) {
 		function := instance.GetFunc(g.store, name)
@@ -99,7 +115,7 @@ func (g *guest) run(stderr io.Writer) int {
 			return StartFailure
 		}
 		if _, err := function.Call(g.store); err != nil {
-			return exitCode(err, stderr, TrapCode)
+			return g.exitCode(err, stderr, TrapCode)
 		}
 	}
 	return 0
@@ -118,12 +134,9 @@ func (g *guest) calls(instance *wasmtime.Instance) []string {
 
 // exitCode turns what ended a call into an exit code: proc_exit's own, TrapCode
 // for a trap, other for anything else.
-func exitCode(err error, stderr io.Writer, other int) int {
-	var exit *wasmtime.Error
-	if errors.As(err, &exit) {
-		if code, ok := exit.ExitStatus(); ok {
-			return int(code)
-		}
+func (g *guest) exitCode(err error, stderr io.Writer, other int) int {
+	if g.exited != nil {
+		return *g.exited
 	}
 	fmt.Fprintf(stderr, "error: %v\n", err)
 	var trap *wasmtime.Trap
