@@ -8,7 +8,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -59,6 +58,9 @@ func Start(flags Flags, in io.Reader, out io.Writer) error {
 // speak: those that send bootstrap parameters (2.3 and later) know version 3,
 // 1.7 knows none but 2, and the ones between say nothing and take both.
 func apiVersion(bootstrap []byte) int {
+	if len(bootstrap) == 0 {
+		return 2
+	}
 	var params bootapi.BootstrapParams
 	if proto.Unmarshal(bootstrap, &params) == nil && params.ContainerdVersion != "" {
 		return 3
@@ -151,14 +153,32 @@ func spawn(flags Flags, listener *os.File, bootstrap []byte) error {
 	if flags.Debug {
 		args = append(args, "-debug")
 	}
-	cmd := exec.Command(self, append(args, ServeVerb)...)
-	cmd.ExtraFiles = []*os.File{listener, params}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	if err := cmd.Start(); err != nil {
+	pid, err := forkDaemon(self, append(args, ServeVerb), listener, params)
+	if err != nil {
 		return fmt.Errorf("start daemon: %w", err)
 	}
-	adjustOOMScore(cmd.Process.Pid)
-	return cmd.Process.Release()
+	adjustOOMScore(pid)
+	return nil
+}
+
+// daemonProcs is enough for a daemon that mostly waits; with more, on a machine
+// of many cores, the Go runtime's own memory would outweigh the daemon's.
+const daemonProcs = "GOMAXPROCS=2"
+
+// forkDaemon does by hand what os/exec would: that one forks a probe of the
+// kernel first, which is dear for a process that lives some milliseconds.
+func forkDaemon(self string, args []string, listener, params *os.File) (int, error) {
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		return 0, err
+	}
+	defer null.Close()
+	files := make([]uintptr, bootstrapFD+1)
+	files[0], files[1], files[2] = null.Fd(), null.Fd(), null.Fd()
+	files[listenerFD], files[bootstrapFD] = listener.Fd(), params.Fd()
+	return syscall.ForkExec(self, append([]string{self}, args...), &syscall.ProcAttr{
+		Env: append(os.Environ(), daemonProcs), Files: files, Sys: &syscall.SysProcAttr{Setpgid: true},
+	})
 }
 
 // memfile holds data in a file that only descriptors reach.

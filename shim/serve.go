@@ -61,7 +61,7 @@ func (n *node) serve(listener net.Listener) error {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	events := newEvents(os.Getenv("TTRPC_ADDRESS"), n.flags.Namespace, n.log)
-	service := &Service{node: n, events: events, native: &nativeShim{node: n}, shutdown: cancel, containers: map[string]tasks.TTRPCTaskService{}}
+	service := &Service{node: n, events: events, native: &nativeShim{node: n}, shutdown: cancel, calm: newCalm(), containers: map[string]tasks.TTRPCTaskService{}}
 	service.Register(server)
 	go n.shutdownOnSignal(cancel)
 

@@ -10,6 +10,7 @@ import (
 	"context"
 	"os"
 	"sync"
+	"time"
 
 	tasks "github.com/containerd/containerd/api/runtime/task/v2"
 	"github.com/containerd/errdefs"
@@ -24,6 +25,7 @@ type Service struct {
 	events   *events
 	native   *nativeShim
 	shutdown func()
+	calm     *time.Timer // see settle
 
 	mu         sync.Mutex
 	containers map[string]tasks.TTRPCTaskService
@@ -56,6 +58,7 @@ func (s *Service) Create(ctx context.Context, r *tasks.CreateTaskRequest) (*task
 		return nil, errgrpc.ToGRPC(err)
 	}
 	s.containers[r.ID] = c
+	s.settle()
 	return response, nil
 }
 

@@ -1,6 +1,13 @@
+//go:debug containermaxprocs=0
+//go:debug updatemaxprocs=0
+
 // Command containerd-shim-wasm-v1 is the containerd shim that runs WebAssembly.
 // containerd calls its verbs start and delete; people call install, uninstall
 // and --help.
+//
+// The two settings above keep the Go runtime from reading the limits of our own
+// cgroup at each start and every second after, which is work for nothing: start
+// and delete are over at once, and the daemon is told how many processors to use.
 package main
 
 import (
@@ -10,7 +17,7 @@ import (
 	"io"
 	"os"
 	"runtime"
-	"runtime/debug"
+	"slices"
 	"strings"
 
 	"github.com/wasmshim/containerd-shim-wasm/install"
@@ -22,8 +29,11 @@ var version = "devel"
 
 func init() {
 	// The main thread of a process cannot be thrown away, so the goroutines of
-	// package sandbox must never land on it.
-	runtime.LockOSThread()
+	// package sandbox must never land on it. Only the daemon has such; in the
+	// other verbs the lock would cost one more thread.
+	if slices.Contains(os.Args, shim.ServeVerb) {
+		runtime.LockOSThread()
+	}
 }
 
 func main() {
@@ -112,9 +122,6 @@ func runVerb(verb string, flags shim.Flags) error {
 	case "delete":
 		return shim.Delete(flags, os.Stdout)
 	case shim.ServeVerb:
-		// The daemon lives long and allocates little: better to collect more
-		// often than to hold memory that belongs to guests.
-		debug.SetGCPercent(50)
 		return shim.Serve(flags, placeWorker)
 	}
 	return fmt.Errorf("unknown verb %q; see --help", verb)
