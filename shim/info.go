@@ -10,14 +10,17 @@ import (
 )
 
 // Info answers containerd's -info: runtime options in, what the runtime is out
-// (containerd's api/types/introspection.proto). There are no features to tell:
-// what a Wasm container cannot honour is refused when it is created, by name.
+// (containerd's api/types/introspection.proto).
 func Info(version string, in io.Reader, out io.Writer) error {
 	data, err := io.ReadAll(io.LimitReader(in, maxBootstrap))
 	if err != nil {
 		return fmt.Errorf("read runtime options: %w", err)
 	}
-	info := &types.RuntimeInfo{Name: "io.containerd.wasm.v1", Version: &types.RuntimeVersion{Version: version}}
+	features, err := runtimeFeatures()
+	if err != nil {
+		return err
+	}
+	info := &types.RuntimeInfo{Name: "io.containerd.wasm.v1", Version: &types.RuntimeVersion{Version: version}, Features: features}
 	if len(data) > 0 {
 		info.Options = &anypb.Any{}
 		if err := proto.Unmarshal(data, info.Options); err != nil {
