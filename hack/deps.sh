@@ -14,7 +14,7 @@ packages=(
 	# native images, network namespaces and mounts
 	busybox-static iproute2 mount
 	# the cgroup v2 guest
-	user-mode-linux kmod
+	user-mode-linux kmod systemd dbus
 	# make lint
 	shellcheck
 )

@@ -18,7 +18,12 @@ mkdir -p .cache/cgroup2
 hack/tools/build.sh "containerd-$containerd" runc >/dev/null
 go run ./hack/cgroup2/guests
 CGO_ENABLED=0 go test -c -o .cache/cgroup2/test ./test
+CGO_ENABLED=0 go test -c -tags systemd -o .cache/cgroup2/test-systemd ./test
 
 cd test
 "$here/run.sh" --timeout 1500 --rw "$repo/.cache" -- \
 	env HOME=/root "$repo/.cache/cgroup2/test" -test.v -test.timeout 20m -test.run "$core/^containerd-$containerd\$"
+
+echo "testing the systemd driver, with systemd as the guest's process 1"
+"$here/run.sh" --systemd --timeout 600 --rw "$repo/.cache" -- \
+	env HOME=/root "$repo/.cache/cgroup2/test-systemd" -test.v -test.timeout 8m -test.run '^TestSystemd'

@@ -187,8 +187,9 @@ func (n *Node) seeShimFiles(seen Snapshot) error {
 			if err != nil {
 				return err
 			}
+			// The folders are made once and stay.
 			ofAnother := strings.Contains(path, "/tn-") && !strings.Contains(path, n.Namespace)
-			if path != dir && !ofAnother && !others[path] {
+			if !entry.IsDir() && !ofAnother && !others[path] {
 				seen.add("shim file %s (%v)", path, entry.Type())
 			}
 			return nil

@@ -10,7 +10,6 @@
 package cgroup
 
 import (
-	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
@@ -34,6 +33,8 @@ type Cgroup struct {
 	made   bool // some of it may exist
 	ready  bool // all of it exists, with its limits
 	stat   func() (any, error)
+
+	killsBefore uint64 // what the slice had counted when the scope began
 }
 
 // New returns the cgroup that config, made by Config, describes. It makes
@@ -97,10 +98,15 @@ func (c *Cgroup) Add(pid int) error {
 	}
 	c.made = true
 	if err := c.manager.Apply(pid); err != nil {
-		return fmt.Errorf("make cgroup %s for process %d: %w", c.name(), pid, err)
+		return fmt.Errorf("make cgroup %s for process %d: %w", c.name(), pid, named(err))
 	}
 	if err := c.set(c.config.Resources); err != nil {
 		return err
+	}
+	if c.unified && c.config.Systemd {
+		// A slice that was made just now without the memory controller counts
+		// nothing; then there is nothing to subtract.
+		c.killsBefore, _ = c.killsInSlice()
 	}
 	c.ready = true
 	return nil
@@ -223,10 +229,11 @@ func remember(current, change *cgroups.Resources) {
 }
 
 // Pids returns the processes in the cgroup and in cgroups below it, in no order.
-// Those that have ended but are not waited for yet are not among them.
+// Those that have ended but are not waited for yet are not among them. A cgroup
+// that is gone has none.
 func (c *Cgroup) Pids() ([]int, error) {
 	pids, err := c.manager.GetAllPids()
-	if err != nil {
+	if err := ignoreGone(err); err != nil {
 		return nil, fmt.Errorf("processes of cgroup %s: %w", c.name(), err)
 	}
 	return pids, nil
@@ -247,7 +254,7 @@ func (c *Cgroup) Destroy() error {
 		return nil
 	}
 	pids, err := c.Pids()
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err != nil {
 		return err
 	}
 	if len(pids) > 0 {

@@ -214,7 +214,7 @@ func await(t *testing.T, what string, done func() bool) {
 func limits() *specs.LinuxResources {
 	return &specs.LinuxResources{
 		Memory: &specs.LinuxMemory{Limit: ptr(int64(64 << 20)), Reservation: ptr(int64(32 << 20))},
-		CPU:    &specs.LinuxCPU{Shares: ptr(uint64(512)), Quota: ptr(int64(50000)), Period: ptr(uint64(100000)), Cpus: "0", Mems: "0"},
+		CPU:    &specs.LinuxCPU{Shares: ptr(uint64(512)), Quota: ptr(int64(50000)), Period: ptr(uint64(100000))},
 		Pids:   &specs.LinuxPids{Limit: ptr(int64(42))},
 	}
 }
@@ -225,7 +225,6 @@ var (
 	memoryLimit = file{"memory", "memory.limit_in_bytes", "memory.max"}
 	reservation = file{"memory", "memory.soft_limit_in_bytes", "memory.low"}
 	pidsLimit   = file{"pids", "pids.max", "pids.max"}
-	cpus        = file{"cpuset", "cpuset.cpus", "cpuset.cpus"}
 	shares      = file{"cpu", "cpu.shares", "cpu.weight"}
 	quota       = file{"cpu", "cpu.cfs_quota_us", "cpu.max"}
 )
@@ -256,7 +255,6 @@ func TestLimitsAreSetAndUpdated(t *testing.T) {
 	expect(t, c, memoryLimit, "67108864", "67108864")
 	expect(t, c, reservation, "33554432", "33554432")
 	expect(t, c, pidsLimit, "42", "42")
-	expect(t, c, cpus, "0", "0")
 	expect(t, c, shares, "512", weight(512))
 	expect(t, c, quota, "50000", "50000 100000")
 	if limit, ok := c.MemoryLimit(); limit != 64<<20 || !ok {
@@ -338,10 +336,12 @@ func TestUpdateAndDevices(t *testing.T) {
 
 // TestKernelsRefusalNamesTheField has a value that only the kernel finds wrong.
 func TestKernelsRefusalNamesTheField(t *testing.T) {
-	s := testSpec(t, &specs.LinuxResources{CPU: &specs.LinuxCPU{Cpus: "4000"}})
-	c := create(t, s)
+	noSuchDevice := specs.LinuxThrottleDevice{Rate: 1 << 20}
+	noSuchDevice.Major, noSuchDevice.Minor = 4000, 4000
+	c := create(t, testSpec(t, &specs.LinuxResources{
+		BlockIO: &specs.LinuxBlockIO{ThrottleReadBpsDevice: []specs.LinuxThrottleDevice{noSuchDevice}}}))
 	err := c.Add(start(t, "wait").run(t).Process.Pid)
-	if err == nil || !strings.Contains(err.Error(), "linux.resources.cpu.cpus: ") {
+	if err == nil || !strings.Contains(err.Error(), "linux.resources.blockIO throttle: ") {
 		t.Errorf("got %v", err)
 	}
 }
@@ -400,15 +400,15 @@ func TestPidsAndKill(t *testing.T) {
 
 // TestPidsLimit has a process that forks more than it may.
 func TestPidsLimit(t *testing.T) {
-	c := create(t, testSpec(t, &specs.LinuxResources{Pids: &specs.LinuxPids{Limit: ptr(int64(20))}}))
+	c := create(t, testSpec(t, &specs.LinuxResources{Pids: &specs.LinuxPids{Limit: ptr(int64(6))}}))
 	p := start(t, "fork").run(t)
 	add(t, c, p)
 	p.letGo(t)
-	p.Wait()
-	// The Go program needs several threads for each child: with 20 tasks it
-	// cannot have five children.
-	if strings.Contains(p.output.String(), "forked") || p.ProcessState.Success() {
-		t.Errorf("a process with a limit of 20 tasks ended with %v: %s", p.ProcessState, p.output.String())
+	p.stdin.Close()
+	// A Go program has more than one thread: with 6 tasks in all, it and five
+	// children cannot be.
+	if err := p.Wait(); err == nil || strings.Contains(p.output.String(), "forked") {
+		t.Errorf("a process with a limit of 6 tasks ended with %v: %s", p.ProcessState, p.output.String())
 	}
 }
 
@@ -495,6 +495,8 @@ func TestOOM(t *testing.T) {
 	c := create(t, testSpec(t, &specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: &limit, Swap: &limit}}))
 	p := start(t, "hog").run(t)
 	add(t, c, p)
+	// It keeps the cgroup: systemd removes one that is empty.
+	add(t, c, start(t, "wait").run(t))
 	if kills, err := c.OOMKills(); err != nil || kills != 0 {
 		t.Fatalf("before: %d out-of-memory kills, %v", kills, err)
 	}

@@ -73,7 +73,7 @@ func (c *Cgroup) Kill() error {
 	var left []int
 	err := poll(ctx, func() (empty bool, err error) {
 		if left, err = c.Pids(); err != nil || len(left) == 0 {
-			return true, ignoreGone(err)
+			return true, err
 		}
 		return false, ignoreGone(c.killOnce(ctx))
 	})

@@ -76,16 +76,6 @@ func (c *Cgroup) loadV2() (func() (any, error), error) {
 	return func() (any, error) { return group.Stat() }, nil
 }
 
-// OOMKills returns how many processes of the cgroup and of those below it the
-// kernel has killed for lack of memory, whosever the exhausted limit was.
-func (c *Cgroup) OOMKills() (uint64, error) {
-	count, err := c.manager.OOMKillCount()
-	if err != nil {
-		return 0, fmt.Errorf("out-of-memory kills of cgroup %s: %w", c.name(), err)
-	}
-	return count, nil
-}
-
 // MemoryLimit returns the bytes of memory that the cgroup may use at most, by
 // its own limit or that of a cgroup above it, such as the pod's; false when there
 // is none, or none can be read.
