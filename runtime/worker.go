@@ -41,16 +41,22 @@ func report(module *control.Module, err error) control.Report {
 	return control.Report{Module: module}
 }
 
+func prepare(order control.Guest) (*guest, error) {
+	if err := exitOnSignals(); err != nil {
+		return nil, err
+	}
+	return load(order)
+}
+
 // runMain prepares the guest while containerd is still busy creating the task,
 // reports, and runs it when told to start. A daemon that goes away before is
 // the end of the worker.
 func runMain(daemon io.ReadWriteCloser) int {
-	exitOnSignals()
 	var order control.Guest
 	if err := control.Receive(daemon, &order); err != nil {
 		return StartFailure
 	}
-	guest, err := load(order)
+	guest, err := prepare(order)
 	if err := control.Send(daemon, report(nil, err)); err != nil {
 		return StartFailure
 	}
