@@ -97,6 +97,9 @@ func Receive(r io.Reader, message any) error {
 	}
 	body := make([]byte, n)
 	if _, err := io.ReadFull(r, body); err != nil {
+		if errors.Is(err, io.EOF) {
+			err = io.ErrUnexpectedEOF // a size is not the end
+		}
 		return fmt.Errorf("receive message: %w", err)
 	}
 	if err := json.Unmarshal(body, message); err != nil {

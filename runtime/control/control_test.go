@@ -1,0 +1,117 @@
+package control
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"io"
+	"reflect"
+	"strings"
+	"testing"
+)
+
+// frame puts the size that a message claims to have before a body.
+func frame(size uint32, body string) []byte {
+	return append(binary.BigEndian.AppendUint32(nil, size), body...)
+}
+
+func TestSendReceive(t *testing.T) {
+	want := Guest{
+		Module: "/module", Root: "/rootfs", Args: []string{"/app.wasm", "", "a b", "\x00", "ü"}, Env: []string{"A=1"},
+		Cwd: "/", Function: "_start", MemoryLimit: 1 << 40,
+	}
+	var pipe bytes.Buffer
+	for range 2 {
+		if err := Send(&pipe, want); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 2 {
+		var got Guest
+		if err := Receive(&pipe, &got); err != nil || !reflect.DeepEqual(got, want) {
+			t.Errorf("got %+v, %v", got, err)
+		}
+	}
+	if err := Receive(&pipe, &Guest{}); err != io.EOF {
+		t.Errorf("after the last message: %v", err)
+	}
+}
+
+func TestReceiveRefuses(t *testing.T) {
+	for name, test := range map[string]struct {
+		input []byte
+		want  string
+	}{
+		"half a size":      {[]byte{0, 0}, "unexpected EOF"},
+		"no body":          {frame(2, ""), "unexpected EOF"},
+		"half a body":      {frame(20, `{"Error":`), "unexpected EOF"},
+		"too long":         {frame(maxMessage+1, ""), "16777217 bytes is too long"},
+		"as long as it is": {[]byte("\xff\xff\xff\xff"), "4294967295 bytes is too long"},
+		"empty":            {frame(0, ""), "decode message"},
+		"not JSON":         {frame(4, "\x00\x01\x02\x03"), "decode message"},
+		"other type":       {frame(11, `{"Error":1}`), "decode message"},
+		"more than one":    {frame(4, "{}{}"), "decode message"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var report Report
+			err := Receive(bytes.NewReader(test.input), &report)
+			if err == nil || errors.Is(err, io.EOF) || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("got %v, want something with %q", err, test.want)
+			}
+		})
+	}
+}
+
+func TestSendRefusesTooMuch(t *testing.T) {
+	var pipe bytes.Buffer
+	err := Send(&pipe, Report{Error: strings.Repeat("x", maxMessage)})
+	if err == nil || !strings.Contains(err.Error(), "too long") || pipe.Len() > 0 {
+		t.Errorf("got %v and %d bytes", err, pipe.Len())
+	}
+}
+
+// Nothing but the one byte starts a guest.
+func TestAwaitStart(t *testing.T) {
+	var pipe bytes.Buffer
+	if err := SendStart(&pipe); err != nil {
+		t.Fatal(err)
+	}
+	if err := AwaitStart(&pipe); err != nil {
+		t.Error(err)
+	}
+	for _, input := range []string{"", "x", "\x00", "S"} {
+		if err := AwaitStart(strings.NewReader(input)); err == nil {
+			t.Errorf("%q started a guest", input)
+		}
+	}
+}
+
+// A hostile worker's report is a report, or an error; what is a report survives being sent.
+func FuzzReceive(f *testing.F) {
+	for _, seed := range [][]byte{
+		nil, {0, 0}, frame(2, "{}"), frame(2, ""), frame(20, `{"Error":`), frame(maxMessage+1, "{}"), frame(1<<31, ""),
+		frame(13, `{"Error":"x"}`), frame(30, `{"Module":{"Functions":["a"]}}`), frame(4, "null"), frame(2, "[]"),
+	} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, input []byte) {
+		var got, again Report
+		in := bytes.NewReader(input)
+		if err := Receive(in, &got); err != nil {
+			return
+		}
+		if size := int(binary.BigEndian.Uint32(input)); len(input)-in.Len() != 4+size {
+			t.Errorf("read %d bytes of a message of 4+%d", len(input)-in.Len(), size)
+		}
+		var pipe bytes.Buffer
+		if err := Send(&pipe, got); err != nil {
+			t.Fatal(err)
+		}
+		if err := Receive(&pipe, &again); err != nil {
+			t.Fatal(err)
+		}
+		if got.Error != again.Error || (got.Module == nil) != (again.Module == nil) {
+			t.Errorf("%+v became %+v", got, again)
+		}
+	})
+}
