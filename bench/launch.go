@@ -218,4 +218,4 @@ func (s *stage) start(control *os.File) (int, error) {
 }
 
 // workerEnv is what the shim gives workers (package shim).
-var workerEnv = []string{control.RoleEnv + "=" + control.RoleRun, "GOGC=off", "GOMAXPROCS=2"}
+var workerEnv = []string{control.RoleEnv + "=" + control.RoleRun, "GOGC=off", "GOMAXPROCS=2", "GLIBC_TUNABLES=glibc.malloc.arena_max=1"}

@@ -44,8 +44,11 @@ func newProcess(c *container, id string, spec *specs.Process, s streams) *proces
 
 // workerEnv is the worker's own environment; the guest's comes with its order.
 // The worker allocates next to nothing once the guest runs, so collecting
-// garbage would only cost threads and memory.
-var workerEnv = []string{control.RoleEnv + "=" + control.RoleRun, "GOGC=off", "GOMAXPROCS=2"}
+// garbage would only cost threads and memory, and so would a heap of its own for
+// each of its threads, which glibc would make.
+var workerEnv = []string{
+	control.RoleEnv + "=" + control.RoleRun, "GOGC=off", "GOMAXPROCS=2", "GLIBC_TUNABLES=glibc.malloc.arena_max=1",
+}
 
 // launch starts the worker in its sandbox, puts it under the container's limits
 // and gives it its order. The worker loads the module while we return.
