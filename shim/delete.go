@@ -53,8 +53,8 @@ func (n *node) delete(bundle string) (*tasks.DeleteResponse, error) {
 			return nil, fmt.Errorf("clean up container %s: %w", n.flags.ID, err)
 		}
 		response.Pid = uint32(s.PID)
-		if s.Exit != nil {
-			response.ExitStatus, response.ExitedAt = uint32(s.Exit.Status), timestamppb.New(s.Exit.At)
+		if s.exit != nil {
+			response.ExitStatus, response.ExitedAt = uint32(s.exit.Status), timestamppb.New(s.exit.At)
 		}
 		return response, nil
 	}

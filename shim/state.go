@@ -1,6 +1,7 @@
 package shim
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -25,7 +26,7 @@ type state struct {
 	PID     int
 	Started uint64 // of the process, in clock ticks since boot: tells a reused pid
 	Systemd bool   // who made the cgroup
-	Exit    *exit  `json:",omitempty"`
+	exit    *exit  // nil while it runs; comes after the rest, see recordExit
 }
 
 // exit is how the container's process ended.
@@ -42,15 +43,25 @@ func (c *container) writeState() error {
 	return saveState(c.bundle, state{PID: c.init.pid, Started: started, Systemd: c.systemd})
 }
 
+// recordExit adds the exit to the state file: what stands there already must stay
+// whole whenever the daemon dies, so it is not written anew.
 func (c *container) recordExit(e end) {
-	s, err := readState(c.bundle)
-	if err == nil {
-		s.Exit = &exit{Status: e.status, At: e.at}
-		err = saveState(c.bundle, s)
-	}
-	if err != nil {
+	if err := appendExit(c.bundle, exit{Status: e.status, At: e.at}); err != nil {
 		c.node.log.WithError(err).WithField("container", c.id).Warn("record exit")
 	}
+}
+
+func appendExit(bundle string, e exit) error {
+	data, err := json.Marshal(e)
+	if err != nil {
+		return fmt.Errorf("encode exit: %w", err)
+	}
+	f, err := os.OpenFile(filepath.Join(bundle, stateFile), os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	return errors.Join(err, f.Close())
 }
 
 func (c *container) removeState() {
@@ -74,14 +85,21 @@ func saveState(bundle string, s state) error {
 	return nil
 }
 
+// readState reads the state and, if there is one, the exit after it. An exit that
+// was not written to its end is none.
 func readState(bundle string) (state, error) {
 	var s state
 	data, err := os.ReadFile(filepath.Join(bundle, stateFile))
 	if err != nil {
 		return s, err
 	}
-	if err := json.Unmarshal(data, &s); err != nil {
+	values := json.NewDecoder(bytes.NewReader(data))
+	if err := values.Decode(&s); err != nil {
 		return s, fmt.Errorf("decode container state: %w", err)
+	}
+	var e exit
+	if values.Decode(&e) == nil {
+		s.exit = &e
 	}
 	return s, nil
 }
