@@ -12,7 +12,7 @@ cd "$repo"
 containerd=2.2
 # The tests that make up the core: hello, exit codes, limits, OOM, kill, pause, exec,
 # statistics; each checks for leaks itself.
-core='^(TestHello|TestExitCodes|TestMemoryLimit|TestOOM|TestCPUQuota|TestPidsLimit|TestMetrics|TestKill|TestPauseResume|TestExec)'
+core='^(TestRunHello|TestRunExitCodes|TestRunTraps|TestRunNative|TestGrowingGuest|TestOutOfMemoryKill|TestCPUQuota|TestPidsLimit|TestMetrics|TestUpdate|TestKill|TestPause|TestExec)'
 
 mkdir -p .cache/cgroup2
 hack/tools/build.sh "containerd-$containerd" runc >/dev/null
