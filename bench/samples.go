@@ -38,10 +38,19 @@ func printPhases(w io.Writer, title string, ours, theirs samples) {
 	fmt.Fprintln(table, "ms\twasm p50\twasm p95\trunc p50\trunc p95\tratio p50\t")
 	for _, phase := range phases {
 		a, b := ours.quantile(phase, 0.5), theirs.quantile(phase, 0.5)
-		fmt.Fprintf(table, "%s\t%.1f\t%.1f\t%.1f\t%.1f\t%.2f\t\n", phase,
-			a, ours.quantile(phase, 0.95), b, theirs.quantile(phase, 0.95), a/b)
+		fmt.Fprintf(table, "%s\t%.1f\t%.1f\t%.1f\t%.1f\t%s\t\n", phase,
+			a, ours.quantile(phase, 0.95), b, theirs.quantile(phase, 0.95), ratio(a, b))
 	}
 	table.Flush()
+}
+
+// ratio says nothing when there is nothing to compare with: with runc hello world has often ended
+// before start returns.
+func ratio(a, b float64) string {
+	if b < 0.1 {
+		return "-"
+	}
+	return fmt.Sprintf("%.2f", a/b)
 }
 
 func newTable(w io.Writer) *tabwriter.Writer {
