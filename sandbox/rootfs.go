@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/moby/sys/mountinfo"
@@ -186,6 +187,9 @@ func shortenLowers(data []string) ([]string, error) {
 			continue
 		}
 		lowers := strings.Split(list, ":")
+		if slices.ContainsFunc(lowers, isOddPath) {
+			return data, nil
+		}
 		dir := commonDir(lowers)
 		if err := unix.Chdir(dir); err != nil {
 			return nil, pathError("change to the layers' directory", dir, err)
@@ -200,7 +204,14 @@ func shortenLowers(data []string) ([]string, error) {
 	return data, nil
 }
 
-// commonDir is the deepest directory that is a proper parent of every path.
+// isOddPath tells whether a path is none that a snapshotter makes: relative, not
+// in its shortest form, the root itself, or a piece of one with an escaped colon.
+func isOddPath(path string) bool {
+	return !filepath.IsAbs(path) || path == "/" || filepath.Clean(path) != path
+}
+
+// commonDir is the deepest directory that is a proper parent of every path. The
+// paths are absolute.
 func commonDir(paths []string) string {
 	dir := filepath.Dir(paths[0])
 	for _, p := range paths[1:] {
