@@ -1,0 +1,217 @@
+package shim
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	bootapi "github.com/containerd/containerd/api/runtime/bootstrap/v1"
+	"google.golang.org/protobuf/proto"
+)
+
+func TestParseEntryPoint(t *testing.T) {
+	for arg, want := range map[string]entryPoint{
+		"/app.wasm":               {"/app.wasm", "_start"},
+		"/app.wasm#run":           {"/app.wasm", "run"},
+		"/app.wasm#":              {"/app.wasm", ""},
+		"/app.wasm#a#b":           {"/app.wasm#a#b", "_start"},
+		"/a.wasm#/b.wasm#f":       {"/a.wasm#/b.wasm", "f"},
+		"app.wasm#ns:pkg/iface@1": {"app.wasm", "ns:pkg/iface@1"},
+		"/bin/sh":                 {"/bin/sh", "_start"},
+		"/bin/sh#run":             {"/bin/sh#run", "_start"},
+		"#.wasm":                  {"#.wasm", "_start"},
+		".wasm#f":                 {".wasm", "f"},
+		"/app.WASM#f":             {"/app.WASM#f", "_start"},
+		"":                        {"", "_start"},
+		"#":                       {"#", "_start"},
+	} {
+		if got := parseEntryPoint(arg); got != want {
+			t.Errorf("%q: got %+v, want %+v", arg, got, want)
+		}
+	}
+}
+
+func TestMeantAsWasm(t *testing.T) {
+	for arg, want := range map[string]bool{
+		"/app.wasm": true, "/app.wasm#f": true, ".wasm": true, "/bin/sh": false, "/bin/sh#f": false, "/app.wasm.txt": false, "": false,
+	} {
+		if got := parseEntryPoint(arg).meantAsWasm(); got != want {
+			t.Errorf("%q: got %v", arg, got)
+		}
+	}
+}
+
+func marshal(t *testing.T, m proto.Message) []byte {
+	t.Helper()
+	data, err := proto.Marshal(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+func TestParseEndpoint(t *testing.T) {
+	message := marshal(t, &bootapi.BootstrapResult{Version: 3, Address: "unix:///run/s", Protocol: "ttrpc"})
+	for name, test := range map[string]struct {
+		output string
+		want   endpoint
+	}{
+		"JSON":             {`{"version":3,"address":"unix:///run/s","protocol":"ttrpc"}`, endpoint{3, "unix:///run/s", "ttrpc"}},
+		"JSON and newline": {`{"version":2,"address":"unix:///run/s","protocol":"ttrpc"}` + "\n", endpoint{2, "unix:///run/s", "ttrpc"}},
+		"message":          {string(message), endpoint{3, "unix:///run/s", "ttrpc"}},
+		"address alone":    {"unix:///run/s\n", endpoint{2, "unix:///run/s", "ttrpc"}},
+		"abstract, of old": {"unix://\x00/run/s", endpoint{2, "unix://\x00/run/s", "ttrpc"}},
+		"JSON, no address": {`{"version":3}`, endpoint{2, `{"version":3}`, "ttrpc"}},
+		"nothing":          {"", endpoint{2, "", "ttrpc"}},
+		"path alone":       {"/run/s", endpoint{2, "/run/s", "ttrpc"}},
+	} {
+		if got := parseEndpoint([]byte(test.output)); got != test.want {
+			t.Errorf("%s: got %+v, want %+v", name, got, test.want)
+		}
+	}
+}
+
+// What containerd writes to a start verb's input decides which API it is sure to speak.
+func TestAPIVersion(t *testing.T) {
+	options, err := wrap(&bootapi.BootstrapParams{Namespace: "any message will do"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, test := range map[string]struct {
+		input []byte
+		want  int
+	}{
+		"nothing":                {nil, 2},
+		"runtime options":        {marshal(t, options), 2},
+		"parameters":             {marshal(t, &bootapi.BootstrapParams{InstanceID: "a", ContainerdVersion: "2.4.2"}), 3},
+		"parameters, no version": {marshal(t, &bootapi.BootstrapParams{InstanceID: "a"}), 2},
+		"garbage":                {[]byte("\xff\xff\xff"), 2},
+	} {
+		if got := apiVersion(test.input); got != test.want {
+			t.Errorf("%s: got %d, want %d", name, got, test.want)
+		}
+	}
+}
+
+func FuzzParseEndpoint(f *testing.F) {
+	f.Add([]byte(`{"version":3,"address":"unix:///run/s","protocol":"ttrpc"}`))
+	f.Add([]byte("unix:///run/s"))
+	f.Add([]byte("\x08\x03\x12\x0dunix:///run/s\x1a\x05ttrpc"))
+	f.Fuzz(func(t *testing.T, output []byte) {
+		e := parseEndpoint(output)
+		if e.Address == "" && len(strings.TrimSpace(string(output))) > 0 {
+			t.Errorf("%q has no address", output)
+		}
+	})
+}
+
+func TestStartTime(t *testing.T) {
+	own, err := startTime(os.Getpid())
+	if err != nil || own == 0 {
+		t.Fatalf("got %d, %v", own, err)
+	}
+	if again, err := startTime(os.Getpid()); err != nil || again != own {
+		t.Errorf("got %d, %v after %d", again, err, own)
+	}
+	first, err := startTime(1)
+	if err != nil || first > own {
+		t.Errorf("process 1 started at %d, %v, this one at %d", first, err, own)
+	}
+	if _, err := startTime(0); err == nil || !strings.Contains(err.Error(), "process 0") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// A process may be called anything, even like the fields that follow its name.
+func TestStartTimeOfAnOddName(t *testing.T) {
+	cat, err := exec.LookPath("cat")
+	if err != nil {
+		t.Fatal(err)
+	}
+	odd := filepath.Join(t.TempDir(), "a) R 1 2 (b")
+	if err := os.Symlink(cat, odd); err != nil {
+		t.Fatal(err)
+	}
+	before, err := startTime(os.Getpid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(odd)
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	started, err := startTime(cmd.Process.Pid)
+	if err != nil || started < before || started > before+1<<32 {
+		t.Errorf("got %d, %v; this process started at %d", started, err, before)
+	}
+	if err := stdin.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestGroupOf(t *testing.T) {
+	for name, test := range map[string]struct {
+		annotations map[string]string
+		want        string
+	}{
+		"none":             {nil, "id"},
+		"pod":              {map[string]string{sandboxIDAnnotation: "pod"}, "pod"},
+		"group":            {map[string]string{"io.containerd.runc.v2.group": "group"}, "group"},
+		"group before pod": {map[string]string{sandboxIDAnnotation: "pod", "io.containerd.runc.v2.group": "group"}, "group"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Chdir(t.TempDir())
+			spec, err := json.Marshal(map[string]any{"annotations": test.annotations})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile("config.json", spec, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if got, err := groupOf("id"); err != nil || got != test.want {
+				t.Errorf("got %q, %v, want %q", got, err, test.want)
+			}
+		})
+	}
+	t.Chdir(t.TempDir())
+	if _, err := groupOf("id"); err == nil {
+		t.Error("no specification, no error")
+	}
+	if err := os.WriteFile("config.json", []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := groupOf("id"); err == nil || !strings.Contains(err.Error(), "decode specification") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// Nobody shares a socket by chance.
+func TestSocketPath(t *testing.T) {
+	seen := map[string]string{}
+	for _, address := range []string{"/run/a.sock", "/run/b.sock"} {
+		for _, namespace := range []string{"k8s.io", "default", "k8s.io\x00x"} {
+			for _, group := range []string{"x", "y"} {
+				path := socketPath(Flags{Address: address, Namespace: namespace}, group)
+				this := fmt.Sprintf("%q %q %q", address, namespace, group)
+				if other, ok := seen[path]; ok {
+					t.Errorf("%s and %s share %s", this, other, path)
+				}
+				seen[path] = this
+				if len(path) > 107 {
+					t.Errorf("%s is too long for unix(7)", path)
+				}
+			}
+		}
+	}
+}
