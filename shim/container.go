@@ -120,7 +120,8 @@ func (c *container) Delete(_ context.Context, r *tasks.DeleteRequest) (*tasks.De
 		return c.deleteExec(p)
 	}
 	if !p.ended() {
-		return nil, fmt.Errorf("cannot delete a running process: container %s: %w", c.id, errdefs.ErrFailedPrecondition)
+		// Of no known kind, as from the stock shim.
+		return nil, fmt.Errorf("cannot delete a running process: container %s", c.id)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()

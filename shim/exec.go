@@ -99,7 +99,7 @@ func explainExec(name string, err error) error {
 
 func (c *container) deleteExec(p *process) (*tasks.DeleteResponse, error) {
 	if p.pid != 0 && !p.ended() {
-		return nil, fmt.Errorf("cannot delete a running process: exec %s: %w", p.id, errdefs.ErrFailedPrecondition)
+		return nil, fmt.Errorf("cannot delete a running process: exec %s", p.id)
 	}
 	if p.io != nil {
 		p.io.close()

@@ -1,0 +1,229 @@
+package test
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	eventtypes "github.com/containerd/containerd/api/events"
+	"github.com/containerd/containerd/v2/client"
+	"github.com/containerd/containerd/v2/core/events"
+	"github.com/containerd/containerd/v2/pkg/namespaces"
+	"github.com/containerd/containerd/v2/pkg/oci"
+	"github.com/containerd/typeurl/v2"
+
+	"github.com/wasmshim/containerd-shim-wasm/internal/testnode"
+)
+
+// The events that a task's story may close with.
+const (
+	ended   = "/tasks/exit TASK "
+	deleted = "/tasks/delete"
+)
+
+// eventRecord is what a containerd has told of tasks since the record began.
+type eventRecord struct {
+	t    testing.TB
+	mu   sync.Mutex
+	seen []*events.Envelope
+}
+
+// recordEvents returns when containerd is telling: an event of our own has come back.
+func recordEvents(t testing.TB, node *testnode.Node) *eventRecord {
+	t.Helper()
+	const marker = "/test/recording"
+	ctx, cancel := context.WithCancel(namespaces.WithNamespace(context.Background(), node.Namespace))
+	t.Cleanup(cancel)
+	c := node.Client(t)
+	told, lost := c.Subscribe(ctx, `topic~="^/tasks/"`, fmt.Sprintf("topic==%q", marker))
+	r := &eventRecord{t: t}
+	go func() {
+		for {
+			select {
+			case event := <-told:
+				r.mu.Lock()
+				r.seen = append(r.seen, event)
+				r.mu.Unlock()
+			case <-lost:
+				return
+			}
+		}
+	}()
+	waitFor(t, func() bool {
+		if err := c.EventService().Publish(ctx, marker, &eventtypes.NamespaceCreate{Name: "recording"}); err != nil {
+			t.Fatal(err)
+		}
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		return len(r.seen) > 0
+	}, "the subscription to events")
+	return r
+}
+
+// of returns what was told of a task up to a line that begins with last, one event a line: its
+// topic, whose it is, and the exit code. The task is called TASK and its execs EXEC.
+func (r *eventRecord) of(k *task, last string) string {
+	r.t.Helper()
+	var story string
+	waitFor(r.t, func() bool {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		story = ""
+		for _, envelope := range r.seen {
+			story += describe(r.t, envelope, k.container.ID())
+		}
+		return strings.Contains("\n"+story, "\n"+last)
+	}, "%s among the events", last)
+	return story
+}
+
+// describe returns a line, or nothing for an event of another task.
+func describe(t testing.TB, envelope *events.Envelope, id string) string {
+	t.Helper()
+	event, err := typeurl.UnmarshalAny(envelope.Event)
+	if err != nil {
+		t.Error(err)
+		return ""
+	}
+	of, detail := "", ""
+	switch e := event.(type) {
+	case *eventtypes.TaskCreate:
+		of = e.ContainerID
+	case *eventtypes.TaskStart:
+		of = e.ContainerID
+	case *eventtypes.TaskOOM:
+		of = e.ContainerID
+	case *eventtypes.TaskPaused:
+		of = e.ContainerID
+	case *eventtypes.TaskResumed:
+		of = e.ContainerID
+	case *eventtypes.TaskExecAdded:
+		of, detail = e.ContainerID, " EXEC"
+	case *eventtypes.TaskExecStarted:
+		of, detail = e.ContainerID, " EXEC"
+	case *eventtypes.TaskExit:
+		who := "EXEC"
+		if e.ID == id {
+			who = "TASK"
+		}
+		of, detail = e.ContainerID, fmt.Sprintf(" %s %d", who, e.ExitStatus)
+	case *eventtypes.TaskDelete:
+		of, detail = e.ContainerID, fmt.Sprintf(" %d", e.ExitStatus)
+	}
+	if of != id {
+		return ""
+	}
+	return envelope.Topic + detail + "\n"
+}
+
+// scenarios are stories that every way must tell in the same words.
+var scenarios = map[string]struct {
+	play func(t *testing.T, node *testnode.Node, w way, opts ...oci.SpecOpts) *task
+	want string
+}{
+	"by itself": {
+		play: func(t *testing.T, node *testnode.Node, w way, opts ...oci.SpecOpts) *task {
+			k := w.create(t, node, "exit", opts...)
+			k.start()
+			k.expectCode(42)
+			return k
+		},
+		want: "/tasks/create\n/tasks/start\n/tasks/exit TASK 42\n/tasks/delete 42\n",
+	},
+	"never started": {
+		play: func(t *testing.T, node *testnode.Node, w way, opts ...oci.SpecOpts) *task {
+			k := w.create(t, node, "sleep", opts...)
+			kill(t, k, syscall.SIGKILL)
+			k.expectCode(137)
+			return k
+		},
+		want: "/tasks/create\n/tasks/exit TASK 137\n/tasks/delete 137\n",
+	},
+	"full life": {
+		play: func(t *testing.T, node *testnode.Node, w way, opts ...oci.SpecOpts) *task {
+			k := w.run(t, node, "sleep", "sleeping", opts...)
+			if code, _ := k.finish(k.exec(w.programs["exit"], nil)); code != 42 {
+				t.Errorf("exec ended with %d", code)
+			}
+			if err := k.Pause(k.ctx); err != nil {
+				t.Error(err)
+			}
+			k.expectStatus(client.Paused)
+			if err := k.Resume(k.ctx); err != nil {
+				t.Error(err)
+			}
+			k.expectStatus(client.Running)
+			kill(t, k, syscall.SIGTERM)
+			k.expectCode(143)
+			return k
+		},
+		want: "/tasks/create\n/tasks/start\n/tasks/exec-added EXEC\n/tasks/exec-started EXEC\n/tasks/exit EXEC 42\n" +
+			"/tasks/paused\n/tasks/resumed\n/tasks/exit TASK 143\n/tasks/delete 143\n",
+	},
+	"exec outlived": {
+		play: func(t *testing.T, node *testnode.Node, w way, opts ...oci.SpecOpts) *task {
+			k := w.run(t, node, "sleep", "sleeping", opts...)
+			e := k.exec(w.programs["loop"], nil)
+			e.output.await(t, "looping")
+			kill(t, k, syscall.SIGKILL)
+			k.expectCode(137)
+			if code, _ := k.finish(e); code != 137 {
+				t.Errorf("exec ended with %d", code)
+			}
+			return k
+		},
+		want: "/tasks/create\n/tasks/start\n/tasks/exec-added EXEC\n/tasks/exec-started EXEC\n/tasks/exit EXEC 137\n" +
+			"/tasks/exit TASK 137\n/tasks/delete 137\n",
+	},
+	"out of memory": {
+		play: func(t *testing.T, node *testnode.Node, w way, opts ...oci.SpecOpts) *task {
+			k := w.create(t, node, "fill", append(opts, oci.WithMemoryLimit(limitedMemory), fillMount)...)
+			k.start()
+			k.expectCode(137)
+			return k
+		},
+		want: "/tasks/create\n/tasks/start\n/tasks/oom\n/tasks/exit TASK 137\n/tasks/delete 137\n",
+	},
+}
+
+func kill(t testing.TB, k *task, signal syscall.Signal) {
+	t.Helper()
+	if err := k.Kill(k.ctx, signal); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// companion keeps the stock shim alive beyond the task: when its last task is deleted, it ends at
+// times before it has told so (its Shutdown does not wait for events). Ours must never do that, so
+// Wasm tasks get none.
+func companion(t *testing.T, node *testnode.Node, w way) []oci.SpecOpts {
+	if w.name == asWasm.name {
+		return nil
+	}
+	leader := w.run(t, node, "sleep", "sleeping", leadingPod)
+	return []oci.SpecOpts{inPod(leader.container.ID())}
+}
+
+// The wanted story is that of the stock runtime, which is played too, lest it be our invention.
+func TestEventsAreThoseOfTheStockRuntime(t *testing.T) {
+	eachVersionWithTasks(t, func(t *testing.T, node *testnode.Node) {
+		for name, scenario := range scenarios {
+			for _, w := range []way{asStock, asNative, asWasm} {
+				t.Run(name+" as "+w.name, func(t *testing.T) {
+					events := recordEvents(t, node)
+					k := scenario.play(t, node, w, companion(t, node, w)...)
+					events.of(k, ended) // the stock shim of 2.4 may else tell of the delete first
+					if _, err := k.Delete(k.ctx); err != nil {
+						t.Error(err)
+					}
+					if got := events.of(k, deleted); got != scenario.want {
+						t.Errorf("got events\n%swant\n%s", got, scenario.want)
+					}
+				})
+			}
+		}
+	})
+}
