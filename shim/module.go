@@ -169,6 +169,8 @@ func (n *node) compile(ctx context.Context, s settings, module, out *os.File) (*
 	order := control.Compile{Name: module.Name()}
 	report, status, err := n.runPreparer(ctx, spec, cg, order, module, out)
 	switch {
+	case errors.Is(ctx.Err(), context.Canceled):
+		return nil, fmt.Errorf("compile module %s: called off: %w", module.Name(), ctx.Err())
 	case ctx.Err() != nil:
 		return nil, fmt.Errorf("module %s takes longer than %s to compile: raise compile_timeout in %s", module.Name(), s.CompileTimeout, s.source)
 	case report.Error != "":
@@ -179,7 +181,10 @@ func (n *node) compile(ctx context.Context, s settings, module, out *os.File) (*
 	if kills, _ := cg.OOMKills(); kills > 0 || status == 134 {
 		return nil, fmt.Errorf("module %s needs more than %d bytes of memory to compile: raise compile_memory in %s", module.Name(), s.CompileMemory, s.source)
 	}
-	return nil, fmt.Errorf("compile module %s: the preparer ended with status %d: %w", module.Name(), status, errors.Join(err))
+	if err == nil {
+		err = errors.New("it reported no module")
+	}
+	return nil, fmt.Errorf("compile module %s: the preparer ended with status %d: %w", module.Name(), status, err)
 }
 
 func (n *node) runPreparer(ctx context.Context, spec *specs.Spec, cg *cgroup.Cgroup, order control.Compile, module, out *os.File) (control.Report, int, error) {
