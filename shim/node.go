@@ -64,3 +64,10 @@ func (n *node) newCgroup(id string, spec *specs.Spec, systemd bool) (*cgroup.Cgr
 	}
 	return cg, nil
 }
+
+// announceCgroup saves a container that is about to come some milliseconds.
+func (n *node) announceCgroup() {
+	if err := cgroup.Announce(); err != nil {
+		n.log.WithError(err).Debug("starting containers takes longer than it could")
+	}
+}
