@@ -127,6 +127,9 @@ func checkFunction(module control.Module, path, function string) error {
 	return fmt.Errorf("module %s exports no function %q without arguments (it has: %s)", path, function, callable)
 }
 
+// preparerCgroup is how the paths of preparers' cgroups start.
+const preparerCgroup = "/containerd-shim-wasm/compile-"
+
 // preparerSpec confines the preparer: no files but its own program, no network,
 // no capabilities, nobody's user.
 func (s settings) preparerSpec(id string) *specs.Spec {
@@ -135,7 +138,7 @@ func (s settings) preparerSpec(id string) *specs.Spec {
 	return &specs.Spec{
 		Process: &specs.Process{User: specs.User{UID: 65534, GID: 65534}, NoNewPrivileges: true},
 		Linux: &specs.Linux{
-			CgroupsPath: "/containerd-shim-wasm/compile-" + id,
+			CgroupsPath: preparerCgroup + id,
 			Resources: &specs.LinuxResources{
 				Memory: &specs.LinuxMemory{Limit: &limit},
 				Pids:   &specs.LinuxPids{Limit: &pids},

@@ -1,0 +1,59 @@
+package shim
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/wasmshim/containerd-shim-wasm/sandbox/cgroup"
+)
+
+// removeDeadPreparers ends the preparers whose daemon has died and removes their
+// cgroups: nobody waits for what they compile, and nobody holds them to their time
+// limit. A preparer's cgroup is named after its daemon (see preparerSpec).
+func removeDeadPreparers() error {
+	ids := map[string]bool{}
+	for _, pattern := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/*"} {
+		paths, err := filepath.Glob(pattern + preparerCgroup + "*")
+		if err != nil {
+			return fmt.Errorf("look for preparers: %w", err)
+		}
+		for _, path := range paths {
+			if id, ok := strings.CutPrefix(filepath.Base(path), filepath.Base(preparerCgroup)); ok && isOrphan(id) {
+				ids[id] = true
+			}
+		}
+	}
+	var failures []error
+	for id := range ids {
+		failures = append(failures, removePreparer(id))
+	}
+	return errors.Join(failures...)
+}
+
+// isOrphan reports whether the daemon that a preparer's id starts with is gone.
+func isOrphan(id string) bool {
+	var pid int
+	if _, err := fmt.Sscanf(id, "%d-", &pid); err != nil {
+		return false
+	}
+	return errors.Is(unix.Kill(pid, 0), unix.ESRCH)
+}
+
+func removePreparer(id string) error {
+	cg, err := cgroup.Load("compile", settings{}.preparerSpec(id), false)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err == nil {
+		err = cg.Destroy()
+	}
+	if err != nil {
+		return fmt.Errorf("remove preparer %s: %w", id, err)
+	}
+	return nil
+}
