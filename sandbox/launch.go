@@ -3,6 +3,7 @@ package sandbox
 import (
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -127,6 +128,9 @@ func (k *kit) close() {
 //     as in runc;
 //  6. fork: the child is born with all of it.
 func (s *Sandbox) launch(l Launch, k kit) (Child, error) {
+	if err := keepDescriptors(); err != nil {
+		return Child{}, err
+	}
 	if err := s.enterRoot(l, k); err != nil {
 		return Child{}, err
 	}
@@ -134,6 +138,17 @@ func (s *Sandbox) launch(l Launch, k kit) (Child, error) {
 		return Child{}, err
 	}
 	return fork(l)
+}
+
+// keepDescriptors keeps every descriptor of the daemon from the worker, those too
+// that containerd left open when it started us: one of a directory of the host
+// would lead out of the sandbox (CVE-2024-21626). It comes before the seccomp
+// profile, which need not allow the call.
+func keepDescriptors() error {
+	if err := unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
+		return fmt.Errorf("keep descriptors from the worker: %w", err)
+	}
+	return nil
 }
 
 // enterRoot makes the worker's root complete and the thread's own.

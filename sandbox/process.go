@@ -21,14 +21,8 @@ var rlimits = map[string]int{
 // in place before the worker is born: process.rlimits and process.oomScoreAdj.
 // The caller does it before it lets the worker load guest code.
 func Limit(pid int, process *specs.Process) error {
-	for _, r := range process.Rlimits {
-		resource, ok := rlimits[r.Type]
-		if !ok {
-			return fmt.Errorf("process.rlimits names %q, which is unknown", r.Type)
-		}
-		if err := unix.Prlimit(pid, resource, &unix.Rlimit{Cur: r.Soft, Max: r.Hard}, nil); err != nil {
-			return fmt.Errorf("set process.rlimits %s to soft %d, hard %d: %w", r.Type, r.Soft, r.Hard, err)
-		}
+	if err := setRlimits(pid, process); err != nil {
+		return err
 	}
 	if process.OOMScoreAdj == nil {
 		return nil
@@ -36,6 +30,40 @@ func Limit(pid int, process *specs.Process) error {
 	path := fmt.Sprintf("/proc/%d/oom_score_adj", pid)
 	if err := os.WriteFile(path, []byte(strconv.Itoa(*process.OOMScoreAdj)), 0); err != nil {
 		return fmt.Errorf("set process.oomScoreAdj %d: %w", *process.OOMScoreAdj, err)
+	}
+	return nil
+}
+
+// setRlimits sets the limits of a process. Without CAP_SYS_RESOURCE the kernel
+// wants the caller's real ids to be those of the process (prlimit(2)), so
+// somebody else's limits are set by a thread that takes on the ids.
+func setRlimits(pid int, process *specs.Process) error {
+	user := process.User
+	if len(process.Rlimits) == 0 || user.UID == 0 && user.GID == 0 {
+		return prlimit(pid, process.Rlimits)
+	}
+	t := newThread()
+	defer t.end()
+	return t.do(func() error {
+		for call, id := range map[uintptr]uint32{unix.SYS_SETRESGID: user.GID, unix.SYS_SETRESUID: user.UID} {
+			const unchanged = ^uintptr(0)
+			if _, _, errno := unix.RawSyscall(call, uintptr(id), unchanged, unchanged); errno != 0 {
+				return fmt.Errorf("take on process.user to set process.rlimits: %w", errno)
+			}
+		}
+		return prlimit(pid, process.Rlimits)
+	})
+}
+
+func prlimit(pid int, limits []specs.POSIXRlimit) error {
+	for _, r := range limits {
+		resource, ok := rlimits[r.Type]
+		if !ok {
+			return fmt.Errorf("process.rlimits names %q, which is unknown", r.Type)
+		}
+		if err := unix.Prlimit(pid, resource, &unix.Rlimit{Cur: r.Soft, Max: r.Hard}, nil); err != nil {
+			return fmt.Errorf("set process.rlimits %s to soft %d, hard %d: %w", r.Type, r.Soft, r.Hard, err)
+		}
 	}
 	return nil
 }

@@ -124,6 +124,9 @@ func (p *process) awaitReady() {
 		p.readyErr = fmt.Errorf("worker ended before it was ready: %w", err)
 	case report.Error != "":
 		p.readyErr = errors.New(report.Error)
+	default:
+		// Again: a Go program raises its limit of open files when it starts.
+		p.readyErr = sandbox.Limit(p.pid, p.spec)
 	}
 }
 
