@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 
 	eventsapi "github.com/containerd/containerd/api/events"
 	tasks "github.com/containerd/containerd/api/runtime/task/v2"
@@ -116,11 +117,7 @@ func (p *process) watch() {
 	c := p.container
 	e := <-p.reaped
 	if p.id == "" {
-		// In a pid namespace of the container's own the kernel has killed the
-		// execs already; in a shared one nobody has.
-		if err := c.cgroup.Kill(); err != nil {
-			c.node.log.WithError(err).WithField("container", c.id).Warn("kill what is left in the container")
-		}
+		c.killRest()
 		c.alive.Wait()
 	} else {
 		defer c.alive.Done()
@@ -137,6 +134,24 @@ func (p *process) watch() {
 	}
 	c.events.send(&eventsapi.TaskExit{
 		ContainerID: c.id, ID: p.name(), Pid: uint32(p.pid), ExitStatus: uint32(e.status), ExitedAt: timestamppb.New(e.at),
+	})
+}
+
+// killRest ends the execs of a container whose own process has ended. In a pid
+// namespace of its own the kernel has done so already (pid_namespaces(7)); in a
+// shared one nobody has.
+func (c *container) killRest() {
+	if c.hasOwnPIDs() {
+		return
+	}
+	if err := c.cgroup.Kill(); err != nil {
+		c.node.log.WithError(err).WithField("container", c.id).Warn("kill what is left in the container")
+	}
+}
+
+func (c *container) hasOwnPIDs() bool {
+	return slices.ContainsFunc(c.spec.Linux.Namespaces, func(ns specs.LinuxNamespace) bool {
+		return ns.Type == specs.PIDNamespace && ns.Path == ""
 	})
 }
 
