@@ -1,0 +1,77 @@
+package test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/wasmshim/containerd-shim-wasm/internal/testguest"
+	"github.com/wasmshim/containerd-shim-wasm/internal/testnode"
+)
+
+// compilingShim returns the process id of the node's shim that has a preparer at work, 0 if none has.
+func compilingShim(t *testing.T, node *testnode.Node) int {
+	t.Helper()
+	for _, pattern := range []string{"/sys/fs/cgroup/containerd-shim-wasm/compile-*", "/sys/fs/cgroup/*/containerd-shim-wasm/compile-*"} {
+		paths, err := filepath.Glob(filepath.Join(pattern, "cgroup.procs"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, path := range paths {
+			var pid int
+			if _, err := fmt.Sscanf(filepath.Base(filepath.Dir(path)), "compile-%d-", &pid); err != nil {
+				continue
+			}
+			// Either may be gone by now: then it is not the one.
+			procs, _ := os.ReadFile(path)
+			cmdline, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+			if len(procs) > 0 && strings.Contains(string(cmdline), node.Namespace) {
+				return pid
+			}
+		}
+	}
+	return 0
+}
+
+// A shim that is killed while a module is compiled leaves no preparer, and nothing in the cache that
+// the next one would load or stumble over.
+func TestShimKilledWhileCompiling(t *testing.T) {
+	const ref = "example.com/preparer/big:latest"
+	big, err := testguest.Keep("big.wasm", testguest.Big(4<<20))
+	if err != nil {
+		t.Fatal(err)
+	}
+	image := testguest.Image(t, ref, testguest.ImageOpts{Files: map[string]string{"/app.wasm": big}, Entrypoint: []string{"/app.wasm"}})
+	nodes.EachVersion(t, func(t *testing.T, node *testnode.Node) {
+		node.Import(t, image)
+		node.NoLeaks(t)
+		cache := filepath.Join(t.TempDir(), "cache")
+		file := shimConfig(t, fmt.Sprintf("cache_dir = %q", cache))
+		run := func() testnode.Result {
+			return node.Ctr(t, "run", "--rm", "--runtime", runtime, "--runtime-config-path", file, ref, "big")
+		}
+		ended := make(chan testnode.Result)
+		go func() { ended <- run() }()
+		var shim int
+		if !eventually(func() bool { shim = compilingShim(t, node); return shim != 0 }) {
+			t.Fatalf("nothing is being compiled: %+v", <-ended)
+		}
+		if err := unix.Kill(shim, unix.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		if got := <-ended; got.Code == 0 {
+			t.Errorf("the shim was killed: %+v", got)
+		}
+		noTask(t, node)
+		noPreparer(t)
+		if got := run(); got != (testnode.Result{}) {
+			t.Errorf("after a shim was killed: %+v", got)
+		}
+		emptyCache(t, cache)
+		compiledFile(t, cache)
+	})
+}
