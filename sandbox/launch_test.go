@@ -1,0 +1,265 @@
+package sandbox
+
+import (
+	"encoding/json"
+	"errors"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"reflect"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+)
+
+// The main thread cannot be thrown away: no sandbox may land on it.
+func init() { runtime.LockOSThread() }
+
+// report is what testdata/probe tells; its fields are those of the same name there.
+type report struct {
+	PID, UID, GID, Umask        int
+	Groups                      []int
+	Hostname, Dir               string
+	NoNewPrivs, Seccomp         int
+	Effective, Permitted        uint64
+	Bounding, Ambient           uint64
+	Root, AboveRoot             []string
+	Rootfs, Volume, Proc        []string
+	Attempts                    map[string]string
+	Directories, Sockets, Files int
+}
+
+func buildProbe(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "probe")
+	build := exec.Command("go", "build", "-o", path, "./testdata/probe")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if text, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("building the probe: %v\n%s", err, text)
+	}
+	return path
+}
+
+// launchProbe runs the probe as a sandbox's worker, with the descriptors that a daemon may have been
+// left with open, and returns what it tells.
+func launchProbe(t *testing.T, probe string, spec *specs.Spec) report {
+	t.Helper()
+	stray, err := unix.Open("/", unix.O_RDONLY|unix.O_DIRECTORY, 0) // not closed at exec
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(stray)
+	worker := open(t, probe)
+	null := open(t, os.DevNull)
+	output, input, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer output.Close()
+	defer input.Close()
+	s, err := New(t.TempDir(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if err := s.MountRootfs(nil, spec.Root, ""); err != nil {
+		t.Fatal(err)
+	}
+	child, err := s.Launch(Launch{
+		Spec: spec, Process: spec.Process, Worker: worker, Argv: []string{"probe"}, Files: []*os.File{null, input, input},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	input.Close()
+	var told report
+	decodeErr := json.NewDecoder(output).Decode(&told)
+	var status syscall.WaitStatus
+	if _, err := syscall.Wait4(child.PID, &status, 0, nil); err != nil {
+		t.Fatal(err)
+	}
+	if decodeErr != nil || status.ExitStatus() != 0 {
+		t.Fatalf("the probe ended with %#x and %v", status, decodeErr)
+	}
+	return told
+}
+
+func open(t *testing.T, path string) *os.File {
+	t.Helper()
+	file, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { file.Close() })
+	return file
+}
+
+// probed is the specification of a container with a volume, a tmpfs and a root file system of one file.
+func probed(t *testing.T) *specs.Spec {
+	t.Helper()
+	root, volume := t.TempDir(), t.TempDir()
+	for _, path := range []string{filepath.Join(root, "file"), filepath.Join(volume, "kept")} {
+		if err := os.WriteFile(path, []byte("text"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return &specs.Spec{
+		Hostname: "inside",
+		Root:     &specs.Root{Path: root, Readonly: true},
+		Process:  &specs.Process{Args: []string{"probe"}, Cwd: "/"},
+		Mounts: []specs.Mount{
+			{Destination: "/proc", Type: "proc", Source: "proc"},
+			{Destination: "/v", Type: "bind", Source: volume, Options: []string{"rbind", "ro"}},
+			{Destination: "/t", Type: "tmpfs", Source: "tmpfs", Options: []string{"mode=1777"}},
+		},
+		Linux: &specs.Linux{Namespaces: []specs.LinuxNamespace{
+			{Type: specs.MountNamespace}, {Type: specs.PIDNamespace}, {Type: specs.IPCNamespace}, {Type: specs.UTSNamespace}, {Type: specs.NetworkNamespace},
+		}},
+	}
+}
+
+// A worker sees nothing of the host and may do nothing that its specification does not grant.
+func TestLaunchConfines(t *testing.T) {
+	probe := buildProbe(t)
+	inside := report{
+		PID: 1, Umask: 0o022, Hostname: "inside", Dir: "/",
+		Root: []string{"rootfs", "worker"}, AboveRoot: []string{"rootfs", "worker"},
+		Rootfs: []string{"dev", "file", "proc", "t", "v"}, Volume: []string{"kept"}, Proc: []string{},
+		Attempts: map[string]string{
+			"write to the root": "EROFS", "write to the worker": "EROFS", "write to the volume": "EROFS", "write to the tmpfs": "allowed",
+			"mount": "EPERM", "remount": "EPERM", "unmount": "EPERM", "change root": "EPERM", "set hostname": "EPERM", "denied by seccomp": "allowed",
+		},
+	}
+	t.Run("root without capabilities", func(t *testing.T) {
+		compare(t, launchProbe(t, probe, probed(t)), inside)
+	})
+	t.Run("as asked", func(t *testing.T) {
+		spec, want := probed(t), inside
+		umask, errno := uint32(0o077), uint(unix.ENOTSUP)
+		spec.Process.User = specs.User{UID: 1000, GID: 2000, AdditionalGids: []uint32{3000}, Umask: &umask}
+		spec.Process.NoNewPrivileges = true
+		bind := []string{"CAP_NET_BIND_SERVICE"}
+		spec.Process.Capabilities = &specs.LinuxCapabilities{
+			Bounding: []string{"CAP_CHOWN", "CAP_NET_BIND_SERVICE"}, Permitted: bind, Effective: bind, Inheritable: bind, Ambient: bind,
+		}
+		spec.Linux.Seccomp = &specs.LinuxSeccomp{
+			DefaultAction: specs.ActAllow,
+			Architectures: []specs.Arch{specs.ArchX86_64, specs.ArchAARCH64},
+			Syscalls:      []specs.LinuxSyscall{{Names: []string{"mkdir", "mkdirat"}, Action: specs.ActErrno, ErrnoRet: &errno}},
+		}
+		want.UID, want.GID, want.Groups, want.Umask = 1000, 2000, []int{3000}, 0o077
+		want.NoNewPrivs, want.Seccomp = 1, 2
+		want.Bounding, want.Permitted, want.Effective, want.Ambient = 0x401, 0x400, 0x400, 0x400
+		want.Attempts = maps.Clone(inside.Attempts)
+		want.Attempts["denied by seccomp"] = "ENOTSUP"
+		compare(t, launchProbe(t, probe, spec), want)
+	})
+}
+
+// compare reports each field that differs.
+func compare(t *testing.T, got, want report) {
+	t.Helper()
+	g, w := reflect.ValueOf(got), reflect.ValueOf(want)
+	for i := range g.NumField() {
+		if !reflect.DeepEqual(g.Field(i).Interface(), w.Field(i).Interface()) {
+			t.Errorf("%s is %v, want %v", g.Type().Field(i).Name, g.Field(i), w.Field(i))
+		}
+	}
+}
+
+// OpenFile takes every path as the container sees it, whatever links lie in the way, and opens files only.
+func TestOpenFileStaysInside(t *testing.T) {
+	dir := t.TempDir()
+	root := filepath.Join(dir, "root")
+	if err := os.MkdirAll(filepath.Join(root, "folder"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for path, text := range map[string]string{dir + "/secret": "secret", root + "/file": "inside"} {
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, target := range map[string]string{"good": "/file", "absolute": dir + "/secret", "up": "../secret", "loop": "loop", "magic": "/proc/self/exe"} {
+		if err := os.Symlink(target, filepath.Join(root, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := unix.Mkfifo(filepath.Join(root, "fifo"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	s, err := New(t.TempDir(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if err := s.MountRootfs(nil, &specs.Root{Path: root}, ""); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{"/file", "file", "/good", "/../../file", "/folder/../../file"} {
+		file, err := s.OpenFile(path)
+		if err != nil {
+			t.Errorf("%s: %v", path, err)
+			continue
+		}
+		text := make([]byte, 16)
+		if n, _ := file.Read(text); string(text[:n]) != "inside" {
+			t.Errorf("%s holds %q", path, text[:n])
+		}
+		file.Close()
+	}
+	for path, want := range map[string]error{
+		"/absolute": os.ErrNotExist, "/up": os.ErrNotExist, "/../secret": os.ErrNotExist, dir + "/secret": os.ErrNotExist, "/magic": os.ErrNotExist,
+		"/loop": unix.ELOOP, "/folder": ErrNotRegular, "/fifo": ErrNotRegular,
+	} {
+		file, err := s.OpenFile(path)
+		if err == nil {
+			file.Close()
+		}
+		if !errors.Is(err, want) {
+			t.Errorf("%s: got %v, want %v", path, err, want)
+		}
+	}
+}
+
+// What a sandbox mounts, nobody else sees, neither while it is there nor afterwards.
+func TestSandboxLeavesNothing(t *testing.T) {
+	base := t.TempDir()
+	s, err := New(base, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	spec := probed(t)
+	if err := s.MountRootfs(nil, spec.Root, ""); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.MountAll(spec); err != nil {
+		t.Fatal(err)
+	}
+	if file, err := s.OpenFile("/v/kept"); err != nil {
+		t.Error(err)
+	} else {
+		file.Close()
+	}
+	hidden := func() {
+		t.Helper()
+		mounts, err := os.ReadFile("/proc/self/mountinfo")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(string(mounts), base) {
+			t.Errorf("the host sees mounts at %s", base)
+		}
+		if entries, err := os.ReadDir(base); err != nil || len(entries) > 0 {
+			t.Errorf("%s holds %v, %v", base, entries, err)
+		}
+	}
+	hidden()
+	s.Close()
+	hidden()
+}
