@@ -9,6 +9,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"runtime"
@@ -52,6 +53,9 @@ func (p plan) run(ctx context.Context) error {
 	if p.n < 1 || p.parallel < 1 || p.crowd < 1 {
 		return errors.New("-n, -c and -crowd must be at least 1")
 	}
+	if err := printMachine(os.Stdout); err != nil {
+		return err
+	}
 	progress("launching %d sandboxes without containerd", p.n)
 	launches, err := measureLaunch(ctx, p.n)
 	if err != nil {
@@ -91,6 +95,20 @@ func (p plan) measureVersion(ctx context.Context, version string) (err error) {
 		return err
 	}
 	return p.measureMemory(ctx, node, client)
+}
+
+// printMachine tells what the figures below were measured on, and how busy it was before.
+func printMachine(w io.Writer) error {
+	load, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return err
+	}
+	fields := strings.Fields(string(load))
+	if len(fields) < 3 {
+		return fmt.Errorf("/proc/loadavg holds %q", load)
+	}
+	fmt.Fprintf(w, "%s, %d processors, load average before %s\n", runtime.GOARCH, runtime.NumCPU(), strings.Join(fields[:3], " "))
+	return nil
 }
 
 func progress(format string, args ...any) { fmt.Fprintf(os.Stderr, "bench: "+format+"\n", args...) }
