@@ -46,6 +46,9 @@ func Delete(flags Flags, out io.Writer) error {
 
 func (n *node) delete(bundle string) (*tasks.DeleteResponse, error) {
 	removeDeadSocket(filepath.Join(bundle, "address"))
+	if err := removeDeadPreparers(); err != nil {
+		n.log.WithError(err).Warn("clean up after a dead shim")
+	}
 	response := &tasks.DeleteResponse{ExitStatus: 128 + uint32(unix.SIGKILL), ExitedAt: timestamppb.New(time.Now())}
 	s, err := readState(bundle)
 	if err == nil {
