@@ -576,6 +576,7 @@ func TestLoad(t *testing.T) {
 	c := create(t, s)
 	p := start(t, "wait").run(t)
 	add(t, c, p)
+	//lint:ignore SA1019 deprecated, and still sent
 	s.Linux.Resources.Memory.Kernel = ptr(int64(1)) // a limit that Config refuses
 	loaded, err := Load("unused", s, withSystemd)
 	if err != nil {

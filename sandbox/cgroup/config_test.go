@@ -70,6 +70,7 @@ func everything() *specs.LinuxResources {
 		Memory: &specs.LinuxMemory{
 			Limit: ptr(int64(64 << 20)), Swap: ptr(int64(96 << 20)), Reservation: ptr(int64(32 << 20)),
 			DisableOOMKiller: ptr(false), UseHierarchy: ptr(true), CheckBeforeUpdate: ptr(true),
+			//lint:ignore SA1019 deprecated, and still sent
 			Kernel: ptr(int64(-1)), KernelTCP: ptr(int64(0)),
 		},
 		CPU: &specs.LinuxCPU{
@@ -167,6 +168,7 @@ func TestResourcesOfOneHierarchy(t *testing.T) {
 
 func TestResourcesRefused(t *testing.T) {
 	for field, change := range map[string]func(*specs.LinuxResources){
+		//lint:ignore SA1019 deprecated, and still sent
 		"memory.kernel":       func(r *specs.LinuxResources) { r.Memory.Kernel = ptr(int64(1 << 20)) },
 		"memory.kernelTCP":    func(r *specs.LinuxResources) { r.Memory.KernelTCP = ptr(int64(1 << 20)) },
 		"memory.useHierarchy": func(r *specs.LinuxResources) { r.Memory.UseHierarchy = ptr(false) },

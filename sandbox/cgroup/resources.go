@@ -69,10 +69,11 @@ func memory(out *cgroups.Resources, m *specs.LinuxMemory, unified bool) error {
 	}
 	// Both are deprecated in the runtime spec, and Linux 5.16 and 6.12 ignore
 	// or refuse them.
-	if limited(m.Kernel) { //nolint:staticcheck // it must not be dropped silently
+	//lint:ignore SA1019 it must not be dropped silently
+	if limited(m.Kernel) {
 		return refused("memory.kernel", "kernels no longer limit kernel memory separately")
 	}
-	if limited(m.KernelTCP) { //nolint:staticcheck // as above
+	if limited(m.KernelTCP) {
 		return refused("memory.kernelTCP", "kernels no longer limit kernel memory separately")
 	}
 	if m.UseHierarchy != nil && !*m.UseHierarchy {
