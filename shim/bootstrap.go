@@ -40,7 +40,7 @@ func Start(flags Flags, in io.Reader, out io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("read bootstrap parameters: %w", err)
 	}
-	group, err := groupOf(flags.ID)
+	group, err := groupOf(".", flags.ID)
 	if err != nil {
 		return err
 	}
@@ -68,8 +68,10 @@ func apiVersion(bootstrap []byte) int {
 	return 2
 }
 
-func groupOf(id string) (string, error) {
-	data, err := os.ReadFile("config.json")
+// groupOf returns what the container with that bundle and id shares a shim for:
+// its pod, or itself.
+func groupOf(bundle, id string) (string, error) {
+	data, err := os.ReadFile(filepath.Join(bundle, "config.json"))
 	if err != nil {
 		return "", fmt.Errorf("read specification: %w", err)
 	}

@@ -140,11 +140,17 @@ func deleted(p *process) *tasks.DeleteResponse {
 	return &tasks.DeleteResponse{Pid: uint32(p.pid), ExitStatus: uint32(p.end.status), ExitedAt: timestamppb.New(p.end.at)}
 }
 
-// Pids lists the processes in the container's cgroup.
+// Pids lists the processes in the container's cgroup, or the one it had.
 func (c *container) Pids(context.Context, *tasks.PidsRequest) (*tasks.PidsResponse, error) {
 	pids, err := c.cgroup.Pids()
 	if err != nil {
 		return nil, fmt.Errorf("list processes of container %s: %w", c.id, err)
+	}
+	if c.init.ended() {
+		// It stays like a zombie until it is deleted. A containerd that restarts and
+		// is told of no process takes the task for one never created, removes it, and
+		// the exit code is lost (loadShim in core/runtime/v2/shim_load.go).
+		pids = []int{c.init.pid}
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	tasks "github.com/containerd/containerd/api/runtime/task/v2"
+	"github.com/containerd/ttrpc"
 	"github.com/sirupsen/logrus"
 	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/proto"
@@ -75,7 +76,7 @@ func (n *node) deleteNative(bundle string, none *tasks.DeleteResponse) (*tasks.D
 		return none, nil
 	}
 	if isDead(filepath.Join(bundle, "address")) {
-		endStockShim(filepath.Join(dir, "address"))
+		n.endStockShim(filepath.Join(dir, endpointFile))
 	}
 	output, err := n.runStockShim(n.flags.ID, bundle, "delete", "-bundle", bundle)
 	if err != nil {
@@ -115,28 +116,32 @@ func removeDeadSocket(file string) {
 	os.Remove(address)
 }
 
-// endStockShim kills a stock shim whose daemon has died, by the process id that
-// it tells itself; its containers are removed by its delete verb.
-func endStockShim(file string) {
-	address, err := readAddress(file)
+// endStockShim has a stock shim whose daemon has died give up the container, and
+// end if that was its last. What does not work is left to its delete verb.
+func (n *node) endStockShim(file string) {
+	endpoint, err := os.ReadFile(file)
 	if err != nil {
 		return
 	}
+	r, err := dialShim(endpoint)
+	if err != nil {
+		return
+	}
+	defer r.client.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), stopLimit)
 	defer cancel()
-	for _, service := range []string{serviceV3, serviceV2} {
-		r, err := dialShim([]byte("unix://" + address))
-		if err != nil {
-			return
-		}
-		r.service = service
-		response, err := r.Connect(ctx, &tasks.ConnectRequest{})
-		r.client.Close()
-		if err == nil && response.ShimPid > 1 {
-			unix.Kill(int(response.ShimPid), unix.SIGKILL)
-			os.Remove(address)
-			return
-		}
+	id := n.flags.ID
+	_, killErr := r.Kill(ctx, &tasks.KillRequest{ID: id, Signal: uint32(unix.SIGKILL), All: true})
+	if killErr == nil {
+		_, killErr = r.Wait(ctx, &tasks.WaitRequest{ID: id})
+	}
+	// One that has ended already cannot be killed but deleted.
+	_, deleteErr := r.Delete(ctx, &tasks.DeleteRequest{ID: id})
+	if deleteErr != nil {
+		n.log.WithError(errors.Join(killErr, deleteErr)).WithField("container", id).Warn("delete native container")
+	}
+	if _, err := r.Shutdown(ctx, &tasks.ShutdownRequest{ID: id}); err != nil && !errors.Is(err, ttrpc.ErrClosed) {
+		n.log.WithError(err).Warn("end of the stock shim")
 	}
 }
 

@@ -36,9 +36,14 @@ type nativeShim struct {
 
 	ending atomic.Bool
 
-	mu sync.Mutex
+	mu       sync.Mutex
+	endpoint []byte // what its start verb printed
 	*remote
 }
+
+// endpointFile, in nativeDir, says where the stock shim listens. The delete verb
+// reads it when the daemon has died.
+const endpointFile = "endpoint"
 
 func (n *nativeShim) create(ctx context.Context, r *tasks.CreateTaskRequest) (*tasks.CreateTaskResponse, error) {
 	options, err := n.node.nativeOptions(r.Options, r.Bundle)
@@ -61,10 +66,26 @@ func (n *nativeShim) connect(id, bundle string) error {
 	if err := prepareNativeDir(bundle, dir); err != nil {
 		return err
 	}
-	if n.remote != nil {
-		return nil
+	if n.remote == nil {
+		if err := n.startShim(id, bundle, dir); err != nil {
+			return err
+		}
 	}
-	output, err := n.node.runStockShim(id, dir, "start")
+	if err := os.WriteFile(filepath.Join(dir, endpointFile), n.endpoint, 0o600); err != nil {
+		return fmt.Errorf("prepare native container: %w", err)
+	}
+	return nil
+}
+
+// startShim starts the stock shim under the name of the pod: it removes the
+// sockets of the id it was started with when it ends, and listens on those of the
+// pod.
+func (n *nativeShim) startShim(id, bundle, dir string) error {
+	group, err := groupOf(bundle, id)
+	if err != nil {
+		return err
+	}
+	output, err := n.node.runStockShim(group, dir, "start")
 	if err != nil {
 		return err
 	}
@@ -72,7 +93,7 @@ func (n *nativeShim) connect(id, bundle string) error {
 	if err != nil {
 		return fmt.Errorf("connect to %s: %w", stockShim, err)
 	}
-	n.remote = r
+	n.remote, n.endpoint = r, output
 	return nil
 }
 

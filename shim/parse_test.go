@@ -171,27 +171,21 @@ func TestGroupOf(t *testing.T) {
 		"group before pod": {map[string]string{sandboxIDAnnotation: "pod", "io.containerd.runc.v2.group": "group"}, "group"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			t.Chdir(t.TempDir())
 			spec, err := json.Marshal(map[string]any{"annotations": test.annotations})
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := os.WriteFile("config.json", spec, 0o600); err != nil {
-				t.Fatal(err)
-			}
-			if got, err := groupOf("id"); err != nil || got != test.want {
+			bundle := filepath.Dir(write(t, "config.json", string(spec)))
+			if got, err := groupOf(bundle, "id"); err != nil || got != test.want {
 				t.Errorf("got %q, %v, want %q", got, err, test.want)
 			}
 		})
 	}
-	t.Chdir(t.TempDir())
-	if _, err := groupOf("id"); err == nil {
+	if _, err := groupOf(t.TempDir(), "id"); err == nil {
 		t.Error("no specification, no error")
 	}
-	if err := os.WriteFile("config.json", []byte("{"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := groupOf("id"); err == nil || !strings.Contains(err.Error(), "decode specification") {
+	bundle := filepath.Dir(write(t, "config.json", "{"))
+	if _, err := groupOf(bundle, "id"); err == nil || !strings.Contains(err.Error(), "decode specification") {
 		t.Errorf("got %v", err)
 	}
 }

@@ -109,7 +109,7 @@ func openLog(flags Flags) (*logrus.Entry, error) {
 	}
 	logger.SetOutput(fifo)
 	entry := logger.WithFields(logrus.Fields{"runtime": "io.containerd.wasm.v1", "namespace": flags.Namespace, "shim": flags.ID})
-	if group, err := groupOf(flags.ID); err == nil && group != flags.ID {
+	if group, err := groupOf(".", flags.ID); err == nil && group != flags.ID {
 		entry = entry.WithField("pod", group)
 	}
 	return entry, nil

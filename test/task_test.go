@@ -107,6 +107,7 @@ type task struct {
 	t         testing.TB
 	ctx       context.Context // with the node's namespace
 	node      *testnode.Node
+	client    *client.Client
 	container client.Container
 	output    *output
 	exited    <-chan client.ExitStatus
@@ -147,7 +148,7 @@ func (w way) tryCreate(t testing.TB, node *testnode.Node, c *client.Client, args
 	if err != nil {
 		return nil, err
 	}
-	made := &task{t: t, ctx: ctx, node: node, container: container, output: &output{}, way: w}
+	made := &task{t: t, ctx: ctx, node: node, client: c, container: container, output: &output{}, way: w}
 	t.Cleanup(made.remove)
 	if made.Task, err = container.NewTask(ctx, cio.NewCreator(cio.WithStreams(nil, made.output, made.output))); err != nil {
 		return nil, err
