@@ -116,22 +116,23 @@ func isDirectory(fd int) (bool, error) {
 }
 
 // hidePaths covers linux.maskedPaths and write-protects linux.readonlyPaths.
-// What does not exist needs no cover.
 func hidePaths(root int, linux *specs.Linux) error {
 	for _, path := range linux.MaskedPaths {
-		if err := maskPath(root, path); err != nil {
+		if err := coverPath(root, path, coverFor); err != nil {
 			return fmt.Errorf("mask %s: %w", path, err)
 		}
 	}
 	for _, path := range linux.ReadonlyPaths {
-		if err := protectPath(root, path); err != nil {
+		if err := coverPath(root, path, readonlyCopy); err != nil {
 			return fmt.Errorf("make %s read-only: %w", path, err)
 		}
 	}
 	return nil
 }
 
-func maskPath(root int, path string) error {
+// coverPath mounts on path what cover makes for it. What does not exist needs no
+// cover.
+func coverPath(root int, path string, cover func(target int) (int, error)) error {
 	target, err := openat2(root, path, unix.O_PATH, 0)
 	if isAbsent(err) {
 		return nil
@@ -140,12 +141,12 @@ func maskPath(root int, path string) error {
 		return err
 	}
 	defer unix.Close(target)
-	cover, err := coverFor(target)
+	fd, err := cover(target)
 	if err != nil {
 		return err
 	}
-	defer unix.Close(cover)
-	return attach(cover, target)
+	defer unix.Close(fd)
+	return attach(fd, target)
 }
 
 // coverFor returns what hides target: an empty read-only directory, or the
@@ -161,24 +162,17 @@ func coverFor(target int) (int, error) {
 	return cloneTree("/dev/null", false)
 }
 
-func protectPath(root int, path string) error {
-	target, err := openat2(root, path, unix.O_PATH, 0)
-	if isAbsent(err) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	defer unix.Close(target)
+// readonlyCopy returns a detached copy of the mount at target, read-only.
+func readonlyCopy(target int) (int, error) {
 	fd, err := cloneTree(descriptorPath(target), true)
 	if err != nil {
-		return err
+		return -1, err
 	}
-	defer unix.Close(fd)
 	if err := setattr(fd, unix.MOUNT_ATTR_RDONLY, 0, 0, true); err != nil {
-		return err
+		unix.Close(fd)
+		return -1, err
 	}
-	return attach(fd, target)
+	return fd, nil
 }
 
 func isAbsent(err error) bool {

@@ -61,9 +61,9 @@ func joinNamespace(path string, flag int) error {
 	return pathError("setns", path, unix.Setns(fd, flag))
 }
 
-// createsNamespace reports whether the specification asks for a new namespace
+// CreatesNamespace reports whether the specification asks for a new namespace
 // of that type.
-func createsNamespace(linux *specs.Linux, kind specs.LinuxNamespaceType) bool {
+func CreatesNamespace(linux *specs.Linux, kind specs.LinuxNamespaceType) bool {
 	return slices.ContainsFunc(linux.Namespaces, func(ns specs.LinuxNamespace) bool {
 		return ns.Type == kind && ns.Path == ""
 	})
@@ -73,7 +73,7 @@ func setHostname(spec *specs.Spec) error {
 	if spec.Hostname == "" && spec.Domainname == "" {
 		return nil
 	}
-	if !createsNamespace(spec.Linux, specs.UTSNamespace) {
+	if !CreatesNamespace(spec.Linux, specs.UTSNamespace) {
 		// The pod's sandbox has set it, or it would be the host's.
 		return nil
 	}
@@ -92,7 +92,7 @@ func setHostname(spec *specs.Spec) error {
 // bringUpLoopback sets the loopback interface of a new network namespace up,
 // as OCI runtimes do.
 func bringUpLoopback(linux *specs.Linux) error {
-	if !createsNamespace(linux, specs.NetworkNamespace) {
+	if !CreatesNamespace(linux, specs.NetworkNamespace) {
 		return nil
 	}
 	s, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"slices"
 
 	eventsapi "github.com/containerd/containerd/api/events"
 	tasks "github.com/containerd/containerd/api/runtime/task/v2"
@@ -141,18 +140,12 @@ func (p *process) watch() {
 // namespace of its own the kernel has done so already (pid_namespaces(7)); in a
 // shared one nobody has.
 func (c *container) killRest() {
-	if c.hasOwnPIDs() {
+	if sandbox.CreatesNamespace(c.spec.Linux, specs.PIDNamespace) {
 		return
 	}
 	if err := c.cgroup.Kill(); err != nil {
 		c.node.log.WithError(err).WithField("container", c.id).Warn("kill what is left in the container")
 	}
-}
-
-func (c *container) hasOwnPIDs() bool {
-	return slices.ContainsFunc(c.spec.Linux.Namespaces, func(ns specs.LinuxNamespace) bool {
-		return ns.Type == specs.PIDNamespace && ns.Path == ""
-	})
 }
 
 // name is the id under which containerd knows the process.
