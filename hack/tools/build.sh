@@ -53,6 +53,7 @@ packages_of() {
 # estimate NAME prints what a build with empty caches takes on two cores.
 estimate() {
 	case $1 in
+	kubernetes) echo "about 10 min" ;;
 	containerd-*) echo "about 90 s" ;;
 	runc) echo "about 20 s" ;;
 	*) echo "about 30 s" ;;
@@ -68,6 +69,22 @@ compile() {
 	case $name in
 	containerd-*)
 		flags+=(-ldflags "-s -w -X $module/version.Version=$version -X $module/version.Package=$module")
+		;;
+	kubernetes)
+		local variables="" package
+		for package in k8s.io/component-base/version k8s.io/client-go/pkg/version; do
+			variables+=" -X $package.gitVersion=$version -X $package.gitMajor=1 -X $package.gitMinor=$(cut -d. -f2 <<<"$version")"
+		done
+		flags+=(-ldflags "-s -w$variables")
+		;;
+	versitygw)
+		flags+=(-ldflags "-s -w -X main.Version=$version")
+		;;
+	cni-plugins)
+		flags+=(-ldflags "-s -w -X $module/pkg/utils/buildversion.BuildVersion=$version")
+		;;
+	etcd)
+		flags+=(-ldflags "-s -w")
 		;;
 	runc)
 		# runc enters namespaces in C, before Go's runtime starts its threads.
