@@ -31,6 +31,11 @@ type Launch struct {
 	Files     []*os.File
 	// Terminal makes Files[0] the controlling terminal of a new session.
 	Terminal bool
+	// Reserved is the destination of a directory among the specification's mounts
+	// that the guest may read but not write: the worker reaches it, with the
+	// rights the specification gives, at the same path of its own root. Empty is
+	// none.
+	Reserved string
 }
 
 // Paths in the root that a worker started by Launch sees.
@@ -194,6 +199,9 @@ func (s *Sandbox) fillRootfs(l Launch) error {
 			return err
 		}
 	}
+	if err := s.reserve(l.Reserved); err != nil {
+		return err
+	}
 	if err := makeDevices(s.root, l.Spec.Linux); err != nil {
 		return err
 	}
@@ -250,6 +258,9 @@ func attachModuleToCopy(k kit) error {
 	}
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil {
 		return fmt.Errorf("set propagation of the copy: %w", err)
+	}
+	if k.module < 0 {
+		return nil
 	}
 	return attachAt(modulePath, k.module)
 }

@@ -47,7 +47,7 @@ func buildProbe(t *testing.T) string {
 
 // launchProbe runs the probe as a sandbox's worker, with the descriptors that a daemon may have been
 // left with open, and returns what it tells.
-func launchProbe(t *testing.T, probe string, spec *specs.Spec) report {
+func launchProbe(t *testing.T, probe string, spec *specs.Spec, reserved string) report {
 	t.Helper()
 	stray, err := unix.Open("/", unix.O_RDONLY|unix.O_DIRECTORY, 0) // not closed at exec
 	if err != nil {
@@ -71,7 +71,7 @@ func launchProbe(t *testing.T, probe string, spec *specs.Spec) report {
 		t.Fatal(err)
 	}
 	child, err := s.Launch(Launch{
-		Spec: spec, Process: spec.Process, Worker: worker, Argv: []string{"probe"}, Files: []*os.File{null, input, input},
+		Spec: spec, Process: spec.Process, Worker: worker, Argv: []string{"probe"}, Files: []*os.File{null, input, input}, Reserved: reserved,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -132,11 +132,12 @@ func TestLaunchConfines(t *testing.T) {
 		Rootfs: []string{"dev", "file", "proc", "t", "v"}, Volume: []string{"kept"}, Proc: []string{},
 		Attempts: map[string]string{
 			"write to the root": "EROFS", "write to the worker": "EROFS", "write to the volume": "EROFS", "write to the tmpfs": "allowed",
+			"write to reserved": "ENOENT",
 			"mount": "EPERM", "remount": "EPERM", "unmount": "EPERM", "change root": "EPERM", "set hostname": "EPERM", "denied by seccomp": "allowed",
 		},
 	}
 	t.Run("root without capabilities", func(t *testing.T) {
-		compare(t, launchProbe(t, probe, probed(t)), inside)
+		compare(t, launchProbe(t, probe, probed(t), ""), inside)
 	})
 	t.Run("as asked", func(t *testing.T) {
 		spec, want := probed(t), inside
@@ -157,7 +158,16 @@ func TestLaunchConfines(t *testing.T) {
 		want.Bounding, want.Permitted, want.Effective, want.Ambient = 0x401, 0x400, 0x400, 0x400
 		want.Attempts = maps.Clone(inside.Attempts)
 		want.Attempts["denied by seccomp"] = "ENOTSUP"
-		compare(t, launchProbe(t, probe, spec), want)
+		compare(t, launchProbe(t, probe, spec, ""), want)
+	})
+	// A volume that the guest sees read-only is writable where only the worker gets.
+	t.Run("reserved volume", func(t *testing.T) {
+		spec, want := probed(t), inside
+		spec.Mounts[1].Options = []string{"rbind", "rw"}
+		want.Root, want.AboveRoot = []string{"rootfs", "v", "worker"}, []string{"rootfs", "v", "worker"}
+		want.Attempts = maps.Clone(inside.Attempts)
+		want.Attempts["write to reserved"] = "allowed"
+		compare(t, launchProbe(t, probe, spec, "/v"), want)
 	})
 }
 

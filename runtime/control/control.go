@@ -10,6 +10,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // Descriptor is the number under which a worker finds its end of the socket.
@@ -21,6 +25,8 @@ const (
 	RoleEnv     = "WASM_WORKER_ROLE"
 	RoleRun     = "run"
 	RoleCompile = "compile"
+	// RoleKill sends a signal inside the container, as argoexec's kill command.
+	RoleKill = "kill"
 )
 
 // maxMessage bounds a message: more than a process's arguments and environment
@@ -40,6 +46,10 @@ type Guest struct {
 	// MemoryLimit is the most linear memory, in bytes, that the guest may grow
 	// to; 0 is no limit.
 	MemoryLimit uint64
+	// Emissary is the whole command line of Argo's emissary that the container was
+	// given, of which Args is the end: the worker takes argoexec's part and runs
+	// the guest as a child. Empty for a container that is not Argo's.
+	Emissary []string `json:",omitempty"`
 }
 
 // Compile is the order to compile the module on standard input to standard
@@ -129,4 +139,18 @@ func AwaitStart(r io.Reader) error {
 		return fmt.Errorf("await start: unexpected byte %#x", b[0])
 	}
 	return nil
+}
+
+// Pair returns a connected pair: the end of who starts a worker, and the
+// worker's.
+func Pair() (ours, theirs *os.File, err error) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, fmt.Errorf("create control socket: %w", err)
+	}
+	// Only ours waits in the Go runtime's poller.
+	if err := syscall.SetNonblock(fds[0], true); err != nil {
+		return nil, nil, fmt.Errorf("create control socket: %w", err)
+	}
+	return os.NewFile(uintptr(fds[0]), "control"), os.NewFile(uintptr(fds[1]), "worker's control"), nil
 }

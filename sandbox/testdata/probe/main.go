@@ -70,6 +70,7 @@ func attempts() map[string]string {
 		"write to the worker": write("/worker"),
 		"write to the volume": write("/rootfs/v/new"),
 		"write to the tmpfs":  write("/rootfs/t/new"),
+		"write to reserved":   write("/v/new"),
 		"mount":               unix.Mount("tmpfs", "/rootfs/t", "tmpfs", 0, ""),
 		"remount":             unix.Mount("", "/", "", unix.MS_REMOUNT|unix.MS_BIND, ""),
 		"unmount":             unix.Unmount("/rootfs/v", unix.MNT_DETACH),
