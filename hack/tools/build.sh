@@ -55,9 +55,28 @@ estimate() {
 	case $1 in
 	kubernetes) echo "about 10 min" ;;
 	containerd-*) echo "about 90 s" ;;
+	argo-*) echo "about 7 min" ;;
 	runc) echo "about 20 s" ;;
 	*) echo "about 30 s" ;;
 	esac
+}
+
+# mend_argo NAME MODULE VERSION DIR writes into DIR a copy of the module with the file that its
+# archive lacks, and a go.mod that builds NAME from that copy. Upstream's signal_linux.go is a
+# symbolic link, module archives hold none, and without it argoexec does not compile. An overlay
+# would be less to copy, but Go refuses those below its module cache.
+mend_argo() {
+	local name=$1 module=$2 version=$3 out=$4 source
+	source=$(cd "$here/$name" && GOWORK=off GOFLAGS=-mod=readonly go list -m -f '{{.Dir}}' "$module")
+	if [[ -z $source ]]; then
+		(cd "$here/$name" && GOWORK=off GOFLAGS='' go mod download "$module@$version") >&2
+		source=$(cd "$here/$name" && GOWORK=off GOFLAGS=-mod=readonly go list -m -f '{{.Dir}}' "$module")
+	fi
+	cp -R "$source" "$out/module"
+	chmod -R u+w "$out/module"
+	cp "$out/module/workflow/executor/osspecific/signal_"{darwin,linux}.go
+	cp "$here/$name/"go.{mod,sum} "$out/"
+	echo "replace $module => $out/module" >>"$out/go.mod"
 }
 
 # compile NAME MODULE VERSION DIR builds every command of NAME into DIR.
@@ -67,6 +86,11 @@ compile() {
 	local cgo=0
 	mapfile -t packages < <(packages_of "$name")
 	case $name in
+	argo-*)
+		mkdir "${out%/bin}/source"
+		mend_argo "$name" "$module" "$version" "${out%/bin}/source"
+		flags+=(-modfile "${out%/bin}/source/go.mod" -ldflags "-s -w -X $module.version=$version")
+		;;
 	containerd-*)
 		flags+=(-ldflags "-s -w -X $module/version.Version=$version -X $module/version.Package=$module")
 		;;
@@ -99,7 +123,8 @@ compile() {
 		;;
 	esac
 	(cd "$here/$name" && GOWORK=off GOFLAGS='' CGO_ENABLED=$cgo \
-		go build "${flags[@]}" -buildvcs=false -o "$out/" "${packages[@]}") >&2
+		go build "${flags[@]}" -buildvcs=false -o "$out/" "${packages[@]}") >&2 || return
+	rm -rf "${out%/bin}/source"
 }
 
 # provide NAME makes sure that NAME is there and prints its bin folder.
