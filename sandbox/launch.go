@@ -26,6 +26,11 @@ type Launch struct {
 	// Worker is the program, Module (optional) the compiled code it loads from
 	// Module's path below its root.
 	Worker, Module *os.File
+	// Native starts the worker as the stand-in of a native program: its root is the
+	// container's root file system itself, and it is started from a directory
+	// outside of that, to become a program of the container by execve(2). It leaves
+	// that directory before. There is no Module then, and nothing Reserved.
+	Native bool
 	// Argv and Env are the worker's own; Files become its descriptors from 0 on.
 	Argv, Env []string
 	Files     []*os.File
@@ -161,13 +166,30 @@ func (s *Sandbox) enterRoot(l Launch, k kit) error {
 	if s.joined {
 		return attachModuleToCopy(k)
 	}
-	if err := s.buildRoot(l, k); err != nil {
+	if err := s.buildRoot(l); err != nil {
+		return err
+	}
+	if l.Native {
+		return s.enterOwnRoot(k)
+	}
+	return s.enterWorkerRoot(k)
+}
+
+// enterWorkerRoot adds what only the worker sees and makes all of it read-only.
+func (s *Sandbox) enterWorkerRoot(k kit) error {
+	if err := place(s.base+workerPath, k.worker); err != nil {
+		return err
+	}
+	if err := place(s.base+modulePath, k.module); err != nil {
+		return err
+	}
+	if err := remountReadonly(s.base); err != nil {
 		return err
 	}
 	return pivot(s.base)
 }
 
-func (s *Sandbox) buildRoot(l Launch, k kit) error {
+func (s *Sandbox) buildRoot(l Launch) error {
 	if !l.Mounted {
 		if err := enterNamespaces(l.Spec.Linux.Namespaces); err != nil {
 			return err
@@ -178,8 +200,6 @@ func (s *Sandbox) buildRoot(l Launch, k kit) error {
 		func() error { return bringUpLoopback(l.Spec.Linux) },
 		func() error { return setSysctls(l.Spec.Linux) },
 		func() error { return s.fillRootfs(l) },
-		func() error { return place(s.base+workerPath, k.worker) },
-		func() error { return place(s.base+modulePath, k.module) },
 	} {
 		if err := step(); err != nil {
 			return err
@@ -268,9 +288,6 @@ func attachModuleToCopy(k kit) error {
 // pivot makes base the root and detaches the old one (pivot_root(2) describes
 // the "." "." form: the old root is stacked on the new one and unmounted).
 func pivot(base string) error {
-	if err := remountReadonly(base); err != nil {
-		return err
-	}
 	if err := unix.Chdir(base); err != nil {
 		return pathError("change directory", base, err)
 	}
@@ -321,15 +338,19 @@ func confine(process *specs.Process, filter *seccomp.Filter, label label) error 
 // forks a probe to learn what the kernel can do, and in a new pid namespace
 // that probe would be process 1 and take the namespace with it.
 func fork(l Launch) (Child, error) {
+	path, dir := workerPath, "/"
+	if l.Native {
+		path, dir = standInName, "" // the thread's own directory, see enterOwnRoot
+	}
 	attr := &syscall.ProcAttr{
 		Env: l.Env,
-		Dir: "/",
+		Dir: dir,
 		Sys: &syscall.SysProcAttr{Setsid: true, Setctty: l.Terminal},
 	}
 	for _, f := range l.Files {
 		attr.Files = append(attr.Files, f.Fd())
 	}
-	pid, err := syscall.ForkExec(workerPath, l.Argv, attr)
+	pid, err := syscall.ForkExec(path, l.Argv, attr)
 	if err != nil {
 		return Child{}, fmt.Errorf("start worker: %w", err)
 	}

@@ -49,12 +49,17 @@ func buildProbe(t *testing.T) string {
 // left with open, and returns what it tells.
 func launchProbe(t *testing.T, probe string, spec *specs.Spec, reserved string) report {
 	t.Helper()
+	return probeBy(t, spec, Launch{Worker: open(t, probe), Reserved: reserved})
+}
+
+// probeBy launches a probe for a specification in a way.
+func probeBy(t *testing.T, spec *specs.Spec, launch Launch) report {
+	t.Helper()
 	stray, err := unix.Open("/", unix.O_RDONLY|unix.O_DIRECTORY, 0) // not closed at exec
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer unix.Close(stray)
-	worker := open(t, probe)
 	null := open(t, os.DevNull)
 	output, input, err := os.Pipe()
 	if err != nil {
@@ -70,9 +75,9 @@ func launchProbe(t *testing.T, probe string, spec *specs.Spec, reserved string) 
 	if err := s.MountRootfs(nil, spec.Root, ""); err != nil {
 		t.Fatal(err)
 	}
-	child, err := s.Launch(Launch{
-		Spec: spec, Process: spec.Process, Worker: worker, Argv: []string{"probe"}, Files: []*os.File{null, input, input}, Reserved: reserved,
-	})
+	launch.Spec, launch.Process, launch.Argv = spec, spec.Process, spec.Process.Args
+	launch.Files = []*os.File{null, input, input}
+	child, err := s.Launch(launch)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -133,7 +138,7 @@ func TestLaunchConfines(t *testing.T) {
 		Attempts: map[string]string{
 			"write to the root": "EROFS", "write to the worker": "EROFS", "write to the volume": "EROFS", "write to the tmpfs": "allowed",
 			"write to reserved": "ENOENT",
-			"mount": "EPERM", "remount": "EPERM", "unmount": "EPERM", "change root": "EPERM", "set hostname": "EPERM", "denied by seccomp": "allowed",
+			"mount":             "EPERM", "remount": "EPERM", "unmount": "EPERM", "change root": "EPERM", "set hostname": "EPERM", "denied by seccomp": "allowed",
 		},
 	}
 	t.Run("root without capabilities", func(t *testing.T) {

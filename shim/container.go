@@ -21,13 +21,16 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/sandbox/cgroup"
 )
 
-// container is a Wasm container. It answers the task API for its own id.
+// container is a Wasm container, or a pod's pause container that we launched. It
+// answers the task API for its own id.
 type container struct {
 	node   *node
 	events *events
 	id     string
 	bundle string
 	spec   *specs.Spec
+	// program is the path of a pause container's native program, else empty.
+	program string
 	// settings were read when the container was created.
 	settings settings
 	// systemd says who makes the cgroup.

@@ -16,14 +16,18 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/sandbox"
 )
 
-// createWasm creates the container if it is Wasm; errNative says that it is not.
+// createWasm creates the container if it is Wasm or a pause container that we can
+// launch; errNative says that it is neither.
 func (n *node) createWasm(ctx context.Context, r *tasks.CreateTaskRequest, events *events) (*container, error) {
 	spec, unknown, err := loadSpec(r.Bundle)
 	if err != nil {
 		return nil, err
 	}
-	if spec.Process == nil || spec.Linux == nil || len(spec.Process.Args) == 0 || spec.Annotations[containerTypeAnnotation] == "sandbox" {
+	if spec.Process == nil || spec.Linux == nil || len(spec.Process.Args) == 0 {
 		return nil, errNative
+	}
+	if isPause(spec) {
+		return n.createPause(ctx, r, spec, unknown, events)
 	}
 	sb, err := sandbox.New(n.stateDir, spec.Linux.RootfsPropagation)
 	if err != nil {
@@ -35,14 +39,21 @@ func (n *node) createWasm(ctx context.Context, r *tasks.CreateTaskRequest, event
 		return nil, err
 	}
 	defer module.Close()
-	c := &container{node: n, events: events, id: r.ID, bundle: r.Bundle, spec: spec, execs: map[string]*process{}}
-	if c.settings, err = n.settings(r.Options); err != nil {
+	c, err := n.newContainer(r, spec, events)
+	if err != nil {
 		return nil, err
 	}
 	if err := c.refuse(r, unknown); err != nil {
 		return nil, err
 	}
 	return c, c.create(ctx, r, sb, module, mounted)
+}
+
+func (n *node) newContainer(r *tasks.CreateTaskRequest, spec *specs.Spec, events *events) (*container, error) {
+	c := &container{node: n, events: events, id: r.ID, bundle: r.Bundle, spec: spec, execs: map[string]*process{}}
+	var err error
+	c.settings, err = n.settings(r.Options)
+	return c, err
 }
 
 // findModule mounts the root file system and opens the module that the
@@ -90,12 +101,19 @@ func (c *container) create(ctx context.Context, r *tasks.CreateTaskRequest, sb *
 		return err
 	}
 	defer compiled.Code.Close()
+	return c.launch(r, sb, sandbox.Launch{Mounted: mounted, Module: compiled.Code})
+}
+
+// launch starts the container's process, which then waits for Start, and tells of
+// it.
+func (c *container) launch(r *tasks.CreateTaskRequest, sb *sandbox.Sandbox, launch sandbox.Launch) error {
+	var err error
 	c.systemd = c.settings.systemdCgroup(c.spec)
 	if c.cgroup, err = c.node.newCgroup(c.id, c.spec, c.systemd); err != nil {
 		return err
 	}
 	c.init = newProcess(c, "", c.spec.Process, streams{stdin: r.Stdin, stdout: r.Stdout, stderr: r.Stderr, terminal: r.Terminal})
-	launch := sandbox.Launch{Spec: c.spec, Process: c.spec.Process, Mounted: mounted, Worker: c.node.worker, Module: compiled.Code}
+	launch.Spec, launch.Process, launch.Worker = c.spec, c.spec.Process, c.node.worker
 	if err := c.init.launch(sb, launch); err != nil {
 		return errors.Join(err, c.cgroup.Destroy())
 	}

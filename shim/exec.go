@@ -19,6 +19,9 @@ import (
 
 // Exec takes note of a further process; Start starts it.
 func (c *container) Exec(_ context.Context, r *tasks.ExecProcessRequest) (*emptypb.Empty, error) {
+	if c.program != "" {
+		return nil, fmt.Errorf("exec %s: a pod's pause container runs nothing beside its own program; exec in another container of the pod: %w", r.ExecID, errdefs.ErrNotImplemented)
+	}
 	var spec specs.Process
 	if err := decodeStrict(r.Spec.GetValue(), &spec); err != nil {
 		return nil, fmt.Errorf("exec %s: %w", r.ExecID, err)

@@ -42,12 +42,20 @@ func newProcess(c *container, id string, spec *specs.Process, s streams) *proces
 	return &process{container: c, id: id, spec: spec, streams: s, ready: make(chan struct{}), exited: make(chan struct{})}
 }
 
-// workerEnv is the worker's own environment; the guest's comes with its order.
+// wasmEnv is the own environment of a guest's worker; the guest's comes with its order.
 // The worker allocates next to nothing once the guest runs, so collecting
 // garbage would only cost threads and memory, and so would a heap of its own for
 // each of its threads, which glibc would make.
-var workerEnv = []string{
+var wasmEnv = []string{
 	control.RoleEnv + "=" + control.RoleRun, "GOGC=off", "GOMAXPROCS=2", "GLIBC_TUNABLES=glibc.malloc.arena_max=1",
+}
+
+// workerEnv is the environment of the process's worker.
+func (p *process) workerEnv() []string {
+	if program := p.container.program; program != "" {
+		return control.StandInEnv(program, p.spec.Cwd, p.spec.Env)
+	}
+	return wasmEnv
 }
 
 // launch starts the worker in its sandbox, puts it under the container's limits
@@ -70,7 +78,7 @@ func (p *process) launch(sb *sandbox.Sandbox, l sandbox.Launch) error {
 			c.node.log.WithError(err).WithField("container", c.id).Warn("process.consoleSize")
 		}
 	}
-	l.Argv, l.Env, l.Terminal = p.spec.Args, workerEnv, p.streams.terminal
+	l.Argv, l.Env, l.Terminal = p.spec.Args, p.workerEnv(), p.streams.terminal
 	l.Files = append(append([]*os.File(nil), p.io.child...), theirs)
 	child, err := sb.Launch(l)
 	theirs.Close()
@@ -99,6 +107,9 @@ func (p *process) confine() error {
 	if err := sandbox.Limit(p.pid, p.spec); err != nil {
 		return err
 	}
+	if c.program != "" {
+		return nil // a stand-in takes no order
+	}
 	if p.id == "" {
 		if err := sandbox.MountCgroups(p.pid, c.spec, c.cgroup.Paths()); err != nil {
 			return err
@@ -117,6 +128,9 @@ func (p *process) abort() {
 
 func (p *process) awaitReady() {
 	defer close(p.ready)
+	if p.container.program != "" {
+		return // nor does it report
+	}
 	var report control.Report
 	err := control.Receive(p.control, &report)
 	switch {
@@ -151,8 +165,25 @@ func (p *process) start(ctx context.Context) error {
 	if err := control.SendStart(p.control); err != nil {
 		return err
 	}
+	if err := p.awaitProgram(ctx); err != nil {
+		return err
+	}
 	p.started = true
 	return p.control.Close()
+}
+
+// awaitProgram returns when a stand-in has become its program.
+func (p *process) awaitProgram(ctx context.Context) error {
+	program := p.container.program
+	if program == "" {
+		return nil
+	}
+	stop := context.AfterFunc(ctx, func() { _ = p.control.SetReadDeadline(time.Now()) })
+	defer stop()
+	if err := control.AwaitExec(p.control); err != nil {
+		return fmt.Errorf("execute %s: %w", program, err)
+	}
+	return nil
 }
 
 func (p *process) ended() bool {

@@ -23,7 +23,19 @@ type report struct {
 	Files                int
 }
 
+// standInFor names in the environment the program that the probe stands in for.
+const standInFor = "STAND_IN_FOR"
+
+// rootfs is where the container's root file system is.
+var rootfs = "/rootfs"
+
 func main() {
+	if program := os.Getenv(standInFor); program != "" {
+		become(program)
+	}
+	if _, err := os.Stat(rootfs); err != nil {
+		rootfs = ""
+	}
 	umask := unix.Umask(0)
 	groups, _ := unix.Getgroups()
 	hostname, _ := os.Hostname()
@@ -31,7 +43,7 @@ func main() {
 	r := report{
 		PID: os.Getpid(), UID: os.Getuid(), GID: os.Getgid(), Umask: umask, Groups: groups, Hostname: hostname, Dir: dir,
 		NoNewPrivs: get(unix.PR_GET_NO_NEW_PRIVS), Seccomp: get(unix.PR_GET_SECCOMP),
-		Root: names("/"), AboveRoot: names("/../.."), Rootfs: names("/rootfs"), Volume: names("/rootfs/v"), Proc: names("/rootfs/proc"),
+		Root: names("/"), AboveRoot: names("/../.."), Rootfs: names(rootfs + "/"), Volume: names(rootfs + "/v"), Proc: names(rootfs + "/proc"),
 		Attempts: attempts(),
 	}
 	r.capabilities()
@@ -39,6 +51,17 @@ func main() {
 	if err := json.NewEncoder(os.Stdout).Encode(r); err != nil {
 		os.Exit(1)
 	}
+}
+
+// become is what a stand-in does: it leaves the directory it was started in, from
+// which its own file can be reached and nothing else, and executes the program.
+func become(program string) {
+	err := os.Chdir("/")
+	if err == nil {
+		err = unix.Exec(program, os.Args, nil)
+	}
+	os.Stderr.WriteString(err.Error())
+	os.Exit(1)
 }
 
 func get(option int) int {
@@ -68,15 +91,15 @@ func attempts() map[string]string {
 	for name, err := range map[string]error{
 		"write to the root":   write("/new"),
 		"write to the worker": write("/worker"),
-		"write to the volume": write("/rootfs/v/new"),
-		"write to the tmpfs":  write("/rootfs/t/new"),
+		"write to the volume": write(rootfs + "/v/new"),
+		"write to the tmpfs":  write(rootfs + "/t/new"),
 		"write to reserved":   write("/v/new"),
-		"mount":               unix.Mount("tmpfs", "/rootfs/t", "tmpfs", 0, ""),
+		"mount":               unix.Mount("tmpfs", rootfs+"/t", "tmpfs", 0, ""),
 		"remount":             unix.Mount("", "/", "", unix.MS_REMOUNT|unix.MS_BIND, ""),
-		"unmount":             unix.Unmount("/rootfs/v", unix.MNT_DETACH),
-		"change root":         unix.Chroot("/rootfs"),
+		"unmount":             unix.Unmount(rootfs+"/v", unix.MNT_DETACH),
+		"change root":         unix.Chroot(rootfs + "/"),
 		"set hostname":        unix.Sethostname([]byte("changed")),
-		"denied by seccomp":   unix.Mkdir("/rootfs/t/dir", 0o755),
+		"denied by seccomp":   unix.Mkdir(rootfs+"/t/dir", 0o755),
 	} {
 		tried[name] = "allowed"
 		if err != nil {

@@ -1,0 +1,73 @@
+package sandbox
+
+import (
+	"fmt"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+)
+
+// CheckNative refuses, as Check does, a specification that a launch with
+// Launch.Native cannot honour. Whoever calls it has another runtime to turn to,
+// so what is seldom asked of such a container is refused too: a security label,
+// because the label's policy would have to know the worker that the process is
+// before it is the program, and a mount of the cgroups, which would come late.
+func CheckNative(spec *specs.Spec) error {
+	if err := Check(spec); err != nil {
+		return err
+	}
+	for _, m := range spec.Mounts {
+		if m.Type == "cgroup" || m.Type == "cgroup2" {
+			return fmt.Errorf("mount %s (%s) is not supported in a native launch", m.Destination, m.Type)
+		}
+	}
+	return checkAbsent([]refused{
+		{"process.apparmorProfile", spec.Process.ApparmorProfile != "" && spec.Process.ApparmorProfile != "unconfined"},
+		{"process.selinuxLabel", spec.Process.SelinuxLabel != ""},
+		{"process.terminal", spec.Process.Terminal},
+	})
+}
+
+// standInName is what the worker is called in the directory where it stands in
+// for a native program.
+const standInName = "worker"
+
+// standIn returns a directory that holds the worker and is mounted nowhere: a
+// process whose root is the container's can be started in it, and has no way back
+// once it has left.
+func (s *Sandbox) standIn(worker int) (int, error) {
+	dir := s.base + "/stand-in"
+	if err := unix.Mkdir(dir, 0o755); err != nil {
+		return -1, pathError("create", dir, err)
+	}
+	if err := unix.Mount("tmpfs", dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=0755,size=4k"); err != nil {
+		return -1, pathError("mount", dir, err)
+	}
+	if err := place(dir+"/"+standInName, worker); err != nil {
+		return -1, err
+	}
+	return cloneTree(dir, true)
+}
+
+// enterOwnRoot makes the container's root file system the root, as it is for
+// every native container, and the directory with the stand-in the working
+// directory.
+func (s *Sandbox) enterOwnRoot(k kit) error {
+	dir, err := s.standIn(k.worker)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(dir)
+	if err := pivot(s.base + rootfsPath); err != nil {
+		return err
+	}
+	if err := unix.Fchdir(dir); err != nil {
+		return fmt.Errorf("change to the stand-in's directory: %w", err)
+	}
+	// A native program may use keys: it gets a session keyring of its own, as from
+	// runc, not the daemon's (session-keyring(7)).
+	if _, err := unix.KeyctlInt(unix.KEYCTL_JOIN_SESSION_KEYRING, 0, 0, 0, 0); err != nil {
+		return fmt.Errorf("create session keyring: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,95 @@
+package sandbox
+
+import (
+	"maps"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+)
+
+// nativelyProbed is the specification of a container whose root file system holds the probe.
+func nativelyProbed(t *testing.T, probe string) *specs.Spec {
+	t.Helper()
+	spec := probed(t)
+	if err := os.Link(probe, filepath.Join(spec.Root.Path, "probe")); err != nil {
+		t.Fatal(err)
+	}
+	return spec
+}
+
+// A native program has the container's root for its own, sees nothing of its stand-in or of the host, and
+// may do nothing that its specification does not grant.
+func TestNativeLaunchConfines(t *testing.T) {
+	probe := buildProbe(t)
+	root := []string{"dev", "file", "probe", "proc", "t", "v"}
+	inside := report{
+		PID: 1, Umask: 0o022, Hostname: "inside", Dir: "/",
+		Root: root, AboveRoot: root, Rootfs: root, Volume: []string{"kept"}, Proc: []string{},
+		Attempts: map[string]string{
+			"write to the root": "EROFS", "write to the worker": "EROFS", "write to the volume": "EROFS", "write to the tmpfs": "allowed", "write to reserved": "EROFS",
+			"mount": "EPERM", "remount": "EPERM", "unmount": "EPERM", "change root": "EPERM", "set hostname": "EPERM", "denied by seccomp": "allowed",
+		},
+	}
+	launch := func() Launch {
+		return Launch{Native: true, Worker: open(t, probe), Env: []string{"STAND_IN_FOR=/probe"}}
+	}
+	t.Run("root without capabilities", func(t *testing.T) {
+		compare(t, probeBy(t, nativelyProbed(t, probe), launch()), inside)
+	})
+	t.Run("somebody else", func(t *testing.T) {
+		spec, want := nativelyProbed(t, probe), inside
+		spec.Process.User = specs.User{UID: 65535, GID: 65535}
+		spec.Process.NoNewPrivileges = true
+		spec.Linux.Seccomp = &specs.LinuxSeccomp{
+			DefaultAction: specs.ActAllow,
+			Syscalls:      []specs.LinuxSyscall{{Names: []string{"mkdir", "mkdirat"}, Action: specs.ActErrno}},
+		}
+		want.UID, want.GID, want.NoNewPrivs, want.Seccomp = 65535, 65535, 1, 2
+		want.Attempts = maps.Clone(inside.Attempts)
+		want.Attempts["denied by seccomp"] = "EPERM"
+		compare(t, probeBy(t, spec, launch()), want)
+	})
+	// With every capability it still is where it is: there is nothing below its root.
+	t.Run("all-powerful", func(t *testing.T) {
+		spec, want := nativelyProbed(t, probe), inside
+		all := []string{"CAP_SYS_ADMIN", "CAP_SYS_CHROOT"}
+		spec.Process.Capabilities = &specs.LinuxCapabilities{Bounding: all, Permitted: all, Effective: all}
+		want.Bounding, want.Permitted, want.Effective = 1<<unix.CAP_SYS_ADMIN|1<<unix.CAP_SYS_CHROOT, 1<<unix.CAP_SYS_ADMIN|1<<unix.CAP_SYS_CHROOT, 1<<unix.CAP_SYS_ADMIN|1<<unix.CAP_SYS_CHROOT
+		want.Attempts = maps.Clone(inside.Attempts)
+		for _, name := range []string{"mount", "remount", "unmount", "change root", "set hostname"} {
+			want.Attempts[name] = "allowed"
+		}
+		compare(t, probeBy(t, spec, launch()), want)
+	})
+}
+
+// What a native launch refuses, on top of what every launch does, goes to another runtime.
+func TestCheckNative(t *testing.T) {
+	good := func() *specs.Spec {
+		return &specs.Spec{
+			Process: &specs.Process{Args: []string{"/pause"}, ApparmorProfile: "unconfined"},
+			Linux:   &specs.Linux{Namespaces: []specs.LinuxNamespace{{Type: specs.MountNamespace}, {Type: specs.NetworkNamespace, Path: "/run/netns/x"}}},
+		}
+	}
+	if err := CheckNative(good()); err != nil {
+		t.Error(err)
+	}
+	for want, change := range map[string]func(*specs.Spec){
+		"user":                    func(s *specs.Spec) { s.Linux.Namespaces[1].Type = specs.UserNamespace },
+		"hooks":                   func(s *specs.Spec) { s.Hooks = &specs.Hooks{Poststop: []specs.Hook{{}}} },
+		"process.apparmorProfile": func(s *specs.Spec) { s.Process.ApparmorProfile = "strict" },
+		"process.selinuxLabel":    func(s *specs.Spec) { s.Process.SelinuxLabel = "a:b:c:d" },
+		"process.terminal":        func(s *specs.Spec) { s.Process.Terminal = true },
+		"mount /c (cgroup)":       func(s *specs.Spec) { s.Mounts = []specs.Mount{{Destination: "/c", Type: "cgroup"}} },
+	} {
+		spec := good()
+		change(spec)
+		if err := CheckNative(spec); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v", want, err)
+		}
+	}
+}

@@ -1,0 +1,89 @@
+package shim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	tasks "github.com/containerd/containerd/api/runtime/task/v2"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/wasmshim/containerd-shim-wasm/sandbox"
+)
+
+// isPause reports whether a container is the one that holds a pod's namespaces.
+func isPause(spec *specs.Spec) bool { return spec.Annotations[containerTypeAnnotation] == "sandbox" }
+
+// createPause launches a pod's pause container, so that a pod of Wasm containers
+// needs no stock shim. Its program is native, and runs as it would under runc, but
+// for an empty /proc: the real one would be that of the launching thread, which is
+// not in the new pid namespace, and a program that only waits does not look.
+//
+// Whatever about it is not as expected, the stock shim gets it: errNative has the
+// reason.
+func (n *node) createPause(ctx context.Context, r *tasks.CreateTaskRequest, spec *specs.Spec, unknown error, events *events) (*container, error) {
+	c, err := n.launchPause(ctx, r, spec, unknown, events)
+	if err != nil {
+		n.log.WithError(err).WithField("container", r.ID).Info("the pause container is left to the stock shim")
+		return nil, fmt.Errorf("%w: %w", errNative, err)
+	}
+	return c, nil
+}
+
+func (n *node) launchPause(ctx context.Context, r *tasks.CreateTaskRequest, spec *specs.Spec, unknown error, events *events) (*container, error) {
+	c, err := n.newContainer(r, spec, events)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.refuse(r, unknown); err != nil {
+		return nil, err
+	}
+	if err := sandbox.CheckNative(spec); err != nil {
+		return nil, err
+	}
+	sb, err := sandbox.New(n.stateDir, spec.Linux.RootfsPropagation)
+	if err != nil {
+		return nil, err
+	}
+	defer sb.Close()
+	if err := sb.MountRootfs(rootfsMounts(r), spec.Root, r.Bundle); err != nil {
+		return nil, err
+	}
+	// Before the program is looked at: it could lie on a volume.
+	if err := sb.MountAll(spec); err != nil {
+		return nil, err
+	}
+	if c.program, err = findStatic(sb, spec.Process); err != nil {
+		return nil, err
+	}
+	if err := n.prepareEngine(); err != nil {
+		return nil, err
+	}
+	return c, c.launch(r, sb, sandbox.Launch{Mounted: true, Native: true})
+}
+
+// findStatic returns the path of a process's program, if that can be run by the
+// kernel alone.
+func findStatic(sb *sandbox.Sandbox, process *specs.Process) (string, error) {
+	path, err := sb.LookPath(process.Args[0], process.Cwd, process.Env)
+	if err != nil {
+		return "", err
+	}
+	file, err := sb.OpenFile(path)
+	if err != nil {
+		return "", err
+	}
+	defer file.Close()
+	info, err := file.Stat()
+	if err != nil {
+		return "", err
+	}
+	if info.Mode()&0o111 == 0 {
+		return "", &os.PathError{Op: "execute", Path: path, Err: errors.New("not executable")}
+	}
+	if err := checkStatic(file); err != nil {
+		return "", &os.PathError{Op: "execute", Path: path, Err: err}
+	}
+	return path, nil
+}
