@@ -42,7 +42,9 @@ var (
 var compiled = map[string]guest{
 	"hello-c":      {source: "hello.c", version: clangVersion, compile: clangCompile},
 	"probe":        {source: "probe.c", version: clangVersion, compile: clangCompile},
+	"probe-native": {source: "probe.c", version: gccVersion, compile: gccCompile},
 	"hello-native": {source: "hello-native.c", version: gccVersion, compile: gccCompile},
+	"pause":        {source: "pause.c", version: gccVersion, compile: gccCompile},
 	"hello-go": {
 		source:  "hello-go/main.go",
 		version: []string{"go", "version"},
@@ -106,7 +108,7 @@ func (g guest) build(name string) (string, error) {
 	}
 	key := digest(source, version, []byte(strings.Join(slices.Concat(g.compile, g.env), "\x00")))
 	file := name + ".wasm"
-	if name == "hello-native" {
+	if g.version[0] == gccVersion[0] {
 		file = name
 	}
 	return once(file, key, func(path string) error { return g.run(source, path) })

@@ -119,6 +119,10 @@ func TestProbe(t *testing.T) {
 		{[]string{"deep"}, -1, ""},
 		{[]string{"nonsense"}, 2, ""},
 		{[]string{"read"}, 2, ""},
+		{[]string{"tries", "/tries", "2"}, 3, "try 1\n"},
+		{[]string{"tries", "/tries", "2"}, 0, "try 2\n"},
+		{[]string{"await", "/tries", ",", "await", "/tries", "xx", ",", "say", "both"}, 0, "both\n"},
+		{[]string{"say", "one", ",", "exit", "4", ",", "say", "two"}, 4, "one\n"},
 	} {
 		got, err := call(t, root, "probe", "_start", test.args...)
 		if exitCode(err) != test.code || got != test.want {

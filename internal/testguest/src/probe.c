@@ -1,6 +1,9 @@
 // probe does one thing per run, named by its first argument, and tells what came of it: what the
 // tests know about a guest's view of the world they know through it. An operation that the host
-// refuses prints "OPERATION PATH: REASON" to stderr and exits with 1; misuse exits with 2.
+// refuses prints "OPERATION PATH: REASON" to stderr and exits with 1; misuse exits with 2. Arguments
+// "," separate several things to do one after the other, up to the first that fails.
+//
+// Compiled for the machine itself it is the yardstick that a Wasm container is compared with.
 
 #include <dirent.h>
 #include <errno.h>
@@ -15,7 +18,33 @@
 
 extern char **environ;
 
-enum { MIB = 1 << 20, WASM_PAGE = 64 << 10, ALLOCATION_FAILED = 3 };
+enum { MIB = 1 << 20, ALLOCATION_FAILED = 3, NOT_YET = 3 };
+
+#ifdef __wasm__
+enum { WASM_PAGE = 64 << 10 };
+
+// one_mib returns a fresh MiB of memory, or NULL if the host refuses.
+static volatile char *one_mib(void) {
+	long page = __builtin_wasm_memory_grow(0, MIB / WASM_PAGE);
+	return page < 0 ? NULL : (char *)(uintptr_t)((uint32_t)page * (uint32_t)WASM_PAGE);
+}
+#else
+#include <signal.h>
+#include <sys/mman.h>
+
+static volatile char *one_mib(void) {
+	void *start = mmap(NULL, MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	return start == MAP_FAILED ? NULL : start;
+}
+
+// A program that is the first of its pid namespace is not ended by signals that it does not handle.
+static void end_by_signal(int number) { _exit(128 + number); }
+
+__attribute__((constructor)) static void handle_signals(void) {
+	signal(SIGTERM, end_by_signal);
+	signal(SIGINT, end_by_signal);
+}
+#endif
 
 static int failed(const char *operation, const char *object) {
 	fprintf(stderr, "%s %s: %s\n", operation, object, strerror(errno));
@@ -176,14 +205,13 @@ static int sleep_for(const char *seconds) {
 static int do_grow(char **arg) {
 	long limit = arg[0] ? atol(arg[0]) : 1 << 20;
 	for (long grown = 0; grown < limit; grown++) {
-		long page = __builtin_wasm_memory_grow(0, MIB / WASM_PAGE);
-		if (page < 0) {
+		volatile char *start = one_mib();
+		if (!start) {
 			printf("grew %ld MiB\n", grown);
 			return ALLOCATION_FAILED;
 		}
-		char *start = (char *)(uintptr_t)((uint32_t)page * (uint32_t)WASM_PAGE);
 		for (long offset = 0; offset < MIB; offset += 4096)
-			((volatile char *)start)[offset] = 1;
+			start[offset] = 1;
 	}
 	printf("grew %ld MiB\n", limit);
 	fflush(stdout);
@@ -228,6 +256,45 @@ static int do_sleep(char **arg) {
 	return status;
 }
 
+static int holds(const char *path, const char *text) {
+	static char buffer[4096];
+	int fd = open(path, O_RDONLY);
+	if (fd < 0)
+		return 0;
+	ssize_t got = read(fd, buffer, sizeof buffer - 1);
+	close(fd);
+	if (got < 0)
+		return 0;
+	buffer[got] = 0;
+	return !text || !strcmp(buffer, text);
+}
+
+// await PATH [TEXT]: returns when the file is there, and holds nothing but TEXT
+static int do_await(char **arg) {
+	while (!holds(arg[0], arg[1])) {
+		struct timespec rest = {.tv_nsec = 20 * 1000 * 1000};
+		nanosleep(&rest, NULL);
+	}
+	return 0;
+}
+
+// tries PATH N: counts its runs in the file and exits with 3 until it is the Nth
+static int do_tries(char **arg) {
+	if (put_text(arg[0], "x", O_APPEND))
+		return 1;
+	struct stat s;
+	if (stat(arg[0], &s))
+		return failed("stat", arg[0]);
+	printf("try %lld\n", (long long)s.st_size);
+	return s.st_size < atol(arg[1]) ? NOT_YET : 0;
+}
+
+// say TEXT: prints it
+static int do_say(char **arg) {
+	puts(arg[0]);
+	return fflush(stdout) ? failed("write", "stdout") : 0;
+}
+
 static int do_trap(char **arg) {
 	(void)arg;
 	__builtin_trap();
@@ -243,29 +310,44 @@ static int do_deep(char **arg) {
 	return descend(0);
 }
 
+#ifdef __wasm__
 __attribute__((export_name("other"))) void other(void) {
 	puts("other function");
 	fflush(stdout);
 }
+#endif
 
 static const struct {
 	const char *name;
 	int least; // arguments it cannot do without
 	int (*run)(char **arg);
 } commands[] = {
-	{"append", 2, do_append}, {"args", 0, do_args},     {"cat", 0, do_cat},         {"deep", 0, do_deep},
-	{"env", 0, do_env},       {"exit", 1, do_exit},     {"fill", 1, do_fill},       {"grow", 0, do_grow},
-	{"lines", 1, do_lines},   {"link", 2, do_link},     {"loop", 0, do_loop},       {"ls", 1, do_ls},
-	{"mkdir", 1, do_mkdir},   {"pwd", 0, do_pwd},       {"read", 1, do_read},       {"readlink", 1, do_readlink},
-	{"rename", 2, do_rename}, {"rm", 1, do_rm},         {"sleep", 1, do_sleep},     {"stat", 1, do_stat},
-	{"symlink", 2, do_symlink}, {"trap", 0, do_trap},   {"write", 2, do_write},
+	{"append", 2, do_append}, {"args", 0, do_args},     {"await", 1, do_await},     {"cat", 0, do_cat},
+	{"deep", 0, do_deep},     {"env", 0, do_env},       {"exit", 1, do_exit},       {"fill", 1, do_fill},
+	{"grow", 0, do_grow},     {"lines", 1, do_lines},   {"link", 2, do_link},       {"loop", 0, do_loop},
+	{"ls", 1, do_ls},         {"mkdir", 1, do_mkdir},   {"pwd", 0, do_pwd},         {"read", 1, do_read},
+	{"readlink", 1, do_readlink}, {"rename", 2, do_rename}, {"rm", 1, do_rm},       {"say", 1, do_say},
+	{"sleep", 1, do_sleep},   {"stat", 1, do_stat},     {"symlink", 2, do_symlink}, {"trap", 0, do_trap},
+	{"tries", 2, do_tries},   {"write", 2, do_write},
 };
 
-int main(int argc, char **argv) {
-	for (size_t i = 0; argc > 1 && i < sizeof commands / sizeof *commands; i++) {
-		if (!strcmp(argv[1], commands[i].name) && argc - 2 >= commands[i].least)
-			return commands[i].run(argv + 2);
+static int run(int argc, char **argv) {
+	for (size_t i = 0; argc > 0 && i < sizeof commands / sizeof *commands; i++) {
+		if (!strcmp(argv[0], commands[i].name) && argc - 1 >= commands[i].least)
+			return commands[i].run(argv + 1);
 	}
-	fprintf(stderr, "usage: probe SUBCOMMAND [ARGUMENT]…, got %d arguments\n", argc - 1);
+	fprintf(stderr, "usage: probe SUBCOMMAND [ARGUMENT]… [, SUBCOMMAND …], got %d arguments\n", argc);
 	return 2;
+}
+
+int main(int argc, char **argv) {
+	int status = 0;
+	for (int first = 1, end; !status && first <= argc; first = end + 1) {
+		for (end = first; end < argc && strcmp(argv[end], ","); end++)
+			;
+		argv[end] = NULL; // after the last one it is that already
+		status = run(end - first, argv + first);
+		fflush(stdout);
+	}
+	return status;
 }

@@ -1,0 +1,331 @@
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/discovery/cached/memory"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/restmapper"
+	"k8s.io/client-go/tools/cache"
+	watchtools "k8s.io/client-go/tools/watch"
+	"sigs.k8s.io/yaml"
+)
+
+// within bounds every wait that says nothing else: what takes longer on a busy machine hangs.
+const within = 90 * time.Second
+
+// api is how tests speak to the API server.
+type api struct {
+	typed   *kubernetes.Clientset
+	objects *dynamic.DynamicClient
+	mapper  meta.ResettableRESTMapper
+}
+
+func connect(config *rest.Config) (*api, error) {
+	config = rest.CopyConfig(config)
+	config.QPS = -1 // a test waits for the cluster, not for itself
+	typed, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		return nil, err
+	}
+	objects, err := dynamic.NewForConfig(config)
+	if err != nil {
+		return nil, err
+	}
+	mapper := restmapper.NewDeferredDiscoveryRESTMapper(memory.NewMemCacheClient(typed.Discovery()))
+	return &api{typed: typed, objects: objects, mapper: mapper}, nil
+}
+
+// resource returns where objects of a kind are; namespace is empty for the cluster's.
+func (a *api) resource(kind schema.GroupVersionKind, namespace string) (dynamic.ResourceInterface, error) {
+	mapping, err := a.mapper.RESTMapping(kind.GroupKind(), kind.Version)
+	if err != nil {
+		return nil, err
+	}
+	if mapping.Scope.Name() != meta.RESTScopeNameNamespace {
+		return a.objects.Resource(mapping.Resource), nil
+	}
+	return a.objects.Resource(mapping.Resource).Namespace(namespace), nil
+}
+
+// kindOf returns the kind of an object or of a pointer to a zero one: typed objects do not carry it.
+func kindOf(object runtime.Object) (schema.GroupVersionKind, error) {
+	if u, ok := object.(*unstructured.Unstructured); ok {
+		return u.GroupVersionKind(), nil
+	}
+	kinds, _, err := scheme.Scheme.ObjectKinds(object)
+	if err != nil {
+		return schema.GroupVersionKind{}, err
+	}
+	return kinds[0], nil
+}
+
+// untyped converts an object for the dynamic client.
+func untyped(object runtime.Object) (*unstructured.Unstructured, error) {
+	if u, ok := object.(*unstructured.Unstructured); ok {
+		return u, nil
+	}
+	kind, err := kindOf(object)
+	if err != nil {
+		return nil, err
+	}
+	content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(object)
+	if err != nil {
+		return nil, err
+	}
+	u := &unstructured.Unstructured{Object: content}
+	u.SetGroupVersionKind(kind)
+	return u, nil
+}
+
+// fromYAML returns the object that a text describes.
+func fromYAML(t testing.TB, text string) *unstructured.Unstructured {
+	t.Helper()
+	object := &unstructured.Unstructured{}
+	if err := yaml.Unmarshal([]byte(text), &object.Object); err != nil {
+		t.Fatalf("%v in\n%s", err, text)
+	}
+	return object
+}
+
+// space is a namespace of the cluster with what one test keeps there.
+type space struct {
+	name string
+}
+
+// newSpace makes a namespace for a top-level test. It is deleted at the test's end; that it is gone and has
+// left nothing is seen to at the end of the run.
+func newSpace(t *testing.T) *space {
+	t.Helper()
+	made := create(t, "", &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{
+		GenerateName: spaceName(t.Name()),
+		Labels:       map[string]string{spaceLabel: "true"},
+	}})
+	s := &space{name: made.Name}
+	t.Cleanup(func() {
+		ctx := context.WithoutCancel(t.Context())
+		if err := kube.typed.CoreV1().Namespaces().Delete(ctx, s.name, metav1.DeleteOptions{}); err != nil {
+			t.Errorf("deleting namespace %s: %v", s.name, err)
+		}
+	})
+	// Pods are refused before there is one.
+	await(t, s.name, "default", "exists", func(*corev1.ServiceAccount) bool { return true })
+	return s
+}
+
+// spaceName turns the name of a test into the beginning of a namespace's.
+func spaceName(test string) string {
+	name := strings.ToLower(strings.TrimPrefix(test, "Test"))
+	name = strings.Map(func(r rune) rune {
+		if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' {
+			return r
+		}
+		return '-'
+	}, name)
+	return "t-" + name[:min(len(name), 40)] + "-"
+}
+
+// create makes an object in a namespace and returns it as the API server keeps it.
+func create[T any, P interface {
+	*T
+	runtime.Object
+}](t testing.TB, namespace string, object P) P {
+	t.Helper()
+	u, err := untyped(object)
+	if err != nil {
+		t.Fatal(err)
+	}
+	where, err := kube.resource(u.GroupVersionKind(), namespace)
+	if err != nil {
+		t.Fatal(err)
+	}
+	made, err := where.Create(t.Context(), u, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatalf("creating %s %s%s: %v", u.GetKind(), u.GetName(), u.GetGenerateName(), err)
+	}
+	return typed[T, P](t, made)
+}
+
+func typed[T any, P interface {
+	*T
+	runtime.Object
+}](t testing.TB, u *unstructured.Unstructured) P {
+	t.Helper()
+	var object P = new(T)
+	if same, ok := any(object).(*unstructured.Unstructured); ok {
+		same.Object = u.Object
+		return object
+	}
+	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(u.Object, object); err != nil {
+		t.Fatal(err)
+	}
+	return object
+}
+
+// await watches the named object of a typed kind until the condition holds, and returns it. What says in a
+// few words what is waited for. The object need not be there yet.
+func await[T any, P interface {
+	*T
+	runtime.Object
+}](t testing.TB, namespace, name, what string, condition func(P) bool) P {
+	t.Helper()
+	kind, err := kindOf(P(new(T)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	u := awaitObject(t, kind, namespace, name, what, within, func(u *unstructured.Unstructured) bool {
+		return condition(typed[T, P](t, u))
+	})
+	return typed[T, P](t, u)
+}
+
+// awaitObject is [await] for any kind, Argo's among them, and any time.
+func awaitObject(t testing.TB, kind schema.GroupVersionKind, namespace, name, what string, within time.Duration, condition func(*unstructured.Unstructured) bool) *unstructured.Unstructured {
+	t.Helper()
+	where, err := kube.resource(kind, namespace)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), within)
+	defer cancel()
+	var last *unstructured.Unstructured
+	_, err = watchtools.UntilWithSync(ctx, one(where, name), &unstructured.Unstructured{}, nil, func(event watch.Event) (bool, error) {
+		last, _ = event.Object.(*unstructured.Unstructured)
+		if event.Type == watch.Deleted {
+			return false, errors.New("it was deleted")
+		}
+		return last != nil && condition(last), nil
+	})
+	if err != nil {
+		t.Fatalf("waiting until %s %s %s: %v; it is now\n%s", kind.Kind, name, what, err, status(last))
+	}
+	return last
+}
+
+// awaitGone waits until the named object is no more.
+func awaitGone(t testing.TB, kind schema.GroupVersionKind, namespace, name string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), within)
+	defer cancel()
+	if err := gone(ctx, kind, namespace, name); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func gone(ctx context.Context, kind schema.GroupVersionKind, namespace, name string) error {
+	where, err := kube.resource(kind, namespace)
+	if err != nil {
+		return err
+	}
+	var last *unstructured.Unstructured
+	absent := func(store cache.Store) (bool, error) { return len(store.List()) == 0, nil }
+	_, err = watchtools.UntilWithSync(ctx, one(where, name), &unstructured.Unstructured{}, absent, func(event watch.Event) (bool, error) {
+		last, _ = event.Object.(*unstructured.Unstructured)
+		return event.Type == watch.Deleted, nil
+	})
+	if err != nil {
+		return fmt.Errorf("waiting until %s %s is gone: %w; it is now\n%s", kind.Kind, name, err, status(last))
+	}
+	return nil
+}
+
+// one lists and watches a single object.
+func one(where dynamic.ResourceInterface, name string) cache.ListerWatcher {
+	only := fields.OneTermEqualSelector("metadata.name", name).String()
+	return &cache.ListWatch{
+		ListWithContextFunc: func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
+			options.FieldSelector = only
+			return where.List(ctx, options)
+		},
+		WatchFuncWithContext: func(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
+			options.FieldSelector = only
+			return where.Watch(ctx, options)
+		},
+	}
+}
+
+// status returns the status of an object as YAML.
+func status(u *unstructured.Unstructured) string {
+	if u == nil {
+		return "(never seen)"
+	}
+	content, found := u.Object["status"]
+	if !found {
+		content = u.Object
+	}
+	text, err := yaml.Marshal(content)
+	if err != nil {
+		return err.Error()
+	}
+	return string(text)
+}
+
+// logs returns what a container of a pod has written so far.
+func (s *space) logs(t testing.TB, pod, container string) string {
+	t.Helper()
+	text, err := s.readLogs(t.Context(), pod, corev1.PodLogOptions{Container: container})
+	if err != nil {
+		t.Fatalf("reading the log of %s/%s: %v", pod, container, err)
+	}
+	return text
+}
+
+func (s *space) readLogs(ctx context.Context, pod string, options corev1.PodLogOptions) (string, error) {
+	stream, err := kube.typed.CoreV1().Pods(s.name).GetLogs(pod, &options).Stream(ctx)
+	if err != nil {
+		return "", err
+	}
+	defer stream.Close()
+	text, err := io.ReadAll(stream)
+	return string(text), err
+}
+
+// result is what a command left.
+type result struct {
+	stdout, stderr string
+	code           int
+}
+
+// kubectl runs kubectl in the test's namespace, as a person does.
+func (s *space) kubectl(t testing.TB, stdin io.Reader, args ...string) result {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), within)
+	defer cancel()
+	command := cluster.KubectlCommand(ctx, append([]string{"--namespace", s.name}, args...)...)
+	var stdout, stderr bytes.Buffer
+	command.Stdin, command.Stdout, command.Stderr = stdin, &stdout, &stderr
+	err := cluster.StartInNetwork(command)
+	if err == nil {
+		err = command.Wait()
+	}
+	var exited *exec.ExitError
+	if err != nil && !errors.As(err, &exited) {
+		t.Fatalf("kubectl %q: %v\n%s", args, err, stderr.String())
+	}
+	return result{stdout.String(), stderr.String(), command.ProcessState.ExitCode()}
+}
+
+// exec runs a command in a container of a pod.
+func (s *space) exec(t testing.TB, pod, container string, command ...string) result {
+	t.Helper()
+	return s.kubectl(t, nil, append([]string{"exec", pod, "--container", container, "--"}, command...)...)
+}

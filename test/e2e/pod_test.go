@@ -1,0 +1,154 @@
+package e2e
+
+import (
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// flavour is one of the two ways in which the same pod runs: as Wasm, and natively under runc, which shows that what
+// a test expects is what Kubernetes does.
+type flavour struct {
+	name    string
+	image   string
+	program string // the probe in the image
+	class   *string
+}
+
+var (
+	runtimeClass = "wasm"
+
+	asWasm   = flavour{name: "wasm", image: probeImage, program: "/app.wasm", class: &runtimeClass}
+	asNative = flavour{name: "native", image: nativeImage, program: "/app"}
+)
+
+// both runs the test as Wasm and natively, at the same time.
+func both(t *testing.T, name string, test func(t *testing.T, f flavour)) {
+	t.Helper()
+	for _, f := range []flavour{asWasm, asNative} {
+		t.Run(name+"/"+f.name, func(t *testing.T) {
+			t.Parallel()
+			test(t, f)
+		})
+	}
+}
+
+// container runs the probe with the arguments.
+func (f flavour) container(name string, args ...string) corev1.Container {
+	return corev1.Container{Name: name, Image: f.image, Args: args}
+}
+
+// command is the probe with arguments, for probes, hooks and execs.
+func (f flavour) command(args ...string) []string { return append([]string{f.program}, args...) }
+
+// pod returns a pod of the test with one container, "main", that runs the probe once with the arguments.
+func (f flavour) pod(t testing.TB, args ...string) *corev1.Pod {
+	grace := int64(5)
+	token := false
+	return &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{GenerateName: podName(t.Name())},
+		Spec: corev1.PodSpec{
+			RuntimeClassName:              f.class,
+			RestartPolicy:                 corev1.RestartPolicyNever,
+			TerminationGracePeriodSeconds: &grace,
+			AutomountServiceAccountToken:  &token,
+			Containers:                    []corev1.Container{f.container("main", args...)},
+		},
+	}
+}
+
+// podName makes the beginning of a pod's name of what a test is called below its namespace's.
+func podName(test string) string {
+	_, below, found := strings.Cut(test, "/")
+	if !found {
+		below = test
+	}
+	return strings.TrimPrefix(spaceName(below), "t-")
+}
+
+// create creates the pod; if the test fails, it shows what is known about it.
+func (s *space) create(t testing.TB, pod *corev1.Pod) *corev1.Pod {
+	t.Helper()
+	pod = create(t, s.name, pod)
+	s.reported(t, metav1.ListOptions{FieldSelector: "metadata.name=" + pod.Name})
+	return pod
+}
+
+// run creates the pod and waits until it has ended.
+func (s *space) run(t testing.TB, pod *corev1.Pod) *corev1.Pod {
+	t.Helper()
+	return s.ended(t, s.create(t, pod).Name)
+}
+
+// start creates the pod and waits until all of its containers run and are ready.
+func (s *space) start(t testing.TB, pod *corev1.Pod) *corev1.Pod {
+	t.Helper()
+	return s.ready(t, s.create(t, pod).Name)
+}
+
+func (s *space) ended(t testing.TB, pod string) *corev1.Pod {
+	t.Helper()
+	return await(t, s.name, pod, "has ended", func(p *corev1.Pod) bool {
+		return p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed
+	})
+}
+
+func (s *space) ready(t testing.TB, pod string) *corev1.Pod {
+	t.Helper()
+	return await(t, s.name, pod, "is ready", func(p *corev1.Pod) bool {
+		for _, condition := range p.Status.Conditions {
+			if condition.Type == corev1.PodReady && condition.Status == corev1.ConditionTrue {
+				return true
+			}
+		}
+		return false
+	})
+}
+
+// succeeds runs the pod and checks that it succeeds and what "main" prints.
+func (s *space) succeeds(t testing.TB, pod *corev1.Pod, want string) *corev1.Pod {
+	t.Helper()
+	pod = s.run(t, pod)
+	if pod.Status.Phase != corev1.PodSucceeded {
+		t.Errorf("the pod is %s", pod.Status.Phase)
+	}
+	if got := s.logs(t, pod.Name, "main"); got != want {
+		t.Errorf("it printed %q, want %q", got, want)
+	}
+	return pod
+}
+
+// terminated returns how a container of an ended pod ended.
+func terminated(t testing.TB, pod *corev1.Pod, container string) *corev1.ContainerStateTerminated {
+	t.Helper()
+	state := containerStatus(t, pod, container).State
+	if state.Terminated == nil {
+		t.Fatalf("container %s has not ended: %+v", container, state)
+	}
+	return state.Terminated
+}
+
+func containerStatus(t testing.TB, pod *corev1.Pod, container string) corev1.ContainerStatus {
+	t.Helper()
+	if found := findStatus(pod, container); found != nil {
+		return *found
+	}
+	t.Fatalf("the pod has no status of container %s", container)
+	return corev1.ContainerStatus{}
+}
+
+// findStatus returns nil as long as the kubelet tells nothing about the container.
+func findStatus(pod *corev1.Pod, container string) *corev1.ContainerStatus {
+	for _, list := range [][]corev1.ContainerStatus{
+		pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses, pod.Status.EphemeralContainerStatuses,
+	} {
+		for i := range list {
+			if list[i].Name == container {
+				return &list[i]
+			}
+		}
+	}
+	return nil
+}
