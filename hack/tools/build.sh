@@ -72,9 +72,11 @@ mend_argo() {
 		(cd "$here/$name" && GOWORK=off GOFLAGS='' go mod download "$module@$version") >&2
 		source=$(cd "$here/$name" && GOWORK=off GOFLAGS=-mod=readonly go list -m -f '{{.Dir}}' "$module")
 	fi
-	cp -R "$source" "$out/module"
+	cp -R "$source" "$out/module" || return
 	chmod -R u+w "$out/module"
-	cp "$out/module/workflow/executor/osspecific/signal_"{darwin,linux}.go
+	for source in "$out/module/workflow/executor/"os*specific/signal_darwin.go; do
+		cp "$source" "${source%darwin.go}linux.go" || return # 3.6 names the folder differently
+	done
 	cp "$here/$name/"go.{mod,sum} "$out/"
 	echo "replace $module => $out/module" >>"$out/go.mod"
 }
@@ -88,7 +90,7 @@ compile() {
 	case $name in
 	argo-*)
 		mkdir "${out%/bin}/source"
-		mend_argo "$name" "$module" "$version" "${out%/bin}/source"
+		mend_argo "$name" "$module" "$version" "${out%/bin}/source" || return
 		flags+=(-modfile "${out%/bin}/source/go.mod" -ldflags "-s -w -X $module.version=$version")
 		;;
 	containerd-*)
