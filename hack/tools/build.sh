@@ -126,6 +126,8 @@ compile() {
 	esac
 	(cd "$here/$name" && GOWORK=off GOFLAGS='' CGO_ENABLED=$cgo \
 		go build "${flags[@]}" -buildvcs=false -o "$out/" "${packages[@]}") >&2 || return
+	# Its package is called otherwise.
+	[[ $name != etcd ]] || mv "$out/server" "$out/etcd"
 	rm -rf "${out%/bin}/source"
 }
 
