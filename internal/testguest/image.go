@@ -194,6 +194,16 @@ func BusyboxImage() (ImageOpts, error) {
 	return opts, nil
 }
 
+// PauseImage returns the options of an image for a pod's pause container: one static program that waits
+// for a signal and collects orphans.
+func PauseImage() (ImageOpts, error) {
+	pause, err := File("pause")
+	if err != nil {
+		return ImageOpts{}, err
+	}
+	return ImageOpts{Files: map[string]string{"/pause": pause}, Entrypoint: []string{"/pause"}, User: "65535:65535"}, nil
+}
+
 // staticBusybox finds a busybox that needs no libraries: the package "busybox" has one too that does.
 func staticBusybox() (string, error) {
 	found, err := exec.LookPath("busybox")

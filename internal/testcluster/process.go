@@ -1,0 +1,166 @@
+package testcluster
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// process names one process of the machine for good: a number may be given to another later, but not with
+// the same start.
+type process struct {
+	PID   int    `json:"pid"`   // as seen from the machine
+	Start string `json:"start"` // in clock ticks since the boot
+}
+
+func identify(pid int) (process, error) {
+	stat, err := readStat(pid)
+	if err != nil {
+		return process{}, err
+	}
+	return process{PID: pid, Start: stat.start}, nil
+}
+
+func (p process) alive() bool {
+	if p.PID == 0 {
+		return false
+	}
+	stat, err := readStat(p.PID)
+	return err == nil && stat.start == p.Start && stat.state != "Z" && stat.state != "X"
+}
+
+// signal sends a signal if it still is the same process.
+func (p process) signal(s syscall.Signal) error {
+	if !p.alive() {
+		return nil
+	}
+	if err := syscall.Kill(p.PID, s); err != nil && !errors.Is(err, syscall.ESRCH) {
+		return fmt.Errorf("sending %v to process %d: %w", s, p.PID, err)
+	}
+	return nil
+}
+
+func (p process) gone(ctx context.Context) error {
+	return poll(ctx, func() (bool, error) { return !p.alive(), nil })
+}
+
+type stat struct {
+	state, start string
+	parent       int
+	name         string
+}
+
+// readStat reads what proc_pid_stat(5) describes. The name is in parentheses and may hold some itself.
+func readStat(pid int) (stat, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return stat{}, err
+	}
+	first, last := bytes.IndexByte(text, '('), bytes.LastIndexByte(text, ')')
+	if first < 0 || last < first {
+		return stat{}, fmt.Errorf("/proc/%d/stat holds no name: %q", pid, text)
+	}
+	// Fields 3 to 22: state, parent, … start time.
+	fields := strings.Fields(string(text[last+1:]))
+	if len(fields) < 20 {
+		return stat{}, fmt.Errorf("/proc/%d/stat is too short: %q", pid, text)
+	}
+	parent, err := strconv.Atoi(fields[1])
+	return stat{state: fields[0], start: fields[19], parent: parent, name: string(text[first+1 : last])}, err
+}
+
+// onNode returns the processes that descend from the node's first one, by their number on the machine.
+// A command of [Cluster.StartOnNode] is not among them, nor is what it starts.
+func (c *Cluster) onNode() (map[int]stat, error) {
+	folders, err := filepath.Glob("/proc/[0-9]*")
+	if err != nil {
+		return nil, err
+	}
+	all := map[int]stat{}
+	for _, folder := range folders {
+		pid, err := strconv.Atoi(filepath.Base(folder))
+		if err != nil {
+			return nil, err
+		}
+		// One that ends meanwhile is none.
+		if s, err := readStat(pid); err == nil {
+			all[pid] = s
+		}
+	}
+	own := map[int]stat{}
+	for pid, s := range all {
+		ancestor := s.parent
+		for range len(all) {
+			if ancestor == c.state.Holder.PID {
+				own[pid] = s
+				break
+			}
+			ancestor = all[ancestor].parent
+		}
+	}
+	return own, nil
+}
+
+// namespacedNumbers returns a process's number in each pid namespace from that of /proc inwards
+// (NSpid in proc_pid_status(5)).
+func namespacedNumbers(pid int) []int {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return nil
+	}
+	for line := range strings.Lines(string(text)) {
+		rest, ok := strings.CutPrefix(line, "NSpid:")
+		if !ok {
+			continue
+		}
+		var numbers []int
+		for field := range strings.FieldsSeq(rest) {
+			number, err := strconv.Atoi(field)
+			if err != nil {
+				return nil
+			}
+			numbers = append(numbers, number)
+		}
+		return numbers
+	}
+	return nil
+}
+
+// HostPID returns the machine's number of a process that has the given one on the node, as containerd
+// tells it; 0 if there is none.
+func (c *Cluster) HostPID(onNode int) (int, error) {
+	pids, err := c.onNode()
+	if err != nil {
+		return 0, err
+	}
+	for pid := range pids {
+		// The machine's, the node's, and a container's own if it has one.
+		if numbers := namespacedNumbers(pid); len(numbers) > 1 && numbers[1] == onNode {
+			return pid, nil
+		}
+	}
+	return 0, nil
+}
+
+// poll asks until done or the context ends.
+func poll(ctx context.Context, done func() (bool, error)) error {
+	ticker := time.NewTicker(50 * time.Millisecond)
+	defer ticker.Stop()
+	for {
+		if ok, err := done(); ok || err != nil {
+			return err
+		}
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}

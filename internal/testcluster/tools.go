@@ -1,0 +1,50 @@
+package testcluster
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+// findTools builds what is missing of the tools, one after the other.
+func (c *Cluster) findTools(ctx context.Context) (string, error) {
+	names := append([]string{"kubernetes", "etcd", "versitygw", "cni-plugins", "runc", "containerd-" + c.state.Containerd}, c.state.Argo...)
+	pinned, err := c.build(ctx, "--list")
+	if err != nil {
+		return "", err
+	}
+	versions := map[string]string{}
+	for _, line := range pinned {
+		name, version, _ := strings.Cut(line, " ")
+		versions[name] = version
+	}
+	folders, err := c.build(ctx, names...)
+	if err != nil {
+		return "", err
+	}
+	if len(folders) != len(names) {
+		return "", fmt.Errorf("hack/tools/build.sh named %d folders for %d tools", len(folders), len(names))
+	}
+	if c.state.Tools != nil && c.state.Holder.alive() {
+		return fmt.Sprintf("%d, found", len(names)), nil // those it was started with
+	}
+	c.state.Tools = map[string]tool{}
+	for i, name := range names {
+		c.state.Tools[name] = tool{Bin: folders[i], Version: versions[name]}
+	}
+	return fmt.Sprintf("%d, found", len(names)), nil
+}
+
+// build runs hack/tools/build.sh, which tells on standard error what it builds, and returns the lines of its output.
+func (c *Cluster) build(ctx context.Context, args ...string) ([]string, error) {
+	command := exec.CommandContext(ctx, filepath.Join(c.repo, "hack", "tools", "build.sh"), args...)
+	command.Stderr = os.Stderr
+	output, err := command.Output()
+	if err != nil {
+		return nil, fmt.Errorf("hack/tools/build.sh %s: %w", strings.Join(args, " "), err)
+	}
+	return strings.Split(strings.TrimSpace(string(output)), "\n"), nil
+}
