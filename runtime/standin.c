@@ -25,7 +25,7 @@ static void reset_signals(void)
 	sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
-static void become(const char *dir, const char *program, char **argv, char **envp)
+static void become(const char *program, char **argv, char **envp)
 {
 	char word;
 
@@ -33,7 +33,7 @@ static void become(const char *dir, const char *program, char **argv, char **env
 		_exit(128);
 	reset_signals();
 	// The directory it was started in lies outside of the container.
-	if (chdir("/") == 0 && chdir(dir) == 0)
+	if (chdir("/") == 0)
 		execve(program, argv, envp);
 
 	uint8_t reason = errno;
@@ -46,7 +46,7 @@ __attribute__((constructor)) static void stand_in(int argc, char **argv, char **
 {
 	if (argc < 1 || envp[0] == NULL || strcmp(envp[0], "WASM_WORKER_ROLE=stand-in") != 0)
 		return;
-	if (envp[1] == NULL || envp[2] == NULL)
+	if (envp[1] == NULL)
 		_exit(128);
-	become(envp[1], envp[2], argv, envp + 3);
+	become(envp[1], argv, envp + 2);
 }

@@ -22,7 +22,7 @@ type held struct {
 
 // standIn starts this binary, which has the worker's stand-in in it, in place of a program. Package
 // os/exec would put the environment in order.
-func standIn(t *testing.T, program, dir string, env []string, args ...string) held {
+func standIn(t *testing.T, program string, env []string, args ...string) held {
 	t.Helper()
 	ours, theirs, err := control.Pair()
 	if err != nil {
@@ -36,7 +36,7 @@ func standIn(t *testing.T, program, dir string, env []string, args ...string) he
 	}
 	t.Cleanup(func() { output.Close() })
 	process, err := os.StartProcess("/proc/self/exe", args, &os.ProcAttr{
-		Env: control.StandInEnv(program, dir, env), Files: []*os.File{nil, output, output, theirs},
+		Env: control.StandInEnv(program, env), Files: []*os.File{nil, output, output, theirs},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -73,11 +73,11 @@ func TestStandInBecomesTheProgram(t *testing.T) {
 	signal.Ignore(syscall.SIGPIPE)
 	defer signal.Reset(syscall.SIGPIPE)
 	const script = `echo "$0 $1"; pwd; env; test -e /proc/$$/fd/3 && echo held; grep -E "SigBlk|SigIgn" /proc/$$/status`
-	h := standIn(t, "/bin/sh", "/usr", []string{"A=1", "WASM_WORKER_ROLE=stand-in"}, "sh", "-c", script, "name", "argument")
+	h := standIn(t, "/bin/sh", []string{"A=1", "WASM_WORKER_ROLE=stand-in"}, "sh", "-c", script, "name", "argument")
 	if err := h.start(); err != nil {
 		t.Error(err)
 	}
-	const want = "name argument\n/usr\nA=1\nWASM_WORKER_ROLE=stand-in\nPWD=/usr\nSigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\n"
+	const want = "name argument\n/\nA=1\nWASM_WORKER_ROLE=stand-in\nPWD=/\nSigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\n"
 	if code, output := h.end(); code != 0 || output != want {
 		t.Errorf("it ended with %d and printed\n%s\nwant\n%s", code, output, want)
 	}
@@ -89,20 +89,19 @@ func TestStandInTellsWhyNot(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, c := range []struct {
-		program, dir string
-		want         error
+		program string
+		want    error
 	}{
-		{"/nonexistent", "/", syscall.ENOENT},
-		{"/bin/sh", "/nonexistent", syscall.ENOENT},
-		{"/usr", "/", syscall.EACCES},
-		{text, "/", syscall.ENOEXEC},
+		{"/nonexistent", syscall.ENOENT},
+		{"/usr", syscall.EACCES},
+		{text, syscall.ENOEXEC},
 	} {
-		h := standIn(t, c.program, c.dir, nil, "program")
+		h := standIn(t, c.program, nil, "program")
 		if err := h.start(); !errors.Is(err, c.want) {
-			t.Errorf("%s in %s: got %v, want %v", c.program, c.dir, err, c.want)
+			t.Errorf("%s: got %v, want %v", c.program, err, c.want)
 		}
 		if code, _ := h.end(); code != 127 {
-			t.Errorf("%s in %s: it ended with %d", c.program, c.dir, code)
+			t.Errorf("%s: it ended with %d", c.program, code)
 		}
 	}
 }
@@ -114,7 +113,7 @@ func TestStandInWaitsForTheWord(t *testing.T) {
 		"daemon dies": func(daemon *os.File) error { return daemon.Close() },
 		"other word":  func(daemon *os.File) error { _, err := io.WriteString(daemon, "x"); return err },
 	} {
-		h := standIn(t, "/bin/echo", "/", nil, "echo", "started")
+		h := standIn(t, "/bin/echo", nil, "echo", "started")
 		if err := say(h.daemon); err != nil {
 			t.Fatal(err)
 		}
@@ -128,7 +127,7 @@ func TestStandInWaitsForTheWord(t *testing.T) {
 // environment says first what it is.
 func TestOnlyTheFirstVariableMakesAStandIn(t *testing.T) {
 	process, err := os.StartProcess("/proc/self/exe", []string{"test", "-test.run=^$"}, &os.ProcAttr{
-		Env: []string{"A=1", control.RoleEnv + "=" + control.RoleStandIn, "/", "/bin/false"}, Files: []*os.File{nil, nil, nil},
+		Env: []string{"A=1", control.RoleEnv + "=" + control.RoleStandIn, "/bin/false"}, Files: []*os.File{nil, nil, nil},
 	})
 	if err != nil {
 		t.Fatal(err)

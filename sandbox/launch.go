@@ -28,8 +28,8 @@ type Launch struct {
 	Worker, Module *os.File
 	// Native starts the worker as the stand-in of a native program: its root is the
 	// container's root file system itself, and it is started from a directory
-	// outside of that, to become a program of the container by execve(2). It leaves
-	// that directory before. There is no Module then, and nothing Reserved.
+	// outside of that, to leave it for "/" and become a program of the container by
+	// execve(2). There is no Module then, and nothing Reserved.
 	Native bool
 	// Argv and Env are the worker's own; Files become its descriptors from 0 on.
 	Argv, Env []string

@@ -11,7 +11,8 @@ import (
 // Launch.Native cannot honour. Whoever calls it has another runtime to turn to,
 // so what is seldom asked of such a container is refused too: a security label,
 // because the label's policy would have to know the worker that the process is
-// before it is the program, and a mount of the cgroups, which would come late.
+// before it is the program; a mount of the cgroups, which would come late; and a
+// working directory, which runc enters with more rights than the stand-in has.
 func CheckNative(spec *specs.Spec) error {
 	if err := Check(spec); err != nil {
 		return err
@@ -24,6 +25,7 @@ func CheckNative(spec *specs.Spec) error {
 	return checkAbsent([]refused{
 		{"process.apparmorProfile", spec.Process.ApparmorProfile != "" && spec.Process.ApparmorProfile != "unconfined"},
 		{"process.selinuxLabel", spec.Process.SelinuxLabel != ""},
+		{"process.cwd", spec.Process.Cwd != "" && spec.Process.Cwd != "/"},
 		{"process.terminal", spec.Process.Terminal},
 	})
 }

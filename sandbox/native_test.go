@@ -83,6 +83,7 @@ func TestCheckNative(t *testing.T) {
 		"hooks":                   func(s *specs.Spec) { s.Hooks = &specs.Hooks{Poststop: []specs.Hook{{}}} },
 		"process.apparmorProfile": func(s *specs.Spec) { s.Process.ApparmorProfile = "strict" },
 		"process.selinuxLabel":    func(s *specs.Spec) { s.Process.SelinuxLabel = "a:b:c:d" },
+		"process.cwd":             func(s *specs.Spec) { s.Process.Cwd = "/tmp" },
 		"process.terminal":        func(s *specs.Spec) { s.Process.Terminal = true },
 		"mount /c (cgroup)":       func(s *specs.Spec) { s.Mounts = []specs.Mount{{Destination: "/c", Type: "cgroup"}} },
 	} {

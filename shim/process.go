@@ -53,7 +53,7 @@ var wasmEnv = []string{
 // workerEnv is the environment of the process's worker.
 func (p *process) workerEnv() []string {
 	if program := p.container.program; program != "" {
-		return control.StandInEnv(program, p.spec.Cwd, p.spec.Env)
+		return control.StandInEnv(program, p.spec.Env)
 	}
 	return wasmEnv
 }

@@ -13,10 +13,10 @@ import (
 // is standin.c of package runtime.
 const RoleStandIn = "stand-in"
 
-// StandInEnv returns the environment of a stand-in for the file program, run in
-// directory dir with environment env. Its arguments are the program's own.
-func StandInEnv(program, dir string, env []string) []string {
-	return append([]string{RoleEnv + "=" + RoleStandIn, dir, program}, env...)
+// StandInEnv returns the environment of a stand-in for the file program, which is
+// to run in "/" with environment env. Its arguments are the program's own.
+func StandInEnv(program string, env []string) []string {
+	return append([]string{RoleEnv + "=" + RoleStandIn, program}, env...)
 }
 
 // AwaitExec waits, after SendStart, until a stand-in has become its program, which
