@@ -18,6 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/discovery/cached/memory"
 	"k8s.io/client-go/dynamic"
@@ -32,6 +33,11 @@ import (
 
 // within bounds every wait that says nothing else: what takes longer on a busy machine hangs.
 const within = 90 * time.Second
+
+// anyObject is an object of any kind.
+type anyObject = unstructured.Unstructured
+
+const mergePatch = types.MergePatchType
 
 // api is how tests speak to the API server.
 type api struct {
@@ -69,7 +75,7 @@ func (a *api) resource(kind schema.GroupVersionKind, namespace string) (dynamic.
 
 // kindOf returns the kind of an object or of a pointer to a zero one: typed objects do not carry it.
 func kindOf(object runtime.Object) (schema.GroupVersionKind, error) {
-	if u, ok := object.(*unstructured.Unstructured); ok {
+	if u, ok := object.(*anyObject); ok {
 		return u.GroupVersionKind(), nil
 	}
 	kinds, _, err := scheme.Scheme.ObjectKinds(object)
@@ -80,8 +86,8 @@ func kindOf(object runtime.Object) (schema.GroupVersionKind, error) {
 }
 
 // untyped converts an object for the dynamic client.
-func untyped(object runtime.Object) (*unstructured.Unstructured, error) {
-	if u, ok := object.(*unstructured.Unstructured); ok {
+func untyped(object runtime.Object) (*anyObject, error) {
+	if u, ok := object.(*anyObject); ok {
 		return u, nil
 	}
 	kind, err := kindOf(object)
@@ -92,15 +98,15 @@ func untyped(object runtime.Object) (*unstructured.Unstructured, error) {
 	if err != nil {
 		return nil, err
 	}
-	u := &unstructured.Unstructured{Object: content}
+	u := &anyObject{Object: content}
 	u.SetGroupVersionKind(kind)
 	return u, nil
 }
 
 // fromYAML returns the object that a text describes.
-func fromYAML(t testing.TB, text string) *unstructured.Unstructured {
+func fromYAML(t testing.TB, text string) *anyObject {
 	t.Helper()
-	object := &unstructured.Unstructured{}
+	object := &anyObject{}
 	if err := yaml.Unmarshal([]byte(text), &object.Object); err != nil {
 		t.Fatalf("%v in\n%s", err, text)
 	}
@@ -168,10 +174,10 @@ func create[T any, P interface {
 func typed[T any, P interface {
 	*T
 	runtime.Object
-}](t testing.TB, u *unstructured.Unstructured) P {
+}](t testing.TB, u *anyObject) P {
 	t.Helper()
 	var object P = new(T)
-	if same, ok := any(object).(*unstructured.Unstructured); ok {
+	if same, ok := any(object).(*anyObject); ok {
 		same.Object = u.Object
 		return object
 	}
@@ -192,14 +198,14 @@ func await[T any, P interface {
 	if err != nil {
 		t.Fatal(err)
 	}
-	u := awaitObject(t, kind, namespace, name, what, within, func(u *unstructured.Unstructured) bool {
+	u := awaitObject(t, kind, namespace, name, what, within, func(u *anyObject) bool {
 		return condition(typed[T, P](t, u))
 	})
 	return typed[T, P](t, u)
 }
 
 // awaitObject is [await] for any kind, Argo's among them, and any time.
-func awaitObject(t testing.TB, kind schema.GroupVersionKind, namespace, name, what string, within time.Duration, condition func(*unstructured.Unstructured) bool) *unstructured.Unstructured {
+func awaitObject(t testing.TB, kind schema.GroupVersionKind, namespace, name, what string, within time.Duration, condition func(*anyObject) bool) *anyObject {
 	t.Helper()
 	where, err := kube.resource(kind, namespace)
 	if err != nil {
@@ -207,9 +213,9 @@ func awaitObject(t testing.TB, kind schema.GroupVersionKind, namespace, name, wh
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), within)
 	defer cancel()
-	var last *unstructured.Unstructured
-	_, err = watchtools.UntilWithSync(ctx, one(where, name), &unstructured.Unstructured{}, nil, func(event watch.Event) (bool, error) {
-		last, _ = event.Object.(*unstructured.Unstructured)
+	var last *anyObject
+	_, err = watchtools.UntilWithSync(ctx, one(where, name), &anyObject{}, nil, func(event watch.Event) (bool, error) {
+		last, _ = event.Object.(*anyObject)
 		if event.Type == watch.Deleted {
 			return false, errors.New("it was deleted")
 		}
@@ -236,10 +242,10 @@ func gone(ctx context.Context, kind schema.GroupVersionKind, namespace, name str
 	if err != nil {
 		return err
 	}
-	var last *unstructured.Unstructured
+	var last *anyObject
 	absent := func(store cache.Store) (bool, error) { return len(store.List()) == 0, nil }
-	_, err = watchtools.UntilWithSync(ctx, one(where, name), &unstructured.Unstructured{}, absent, func(event watch.Event) (bool, error) {
-		last, _ = event.Object.(*unstructured.Unstructured)
+	_, err = watchtools.UntilWithSync(ctx, one(where, name), &anyObject{}, absent, func(event watch.Event) (bool, error) {
+		last, _ = event.Object.(*anyObject)
 		return event.Type == watch.Deleted, nil
 	})
 	if err != nil {
@@ -264,7 +270,7 @@ func one(where dynamic.ResourceInterface, name string) cache.ListerWatcher {
 }
 
 // status returns the status of an object as YAML.
-func status(u *unstructured.Unstructured) string {
+func status(u *anyObject) string {
 	if u == nil {
 		return "(never seen)"
 	}

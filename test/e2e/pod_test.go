@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -15,13 +16,15 @@ type flavour struct {
 	image   string
 	program string // the probe in the image
 	class   *string
+
+	readOnly string // how the probe reads EROFS: wasmtime passes errors on that WASI's first preview lacks as EIO
 }
 
 var (
 	runtimeClass = "wasm"
 
-	asWasm   = flavour{name: "wasm", image: probeImage, program: "/app.wasm", class: &runtimeClass}
-	asNative = flavour{name: "native", image: nativeImage, program: "/app"}
+	asWasm   = flavour{name: "wasm", image: probeImage, program: "/app.wasm", class: &runtimeClass, readOnly: "I/O error"}
+	asNative = flavour{name: "native", image: nativeImage, program: "/app", readOnly: "Read-only file system"}
 )
 
 // both runs the test as Wasm and natively, at the same time.
@@ -118,6 +121,18 @@ func (s *space) succeeds(t testing.TB, pod *corev1.Pod, want string) *corev1.Pod
 		t.Errorf("it printed %q, want %q", got, want)
 	}
 	return pod
+}
+
+// printed checks the lines that "main" has printed, in any order: standard output and standard error come to the log by
+// different ways.
+func (s *space) printed(t testing.TB, pod *corev1.Pod, want ...string) {
+	t.Helper()
+	got := strings.Split(strings.TrimSuffix(s.logs(t, pod.Name, "main"), "\n"), "\n")
+	slices.Sort(got)
+	slices.Sort(want)
+	if !slices.Equal(got, want) {
+		t.Errorf("it printed %q, want %q", got, want)
+	}
 }
 
 // terminated returns how a container of an ended pod ended.

@@ -97,10 +97,19 @@ func linesWith(path string, words []string, count int) string {
 	var found []string
 	for line := range strings.Lines(string(text)) {
 		if slices.ContainsFunc(words, func(word string) bool { return strings.Contains(line, word) }) {
-			found = append(found, line)
+			found = append(found, shorten(strings.TrimSpace(line)))
 		}
 	}
-	return strings.Join(found[max(0, len(found)-count):], "")
+	return strings.Join(found[max(0, len(found)-count):], "\n")
+}
+
+// shorten leaves the middle of a long line out: containerd logs whole specifications.
+func shorten(line string) string {
+	const ends = 250
+	if len(line) <= 2*ends {
+		return line
+	}
+	return line[:ends] + " … " + line[len(line)-ends:]
 }
 
 // note is an error that goes into a report instead of ending it.
