@@ -21,7 +21,7 @@ func (p plan) oneAtATime(ctx context.Context, pair []contender) error {
 			}
 		}
 	}
-	printPhases(os.Stdout, fmt.Sprintf("one at a time, n=%d each, alternating", p.n), times[0], times[1])
+	printPhases(os.Stdout, fmt.Sprintf("one at a time, n=%d each, alternating", p.n), phases, times[0], times[1])
 	ratio := times[0].quantile(total, 0.5) / times[1].quantile(total, 0.5)
 	printGoal(os.Stdout, "whole cycle, wasm/runc, p50", ratio, "≤", 0.6, "")
 	return nil
@@ -46,7 +46,7 @@ func (p plan) atOnce(ctx context.Context, pair []contender) error {
 		}
 	}
 	n := rounds * perRound
-	printPhases(os.Stdout, fmt.Sprintf("%d at once, n=%d each, in alternating rounds of %d", p.parallel, n, perRound), times[0], times[1])
+	printPhases(os.Stdout, fmt.Sprintf("%d at once, n=%d each, in alternating rounds of %d", p.parallel, n, perRound), phases, times[0], times[1])
 	ours, theirs := float64(n)/took[0].Seconds(), float64(n)/took[1].Seconds()
 	fmt.Printf("  containers per second: wasm %.1f, runc %.1f\n", ours, theirs)
 	printGoal(os.Stdout, "containers per second, wasm/runc", ours/theirs, "≥", 1.7, "")

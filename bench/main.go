@@ -26,9 +26,10 @@ func init() {
 
 // plan is how much to measure.
 type plan struct {
-	n        int // containers of each runtime one after the other; twice as many at once
-	parallel int // containers at once
-	crowd    int // running containers when memory is measured
+	n        int  // containers of each runtime one after the other; twice as many at once
+	parallel int  // containers at once
+	podsOnly bool // leave out what is below and beside pods
+	crowd    int  // running containers when memory is measured
 	versions []string
 }
 
@@ -38,6 +39,7 @@ func main() {
 	flag.IntVar(&p.n, "n", 100, "containers of each runtime one at a time, and launches; twice as many at once")
 	flag.IntVar(&p.parallel, "c", 8, "containers at once")
 	flag.IntVar(&p.crowd, "crowd", 20, "running containers when memory is measured")
+	flag.BoolVar(&p.podsOnly, "pods", false, "measure pods through CRI only")
 	flag.StringVar(&versions, "versions", testnode.DefaultVersion, "containerd versions, of "+strings.Join(testnode.Versions(), ","))
 	flag.Parse()
 	p.versions = strings.Split(versions, ",")
@@ -56,17 +58,30 @@ func (p plan) run(ctx context.Context) error {
 	if err := printMachine(os.Stdout); err != nil {
 		return err
 	}
+	measures := []func(context.Context, string) error{p.measurePods}
+	if !p.podsOnly {
+		if err := p.measureLaunches(ctx); err != nil {
+			return err
+		}
+		measures = append(measures, p.measureVersion)
+	}
+	for _, version := range p.versions {
+		for _, measure := range measures {
+			if err := measure(ctx, version); err != nil {
+				return fmt.Errorf("containerd %s: %w", version, err)
+			}
+		}
+	}
+	return nil
+}
+
+func (p plan) measureLaunches(ctx context.Context) error {
 	progress("launching %d sandboxes without containerd", p.n)
 	launches, err := measureLaunch(ctx, p.n)
 	if err != nil {
 		return fmt.Errorf("launch below containerd: %w", err)
 	}
 	launches.print(os.Stdout)
-	for _, version := range p.versions {
-		if err := p.measureVersion(ctx, version); err != nil {
-			return fmt.Errorf("containerd %s: %w", version, err)
-		}
-	}
 	return nil
 }
 

@@ -32,7 +32,7 @@ func (s samples) quantile(what string, q float64) float64 {
 }
 
 // printPhases prints the phases of two runtimes side by side, in milliseconds.
-func printPhases(w io.Writer, title string, ours, theirs samples) {
+func printPhases(w io.Writer, title string, phases []string, ours, theirs samples) {
 	fmt.Fprintf(w, "\n%s\n", title)
 	table := newTable(w)
 	fmt.Fprintln(table, "ms\twasm p50\twasm p95\trunc p50\trunc p95\tratio p50\t")

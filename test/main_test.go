@@ -11,6 +11,10 @@ import (
 // runtime is the name by which containerd finds our shim.
 const runtime = "io.containerd.wasm.v1"
 
-var nodes testnode.Pool
+// podNodes have CRI, and a network for pods.
+var (
+	nodes    testnode.Pool
+	podNodes = testnode.Pool{Options: testnode.Options{CRI: true}}
+)
 
-func TestMain(m *testing.M) { nodes.Main(m) }
+func TestMain(m *testing.M) { testnode.Main(m, &nodes, &podNodes) }

@@ -79,6 +79,12 @@ func importTaskImages(t *testing.T, node *testnode.Node) {
 	if _, err := node.Client(t).GetImage(t.Context(), tasksNativeImage); err == nil {
 		return
 	}
+	node.Import(t, tasksWasmTar(t))
+	node.Import(t, testguest.Busybox(t, tasksNativeImage))
+}
+
+func tasksWasmTar(t *testing.T) string {
+	t.Helper()
 	opts, err := testguest.WasmImage("probe")
 	if err != nil {
 		t.Fatal(err)
@@ -86,8 +92,7 @@ func importTaskImages(t *testing.T, node *testnode.Node) {
 	opts.Files["/hello.wasm"] = testguest.Build(t, "hello-c")
 	opts.Files["/native"] = testguest.Build(t, "hello-native")
 	opts.Dirs = []string{"/tmp"}
-	node.Import(t, testguest.Image(t, tasksWasmImage, opts))
-	node.Import(t, testguest.Busybox(t, tasksNativeImage))
+	return testguest.Image(t, tasksWasmImage, opts)
 }
 
 // eachVersionWithTasks runs the test on every containerd with the images there, and fails it for

@@ -53,16 +53,3 @@ func (n *Node) writeConfig() error {
 	}
 	return os.WriteFile(extra, []byte(fmt.Sprintf("version = %d\n%s", format, n.options.Config)), 0o644)
 }
-
-// criConfig keeps the network namespaces of pods below the state folder, where [Node.Snapshot] sees
-// them as this node's.
-func (n *Node) criConfig() string {
-	if !n.options.CRI {
-		return ""
-	}
-	section := "io.containerd.cri.v1.runtime"
-	if n.Version == "1.7" {
-		section = "io.containerd.grpc.v1.cri"
-	}
-	return fmt.Sprintf("[plugins.%q]\n  restrict_oom_score_adj = true\n  netns_mounts_under_state_dir = true\n", section)
-}

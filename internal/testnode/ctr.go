@@ -125,10 +125,14 @@ func concerns(envelope *events.Envelope, args []string) bool {
 
 // ImportImage imports an image tar, as [testguest.WriteImage] writes it, and unpacks it.
 func (n *Node) ImportImage(ctx context.Context, tarPath string) error {
+	return n.importInto(ctx, n.Namespace, tarPath)
+}
+
+func (n *Node) importInto(ctx context.Context, namespace, tarPath string) error {
 	if _, err := os.Stat(tarPath); err != nil {
 		return err
 	}
-	result, err := n.RunCtr(ctx, CtrOpts{}, "images", "import", tarPath)
+	result, err := n.RunCtr(ctx, CtrOpts{}, "--namespace", namespace, "images", "import", tarPath)
 	if err == nil && result.Code != 0 {
 		err = fmt.Errorf("importing image %s: %s", tarPath, result.Stderr)
 	}

@@ -221,12 +221,12 @@ func (n *Node) listeners() (own, others map[string]bool, err error) {
 			}
 		}
 	}
-	table, err := os.ReadFile("/proc/net/unix")
+	own, others = map[string]bool{}, map[string]bool{}
+	tables, err := socketTables()
 	if err != nil {
 		return nil, nil, err
 	}
-	own, others = map[string]bool{}, map[string]bool{}
-	for line := range strings.Lines(string(table)) {
+	for line := range strings.Lines(tables) {
 		// Num RefCount Protocol Flags Type St Inode Path; flag 0x10000 says that it listens.
 		f := strings.Fields(line)
 		if len(f) != 8 || f[3] != "00010000" {
@@ -239,4 +239,27 @@ func (n *Node) listeners() (own, others map[string]bool, err error) {
 		}
 	}
 	return own, others, nil
+}
+
+// socketTables returns the unix sockets of every network namespace that a process is in, as
+// /proc/PID/net/unix has them: one of that namespace's.
+func socketTables() (string, error) {
+	spaces, err := filepath.Glob("/proc/[0-9]*/ns/net")
+	if err != nil {
+		return "", err
+	}
+	seen := map[string]bool{}
+	var tables strings.Builder
+	for _, space := range spaces {
+		name, err := os.Readlink(space)
+		if err != nil || seen[name] {
+			continue // it has ended meanwhile
+		}
+		table, err := os.ReadFile(filepath.Join(filepath.Dir(filepath.Dir(space)), "net/unix"))
+		if err == nil {
+			seen[name] = true
+			tables.Write(table)
+		}
+	}
+	return tables.String(), nil
 }

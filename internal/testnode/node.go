@@ -27,7 +27,7 @@ const (
 type Options struct {
 	Version  string   // one of [Versions]; [DefaultVersion] if empty
 	Shim     string   // our shim; by default $CONTAINERD_SHIM_WASM, else bin/containerd-shim-wasm-v1 in the tree
-	CRI      bool     // enable the CRI plugin
+	CRI      bool     // enable the CRI plugin, with pods of both runtimes; see [Node.Pods]
 	Config   string   // TOML that containerd imports after the node's own, in the format of this version
 	Env      []string // NAME=value, for containerd and with it the shims
 	LogLevel string   // containerd's; "debug" if empty, which also gives shims -debug
@@ -76,7 +76,11 @@ func prepare(ctx context.Context, options Options) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	folders, err := tools(ctx, "containerd-"+options.Version, "runc")
+	names := []string{"containerd-" + options.Version, "runc"}
+	if options.CRI {
+		names = append(names, "cni-plugins")
+	}
+	folders, err := Tools(ctx, names...)
 	if err != nil {
 		return nil, err
 	}
@@ -101,7 +105,11 @@ func prepare(ctx context.Context, options Options) (*Node, error) {
 		tools:     folders[0],
 		path:      strings.Join([]string{folders[0], filepath.Dir(shim), folders[1], os.Getenv("PATH")}, ":"),
 	}
-	if err := node.writeConfig(); err != nil {
+	err = node.writeConfig()
+	if err == nil && options.CRI {
+		err = node.writeNetwork(folders[2])
+	}
+	if err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
 	return node, nil
@@ -156,7 +164,11 @@ func (n *Node) Restart(ctx context.Context) error {
 	command.Env = append(os.Environ(), n.options.Env...)
 	command.Env = append(command.Env, "PATH="+n.path, n.marker(), "NOTIFY_SOCKET=")
 	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-	if n.daemon, err = launch(command); err != nil {
+	start := launch
+	if n.options.CRI {
+		start = launchApart
+	}
+	if n.daemon, err = start(command); err != nil {
 		return fmt.Errorf("starting containerd %s: %w", n.Release, err)
 	}
 	if err := n.ready(ctx); err != nil {
@@ -169,12 +181,20 @@ func (n *Node) Restart(ctx context.Context) error {
 // launch starts the command on a thread that lives as long as the process does, because
 // Pdeathsig fires when the thread that forked ends (prctl(2)).
 func launch(command *exec.Cmd) (*daemon, error) {
+	return launchOn(command, func() error { return nil })
+}
+
+// launchOn prepares the thread before. The thread ends with the command, so nothing of what was
+// prepared outlives it.
+func launchOn(command *exec.Cmd, prepare func() error) (*daemon, error) {
 	d := &daemon{exited: make(chan struct{})}
 	started := make(chan error)
 	go func() {
 		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
-		err := command.Start()
+		err := prepare()
+		if err == nil {
+			err = command.Start()
+		}
 		d.process = command.Process
 		started <- err
 		if err != nil {

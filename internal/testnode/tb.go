@@ -40,11 +40,16 @@ type Pool struct {
 }
 
 // Main runs the tests, stops the nodes and exits.
-func (p *Pool) Main(m *testing.M) {
+func (p *Pool) Main(m *testing.M) { Main(m, p) }
+
+// Main runs the tests, stops the nodes of all pools and exits.
+func Main(m *testing.M, pools ...*Pool) {
 	code := m.Run()
-	if err := p.stop(); err != nil {
-		fmt.Fprintln(os.Stderr, "stopping the shared nodes:", err)
-		code = max(code, 1)
+	for _, p := range pools {
+		if err := p.stop(); err != nil {
+			fmt.Fprintln(os.Stderr, "stopping the shared nodes:", err)
+			code = max(code, 1)
+		}
 	}
 	os.Exit(code)
 }

@@ -36,8 +36,8 @@ func buildScript(ctx context.Context, args ...string) ([]string, error) {
 	return strings.Split(strings.TrimSpace(string(output)), "\n"), nil
 }
 
-// tools returns the folder of each named tool, built first if it is not there yet.
-func tools(ctx context.Context, names ...string) ([]string, error) {
+// Tools returns the folder of each named tool, built first if it is not there yet.
+func Tools(ctx context.Context, names ...string) ([]string, error) {
 	return buildScript(ctx, names...)
 }
 
