@@ -14,7 +14,7 @@ PLACE   := cmd/containerd-shim-wasm-v1/worker
 CC_amd64 := $(if $(filter amd64,$(shell go env GOHOSTARCH)),gcc,x86_64-linux-gnu-gcc)
 CC_arm64 := $(if $(filter arm64,$(shell go env GOHOSTARCH)),gcc,aarch64-linux-gnu-gcc)
 
-.PHONY: help cross build worker demo deps test test-unit test-integration test-cgroup2 bench lint install uninstall clean need-root
+.PHONY: help cross build worker demo deps test test-unit test-integration test-cgroup2 cluster cluster-down e2e bench lint install uninstall clean need-root
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -49,7 +49,7 @@ test: need-root deps cross build lint test-unit test-integration test-cgroup2 ##
 # One package after the other: what one leaves behind must not be another's leak.
 test-unit: build ## tests of the packages
 	@echo "testing the packages"
-	@go test -p 1 -timeout 20m $$(go list ./... | grep -v /test$$)
+	@go test -p 1 -timeout 20m $$(go list ./... | grep -v '/test$$\|/test/e2e$$\|/internal/testcluster$$')
 
 test-integration: need-root build ## tests against real containerds (1.7, 2.2, newest)
 	@echo "testing against real containerds"
@@ -58,6 +58,16 @@ test-integration: need-root build ## tests against real containerds (1.7, 2.2, n
 test-cgroup2: need-root build ## the core of the suite on unified cgroup v2, in a User-Mode Linux guest
 	@echo "testing on cgroup v2 in a User-Mode Linux guest"
 	@hack/cgroup2/test.sh
+
+cluster: need-root deps build ## bring up a Kubernetes node with Argo and S3, or what is missing of it
+	@go run ./hack/cluster up
+
+cluster-down: need-root ## take it down; its logs stay in .cache/cluster/logs
+	@go run ./hack/cluster down
+
+# A cluster that was up before stays up.
+e2e: need-root deps build ## tests on that cluster, brought up for them if it is down
+	@go run ./hack/cluster with go test -p 1 -count 1 -timeout 40m ./internal/testcluster ./test/e2e
 
 bench: need-root build ## measure starts, throughput and memory beside runc
 	@go run ./bench

@@ -15,6 +15,7 @@ import (
 
 const usage = `usage: go run ./hack/cluster up              bring the cluster up, or what is missing of it
        go run ./hack/cluster down            take it down; the logs stay
+       go run ./hack/cluster with CMD ARGS…  run a command while it is up; down afterwards unless it was up before
        go run ./hack/cluster status          tell what runs
        go run ./hack/cluster kubectl ARGS…   run kubectl on it
        go run ./hack/cluster node CMD ARGS…  run a command on the node: ctr, ps, a shell
@@ -43,6 +44,8 @@ func run(ctx context.Context, args []string) (int, error) {
 		_, err = testcluster.Up(ctx, testcluster.Options{}, os.Stdout)
 	case "down":
 		err = testcluster.Down(ctx)
+	case "with":
+		return with(ctx, args)
 	case "status":
 		return status()
 	case "kubectl", "node":
@@ -53,6 +56,40 @@ func run(ctx context.Context, args []string) (int, error) {
 		return 2, errors.New(usage)
 	}
 	if err != nil {
+		return 1, err
+	}
+	return 0, nil
+}
+
+// with returns the exit code of the command.
+func with(ctx context.Context, args []string) (code int, err error) {
+	if len(args) == 0 {
+		return 2, errors.New(usage)
+	}
+	if _, err := testcluster.Open(); err != nil {
+		defer func() {
+			fmt.Println("taking the cluster down")
+			if failed := testcluster.Down(context.Background()); failed != nil {
+				code, err = max(code, 1), errors.Join(err, failed)
+			}
+		}()
+	}
+	if _, err := testcluster.Up(ctx, testcluster.Options{}, os.Stdout); err != nil {
+		return 1, err
+	}
+	command := exec.CommandContext(ctx, args[0], args[1:]...)
+	command.Cancel = func() error { return command.Process.Signal(os.Interrupt) }
+	command.Stdin, command.Stdout, command.Stderr = os.Stdin, os.Stdout, os.Stderr
+	return exitCode(command.Run())
+}
+
+// exitCode is that of a command which has ended.
+func exitCode(err error) (int, error) {
+	var exit *exec.ExitError
+	switch {
+	case errors.As(err, &exit) && exit.Exited():
+		return exit.ExitCode(), nil
+	case err != nil:
 		return 1, err
 	}
 	return 0, nil
@@ -106,11 +143,5 @@ func pass(ctx context.Context, verb string, args []string) (int, error) {
 	if err := start(command); err != nil {
 		return 1, err
 	}
-	var exit *exec.ExitError
-	if err := command.Wait(); errors.As(err, &exit) {
-		return exit.ExitCode(), nil
-	} else if err != nil {
-		return 1, err
-	}
-	return 0, nil
+	return exitCode(command.Wait())
 }
