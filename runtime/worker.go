@@ -16,6 +16,8 @@ func Main() int {
 		return runMain(daemon)
 	case control.RoleCompile:
 		return compileMain(daemon)
+	case control.RoleKill:
+		return killMain(daemon)
 	default:
 		fmt.Fprintln(os.Stderr, "wasm-worker is started by containerd-shim-wasm-v1, not by hand")
 		return 2
@@ -55,6 +57,9 @@ func runMain(daemon io.ReadWriteCloser) int {
 	var order control.Guest
 	if err := control.Receive(daemon, &order); err != nil {
 		return StartFailure
+	}
+	if order.Emissary != nil {
+		return emissaryMain(order, daemon)
 	}
 	guest, err := prepare(order)
 	if err := control.Send(daemon, report(nil, err)); err != nil {

@@ -29,6 +29,8 @@ type container struct {
 	id     string
 	bundle string
 	spec   *specs.Spec
+	// command is what the process of a Wasm container is to run.
+	command command
 	// program is the path of a pause container's native program, else empty.
 	program string
 	// settings were read when the container was created.

@@ -3,7 +3,6 @@ package shim
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 
@@ -11,6 +10,7 @@ import (
 	tasks "github.com/containerd/containerd/api/runtime/task/v2"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/wasmshim/containerd-shim-wasm/argo"
 	"github.com/wasmshim/containerd-shim-wasm/runtime/cache"
 	"github.com/wasmshim/containerd-shim-wasm/runtime/control"
 	"github.com/wasmshim/containerd-shim-wasm/sandbox"
@@ -34,44 +34,60 @@ func (n *node) createWasm(ctx context.Context, r *tasks.CreateTaskRequest, event
 		return nil, err
 	}
 	defer sb.Close()
-	module, mounted, err := n.findModule(sb, r, spec)
-	if err != nil {
+	c := n.newContainer(r, spec, events)
+	if c.command, err = parseCommand(spec.Process.Args); err != nil {
 		return nil, err
 	}
-	defer module.Close()
-	c, err := n.newContainer(r, spec, events)
-	if err != nil {
-		return nil, err
+	err = c.createIn(ctx, sb, r, unknown)
+	if err != nil && !isNative(err) {
+		err = errors.Join(err, c.command.leaveExitCode(spec, argo.ExitFailure))
 	}
-	if err := c.refuse(r, unknown); err != nil {
-		return nil, err
-	}
-	return c, c.create(ctx, r, sb, module, mounted)
+	return c, err
 }
 
-func (n *node) newContainer(r *tasks.CreateTaskRequest, spec *specs.Spec, events *events) (*container, error) {
-	c := &container{node: n, events: events, id: r.ID, bundle: r.Bundle, spec: spec, execs: map[string]*process{}}
+func (n *node) newContainer(r *tasks.CreateTaskRequest, spec *specs.Spec, events *events) *container {
+	return &container{node: n, events: events, id: r.ID, bundle: r.Bundle, spec: spec, execs: map[string]*process{}}
+}
+
+// createIn creates the container in an empty sandbox. unknown is a field of its
+// specification that cannot be honoured (loadSpec).
+func (c *container) createIn(ctx context.Context, sb *sandbox.Sandbox, r *tasks.CreateTaskRequest, unknown error) error {
+	module, mounted, err := c.findModule(sb, r)
+	if err != nil {
+		return err
+	}
+	defer module.Close()
+	if err := c.prepare(r, unknown); err != nil {
+		return err
+	}
+	return c.create(ctx, r, sb, module, mounted)
+}
+
+// prepare reads the settings and refuses what cannot be honoured.
+func (c *container) prepare(r *tasks.CreateTaskRequest, unknown error) error {
 	var err error
-	c.settings, err = n.settings(r.Options)
-	return c, err
+	if c.settings, err = c.node.settings(r.Options); err != nil {
+		return err
+	}
+	return c.refuse(r, unknown)
 }
 
 // findModule mounts the root file system and opens the module that the
 // container's command names. A command that lies on a volume needs the volumes
 // mounted first.
-func (n *node) findModule(sb *sandbox.Sandbox, r *tasks.CreateTaskRequest, spec *specs.Spec) (*os.File, bool, error) {
-	if err := sb.MountRootfs(rootfsMounts(r), spec.Root, r.Bundle); err != nil {
+func (c *container) findModule(sb *sandbox.Sandbox, r *tasks.CreateTaskRequest) (*os.File, bool, error) {
+	if err := sb.MountRootfs(rootfsMounts(r), c.spec.Root, r.Bundle); err != nil {
 		return nil, false, err
 	}
-	entry := parseEntryPoint(spec.Process.Args[0])
+	entry := c.command.entry()
 	mounted := false
-	if filepath.IsAbs(entry.file) && sandbox.CoveredByMount(spec, filepath.Clean(entry.file)) {
-		if err := sb.MountAll(spec); err != nil {
+	if filepath.IsAbs(entry.file) && sandbox.CoveredByMount(c.spec, filepath.Clean(entry.file)) {
+		if err := sb.MountAll(c.spec); err != nil {
 			return nil, false, notWasm(entry, err)
 		}
 		mounted = true
 	}
-	module, err := openModule(sb, spec.Process, entry)
+	module, err := openModule(sb, c.spec.Process, entry)
 	return module, mounted, err
 }
 
@@ -96,24 +112,27 @@ func (c *container) refuse(r *tasks.CreateTaskRequest, unknown error) error {
 
 // create launches the container's worker, which then waits for Start.
 func (c *container) create(ctx context.Context, r *tasks.CreateTaskRequest, sb *sandbox.Sandbox, module *os.File, mounted bool) error {
-	compiled, err := c.compile(ctx, c.spec.Process, module)
+	compiled, err := c.compile(ctx, c.command, module)
 	if err != nil {
 		return err
 	}
 	defer compiled.Code.Close()
-	return c.launch(r, sb, sandbox.Launch{Mounted: mounted, Module: compiled.Code})
+	return c.launch(r, sb, sandbox.Launch{Mounted: mounted, Module: compiled.Code, Reserved: c.command.reserved()})
 }
 
 // launch starts the container's process, which then waits for Start, and tells of
 // it.
 func (c *container) launch(r *tasks.CreateTaskRequest, sb *sandbox.Sandbox, launch sandbox.Launch) error {
-	var err error
+	engine, err := c.node.prepareEngine()
+	if err != nil {
+		return err
+	}
 	c.systemd = c.settings.systemdCgroup(c.spec)
 	if c.cgroup, err = c.node.newCgroup(c.id, c.spec, c.systemd); err != nil {
 		return err
 	}
-	c.init = newProcess(c, "", c.spec.Process, streams{stdin: r.Stdin, stdout: r.Stdout, stderr: r.Stderr, terminal: r.Terminal})
-	launch.Spec, launch.Process, launch.Worker = c.spec, c.spec.Process, c.node.worker
+	c.init = newProcess(c, "", c.spec.Process, c.command, streams{stdin: r.Stdin, stdout: r.Stdout, stderr: r.Stderr, terminal: r.Terminal})
+	launch.Spec, launch.Process, launch.Worker = c.spec, c.spec.Process, engine.worker
 	if err := c.init.launch(sb, launch); err != nil {
 		return errors.Join(err, c.cgroup.Destroy())
 	}
@@ -129,23 +148,24 @@ func (c *container) launch(r *tasks.CreateTaskRequest, sb *sandbox.Sandbox, laun
 	return nil
 }
 
-// compile returns the machine code of an open module for a process.
-func (c *container) compile(ctx context.Context, p *specs.Process, module *os.File) (cache.Entry, error) {
-	if err := c.node.prepareEngine(); err != nil {
+// compile returns the machine code of an open module that a command names.
+func (c *container) compile(ctx context.Context, command command, module *os.File) (cache.Entry, error) {
+	engine, err := c.node.prepareEngine()
+	if err != nil {
 		return cache.Entry{}, err
 	}
-	return c.node.compiled(ctx, c.settings, module, parseEntryPoint(p.Args[0]))
+	return c.node.compiled(ctx, engine, c.settings, module, command.entry())
 }
 
 // order is what the worker of process p is told.
-func (c *container) order(p *specs.Process) control.Guest {
+func (c *container) order(p *process) control.Guest {
 	guest := control.Guest{
 		Module: sandbox.Module, Root: sandbox.GuestRoot,
-		Args: p.Args, Env: p.Env, Cwd: p.Cwd,
-		Function: parseEntryPoint(p.Args[0]).function,
+		Args: p.command.guest, Env: p.spec.Env, Cwd: p.spec.Cwd,
+		Function: p.command.entry().function, Emissary: p.command.emissary,
 	}
 	if limit, ok := c.cgroup.MemoryLimit(); ok {
-		guest.MemoryLimit = guestMemory(limit)
+		guest.MemoryLimit = guestMemory(limit, p.command.workers())
 	}
 	return guest
 }
@@ -155,22 +175,8 @@ func (c *container) order(p *specs.Process) control.Guest {
 const workerMemory = 4 << 20
 
 // guestMemory is how far a guest's linear memory may grow under a cgroup's
-// limit, so that memory.grow fails before the kernel has to kill.
-func guestMemory(limit uint64) uint64 {
-	return max(limit-min(limit, workerMemory), limit/2)
-}
-
-// prepareEngine makes the worker's binary ready, once.
-func (n *node) prepareEngine() error {
-	n.engineOnce.Do(func() { n.engineErr = n.openEngine() })
-	return n.engineErr
-}
-
-func (n *node) openEngine() error {
-	worker, digest, err := n.placeWorker(LibDir)
-	if err != nil {
-		return fmt.Errorf("place the worker: %w", err)
-	}
-	n.worker, n.engine = worker, digest+cpuKey()
-	return nil
+// limit that it shares with so many workers, so that memory.grow fails before the
+// kernel has to kill.
+func guestMemory(limit, workers uint64) uint64 {
+	return max(limit-min(limit, workers*workerMemory), limit/2)
 }

@@ -10,10 +10,11 @@ import (
 	tasks "github.com/containerd/containerd/api/runtime/task/v2"
 	"github.com/containerd/errdefs"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
-	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/types/known/emptypb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/wasmshim/containerd-shim-wasm/argo"
+	"github.com/wasmshim/containerd-shim-wasm/runtime/control"
 	"github.com/wasmshim/containerd-shim-wasm/sandbox"
 )
 
@@ -41,7 +42,7 @@ func (c *container) Exec(_ context.Context, r *tasks.ExecProcessRequest) (*empty
 	if _, ok := c.execs[r.ExecID]; ok {
 		return nil, fmt.Errorf("exec %s of container %s: %w", r.ExecID, c.id, errdefs.ErrAlreadyExists)
 	}
-	c.execs[r.ExecID] = newProcess(c, r.ExecID, &spec, streams{stdin: r.Stdin, stdout: r.Stdout, stderr: r.Stderr, terminal: r.Terminal})
+	c.execs[r.ExecID] = newProcess(c, r.ExecID, &spec, command{guest: spec.Args}, streams{stdin: r.Stdin, stdout: r.Stdout, stderr: r.Stderr, terminal: r.Terminal})
 	c.events.send(&eventsapi.TaskExecAdded{ContainerID: c.id, ExecID: r.ExecID})
 	return empty, nil
 }
@@ -79,17 +80,29 @@ func (c *container) launchExec(ctx context.Context, p *process) error {
 		return err
 	}
 	defer sb.Close()
-	module, err := openModule(sb, p.spec, parseEntryPoint(p.spec.Args[0]))
+	engine, err := c.node.prepareEngine()
+	if err != nil {
+		return err
+	}
+	launch := sandbox.Launch{Spec: c.spec, Process: p.spec, Worker: engine.worker}
+	if _, ok, err := argo.ParseKill(p.spec.Args); err != nil {
+		return err
+	} else if ok {
+		p.role = control.RoleKill
+		return p.launch(sb, launch)
+	}
+	module, err := openModule(sb, p.spec, p.command.entry())
 	if err != nil {
 		return explainExec(p.spec.Args[0], err)
 	}
 	defer module.Close()
-	compiled, err := c.compile(ctx, p.spec, module)
+	compiled, err := c.compile(ctx, p.command, module)
 	if err != nil {
 		return err
 	}
 	defer compiled.Code.Close()
-	return p.launch(sb, sandbox.Launch{Spec: c.spec, Process: p.spec, Worker: c.node.worker, Module: compiled.Code})
+	launch.Module = compiled.Code
+	return p.launch(sb, launch)
 }
 
 // explainExec says what a Wasm container can run.
@@ -125,6 +138,11 @@ func (p *process) watch() {
 		defer c.alive.Done()
 	}
 	p.drain()
+	if p.id == "" {
+		if err := c.command.leaveExitCode(c.spec, e.status); err != nil {
+			c.node.log.WithError(err).WithField("container", c.id).Warn("its workflow may wait for this container")
+		}
+	}
 	// Whoever sees that the process has ended (Delete) waits for this lock, so
 	// nothing overtakes the news of it.
 	c.mu.Lock()
@@ -160,9 +178,10 @@ func (p *process) name() string {
 }
 
 // tellOOM tells that the kernel killed for memory. Every process of the
-// container is one whose end we see, so looking then misses nothing.
+// container is one whose end we see, or the child of one (Argo's) that ends with
+// the exit code of a killed program, so looking then misses nothing.
 func (c *container) tellOOM(e end) {
-	if e.signal != unix.SIGKILL {
+	if e.status != killed {
 		return
 	}
 	kills, err := c.cgroup.OOMKills()

@@ -8,7 +8,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"syscall"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -85,7 +84,7 @@ func checkMagic(file *os.File, path string) error {
 
 // compiled returns the machine code for an open module, from the cache or, the
 // first time, from the preparer.
-func (n *node) compiled(ctx context.Context, s settings, file *os.File, entry entryPoint) (cache.Entry, error) {
+func (n *node) compiled(ctx context.Context, engine engine, s settings, file *os.File, entry entryPoint) (cache.Entry, error) {
 	info, err := file.Stat()
 	if err != nil {
 		return cache.Entry{}, fmt.Errorf("stat module: %w", err)
@@ -97,11 +96,13 @@ func (n *node) compiled(ctx context.Context, s settings, file *os.File, entry en
 	if err != nil {
 		return cache.Entry{}, err
 	}
-	modules, err := cache.Open(s.CacheDir, n.engine)
+	modules, err := cache.Open(s.CacheDir, engine.key)
 	if err != nil {
 		return cache.Entry{}, err
 	}
-	compile := func(ctx context.Context, out *os.File) (*control.Module, error) { return n.compile(ctx, s, file, out) }
+	compile := func(ctx context.Context, out *os.File) (*control.Module, error) {
+		return n.compile(ctx, engine, s, file, out)
+	}
 	compiled, err := modules.Load(ctx, digest, compile)
 	if err != nil {
 		return cache.Entry{}, err
@@ -153,7 +154,7 @@ func (s settings) preparerSpec(id string) *specs.Spec {
 // compile has a preparer compile module into out: a confined process with a
 // memory and a time limit of its own, so that a hostile module harms neither the
 // daemon nor the node.
-func (n *node) compile(ctx context.Context, s settings, module, out *os.File) (*control.Module, error) {
+func (n *node) compile(ctx context.Context, engine engine, s settings, module, out *os.File) (*control.Module, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.CompileTimeout)
 	defer cancel()
 	spec := s.preparerSpec(fmt.Sprintf("%d-%s", os.Getpid(), randomID()))
@@ -170,7 +171,7 @@ func (n *node) compile(ctx context.Context, s settings, module, out *os.File) (*
 		return nil, fmt.Errorf("rewind module: %w", err)
 	}
 	order := control.Compile{Name: module.Name()}
-	report, status, err := n.runPreparer(ctx, spec, cg, order, module, out)
+	report, status, err := n.runPreparer(ctx, engine, spec, cg, order, module, out)
 	switch {
 	case errors.Is(ctx.Err(), context.Canceled):
 		return nil, fmt.Errorf("compile module %s: called off: %w", module.Name(), ctx.Err())
@@ -190,7 +191,7 @@ func (n *node) compile(ctx context.Context, s settings, module, out *os.File) (*
 	return nil, fmt.Errorf("compile module %s: the preparer ended with status %d: %w", module.Name(), status, err)
 }
 
-func (n *node) runPreparer(ctx context.Context, spec *specs.Spec, cg *cgroup.Cgroup, order control.Compile, module, out *os.File) (control.Report, int, error) {
+func (n *node) runPreparer(ctx context.Context, engine engine, spec *specs.Spec, cg *cgroup.Cgroup, order control.Compile, module, out *os.File) (control.Report, int, error) {
 	var report control.Report
 	sb, err := sandbox.New(n.stateDir, "")
 	if err != nil {
@@ -202,13 +203,13 @@ func (n *node) runPreparer(ctx context.Context, spec *specs.Spec, cg *cgroup.Cgr
 		return report, 0, err
 	}
 	defer null.Close()
-	ours, theirs, err := socketPair()
+	ours, theirs, err := control.Pair()
 	if err != nil {
 		return report, 0, err
 	}
 	defer ours.Close()
 	child, err := sb.Launch(sandbox.Launch{
-		Spec: spec, Process: spec.Process, Worker: n.worker,
+		Spec: spec, Process: spec.Process, Worker: engine.worker,
 		Argv:  []string{"wasm-preparer", order.Name},
 		Env:   []string{control.RoleEnv + "=" + control.RoleCompile},
 		Files: []*os.File{module, out, null, theirs},
@@ -231,17 +232,4 @@ func (n *node) runPreparer(ctx context.Context, spec *specs.Spec, cg *cgroup.Cgr
 	}
 	end := <-exited
 	return report, end.status, err
-}
-
-// socketPair returns a connected pair: the daemon's end and the worker's.
-func socketPair() (ours, theirs *os.File, err error) {
-	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return nil, nil, fmt.Errorf("create control socket: %w", err)
-	}
-	// Only ours waits in the Go runtime's poller.
-	if err := syscall.SetNonblock(fds[0], true); err != nil {
-		return nil, nil, fmt.Errorf("create control socket: %w", err)
-	}
-	return os.NewFile(uintptr(fds[0]), "control"), os.NewFile(uintptr(fds[1]), "worker's control"), nil
 }

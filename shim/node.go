@@ -10,6 +10,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/sirupsen/logrus"
 	"golang.org/x/sys/cpu"
+	"golang.org/x/sys/unix"
 
 	"github.com/wasmshim/containerd-shim-wasm/sandbox/cgroup"
 )
@@ -38,11 +39,37 @@ type node struct {
 
 	placeWorker func(dir string) (worker *os.File, digest string, err error)
 
-	// Set by the first Wasm container (prepareEngine).
-	engineOnce sync.Once
-	engineErr  error
-	worker     *os.File
-	engine     string // key of the engine in the compile cache
+	engineMu sync.Mutex
+	engine   engine // set by the first Wasm container
+}
+
+// engine is what runs Wasm.
+type engine struct {
+	worker *os.File
+	key    string // in the compile cache
+}
+
+// prepareEngine returns the engine, its worker's binary placed on the node. When
+// the shim is upgraded the new one removes the old one's worker, and a file
+// without a name cannot be mounted (move_mount(2)), so a pod that outlives the
+// upgrade places its own again.
+func (n *node) prepareEngine() (engine, error) {
+	n.engineMu.Lock()
+	defer n.engineMu.Unlock()
+	if n.engine.worker != nil && hasName(n.engine.worker) {
+		return n.engine, nil
+	}
+	worker, digest, err := n.placeWorker(LibDir)
+	if err != nil {
+		return engine{}, fmt.Errorf("place the worker: %w", err)
+	}
+	n.engine = engine{worker: worker, key: digest + cpuKey()}
+	return n.engine, nil
+}
+
+func hasName(file *os.File) bool {
+	var st unix.Stat_t
+	return unix.Fstat(int(file.Fd()), &st) == nil && st.Nlink > 0
 }
 
 // cpuKey tells apart the machines that compiled code may not be moved between:

@@ -32,11 +32,8 @@ func (n *node) createPause(ctx context.Context, r *tasks.CreateTaskRequest, spec
 }
 
 func (n *node) launchPause(ctx context.Context, r *tasks.CreateTaskRequest, spec *specs.Spec, unknown error, events *events) (*container, error) {
-	c, err := n.newContainer(r, spec, events)
-	if err != nil {
-		return nil, err
-	}
-	if err := c.refuse(r, unknown); err != nil {
+	c := n.newContainer(r, spec, events)
+	if err := c.prepare(r, unknown); err != nil {
 		return nil, err
 	}
 	if err := sandbox.CheckNative(spec); err != nil {
@@ -55,9 +52,6 @@ func (n *node) launchPause(ctx context.Context, r *tasks.CreateTaskRequest, spec
 		return nil, err
 	}
 	if c.program, err = findStatic(sb, spec.Process); err != nil {
-		return nil, err
-	}
-	if err := n.prepareEngine(); err != nil {
 		return nil, err
 	}
 	return c, c.launch(r, sb, sandbox.Launch{Mounted: true, Native: true})

@@ -21,6 +21,8 @@ type process struct {
 	container *container
 	id        string
 	spec      *specs.Process
+	command   command
+	role      string
 	streams   streams
 
 	pid     int
@@ -38,24 +40,19 @@ type process struct {
 	started bool
 }
 
-func newProcess(c *container, id string, spec *specs.Process, s streams) *process {
-	return &process{container: c, id: id, spec: spec, streams: s, ready: make(chan struct{}), exited: make(chan struct{})}
+func newProcess(c *container, id string, spec *specs.Process, command command, s streams) *process {
+	return &process{container: c, id: id, spec: spec, command: command, role: control.RoleRun, streams: s, ready: make(chan struct{}), exited: make(chan struct{})}
 }
 
-// wasmEnv is the own environment of a guest's worker; the guest's comes with its order.
-// The worker allocates next to nothing once the guest runs, so collecting
-// garbage would only cost threads and memory, and so would a heap of its own for
-// each of its threads, which glibc would make.
-var wasmEnv = []string{
-	control.RoleEnv + "=" + control.RoleRun, "GOGC=off", "GOMAXPROCS=2", "GLIBC_TUNABLES=glibc.malloc.arena_max=1",
-}
-
-// workerEnv is the environment of the process's worker.
+// workerEnv is the own environment of the process's worker; a guest's comes with
+// its order. The worker allocates next to nothing once the guest runs, so
+// collecting garbage would only cost threads and memory, and so would a heap of
+// its own for each of its threads, which glibc would make.
 func (p *process) workerEnv() []string {
 	if program := p.container.program; program != "" {
 		return control.StandInEnv(program, p.spec.Env)
 	}
-	return wasmEnv
+	return []string{control.RoleEnv + "=" + p.role, "GOGC=off", "GOMAXPROCS=2", "GLIBC_TUNABLES=glibc.malloc.arena_max=1"}
 }
 
 // launch starts the worker in its sandbox, puts it under the container's limits
@@ -66,7 +63,7 @@ func (p *process) launch(sb *sandbox.Sandbox, l sandbox.Launch) error {
 	if p.io, err = openStdio(p.streams, c.node.flags.Namespace, c.id); err != nil {
 		return err
 	}
-	ours, theirs, err := socketPair()
+	ours, theirs, err := control.Pair()
 	if err != nil {
 		p.io.closeChild()
 		p.io.close()
@@ -115,7 +112,7 @@ func (p *process) confine() error {
 			return err
 		}
 	}
-	return control.Send(p.control, c.order(p.spec))
+	return control.Send(p.control, c.order(p))
 }
 
 // abort kills a worker that nobody has been told of yet.

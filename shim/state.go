@@ -131,6 +131,11 @@ func (s state) destroy(id, bundle string) error {
 	if err != nil {
 		return err
 	}
+	if command, err := parseCommand(spec.Process.Args); err == nil {
+		if err := command.leaveExitCode(spec, killed); err != nil {
+			return err
+		}
+	}
 	cg, err := cgroup.Load(id, spec, s.Systemd)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil

@@ -14,6 +14,9 @@ type end struct {
 	at     time.Time
 }
 
+// killed is the status of a process that SIGKILL ended.
+const killed = 128 + int(unix.SIGKILL)
+
 // wait reaps a child of the daemon; the channel gets its end once. There is one
 // wait for each child, so nobody steals anybody's exit status.
 func wait(pid int) <-chan end {

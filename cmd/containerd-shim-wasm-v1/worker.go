@@ -92,7 +92,17 @@ func writeWorker(dir, path string, source io.Reader) error {
 	if err := os.Rename(f.Name(), path); err != nil {
 		return err
 	}
+	if outdated() {
+		return nil
+	}
 	return removeOlder(dir, filepath.Base(path))
+}
+
+// outdated reports whether another version has taken this binary's place since it
+// was started: its worker is then not the one to keep.
+func outdated() bool {
+	path, err := os.Readlink("/proc/self/exe") // proc_pid_exe(5)
+	return err == nil && strings.HasSuffix(path, " (deleted)")
 }
 
 // removeOlder removes what earlier versions placed; workers that run from it
