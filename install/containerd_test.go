@@ -275,6 +275,9 @@ func (f nodeFixture) criStatus(socket string) map[string]any {
 	if err := json.Unmarshal([]byte(status.Info["config"]), &config); err != nil {
 		f.t.Fatalf("CRI configuration: %v", err)
 	}
+	if err := CheckRunning([]byte(status.Info["config"]), f.options.NodeConfig); err != nil {
+		f.t.Error(err)
+	}
 	for _, handler := range status.RuntimeHandlers {
 		if handler.Name == Handler {
 			return config

@@ -66,6 +66,8 @@ type Report struct {
 	Lines []string
 	// Changed tells whether anything was, or would be, written.
 	Changed bool
+	// Files are the paths that were, or would be, written or removed, in this order.
+	Files []string
 	// Restart is the command that makes containerd read its changed
 	// configuration; empty when it did not change.
 	Restart string
@@ -77,8 +79,9 @@ func (r *Report) say(format string, args ...any) {
 	r.Lines = append(r.Lines, fmt.Sprintf(format, args...))
 }
 
-func (r *Report) did(format string, args ...any) {
+func (r *Report) did(path, format string, args ...any) {
 	r.Changed = true
+	r.Files = append(r.Files, path)
 	if r.dry {
 		format = "would " + format
 	}
@@ -122,12 +125,12 @@ func Install(ctx context.Context, o Options) (Report, error) {
 	case c == nil:
 		r.say("already installed: runtime %q in %s", Handler, n.entryPath)
 	case o.DryRun:
-		r.did("add runtime %q to %s", Handler, c.path)
+		r.did(c.path, "add runtime %q to %s", Handler, c.path)
 	default:
 		if err := n.apply(ctx, *c, &r); err != nil {
 			return r, err
 		}
-		r.did("added runtime %q to %s", Handler, c.path)
+		r.did(c.path, "added runtime %q to %s", Handler, c.path)
 	}
 	if c != nil {
 		r.Restart = restartCommand(o.Config)
@@ -175,13 +178,13 @@ func Uninstall(ctx context.Context, o Options) (Report, error) {
 		}
 		r.Restart = restartCommand(o.Config)
 		if o.DryRun {
-			r.did("remove %s", what)
+			r.did(c.path, "remove %s", what)
 			continue
 		}
 		if err := n.apply(ctx, c, &r); err != nil {
 			return r, err
 		}
-		r.did("removed %s", what)
+		r.did(c.path, "removed %s", what)
 	}
 	if err := uninstallNodeConfig(o, &r); err != nil {
 		return r, err

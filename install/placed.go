@@ -26,7 +26,7 @@ func installBinary(o Options, r *Report) error {
 		return nil
 	}
 	if o.DryRun {
-		r.did("install %s", path)
+		r.did(path, "install %s", path)
 		return nil
 	}
 	if err := os.MkdirAll(o.BinDir, 0o755); err != nil {
@@ -44,7 +44,7 @@ func installBinary(o Options, r *Report) error {
 	if err != nil {
 		return err
 	}
-	r.did("installed %s", path)
+	r.did(path, "installed %s", path)
 	if !slices.Contains(usualPath, filepath.Clean(o.BinDir)) {
 		r.say("note: %s is not on the usual PATH of containerd's service; make sure that it is", o.BinDir)
 	}
@@ -113,13 +113,13 @@ func uninstallBinary(o Options, r *Report) error {
 		return nil
 	}
 	if o.DryRun {
-		r.did("remove %s", path)
+		r.did(path, "remove %s", path)
 		return nil
 	}
 	if err := os.Remove(path); err != nil {
 		return fmt.Errorf("removing the binary: %w", err)
 	}
-	r.did("removed %s", path)
+	r.did(path, "removed %s", path)
 	return nil
 }
 
@@ -139,13 +139,13 @@ func installNodeConfig(o Options, systemd bool, r *Report) error {
 		return nil
 	}
 	if o.DryRun {
-		r.did("write %s", path)
+		r.did(path, "write %s", path)
 		return nil
 	}
 	if err := put(path, []byte(config.Template(systemd))); err != nil {
 		return err
 	}
-	r.did("wrote %s", path)
+	r.did(path, "wrote %s", path)
 	return nil
 }
 
@@ -165,13 +165,13 @@ func uninstallNodeConfig(o Options, r *Report) error {
 		return nil
 	}
 	if o.DryRun {
-		r.did("remove %s", path)
+		r.did(path, "remove %s", path)
 		return nil
 	}
 	if err := os.Remove(path); err != nil {
 		return fmt.Errorf("removing the shim's configuration: %w", err)
 	}
-	r.did("removed %s", path)
+	r.did(path, "removed %s", path)
 	if filepath.Base(filepath.Dir(path)) == "containerd-shim-wasm" {
 		_ = os.Remove(filepath.Dir(path)) // only succeeds when empty
 	}
