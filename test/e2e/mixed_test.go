@@ -73,7 +73,7 @@ func TestMixedPods(t *testing.T) {
 	// A sidecar serves as long as the others run and is ended then.
 	each(t, "sidecar", func(t *testing.T, m mix) {
 		always := corev1.ContainerRestartPolicyAlways
-		sidecar := m.first.container("sidecar", "write", "/v/ready", "yes", ",", "loop")
+		sidecar := m.first.container("sidecar", "write", "/v/ready", "yes", ",", "sleep", "1000")
 		sidecar.RestartPolicy = &always
 		sidecar.StartupProbe = &corev1.Probe{
 			ProbeHandler:  corev1.ProbeHandler{Exec: &corev1.ExecAction{Command: m.first.command("read", "/v/ready")}},
@@ -90,7 +90,7 @@ func TestMixedPods(t *testing.T) {
 	// Signals of one container reach those of the others, whatever they are.
 	each(t, "shared-processes", func(t *testing.T, m mix) {
 		yes := true
-		pod := m.pod(t, "write", "/v/runs", "", ",", "loop")
+		pod := m.pod(t, "write", "/v/runs", "", ",", "sleep", "1000")
 		pod.Spec.ShareProcessNamespace = &yes
 		other := m.first.container("other")
 		other.Image = asNative.image

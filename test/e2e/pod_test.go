@@ -167,3 +167,15 @@ func findStatus(pod *corev1.Pod, container string) *corev1.ContainerStatus {
 	}
 	return nil
 }
+
+// end deletes a pod that would run for ever, so that it takes no time from the tests after it.
+func (s *space) end(t testing.TB, pod *corev1.Pod) {
+	t.Helper()
+	if t.Failed() {
+		return // it is shown first, and goes with the namespace
+	}
+	now := int64(0)
+	if err := kube.typed.CoreV1().Pods(s.name).Delete(t.Context(), pod.Name, metav1.DeleteOptions{GracePeriodSeconds: &now}); err != nil {
+		t.Error(err)
+	}
+}

@@ -50,14 +50,14 @@ func onNode(t *testing.T) (there, here string) {
 	return filepath.Join("/var/lib", filepath.Base(here)), here
 }
 
-func put(t *testing.T, text string, path ...string) {
+func put(t testing.TB, text string, path ...string) {
 	t.Helper()
 	if err := os.WriteFile(filepath.Join(path...), []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func get(t *testing.T, path ...string) string {
+func get(t testing.TB, path ...string) string {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join(path...))
 	if err != nil {
