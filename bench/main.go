@@ -29,8 +29,13 @@ type plan struct {
 	n        int  // containers of each runtime one after the other; twice as many at once
 	parallel int  // containers at once
 	podsOnly bool // leave out what is below and beside pods
-	crowd    int  // running containers when memory is measured
-	versions []string
+	pods     int  // Kubernetes pods of each runtime; 0 leaves the cluster out
+	fanOut   int  // tasks of a workflow
+	fanOuts  int  // workflows of each runtime
+
+	clusterOnly bool // leave out what is below the cluster
+	crowd       int  // running containers when memory is measured
+	versions    []string
 }
 
 func main() {
@@ -40,6 +45,10 @@ func main() {
 	flag.IntVar(&p.parallel, "c", 8, "containers at once")
 	flag.IntVar(&p.crowd, "crowd", 20, "running containers when memory is measured")
 	flag.BoolVar(&p.podsOnly, "pods", false, "measure pods through CRI only")
+	flag.IntVar(&p.pods, "cluster-pods", 20, "pods of each runtime on a Kubernetes cluster; 0 leaves out the cluster")
+	flag.IntVar(&p.fanOut, "fan-out", 50, "tasks of a workflow on the cluster")
+	flag.IntVar(&p.fanOuts, "fan-outs", 3, "workflows of each runtime on the cluster")
+	flag.BoolVar(&p.clusterOnly, "cluster", false, "measure on the cluster only")
 	flag.StringVar(&versions, "versions", testnode.DefaultVersion, "containerd versions, of "+strings.Join(testnode.Versions(), ","))
 	flag.Parse()
 	p.versions = strings.Split(versions, ",")
@@ -58,6 +67,9 @@ func (p plan) run(ctx context.Context) error {
 	if err := printMachine(os.Stdout); err != nil {
 		return err
 	}
+	if p.clusterOnly {
+		return p.measureCluster(ctx)
+	}
 	measures := []func(context.Context, string) error{p.measurePods}
 	if !p.podsOnly {
 		if err := p.measureLaunches(ctx); err != nil {
@@ -72,7 +84,10 @@ func (p plan) run(ctx context.Context) error {
 			}
 		}
 	}
-	return nil
+	if p.pods == 0 || p.podsOnly {
+		return nil
+	}
+	return p.measureCluster(ctx)
 }
 
 func (p plan) measureLaunches(ctx context.Context) error {

@@ -44,6 +44,25 @@ func printPhases(w io.Writer, title string, phases []string, ours, theirs sample
 	table.Flush()
 }
 
+// printShares prints how much of the mean time each phase takes.
+func printShares(w io.Writer, phases []string, ours, theirs samples) {
+	table := newTable(w)
+	fmt.Fprintln(table, "share of the mean time\twasm\trunc\t")
+	for _, phase := range phases[:len(phases)-1] {
+		fmt.Fprintf(table, "%s\t%.0f %%\t%.0f %%\t\n", phase, 100*ours.mean(phase)/ours.mean(total), 100*theirs.mean(phase)/theirs.mean(total))
+	}
+	table.Flush()
+}
+
+// mean returns the mean in milliseconds; NaN without samples.
+func (s samples) mean(what string) float64 {
+	var sum time.Duration
+	for _, d := range s[what] {
+		sum += d
+	}
+	return float64(sum.Microseconds()) / 1000 / float64(len(s[what]))
+}
+
 // ratio says nothing when there is nothing to compare with: with runc hello world has often ended
 // before start returns.
 func ratio(a, b float64) string {
@@ -67,9 +86,6 @@ func verdict(met bool) string {
 
 // printGoal prints a figure beside its goal.
 func printGoal(w io.Writer, what string, figure float64, sign string, goal float64, unit string) {
-	met := figure <= goal
-	if sign == "≥" {
-		met = figure >= goal
-	}
+	met := map[string]bool{"≤": figure <= goal, "<": figure < goal, "≥": figure >= goal}[sign]
 	fmt.Fprintf(w, "  %-46s %7.2f %-3s goal %s %g: %s\n", what, figure, unit, sign, goal, verdict(met))
 }

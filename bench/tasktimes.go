@@ -1,0 +1,80 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	eventsapi "github.com/containerd/containerd/api/events"
+	"github.com/containerd/containerd/v2/client"
+	"github.com/containerd/containerd/v2/pkg/namespaces"
+	"github.com/containerd/typeurl/v2"
+)
+
+// taskTime is when a container's process was started and when it ended, as its shim told containerd.
+type taskTime struct{ started, ended time.Time }
+
+// taskTimes listens to containerd.
+type taskTimes struct {
+	containerd *client.Client
+	stop       context.CancelFunc
+
+	mu    sync.Mutex
+	times map[string]taskTime // by container id
+}
+
+func recordTasks(ctx context.Context, containerd *client.Client) *taskTimes {
+	ctx, stop := context.WithCancel(ctx)
+	r := &taskTimes{containerd: containerd, stop: stop, times: map[string]taskTime{}}
+	envelopes, _ := containerd.Subscribe(ctx, `topic=="/tasks/start"`, `topic=="/tasks/exit"`)
+	go func() {
+		for {
+			select {
+			case envelope := <-envelopes:
+				event, err := typeurl.UnmarshalAny(envelope.Event)
+				if err == nil {
+					r.note(event, envelope.Timestamp)
+				}
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return r
+}
+
+func (r *taskTimes) note(event any, at time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch e := event.(type) {
+	case *eventsapi.TaskStart:
+		r.times[e.ContainerID] = taskTime{started: at}
+	case *eventsapi.TaskExit:
+		if e.ID == e.ContainerID {
+			r.times[e.ContainerID] = taskTime{started: r.times[e.ContainerID].started, ended: at}
+		}
+	}
+}
+
+// ofPod returns the times of a pod's containers by their names; the pause container's is empty. The
+// labels are those of containerd's CRI plugin.
+func (r *taskTimes) ofPod(ctx context.Context, namespace, name string) (map[string]taskTime, error) {
+	filter := fmt.Sprintf(`labels."io.kubernetes.pod.namespace"==%q,labels."io.kubernetes.pod.name"==%q`, namespace, name)
+	containers, err := r.containerd.ContainerService().List(namespaces.WithNamespace(ctx, "k8s.io"), filter)
+	if err != nil {
+		return nil, err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	found := map[string]taskTime{}
+	for _, c := range containers {
+		found[c.Labels["io.kubernetes.container.name"]] = r.times[c.ID]
+	}
+	return found, nil
+}
+
+func (r *taskTimes) close() {
+	r.stop()
+	r.containerd.Close()
+}
