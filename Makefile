@@ -14,7 +14,7 @@ PLACE   := cmd/containerd-shim-wasm-v1/worker
 CC_amd64 := $(if $(filter amd64,$(shell go env GOHOSTARCH)),gcc,x86_64-linux-gnu-gcc)
 CC_arm64 := $(if $(filter arm64,$(shell go env GOHOSTARCH)),gcc,aarch64-linux-gnu-gcc)
 
-.PHONY: help cross build worker demo deps test test-unit test-integration test-cgroup2 cluster cluster-down e2e bench lint install uninstall clean need-root
+.PHONY: help cross build worker image demo deps test test-unit test-integration test-cgroup2 cluster cluster-down e2e bench lint install uninstall clean need-root
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -34,6 +34,15 @@ build: worker ## build bin/containerd-shim-wasm-v1, the one file to install (ARC
 
 cross: ## cross-build for the other architecture, to bin/linux-ARCH
 	@$(MAKE) --no-print-directory build ARCH=$(if $(filter amd64,$(HOST)),arm64,amd64)
+
+INSTALLER := $(dir $(SHIM))wasm-node-installer
+IMAGE     ?= localhost/wasm-shim/node-installer:devel
+
+image: build ## pack the node installer's image, bin/node-installer-ARCH.tar (IMAGE=name:tag, ARCH=arm64)
+	@CGO_ENABLED=0 GOOS=linux GOARCH=$(ARCH) go build -trimpath -buildvcs=false -ldflags '-s -w' -o $(INSTALLER) ./cmd/wasm-node-installer
+	@go run ./hack/image -platform linux/$(ARCH) -entrypoint /wasm-node-installer $(IMAGE) bin/node-installer-$(ARCH).tar \
+		/wasm-node-installer=$(INSTALLER) /containerd-shim-wasm-v1=$(SHIM)
+	@echo "packed $(IMAGE) into bin/node-installer-$(ARCH).tar"
 
 need-root:
 	@[ "$$(id -u)" = 0 ] || { echo "this needs root: containers are mounted and confined by the kernel" >&2; exit 1; }
