@@ -6,11 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"os/exec"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -36,8 +39,6 @@ const within = 90 * time.Second
 
 // anyObject is an object of any kind.
 type anyObject = unstructured.Unstructured
-
-const mergePatch = types.MergePatchType
 
 // api is how tests speak to the API server.
 type api struct {
@@ -285,6 +286,11 @@ func status(u *anyObject) string {
 	return string(text)
 }
 
+func (s *space) patch(t testing.TB, pod, patch string) (*corev1.Pod, error) {
+	ctx := context.WithoutCancel(t.Context()) // in clean-ups too
+	return kube.typed.CoreV1().Pods(s.name).Patch(ctx, pod, types.MergePatchType, []byte(patch), metav1.PatchOptions{})
+}
+
 // logs returns what a container of a pod has written so far.
 func (s *space) logs(t testing.TB, pod, container string) string {
 	t.Helper()
@@ -328,6 +334,51 @@ func (s *space) kubectl(t testing.TB, stdin io.Reader, args ...string) result {
 		t.Fatalf("kubectl %q: %v\n%s", args, err, stderr.String())
 	}
 	return result{stdout.String(), stderr.String(), command.ProcessState.ExitCode()}
+}
+
+// kubectlOnTerminal runs kubectl with a terminal as its standard streams.
+func (s *space) kubectlOnTerminal(t testing.TB, args ...string) result {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), within)
+	defer cancel()
+	terminal, other, err := openTerminal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer terminal.Close()
+	command := cluster.KubectlCommand(ctx, append([]string{"--namespace", s.name}, args...)...)
+	command.Stdin, command.Stdout, command.Stderr = other, other, other
+	command.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+	err = cluster.StartInNetwork(command)
+	if err = errors.Join(err, other.Close()); err != nil {
+		t.Fatal(err)
+	}
+	// The read fails with EIO when kubectl, which has the other end, is gone.
+	output, _ := io.ReadAll(terminal)
+	var exited *exec.ExitError
+	if err := command.Wait(); err != nil && !errors.As(err, &exited) {
+		t.Fatal(err)
+	}
+	return result{stdout: string(output), code: command.ProcessState.ExitCode()}
+}
+
+// openTerminal returns both ends of a new pseudoterminal (pts(4)): that of the person and that of the program.
+func openTerminal() (person, program *os.File, err error) {
+	person, err = os.OpenFile("/dev/ptmx", os.O_RDWR|syscall.O_NOCTTY, 0)
+	if err != nil {
+		return nil, nil, err
+	}
+	number, err := unix.IoctlGetInt(int(person.Fd()), unix.TIOCGPTN)
+	if err == nil {
+		err = unix.IoctlSetPointerInt(int(person.Fd()), unix.TIOCSPTLCK, 0)
+	}
+	if err == nil {
+		program, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", number), os.O_RDWR|syscall.O_NOCTTY, 0)
+	}
+	if err != nil {
+		return nil, nil, errors.Join(err, person.Close())
+	}
+	return person, program, nil
 }
 
 // exec runs a command in a container of a pod.

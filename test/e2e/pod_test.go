@@ -1,12 +1,18 @@
 package e2e
 
 import (
+	"context"
 	"slices"
 	"strings"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/tools/cache"
+	watchtools "k8s.io/client-go/tools/watch"
 )
 
 // flavour is one of the two ways in which the same pod runs: as Wasm, and natively under runc, which shows that what
@@ -17,13 +23,14 @@ type flavour struct {
 	program string // the probe in the image
 	class   *string
 
+	root     string // where the first process has the container's root file system: a worker has its own around it
 	readOnly string // how the probe reads EROFS: wasmtime passes errors on that WASI's first preview lacks as EIO
 }
 
 var (
 	runtimeClass = "wasm"
 
-	asWasm   = flavour{name: "wasm", image: probeImage, program: "/app.wasm", class: &runtimeClass, readOnly: "I/O error"}
+	asWasm   = flavour{name: "wasm", image: probeImage, program: "/app.wasm", class: &runtimeClass, root: "/rootfs", readOnly: "I/O error"}
 	asNative = flavour{name: "native", image: nativeImage, program: "/app", readOnly: "Read-only file system"}
 )
 
@@ -178,4 +185,29 @@ func (s *space) end(t testing.TB, pod *corev1.Pod) {
 	if err := kube.typed.CoreV1().Pods(s.name).Delete(t.Context(), pod.Name, metav1.DeleteOptions{GracePeriodSeconds: &now}); err != nil {
 		t.Error(err)
 	}
+}
+
+// awaitEvent waits until an event about the pod has the reason, and returns it.
+func (s *space) awaitEvent(t testing.TB, pod, reason string) *corev1.Event {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), within)
+	defer cancel()
+	events := kube.typed.CoreV1().Events(s.name)
+	only := fields.Set{"involvedObject.name": pod, "reason": reason}.String()
+	list := &cache.ListWatch{
+		ListWithContextFunc: func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
+			options.FieldSelector = only
+			return events.List(ctx, options)
+		},
+		WatchFuncWithContext: func(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
+			options.FieldSelector = only
+			return events.Watch(ctx, options)
+		},
+	}
+	seen := func(event watch.Event) (bool, error) { return event.Type != watch.Deleted, nil }
+	found, err := watchtools.UntilWithSync(ctx, list, &corev1.Event{}, nil, seen)
+	if err != nil {
+		t.Fatalf("waiting for an event %s of %s: %v", reason, pod, err)
+	}
+	return found.Object.(*corev1.Event)
 }

@@ -191,8 +191,7 @@ func isRunning(p *corev1.Pod) bool { return p.Status.Phase == corev1.PodRunning 
 // next round a minute later.
 func (s *space) touch(t *testing.T, pod string) {
 	t.Helper()
-	patch := []byte(`{"metadata":{"annotations":{"e2e/touched":"yes"}}}`)
-	if _, err := kube.typed.CoreV1().Pods(s.name).Patch(t.Context(), pod, mergePatch, patch, metav1.PatchOptions{}); err != nil {
+	if _, err := s.patch(t, pod, `{"metadata":{"annotations":{"e2e/touched":"yes"}}}`); err != nil {
 		t.Fatal(err)
 	}
 }
