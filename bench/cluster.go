@@ -56,7 +56,10 @@ func (p plan) measureCluster(ctx context.Context) (err error) {
 	if err := b.measurePods(ctx, p.pods); err != nil {
 		return err
 	}
-	return b.measureFanOut(ctx, p.fanOut, p.fanOuts)
+	if err := b.measureFanOut(ctx, p.fanOut, p.fanOuts); err != nil {
+		return err
+	}
+	return b.measureOverhead(ctx, p.crowd/2)
 }
 
 func newClusterBench(ctx context.Context, cluster *testcluster.Cluster) (*clusterBench, error) {

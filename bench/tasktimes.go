@@ -57,21 +57,34 @@ func (r *taskTimes) note(event any, at time.Time) {
 	}
 }
 
-// ofPod returns the times of a pod's containers by their names; the pause container's is empty. The
-// labels are those of containerd's CRI plugin.
+// ofPod returns the times of a pod's containers by their names; the pause container's is empty.
 func (r *taskTimes) ofPod(ctx context.Context, namespace, name string) (map[string]taskTime, error) {
-	filter := fmt.Sprintf(`labels."io.kubernetes.pod.namespace"==%q,labels."io.kubernetes.pod.name"==%q`, namespace, name)
-	containers, err := r.containerd.ContainerService().List(namespaces.WithNamespace(ctx, "k8s.io"), filter)
+	ids, err := podContainers(ctx, r.containerd, namespace, name)
 	if err != nil {
 		return nil, err
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	found := map[string]taskTime{}
-	for _, c := range containers {
-		found[c.Labels["io.kubernetes.container.name"]] = r.times[c.ID]
+	for container, id := range ids {
+		found[container] = r.times[id]
 	}
 	return found, nil
+}
+
+// podContainers returns the ids of a pod's containers by their names; the pause container's name is
+// empty. The labels are those of containerd's CRI plugin.
+func podContainers(ctx context.Context, containerd *client.Client, namespace, name string) (map[string]string, error) {
+	filter := fmt.Sprintf(`labels."io.kubernetes.pod.namespace"==%q,labels."io.kubernetes.pod.name"==%q`, namespace, name)
+	containers, err := containerd.ContainerService().List(namespaces.WithNamespace(ctx, "k8s.io"), filter)
+	if err != nil {
+		return nil, err
+	}
+	ids := map[string]string{}
+	for _, c := range containers {
+		ids[c.Labels["io.kubernetes.container.name"]] = c.ID
+	}
+	return ids, nil
 }
 
 func (r *taskTimes) close() {

@@ -1,0 +1,132 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/containerd/containerd/v2/pkg/namespaces"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/watch"
+
+	"github.com/wasmshim/containerd-shim-wasm/internal/testguest"
+)
+
+const sleeperImage = "example.com/bench/sleeper:1"
+
+// overheadPods are kinds of pods whose own memory is measured: what runs in them beside the containers'
+// processes. A pod of Argo's is of the second kind.
+var overheadPods = []struct {
+	name       string
+	class      *string
+	containers []string // their programs
+}{
+	{"wasm", new("wasm"), []string{"/app.wasm"}},
+	{"wasm and native", new("wasm"), []string{"/app.wasm", "/app"}},
+	{"native (runc)", nil, []string{"/app"}},
+}
+
+// measureOverhead looks at what a pod takes beside its containers: RuntimeClass's overhead.podFixed.
+func (b *clusterBench) measureOverhead(ctx context.Context, n int) error {
+	progress("memory of %d running pods of each kind", n)
+	opts := testguest.ImageOpts{Files: map[string]string{}}
+	for path, guest := range map[string]string{"/app.wasm": "probe", "/app": "probe-native"} {
+		file, err := testguest.File(guest)
+		if err != nil {
+			return err
+		}
+		opts.Files[path] = file
+	}
+	if err := b.cluster.ImportImage(ctx, sleeperImage, opts); err != nil {
+		return err
+	}
+	fmt.Printf("\nprivate memory of a pod beside its containers (shims and pause), at %d running pods, MB\n", n)
+	for i, kind := range overheadPods {
+		var sizes []float64
+		for k := range n {
+			name := fmt.Sprintf("bench-overhead-%d-%d", i, k)
+			if err := b.runSleeper(ctx, name, kind.class, kind.containers); err != nil {
+				return err
+			}
+			defer b.pods.CoreV1().Pods(benchNamespace).Delete(context.WithoutCancel(ctx), name, metav1.DeleteOptions{GracePeriodSeconds: new(int64)})
+		}
+		for k := range n {
+			size, err := b.overhead(ctx, fmt.Sprintf("bench-overhead-%d-%d", i, k))
+			if err != nil {
+				return err
+			}
+			sizes = append(sizes, size)
+		}
+		slices.Sort(sizes)
+		fmt.Printf("  %-20s median %6.2f   most %6.2f\n", kind.name, sizes[len(sizes)/2], sizes[len(sizes)-1])
+	}
+	return nil
+}
+
+func (b *clusterBench) runSleeper(ctx context.Context, name string, class *string, programs []string) error {
+	api := b.pods.CoreV1().Pods(benchNamespace)
+	watcher, err := api.Watch(ctx, metav1.ListOptions{FieldSelector: fields.OneTermEqualSelector("metadata.name", name).String()})
+	if err != nil {
+		return err
+	}
+	defer watcher.Stop()
+	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: corev1.PodSpec{RuntimeClassName: class}}
+	for i, program := range programs {
+		pod.Spec.Containers = append(pod.Spec.Containers, corev1.Container{
+			Name: fmt.Sprintf("c%d", i), Image: sleeperImage, ImagePullPolicy: corev1.PullNever, Command: []string{program, "sleep", "3600"},
+		})
+	}
+	if _, err := api.Create(ctx, pod, metav1.CreateOptions{}); err != nil {
+		return err
+	}
+	for event := range watcher.ResultChan() {
+		if event.Type == watch.Error {
+			break
+		}
+		if pod, ok := event.Object.(*corev1.Pod); ok && isReady(pod) {
+			return nil
+		}
+	}
+	return fmt.Errorf("pod %s does not become ready: %w", name, ctx.Err())
+}
+
+func isReady(pod *corev1.Pod) bool {
+	return slices.ContainsFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool {
+		return c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue
+	})
+}
+
+// overhead sums the private memory of a pod's shims and its pause process.
+func (b *clusterBench) overhead(ctx context.Context, name string) (float64, error) {
+	ids, err := podContainers(ctx, b.tasks.containerd, benchNamespace, name)
+	if err != nil {
+		return 0, err
+	}
+	pids, err := b.cluster.ShimPIDs(ids[""])
+	if err != nil {
+		return 0, err
+	}
+	pause, err := b.tasks.containerd.LoadContainer(namespaces.WithNamespace(ctx, "k8s.io"), ids[""])
+	if err != nil {
+		return 0, err
+	}
+	task, err := pause.Task(namespaces.WithNamespace(ctx, "k8s.io"), nil)
+	if err != nil {
+		return 0, err
+	}
+	pid, err := b.cluster.HostPID(int(task.Pid()))
+	if err != nil {
+		return 0, err
+	}
+	sum := 0.0
+	for _, pid := range append(pids, pid) {
+		size, err := private(pid)
+		if err != nil {
+			return 0, err
+		}
+		sum += size
+	}
+	return sum, nil
+}
