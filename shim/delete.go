@@ -9,7 +9,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	tasks "github.com/containerd/containerd/api/runtime/task/v2"
@@ -46,7 +45,7 @@ func Delete(flags Flags, out io.Writer) error {
 }
 
 func (n *node) delete(bundle string) (*tasks.DeleteResponse, error) {
-	removeDeadSocket(filepath.Join(bundle, "address"))
+	removeDeadSocket(n.daemonSocket(bundle))
 	if err := removeDeadPreparers(); err != nil {
 		n.log.WithError(err).Warn("clean up after a dead shim")
 	}
@@ -75,7 +74,7 @@ func (n *node) deleteNative(bundle string, none *tasks.DeleteResponse) (*tasks.D
 	if _, err := os.Stat(dir); err != nil {
 		return none, nil
 	}
-	if isDead(filepath.Join(bundle, "address")) {
+	if isDead(n.daemonSocket(bundle)) {
 		n.endStockShim(filepath.Join(dir, endpointFile))
 	}
 	output, err := n.runStockShim(n.flags.ID, bundle, "delete", "-bundle", bundle)
@@ -89,18 +88,20 @@ func (n *node) deleteNative(bundle string, none *tasks.DeleteResponse) (*tasks.D
 	return response, nil
 }
 
-func readAddress(path string) (string, error) {
-	data, err := os.ReadFile(path)
-	return strings.TrimPrefix(strings.TrimSpace(string(data)), "unix://"), err
+// daemonSocket is where the container's daemon listens or has listened. A file of
+// the bundle need not tell: containerd 2.3 and later run no start verb for the
+// containers of a pod that come after its pause container.
+func (n *node) daemonSocket(bundle string) string {
+	group, err := groupOf(bundle, n.flags.ID)
+	if err != nil {
+		group = n.flags.ID
+	}
+	return socketPath(n.flags, group)
 }
 
-// isDead reports whether nobody listens at the address written in a file.
-func isDead(file string) bool {
-	address, err := readAddress(file)
-	if err != nil {
-		return false
-	}
-	conn, err := net.Dial("unix", address)
+// isDead reports whether nobody listens on a socket.
+func isDead(socket string) bool {
+	conn, err := net.Dial("unix", socket)
 	if err != nil {
 		return true
 	}
@@ -108,12 +109,10 @@ func isDead(file string) bool {
 	return false
 }
 
-func removeDeadSocket(file string) {
-	address, err := readAddress(file)
-	if err != nil || !strings.HasPrefix(address, StateDir+"/") || !isDead(file) {
-		return
+func removeDeadSocket(socket string) {
+	if isDead(socket) {
+		os.Remove(socket)
 	}
-	os.Remove(address)
 }
 
 // endStockShim has a stock shim whose daemon has died give up the container, and
