@@ -158,7 +158,7 @@ func (b *clusterBench) pod(ctx context.Context, c clusterContender, name string,
 }
 
 func (b *clusterBench) note(ctx context.Context, pod *corev1.Pod, created, scheduled, succeeded time.Time, times samples) error {
-	tasks, err := b.tasks.ofPod(ctx, pod.Namespace, pod.Name)
+	tasks, err := b.tasks.ofPod(ctx, pod)
 	if err != nil {
 		return err
 	}

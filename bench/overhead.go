@@ -44,16 +44,18 @@ func (b *clusterBench) measureOverhead(ctx context.Context, n int) error {
 	}
 	fmt.Printf("\nprivate memory of a pod beside its containers (shims and pause), at %d running pods, MB\n", n)
 	for i, kind := range overheadPods {
-		var sizes []float64
+		var pods []*corev1.Pod
 		for k := range n {
-			name := fmt.Sprintf("bench-overhead-%d-%d", i, k)
-			if err := b.runSleeper(ctx, name, kind.class, kind.containers); err != nil {
+			pod, err := b.runSleeper(ctx, fmt.Sprintf("bench-overhead-%d-%d", i, k), kind.class, kind.containers)
+			if err != nil {
 				return err
 			}
-			defer b.pods.CoreV1().Pods(benchNamespace).Delete(context.WithoutCancel(ctx), name, metav1.DeleteOptions{GracePeriodSeconds: new(int64)})
+			defer b.pods.CoreV1().Pods(benchNamespace).Delete(context.WithoutCancel(ctx), pod.Name, metav1.DeleteOptions{GracePeriodSeconds: new(int64)})
+			pods = append(pods, pod)
 		}
-		for k := range n {
-			size, err := b.overhead(ctx, fmt.Sprintf("bench-overhead-%d-%d", i, k))
+		var sizes []float64
+		for _, pod := range pods {
+			size, err := b.overhead(ctx, pod)
 			if err != nil {
 				return err
 			}
@@ -65,11 +67,11 @@ func (b *clusterBench) measureOverhead(ctx context.Context, n int) error {
 	return nil
 }
 
-func (b *clusterBench) runSleeper(ctx context.Context, name string, class *string, programs []string) error {
+func (b *clusterBench) runSleeper(ctx context.Context, name string, class *string, programs []string) (*corev1.Pod, error) {
 	api := b.pods.CoreV1().Pods(benchNamespace)
 	watcher, err := api.Watch(ctx, metav1.ListOptions{FieldSelector: fields.OneTermEqualSelector("metadata.name", name).String()})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer watcher.Stop()
 	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: corev1.PodSpec{RuntimeClassName: class}}
@@ -79,17 +81,17 @@ func (b *clusterBench) runSleeper(ctx context.Context, name string, class *strin
 		})
 	}
 	if _, err := api.Create(ctx, pod, metav1.CreateOptions{}); err != nil {
-		return err
+		return nil, err
 	}
 	for event := range watcher.ResultChan() {
 		if event.Type == watch.Error {
 			break
 		}
 		if pod, ok := event.Object.(*corev1.Pod); ok && isReady(pod) {
-			return nil
+			return pod, nil
 		}
 	}
-	return fmt.Errorf("pod %s does not become ready: %w", name, ctx.Err())
+	return nil, fmt.Errorf("pod %s does not become ready: %w", name, ctx.Err())
 }
 
 func isReady(pod *corev1.Pod) bool {
@@ -99,8 +101,8 @@ func isReady(pod *corev1.Pod) bool {
 }
 
 // overhead sums the private memory of a pod's shims and its pause process.
-func (b *clusterBench) overhead(ctx context.Context, name string) (float64, error) {
-	ids, err := podContainers(ctx, b.tasks.containerd, benchNamespace, name)
+func (b *clusterBench) overhead(ctx context.Context, pod *corev1.Pod) (float64, error) {
+	ids, err := podContainers(ctx, b.tasks.containerd, pod)
 	if err != nil {
 		return 0, err
 	}

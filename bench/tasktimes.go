@@ -10,6 +10,7 @@ import (
 	"github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/pkg/namespaces"
 	"github.com/containerd/typeurl/v2"
+	corev1 "k8s.io/api/core/v1"
 )
 
 // taskTime is when a container's process was started and when it ended, as its shim told containerd.
@@ -58,8 +59,8 @@ func (r *taskTimes) note(event any, at time.Time) {
 }
 
 // ofPod returns the times of a pod's containers by their names; the pause container's is empty.
-func (r *taskTimes) ofPod(ctx context.Context, namespace, name string) (map[string]taskTime, error) {
-	ids, err := podContainers(ctx, r.containerd, namespace, name)
+func (r *taskTimes) ofPod(ctx context.Context, pod *corev1.Pod) (map[string]taskTime, error) {
+	ids, err := podContainers(ctx, r.containerd, pod)
 	if err != nil {
 		return nil, err
 	}
@@ -74,8 +75,8 @@ func (r *taskTimes) ofPod(ctx context.Context, namespace, name string) (map[stri
 
 // podContainers returns the ids of a pod's containers by their names; the pause container's name is
 // empty. The labels are those of containerd's CRI plugin.
-func podContainers(ctx context.Context, containerd *client.Client, namespace, name string) (map[string]string, error) {
-	filter := fmt.Sprintf(`labels."io.kubernetes.pod.namespace"==%q,labels."io.kubernetes.pod.name"==%q`, namespace, name)
+func podContainers(ctx context.Context, containerd *client.Client, pod *corev1.Pod) (map[string]string, error) {
+	filter := fmt.Sprintf(`labels."io.kubernetes.pod.uid"==%q`, pod.UID)
 	containers, err := containerd.ContainerService().List(namespaces.WithNamespace(ctx, "k8s.io"), filter)
 	if err != nil {
 		return nil, err

@@ -84,7 +84,7 @@ func (b *clusterBench) noteTasks(ctx context.Context, namespace, workflow string
 		return err
 	}
 	for _, pod := range pods.Items {
-		tasks, err := b.tasks.ofPod(ctx, namespace, pod.Name)
+		tasks, err := b.tasks.ofPod(ctx, &pod)
 		if err != nil {
 			return err
 		}
