@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strings"
 	"testing"
 	"time"
 
@@ -55,8 +56,19 @@ func run(ctx context.Context, m *testing.M) (int, error) {
 	if err := removeSpaces(ctx); err != nil { // of a run that was interrupted
 		return 1, err
 	}
+	before, err := cluster.Snapshot()
+	if err != nil {
+		return 1, err
+	}
 	code := m.Run()
-	return code, removeSpaces(ctx)
+	if err := removeSpaces(ctx); err != nil {
+		return 1, err
+	}
+	left, err := cluster.Leaks(ctx, before)
+	if len(left) > 0 {
+		err = errors.Join(err, fmt.Errorf("left behind on the node:\n\t%s", strings.Join(left, "\n\t")))
+	}
+	return code, err
 }
 
 // spaceLabel marks the namespaces of tests.

@@ -1,40 +1,73 @@
 package e2e
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
-	"github.com/containerd/containerd/v2/pkg/namespaces"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
 	corev1 "k8s.io/api/core/v1"
+	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
+
+// criClient speaks to the node's containerd as the kubelet does.
+func criClient(t testing.TB) cri.RuntimeServiceClient {
+	t.Helper()
+	address := "unix://" + cluster.OnNode("/run/containerd/containerd.sock")
+	connection, err := grpc.NewClient(address, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := connection.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return cri.NewRuntimeServiceClient(connection)
+}
+
+func containerID(t testing.TB, pod *corev1.Pod, container string) string {
+	t.Helper()
+	_, id, _ := strings.Cut(containerStatus(t, pod, container).ContainerID, "://")
+	return id
+}
 
 // hostPID returns the process id of a container that runs, as this machine sees it.
 func hostPID(t testing.TB, pod *corev1.Pod, container string) int {
 	t.Helper()
-	status := containerStatus(t, pod, container)
-	_, id, _ := strings.Cut(status.ContainerID, "://")
-	c, err := cluster.Containerd()
+	status, err := criClient(t).ContainerStatus(t.Context(), &cri.ContainerStatusRequest{ContainerId: containerID(t, pod, container), Verbose: true})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer c.Close()
-	ctx := namespaces.WithNamespace(t.Context(), "k8s.io")
-	loaded, err := c.LoadContainer(ctx, id)
-	if err != nil {
+	var info struct{ PID int }
+	if err := json.Unmarshal([]byte(status.Info["info"]), &info); err != nil {
 		t.Fatal(err)
 	}
-	task, err := loaded.Task(ctx, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	pid, err := cluster.HostPID(int(task.Pid()))
+	pid, err := cluster.HostPID(info.PID)
 	if err != nil || pid == 0 {
-		t.Fatalf("container %s has no process %d on the node: %v", container, task.Pid(), err)
+		t.Fatalf("container %s has no process %d on the node: %v", container, info.PID, err)
 	}
 	return pid
+}
+
+// shimPIDs returns the shims of a pod, as this machine sees them.
+func shimPIDs(t testing.TB, pod *corev1.Pod) []int {
+	t.Helper()
+	list, err := criClient(t).ListPodSandbox(t.Context(), &cri.ListPodSandboxRequest{Filter: &cri.PodSandboxFilter{
+		LabelSelector: map[string]string{"io.kubernetes.pod.uid": string(pod.UID)},
+	}})
+	if err != nil || len(list.Items) != 1 {
+		t.Fatalf("the pod has the sandboxes %v, %v", list.GetItems(), err)
+	}
+	pids, err := cluster.ShimPIDs(list.Items[0].Id)
+	if err != nil || len(pids) == 0 {
+		t.Fatalf("sandbox %s has the shims %v, %v", list.Items[0].Id, pids, err)
+	}
+	return pids
 }
 
 // processStatus returns the named fields of /proc/PID/status (proc_pid_status(5)).

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -219,6 +220,29 @@ func (n node) result() string {
 	return *n.Outputs.Result
 }
 
+// pod returns the pod of a node.
+func (a *argo) pod(t testing.TB, w workflow, name string) *corev1.Pod {
+	t.Helper()
+	n := w.node(t, name)
+	pods, err := kube.typed.CoreV1().Pods(a.name).List(t.Context(), metav1.ListOptions{LabelSelector: "workflows.argoproj.io/workflow=" + w.GetName()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, pod := range pods.Items {
+		if pod.Annotations["workflows.argoproj.io/node-id"] == n.ID {
+			return &pod
+		}
+	}
+	t.Fatalf("node %s has no pod", n.Name)
+	return nil
+}
+
+// logsOf returns what the main container of a node's pod has written so far.
+func (a *argo) logsOf(t testing.TB, w workflow, name string) string {
+	t.Helper()
+	return a.logs(t, a.pod(t, w, name).Name, "main")
+}
+
 // summary tells a line for each node.
 func (w workflow) summary() string {
 	raw, _, _ := unstructured.NestedMap(w.Object, "status", "nodes")
@@ -245,7 +269,7 @@ templates:
   container: {image: $IMAGE, command: [$PROBE], args: [say, hello]}
 `)).is(t, "Succeeded")
 		w.node(t, "").is(t, "Succeeded", "0")
-		if got := a.logs(t, w.GetName(), "main"); !strings.Contains(got, "hello\n") {
+		if got := a.logsOf(t, w, ""); !strings.Contains(got, "hello\n") {
 			t.Errorf("it printed %q", got)
 		}
 	})
