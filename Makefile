@@ -14,7 +14,7 @@ PLACE   := cmd/containerd-shim-wasm-v1/worker
 CC_amd64 := $(if $(filter amd64,$(shell go env GOHOSTARCH)),gcc,x86_64-linux-gnu-gcc)
 CC_arm64 := $(if $(filter arm64,$(shell go env GOHOSTARCH)),gcc,aarch64-linux-gnu-gcc)
 
-.PHONY: help cross build worker image demo deps test test-unit test-integration test-cgroup2 cluster cluster-down e2e bench lint install uninstall clean need-root
+.PHONY: help cross build worker image examples demo deps test test-unit test-integration test-cgroup2 cluster cluster-down e2e bench lint install uninstall clean need-root
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -43,6 +43,9 @@ image: build ## pack the node installer's image, bin/node-installer-ARCH.tar (IM
 	@go run ./hack/image -platform linux/$(ARCH) -entrypoint /wasm-node-installer $(IMAGE) bin/node-installer-$(ARCH).tar \
 		/wasm-node-installer=$(INSTALLER) /containerd-shim-wasm-v1=$(SHIM)
 	@echo "packed $(IMAGE) into bin/node-installer-$(ARCH).tar"
+
+examples: deps ## build the images of the example workflows in deploy/argo, bin/examples/NAME.tar
+	@go run ./hack/examples bin/examples
 
 need-root:
 	@[ "$$(id -u)" = 0 ] || { echo "this needs root: containers are mounted and confined by the kernel" >&2; exit 1; }
