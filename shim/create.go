@@ -5,6 +5,8 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	eventsapi "github.com/containerd/containerd/api/events"
 	tasks "github.com/containerd/containerd/api/runtime/task/v2"
@@ -76,7 +78,7 @@ func (c *container) prepare(r *tasks.CreateTaskRequest, unknown error) error {
 // container's command names. A command that lies on a volume needs the volumes
 // mounted first.
 func (c *container) findModule(sb *sandbox.Sandbox, r *tasks.CreateTaskRequest) (*os.File, bool, error) {
-	if err := sb.MountRootfs(rootfsMounts(r), c.spec.Root, r.Bundle); err != nil {
+	if err := sb.MountRootfs(rootfsMounts(r, c.spec), c.spec.Root, r.Bundle); err != nil {
 		return nil, false, err
 	}
 	entry := c.command.entry()
@@ -91,12 +93,28 @@ func (c *container) findModule(sb *sandbox.Sandbox, r *tasks.CreateTaskRequest) 
 	return module, mounted, err
 }
 
-func rootfsMounts(r *tasks.CreateTaskRequest) []sandbox.Mount {
+// rootfsMounts are the mounts of a container's root file system. The mappings of ids
+// that containerd 2.x adds for a pod with a user namespace are left out: such a
+// container is only looked at, to know whether it is Wasm, and then refused or left
+// to the stock shim.
+func rootfsMounts(r *tasks.CreateTaskRequest, spec *specs.Spec) []sandbox.Mount {
 	mounts := make([]sandbox.Mount, 0, len(r.Rootfs))
 	for _, m := range r.Rootfs {
-		mounts = append(mounts, sandbox.Mount{Type: m.Type, Source: m.Source, Target: m.Target, Options: m.Options})
+		options := m.Options
+		if hasUserNamespace(spec) {
+			options = slices.DeleteFunc(slices.Clone(options), isIDMapping)
+		}
+		mounts = append(mounts, sandbox.Mount{Type: m.Type, Source: m.Source, Target: m.Target, Options: options})
 	}
 	return mounts
+}
+
+func isIDMapping(option string) bool {
+	return strings.HasPrefix(option, "uidmap=") || strings.HasPrefix(option, "gidmap=")
+}
+
+func hasUserNamespace(spec *specs.Spec) bool {
+	return slices.ContainsFunc(spec.Linux.Namespaces, func(ns specs.LinuxNamespace) bool { return ns.Type == specs.UserNamespace })
 }
 
 // refuse names what about the container cannot be honoured.

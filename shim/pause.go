@@ -44,7 +44,7 @@ func (n *node) launchPause(ctx context.Context, r *tasks.CreateTaskRequest, spec
 		return nil, err
 	}
 	defer sb.Close()
-	if err := sb.MountRootfs(rootfsMounts(r), spec.Root, r.Bundle); err != nil {
+	if err := sb.MountRootfs(rootfsMounts(r, spec), spec.Root, r.Bundle); err != nil {
 		return nil, err
 	}
 	// Before the program is looked at: it could lie on a volume.

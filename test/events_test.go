@@ -34,8 +34,14 @@ type eventRecord struct {
 // recordEvents returns when containerd is telling: an event of our own has come back.
 func recordEvents(t testing.TB, node *testnode.Node) *eventRecord {
 	t.Helper()
+	return recordEventsIn(t, node, node.Namespace)
+}
+
+// recordEventsIn is recordEvents for one of containerd's namespaces.
+func recordEventsIn(t testing.TB, node *testnode.Node, namespace string) *eventRecord {
+	t.Helper()
 	const marker = "/test/recording"
-	ctx, cancel := context.WithCancel(namespaces.WithNamespace(context.Background(), node.Namespace))
+	ctx, cancel := context.WithCancel(namespaces.WithNamespace(context.Background(), namespace))
 	t.Cleanup(cancel)
 	c := node.Client(t)
 	told, lost := c.Subscribe(ctx, `topic~="^/tasks/"`, fmt.Sprintf("topic==%q", marker))
@@ -67,13 +73,18 @@ func recordEvents(t testing.TB, node *testnode.Node) *eventRecord {
 // topic, whose it is, and the exit code. The task is called TASK and its execs EXEC.
 func (r *eventRecord) of(k *task, last string) string {
 	r.t.Helper()
+	return r.ofContainer(k.container.ID(), last)
+}
+
+func (r *eventRecord) ofContainer(id, last string) string {
+	r.t.Helper()
 	var story string
 	waitFor(r.t, func() bool {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		story = ""
 		for _, envelope := range r.seen {
-			story += describe(r.t, envelope, k.container.ID())
+			story += describe(r.t, envelope, id)
 		}
 		return strings.Contains("\n"+story, "\n"+last)
 	}, "%s among the events", last)

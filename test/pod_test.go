@@ -116,6 +116,7 @@ func tryPod(t testing.TB, node *testnode.Node, handler string, change func(*cria
 	if change != nil {
 		change(p.config)
 	}
+	t.Cleanup(func() { removeCgroupParent(t, p.config.Linux.CgroupParent) })
 	response, err := p.cri.RunPodSandbox(p.ctx, &criapi.RunPodSandboxRequest{Config: p.config, RuntimeHandler: handler})
 	if err != nil {
 		return nil, err
@@ -134,7 +135,6 @@ func (p *pod) remove() {
 	if _, err := p.cri.RemovePodSandbox(p.ctx, &criapi.RemovePodSandboxRequest{PodSandboxId: p.id}); err != nil {
 		p.t.Errorf("removing pod %s: %v", p.id, err)
 	}
-	removeCgroupParent(p.t, p.config.Linux.CgroupParent)
 }
 
 // removeCgroupParent removes a pod's cgroup, which is the kubelet's to make and to remove.
@@ -322,4 +322,33 @@ func (p *pod) expectStockShim(want bool) {
 	if found := p.daemons("containerd-shim-runc-v2"); (len(found) > 0) != want {
 		p.t.Errorf("stock shims of pod %s: %v, want any: %v", p.id, found, want)
 	}
+}
+
+// exec runs a command in a container and returns what it prints.
+func (m member) exec(args ...string) string {
+	m.t.Helper()
+	response, err := m.cri.ExecSync(m.ctx, &criapi.ExecSyncRequest{ContainerId: m.id, Cmd: args, Timeout: int64(taskPatience.Seconds())})
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	if response.ExitCode != 0 {
+		m.t.Errorf("%q ended with %d: %s", args, response.ExitCode, response.Stderr)
+	}
+	return string(response.Stdout)
+}
+
+// awaitState returns when the pod is in that state.
+func (p *pod) awaitState(want criapi.PodSandboxState) {
+	p.t.Helper()
+	waitFor(p.t, func() bool { return p.status().State == want }, "pod %s to be %s", p.id, want)
+}
+
+// namespaceOf returns which namespace of that kind a process is in.
+func namespaceOf(t testing.TB, pid int, kind string) string {
+	t.Helper()
+	name, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/%s", pid, kind))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return name
 }
