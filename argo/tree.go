@@ -173,6 +173,11 @@ func (t *tree) mkdirAll(name string, perm fs.FileMode) error {
 			return err
 		}
 	}
+	dir, err := t.sub(name) // what exists need not be a directory
+	if err != nil {
+		return err
+	}
+	dir.close()
 	return nil
 }
 
