@@ -16,9 +16,10 @@ import (
 func isPause(spec *specs.Spec) bool { return spec.Annotations[containerTypeAnnotation] == "sandbox" }
 
 // createPause launches a pod's pause container, so that a pod of Wasm containers
-// needs no stock shim. Its program is native, and runs as it would under runc, but
-// for an empty /proc: the real one would be that of the launching thread, which is
-// not in the new pid namespace, and a program that only waits does not look.
+// needs no stock shim. Its program is native and runs as it would under runc, but
+// for two things that a program which only waits does not look at: /proc is empty,
+// because the real one would be that of the launching thread, which is not in the
+// new pid namespace, and HOME is not looked up in the image's /etc/passwd.
 //
 // Whatever about it is not as expected, the stock shim gets it: errNative has the
 // reason.

@@ -81,7 +81,7 @@ func (k *task) awaitRemoval() {
 }
 
 // shimsOf returns the processes of the named program that were started for a container of the node.
-func shimsOf(t *testing.T, node *testnode.Node, program, id string) []uint32 {
+func shimsOf(t testing.TB, node *testnode.Node, program, id string) []uint32 {
 	t.Helper()
 	files, err := filepath.Glob("/proc/[0-9]*/cmdline")
 	if err != nil {
