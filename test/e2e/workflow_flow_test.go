@@ -17,11 +17,8 @@ templates:
       template: write
       arguments: {parameters: [{name: text, value: "{{workflow.parameters.greeting}}"}]}
   - - name: read
-      template: say
-      arguments: {parameters: [{name: text, value: "{{steps.write.outputs.parameters.file}}"}]}
-    - name: global
-      template: say
-      arguments: {parameters: [{name: text, value: "{{workflow.outputs.parameters.everywhere}}"}]}
+      template: write
+      arguments: {parameters: [{name: text, value: "{{steps.write.outputs.parameters.file}}, {{workflow.outputs.parameters.everywhere}}"}]}
 - name: write
   inputs: {parameters: [{name: text}]}
   container: {image: $IMAGE, command: [$PROBE], args: [write, /tmp/file, "{{inputs.parameters.text}}", ",", mkdir, /tmp/below, ",", write, /tmp/below/two, "line 1\nline 2\n"]}
@@ -30,17 +27,13 @@ templates:
     - {name: file, valueFrom: {path: /tmp/file}}
     - {name: two, globalName: everywhere, valueFrom: {path: /tmp/below/two}}
     - {name: missing, valueFrom: {path: /tmp/missing, default: "the default"}}
-- name: say
-  inputs: {parameters: [{name: text}]}
-  container: {image: $IMAGE, command: [$PROBE], args: [say, "{{inputs.parameters.text}}"]}
 `, func(t *testing.T, w workflow) {
 		w.is(t, "Succeeded")
 		written := w.node(t, "[0].write")
 		equal(t, "a parameter", written.parameter(t, "file"), "grüße, world")
 		equal(t, "one in a folder", written.parameter(t, "two"), "line 1\nline 2")
 		equal(t, "a missing one", written.parameter(t, "missing"), "the default")
-		equal(t, "what the second step printed", w.node(t, "[1].read").result(), "grüße, world")
-		equal(t, "what the third step printed", w.node(t, "[1].global").result(), "line 1\nline 2")
+		equal(t, "what the second step got", w.node(t, "[1].read").parameter(t, "file"), "grüße, world, line 1\nline 2")
 	})
 }
 
@@ -62,19 +55,19 @@ templates:
 - name: main
   steps:
   - - {name: script, template: script}
-  - - name: yes
+  - - name: equal
       template: script
-      when: "{{steps.script.outputs.result}} == 'the source'"
-    - name: no
+      when: "{{steps.script.outputs.result}} == source"
+    - name: different
       template: script
-      when: "{{steps.script.outputs.result}} != 'the source'"
+      when: "{{steps.script.outputs.result}} != source"
 - name: script
-  script: {image: $IMAGE, command: [$PROBE, read], source: "the source"}
+  script: {image: $IMAGE, command: [$PROBE, read], source: "source"}
 `, func(t *testing.T, w workflow) {
 		w.is(t, "Succeeded")
-		w.node(t, "[1].yes").is(t, "Succeeded", "0")
-		w.node(t, "[1].no").is(t, "Skipped", "")
-		equal(t, "the result", w.node(t, "[1].yes").result(), "the source")
+		w.node(t, "[1].equal").is(t, "Succeeded", "0")
+		w.node(t, "[1].different").is(t, "Skipped", "")
+		equal(t, "the result", w.node(t, "[0].script").result(), "source")
 	})
 }
 
@@ -84,22 +77,16 @@ func TestWorkflowEnvironment(t *testing.T) {
 entrypoint: main
 templates:
 - name: main
-  steps:
-  - - {name: env, template: env}
-  - - {name: show, template: show}
-- name: env
   container:
     image: $IMAGE
     command: [$PROBE]
     args: [env]
     env: [{name: TRACEPARENT, value: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01}]
-- name: show
-  container: {image: $IMAGE, command: [$PROBE], args: [say, done]}
 `, func(t *testing.T, w workflow) {
 		w.is(t, "Succeeded")
-		env := w.argo.logsOf(t, w, "[0].env")
+		env := w.argo.logsOf(t, w, "")
 		for _, want := range []string{
-			"TRACEPARENT=00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01\n", "ARGO_CONTAINER_NAME=main\n", "ARGO_TEMPLATE={",
+			"TRACEPARENT=00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01\n", "ARGO_CONTAINER_NAME=main\n", "ARGO_NODE_ID=" + w.GetName() + "\n",
 		} {
 			if !strings.Contains(env, want) {
 				t.Errorf("the environment lacks %q:\n%s", want, env)
@@ -213,19 +200,16 @@ templates:
       arguments: {parameters: [{name: text, value: '["a","b"]'}]}
   - - name: param
       template: say
-      arguments: {parameters: [{name: text, value: "{{item}}"}]}
+      arguments: {parameters: [{name: text, value: "{{item}} {{steps.items.outputs.parameters.said}}"}]}
       withParam: "{{steps.list.outputs.result}}"
-    - name: all
-      template: say
-      arguments: {parameters: [{name: text, value: "{{steps.items.outputs.result}}"}]}
 - name: say
   inputs: {parameters: [{name: text}]}
-  container: {image: $IMAGE, command: [$PROBE], args: [say, "{{inputs.parameters.text}}"]}
+  container: {image: $IMAGE, command: [$PROBE], args: [write, /tmp/said, "{{inputs.parameters.text}}", ",", say, "{{inputs.parameters.text}}"]}
+  outputs: {parameters: [{name: said, valueFrom: {path: /tmp/said}}]}
 `, func(t *testing.T, w workflow) {
 		w.is(t, "Succeeded")
-		equal(t, "the second item's result", w.node(t, "[0].items(1:two)").result(), "two")
-		equal(t, "the second element's result", w.node(t, "[2].param(1:b)").result(), "b")
-		equal(t, "what all of a loop printed", w.node(t, "[2].all").result(), `["one","two"]`)
+		equal(t, "the second item's parameter", w.node(t, "[0].items(1:two)").parameter(t, "said"), "two")
+		equal(t, "the second element's", w.node(t, "[2].param(1:b)").parameter(t, "said"), `b ["one","two"]`)
 	})
 }
 
@@ -237,17 +221,18 @@ templates:
   dag:
     tasks:
     - {name: a, template: say, arguments: {parameters: [{name: text, value: a}]}}
-    - {name: b, template: say, depends: a, arguments: {parameters: [{name: text, value: "{{tasks.a.outputs.result}}b"}]}}
+    - {name: b, template: say, depends: a, arguments: {parameters: [{name: text, value: "{{tasks.a.outputs.parameters.said}}b"}]}}
     - {name: c, template: fail, depends: a}
-    - {name: d, template: say, depends: "b && c.Failed", arguments: {parameters: [{name: text, value: "{{tasks.b.outputs.result}}d"}]}}
+    - {name: d, template: say, depends: "b && c.Failed", arguments: {parameters: [{name: text, value: "{{tasks.b.outputs.parameters.said}}d"}]}}
 - name: say
   inputs: {parameters: [{name: text}]}
-  container: {image: $IMAGE, command: [$PROBE], args: [say, "{{inputs.parameters.text}}"]}
+  container: {image: $IMAGE, command: [$PROBE], args: [write, /tmp/said, "{{inputs.parameters.text}}"]}
+  outputs: {parameters: [{name: said, valueFrom: {path: /tmp/said}}]}
 - name: fail
   container: {image: $IMAGE, command: [$PROBE], args: [exit, "1"]}
 `, func(t *testing.T, w workflow) {
 		w.is(t, "Succeeded")
 		w.node(t, "c").is(t, "Failed", "1")
-		equal(t, "the last result", w.node(t, "d").result(), "abd")
+		equal(t, "the last one's parameter", w.node(t, "d").parameter(t, "said"), "abd")
 	})
 }
