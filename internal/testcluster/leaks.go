@@ -26,7 +26,7 @@ var shimFolders = []string{
 	"/run/containerd/io.containerd.runtime.v2.task/" + containerdNamespace,
 	"/run/containerd/s",
 	"/run/containerd/runc/" + containerdNamespace,
-	"/run/containerd-shim-wasm",
+	"/run/containerd-shim-wasm/s",
 	"/run/netns",
 	"/var/lib/containerd/io.containerd.runtime.v2.task/" + containerdNamespace,
 	"/var/lib/kubelet/pods",
