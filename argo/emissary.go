@@ -59,9 +59,8 @@ const (
 // Run does what Argo expects around the guest, which it runs as often as the
 // template says, and returns the container's exit code: the guest's, 128 plus the
 // signal that ended it, or one of Argo's for a failure of its own (see Exit…).
-// Errors are logged. Run clears the process's umask, as argoexec does: other
-// users of the pod must be able to write what it makes. When ctx ends, so does
-// the guest.
+// Errors are logged. Run clears the process's umask, as argoexec does, so guests
+// started later have none either. When ctx ends, so does the guest.
 func (e *Emissary) Run(ctx context.Context) int {
 	syscall.Umask(0)
 	r := run{Emissary: e, log: newLog(e.Command, e.Stderr), recorded: ExitFailure}

@@ -190,7 +190,12 @@ func (t *tree) mkdir(name string, perm fs.FileMode) error {
 	if err := unix.Mkdirat(int(parent.dir.Fd()), path.Base(name), uint32(perm.Perm())); err != nil {
 		return &fs.PathError{Op: "mkdir", Path: name, Err: err}
 	}
-	return nil
+	dir, err := t.open(name, unix.O_RDONLY|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	return dir.Chmod(perm) // whatever the umask
 }
 
 // replace makes or replaces a file of a tree without links by what write writes,
@@ -210,7 +215,10 @@ func (t *tree) replace(name string, perm fs.FileMode, write func(*os.File) error
 	if err != nil {
 		return err
 	}
-	err = write(f)
+	err = f.Chmod(perm) // whatever the umask
+	if err == nil {
+		err = write(f)
+	}
 	if closed := f.Close(); err == nil {
 		err = closed
 	}
