@@ -157,7 +157,7 @@ func (s settings) preparerSpec(id string) *specs.Spec {
 func (n *node) compile(ctx context.Context, engine engine, s settings, module, out *os.File) (*control.Module, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.CompileTimeout)
 	defer cancel()
-	spec := s.preparerSpec(fmt.Sprintf("%d-%s", os.Getpid(), randomID()))
+	spec := s.preparerSpec(fmt.Sprintf("%d-%d-%s", os.Getpid(), pidNamespace(), randomID()))
 	cg, err := n.newCgroup("compile", spec, false)
 	if err != nil {
 		return nil, fmt.Errorf("limit the preparer: %w", err)

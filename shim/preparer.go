@@ -35,13 +35,25 @@ func removeDeadPreparers() error {
 	return errors.Join(failures...)
 }
 
-// isOrphan reports whether the daemon that a preparer's id starts with is gone.
+// isOrphan reports whether the daemon that a preparer's id starts with is gone. One of
+// another pid namespace, a second node on the same machine, cannot be looked for: its
+// number means something else here.
 func isOrphan(id string) bool {
 	var pid int
-	if _, err := fmt.Sscanf(id, "%d-", &pid); err != nil {
+	var namespace uint64
+	if _, err := fmt.Sscanf(id, "%d-%d-", &pid, &namespace); err != nil || namespace != pidNamespace() {
 		return false
 	}
 	return errors.Is(unix.Kill(pid, 0), unix.ESRCH)
+}
+
+// pidNamespace returns the number of our own (namespaces(7)), or 0 if it cannot be read.
+func pidNamespace() uint64 {
+	var info unix.Stat_t
+	if err := unix.Stat("/proc/self/ns/pid", &info); err != nil {
+		return 0
+	}
+	return info.Ino
 }
 
 func removePreparer(id string) error {
