@@ -45,7 +45,7 @@ func (r *run) saveParameter(name string) error {
 	}
 	src, err := r.root.openRegular(r.absolute(name), 0)
 	if errors.Is(err, fs.ErrNotExist) {
-		r.log.Error("parameter is not saved", "path", name, "error", err)
+		r.log.Warn("parameter is not saved", "path", name, "error", err)
 		return nil
 	}
 	if err != nil {

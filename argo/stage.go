@@ -76,7 +76,7 @@ func (r *run) clear(root *os.Root, at string) error {
 	if _, err := root.Lstat(orDot(relative(at))); errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	if at == "/" || r.template.onVolume(at) || r.template.volumeBelow(at) {
+	if at == "/" || r.template.inVolume(at) || r.template.aboveVolume(at) {
 		return fmt.Errorf("it would replace what is on a volume, at %s: choose another path", at)
 	}
 	return root.RemoveAll(relative(at))

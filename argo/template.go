@@ -110,26 +110,42 @@ func (t *template) volumeMounts() []volumeMount {
 }
 
 // onVolume says whether a path lies in a volume that Argo's wait container mounts
-// too, and so reads outputs from without our help. It compares text, as upstream
-// does: both must come to the same answer.
+// too, and so reads outputs from without our help. Upstream compares text before 4.1
+// and clean paths since. An output on which the two differ is better saved than not.
 func (t *template) onVolume(p string) bool {
 	for _, mount := range t.volumeMounts() {
 		dir := strings.TrimRight(mount.MountPath, "/")
-		if p == dir || strings.HasPrefix(p, dir+"/") {
+		if (p == dir || strings.HasPrefix(p, dir+"/")) && t.inVolume(p) {
 			return true
 		}
 	}
 	return false
 }
 
-// volumeBelow says whether a volume is mounted somewhere below a clean path.
-func (t *template) volumeBelow(p string) bool {
+// inVolume says whether a path lies in a volume.
+func (t *template) inVolume(p string) bool {
 	for _, mount := range t.volumeMounts() {
-		if below := path.Clean(mount.MountPath); below != p && strings.HasPrefix(below, strings.TrimRight(p, "/")+"/") {
+		if within(mount.MountPath, p) {
 			return true
 		}
 	}
 	return false
+}
+
+// aboveVolume says whether a volume is mounted at a path or somewhere below.
+func (t *template) aboveVolume(p string) bool {
+	for _, mount := range t.volumeMounts() {
+		if within(p, mount.MountPath) {
+			return true
+		}
+	}
+	return false
+}
+
+// within says whether a path is dir or lies below it.
+func within(dir, p string) bool {
+	dir, p = path.Clean(dir), path.Clean(p)
+	return p == dir || strings.HasPrefix(p, strings.TrimRight(dir, "/")+"/")
 }
 
 // dependencies are the containers that must have succeeded before the named one.

@@ -1,6 +1,7 @@
 package argo
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -47,12 +48,20 @@ func TestVolumes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for path, want := range map[string][2]bool{ // on a volume, a volume below
-		"/": {false, true}, "/a": {false, true}, "/a/b": {true, false}, "/a/b/c": {true, false}, "/a/bc": {false, false},
-		"/c": {true, false}, "/cc": {false, false}, "/c/d": {true, false}, "/x": {false, false},
+	for path, want := range map[string]string{
+		"/": "above", "/a": "above", "/a/b": "on in above", "/a/b/": "on in above", "/a/b/c": "on in", "/a/bc": "",
+		"/c": "on in above", "/cc": "", "/c/d": "on in", "/x": "", "c": "", "c/d": "",
+		"/c/../x": "", "/a//b/c": "in", "/x/../c/d": "in", "/c/./d": "on in",
 	} {
-		if on, below := template.onVolume(path), template.volumeBelow(path); on != want[0] || below != want[1] {
-			t.Errorf("%s: on volume %v, volume below %v, want %v", path, on, below, want)
+		var have []string
+		for name, holds := range map[string]bool{"on": template.onVolume(path), "in": template.inVolume(path), "above": template.aboveVolume(path)} {
+			if holds {
+				have = append(have, name)
+			}
+		}
+		slices.SortFunc(have, func(a, b string) int { return strings.Index("on in above", a) - strings.Index("on in above", b) })
+		if have := strings.Join(have, " "); have != want {
+			t.Errorf("%s is %q, want %q", path, have, want)
 		}
 	}
 }
@@ -75,7 +84,8 @@ func FuzzTemplate(f *testing.F) {
 			t.Errorf("%d attempts, %v apart", times, pause)
 		}
 		_ = template.onVolume("/x")
-		_ = template.volumeBelow("/x")
+		_ = template.inVolume("/x")
+		_ = template.aboveVolume("/x")
 		_ = template.dependencies("a")
 		_ = template.mainContainers()
 		_ = template.isSidecar("s")
