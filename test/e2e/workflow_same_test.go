@@ -15,17 +15,33 @@ import (
 // must pass the check, and on the newest one both must leave the same.
 func sameAsNative(t *testing.T, spec string, check func(t *testing.T, w workflow)) {
 	t.Helper()
+	sameWhen(t, spec, nil, check)
+}
+
+// sameWhen is [sameAsNative] with something to do while each workflow runs.
+func sameWhen(t *testing.T, spec string, act, check func(t *testing.T, w workflow)) {
+	t.Helper()
 	eachArgo(t, func(t *testing.T, a *argo) {
-		wasm := a.submit(t, asWasm.workflow(t, spec))
-		if a.version != cluster.ArgoVersions()[0] {
-			check(t, wasm.ended(t))
-			return
+		flavours := []flavour{asWasm}
+		if a.version == cluster.ArgoVersions()[0] {
+			flavours = append(flavours, asNative)
 		}
-		native := a.submit(t, asNative.workflow(t, spec)).ended(t)
-		wasm = wasm.ended(t)
-		check(t, native)
-		check(t, wasm)
-		leftTheSame(t, wasm, native)
+		var runs []workflow
+		for _, f := range flavours {
+			runs = append(runs, a.submit(t, f.workflow(t, spec)))
+		}
+		for i, w := range runs {
+			if act != nil {
+				act(t, w)
+			}
+			runs[i] = w.ended(t)
+		}
+		for _, w := range runs {
+			check(t, w)
+		}
+		if len(runs) == 2 {
+			leftTheSame(t, runs[0], runs[1])
+		}
 	})
 }
 
@@ -62,6 +78,14 @@ func (w workflow) left(t testing.TB) map[string]string {
 			t.Fatal(err)
 		}
 		all[name] = fmt.Sprintf("%s %s %q hit: %v %s", n.Type, n.Phase, n.Message, n.MemoizationStatus != nil && n.MemoizationStatus.Hit, outputs)
+	}
+	for _, pod := range w.argo.pods(t, w) {
+		name := below(w, pod.Annotations["workflows.argoproj.io/node-name"])
+		for _, container := range slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses) {
+			if end := container.State.Terminated; end != nil {
+				all[name] += fmt.Sprintf("\ncontainer %s: %d %s %q", container.Name, end.ExitCode, end.Reason, end.Message)
+			}
+		}
 	}
 	run := strings.NewReplacer(w.GetName(), "WORKFLOW", asWasm.image, "IMAGE", asNative.image, "IMAGE",
 		fmt.Sprintf("%q", asWasm.program), `"PROBE"`, fmt.Sprintf("%q", asNative.program), `"PROBE"`)

@@ -74,19 +74,23 @@ func set(t testing.TB, object *anyObject, value any, fields ...string) {
 func (a *argo) submit(t testing.TB, object *anyObject) workflow {
 	t.Helper()
 	object = create(t, a.name, object)
-	name := object.GetName()
+	a.deleted(t, object)
+	a.reported(t, metav1.ListOptions{LabelSelector: "workflows.argoproj.io/workflow=" + object.GetName()})
+	return workflow{object, a}
+}
+
+// deleted has an object deleted at the test's end.
+func (a *argo) deleted(t testing.TB, object *anyObject) {
+	kind, name := object.GroupVersionKind(), object.GetName()
 	t.Cleanup(func() {
-		ctx := context.WithoutCancel(t.Context())
-		where, err := kube.resource(workflowKind, a.name)
+		where, err := kube.resource(kind, a.name)
 		if err == nil {
-			err = where.Delete(ctx, name, metav1.DeleteOptions{})
+			err = where.Delete(context.WithoutCancel(t.Context()), name, metav1.DeleteOptions{})
 		}
 		if err != nil {
-			t.Errorf("deleting workflow %s: %v", name, err)
+			t.Errorf("deleting %s %s: %v", kind.Kind, name, err)
 		}
 	})
-	a.reported(t, metav1.ListOptions{LabelSelector: "workflows.argoproj.io/workflow=" + name})
-	return workflow{object, a}
 }
 
 // run submits the workflow and waits until it has ended.
@@ -118,6 +122,25 @@ func (w workflow) text(fields ...string) string {
 }
 
 func (w workflow) phase() string { return w.text("status", "phase") }
+
+// has says whether a node, named as in [workflow.nodes], is in a phase.
+func (w workflow) has(name, phase string) bool {
+	raw, _, _ := unstructured.NestedMap(w.Object, "status", "nodes")
+	for _, n := range raw {
+		fields, _ := n.(map[string]any)
+		full, _, _ := unstructured.NestedString(fields, "name")
+		is, _, _ := unstructured.NestedString(fields, "phase")
+		if is == phase && below(w, full) == name {
+			return true
+		}
+	}
+	return false
+}
+
+// below is a node's name without the workflow's.
+func below(w workflow, name string) string {
+	return strings.TrimPrefix(strings.TrimPrefix(name, w.GetName()), ".")
+}
 
 // is checks how the workflow has ended.
 func (w workflow) is(t testing.TB, phase string) workflow {
@@ -168,7 +191,7 @@ func (w workflow) nodes(t testing.TB) map[string]node {
 	}
 	found := map[string]node{}
 	for _, n := range byID {
-		found[strings.TrimPrefix(strings.TrimPrefix(n.Name, w.GetName()), ".")] = n
+		found[below(w, n.Name)] = n
 	}
 	return found
 }
@@ -220,15 +243,21 @@ func (n node) result() string {
 	return *n.Outputs.Result
 }
 
-// pod returns the pod of a node.
-func (a *argo) pod(t testing.TB, w workflow, name string) *corev1.Pod {
+// pods returns those that the workflow has made.
+func (a *argo) pods(t testing.TB, w workflow) []corev1.Pod {
 	t.Helper()
-	n := w.node(t, name)
 	pods, err := kube.typed.CoreV1().Pods(a.name).List(t.Context(), metav1.ListOptions{LabelSelector: "workflows.argoproj.io/workflow=" + w.GetName()})
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, pod := range pods.Items {
+	return pods.Items
+}
+
+// pod returns the pod of a node.
+func (a *argo) pod(t testing.TB, w workflow, name string) *corev1.Pod {
+	t.Helper()
+	n := w.node(t, name)
+	for _, pod := range a.pods(t, w) {
 		if pod.Annotations["workflows.argoproj.io/node-id"] == n.ID {
 			return &pod
 		}

@@ -114,6 +114,17 @@ static int do_read(char **arg) {
 	return fd < 0 ? failed("open", arg[0]) : copy(fd, 1, arg[0]);
 }
 
+// copy FROM TO
+static int do_copy(char **arg) {
+	int from = open(arg[0], O_RDONLY);
+	if (from < 0)
+		return failed("open", arg[0]);
+	int to = open(arg[1], O_WRONLY | O_CREAT | O_TRUNC, 0644);
+	if (to < 0)
+		return failed("open", arg[1]);
+	return copy(from, to, arg[1]);
+}
+
 static int put_text(const char *path, const char *text, int flags) {
 	int fd = open(path, O_WRONLY | O_CREAT | flags, 0644);
 	if (fd < 0)
@@ -323,12 +334,12 @@ static const struct {
 	int (*run)(char **arg);
 } commands[] = {
 	{"append", 2, do_append}, {"args", 0, do_args},     {"await", 1, do_await},     {"cat", 0, do_cat},
-	{"deep", 0, do_deep},     {"env", 0, do_env},       {"exit", 1, do_exit},       {"fill", 1, do_fill},
-	{"grow", 0, do_grow},     {"lines", 1, do_lines},   {"link", 2, do_link},       {"loop", 0, do_loop},
-	{"ls", 1, do_ls},         {"mkdir", 1, do_mkdir},   {"pwd", 0, do_pwd},         {"read", 1, do_read},
-	{"readlink", 1, do_readlink}, {"rename", 2, do_rename}, {"rm", 1, do_rm},       {"say", 1, do_say},
-	{"sleep", 1, do_sleep},   {"stat", 1, do_stat},     {"symlink", 2, do_symlink}, {"trap", 0, do_trap},
-	{"tries", 2, do_tries},   {"write", 2, do_write},
+	{"copy", 2, do_copy},     {"deep", 0, do_deep},     {"env", 0, do_env},         {"exit", 1, do_exit},
+	{"fill", 1, do_fill},     {"grow", 0, do_grow},     {"lines", 1, do_lines},     {"link", 2, do_link},
+	{"loop", 0, do_loop},     {"ls", 1, do_ls},         {"mkdir", 1, do_mkdir},     {"pwd", 0, do_pwd},
+	{"read", 1, do_read},     {"readlink", 1, do_readlink}, {"rename", 2, do_rename}, {"rm", 1, do_rm},
+	{"say", 1, do_say},       {"sleep", 1, do_sleep},   {"stat", 1, do_stat},       {"symlink", 2, do_symlink},
+	{"trap", 0, do_trap},     {"tries", 2, do_tries},   {"write", 2, do_write},
 };
 
 static int run(int argc, char **argv) {
