@@ -107,7 +107,10 @@ func (c *Cluster) seeMounts(seen Snapshot) error {
 func (c *Cluster) seeCgroups(seen Snapshot) error {
 	cgroups, err := c.cgroups()
 	for _, cgroup := range cgroups {
-		seen.add("cgroup %s", cgroup)
+		// Those of the classes of pods come with the first pod of a class and stay.
+		if strings.Contains(cgroup, "/pod") {
+			seen.add("cgroup %s", cgroup)
+		}
 	}
 	return err
 }

@@ -118,13 +118,18 @@ func bareNode(t *testing.T) string {
 	}
 	node := nodes.Items[0].Name
 	t.Cleanup(func() {
-		if _, err := testcluster.Up(context.WithoutCancel(t.Context()), testcluster.Options{}, t.Output()); err != nil {
-			t.Errorf("putting the shim back: %v", err)
+		up, err := testcluster.Up(context.WithoutCancel(t.Context()), testcluster.Options{}, t.Output())
+		if err != nil {
+			t.Fatalf("putting the shim back: %v", err)
 		}
+		cluster = up // it knows the containerd that was started again
 		setLabel(t, node, `"true"`)
 	})
 	setLabel(t, node, "null")
 	runOnNode(t, shimOnNode, "uninstall", "--containerd", "/usr/local/bin/containerd")
+	if err := os.RemoveAll(cluster.OnNode("/var/lib/containerd-shim-wasm")); err != nil {
+		t.Fatal(err)
+	}
 	if err := cluster.Restart(t.Context(), testcluster.Containerd); err != nil {
 		t.Fatal(err)
 	}
