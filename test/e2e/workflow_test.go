@@ -28,12 +28,16 @@ type argo struct {
 	space
 }
 
+func argoVersion(version string) *argo {
+	return &argo{version, space{testcluster.Argo(version).Workflows}}
+}
+
 // eachArgo runs the test on every version of Argo, at the same time.
 func eachArgo(t *testing.T, test func(t *testing.T, a *argo)) {
 	t.Helper()
 	t.Parallel()
 	for _, version := range cluster.ArgoVersions() {
-		a := &argo{version, space{testcluster.Argo(version).Workflows}}
+		a := argoVersion(version)
 		t.Run(version, func(t *testing.T) {
 			t.Parallel()
 			test(t, a)

@@ -1,0 +1,33 @@
+package e2e
+
+import (
+	"fmt"
+	"testing"
+)
+
+// A hundred pods at once, of one version of Argo after the other: more are not what is tested.
+func TestWorkflowFanOut(t *testing.T) {
+	for _, version := range cluster.ArgoVersions() {
+		t.Run(version, func(t *testing.T) {
+			w := argoVersion(version).run(t, asWasm.workflow(t, `
+entrypoint: main
+templates:
+- name: main
+  steps:
+  - - name: many
+      template: one
+      arguments: {parameters: [{name: number, value: "{{item}}"}]}
+      withSequence: {count: "100"}
+- name: one
+  inputs: {parameters: [{name: number}]}
+  container: {image: $IMAGE, command: [$PROBE], args: [write, /tmp/number, "{{inputs.parameters.number}}"]}
+  outputs: {parameters: [{name: number, valueFrom: {path: /tmp/number}}]}
+`)).is(t, "Succeeded")
+			nodes := w.nodes(t)
+			for i := range 100 {
+				n := nodes[fmt.Sprintf("[0].many(%d:%d)", i, i)]
+				equal(t, "the number of pod "+n.Name, n.parameter(t, "number"), fmt.Sprint(i))
+			}
+		})
+	}
+}

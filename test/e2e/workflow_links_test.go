@@ -1,0 +1,141 @@
+package e2e
+
+import (
+	"bytes"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// Links that a guest leaves at the place of an output, or in a folder that is one, lead to files of its container as a native
+// program's do, and a folder's are kept as links.
+func TestWorkflowLinks(t *testing.T) {
+	sameAsNative(t, `
+entrypoint: main
+templates:
+- name: main
+  container:
+    image: $IMAGE
+    command: [$PROBE]
+    args:
+    - symlink
+    - /etc/passwd
+    - /tmp/absolute
+    - ","
+    - symlink
+    - ../../../../../../../../etc/group
+    - /tmp/up
+    - ","
+    - mkdir
+    - /tmp/tree
+    - ","
+    - symlink
+    - /etc/passwd
+    - /tmp/tree/absolute
+    - ","
+    - symlink
+    - ../../../../../../../../etc/group
+    - /tmp/tree/up
+    - ","
+    - symlink
+    - /
+    - /tmp/tree/root
+  outputs:
+    parameters: [{name: absolute, valueFrom: {path: /tmp/absolute}}, {name: up, valueFrom: {path: /tmp/up}}]
+    artifacts: [{name: tree, path: /tmp/tree}]
+`, func(t *testing.T, w workflow) {
+		w.is(t, "Succeeded")
+		n := w.node(t, "")
+		equal(t, "the file of the first link", n.parameter(t, "absolute"), "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false")
+		equal(t, "the file of the second link", n.parameter(t, "up"), "root:x:0:\nnogroup:x:65534:")
+		equal(t, "the folder", unpacked(t, n.artifact(t, "tree")),
+			"5 tree  \"\"\n2 tree/absolute /etc/passwd \"\"\n2 tree/root / \"\"\n2 tree/up ../../../../../../../../etc/group \"\"\n")
+	})
+}
+
+// There is no link by which a guest has something read or written that is not its container's: files of the node, of the worker's
+// own root, of Argo's volume.
+func TestWorkflowLinksOut(t *testing.T) {
+	there, here := onNode(t)
+	put(t, "secret of the node", here, "secret")
+	put(t, "untouched", here, "target")
+	eachArgo(t, func(t *testing.T, a *argo) {
+		w := a.run(t, asWasm.workflow(t, `
+entrypoint: main
+templates:
+- name: main
+  steps:
+  - - name: read
+      template: read
+      continueOn: {failed: true, error: true}
+      arguments: {parameters: [{name: target, value: "{{item}}"}]}
+      withItems: [`+there+`/secret, ../../../../../../../..`+there+`/secret, /proc/1/root`+there+`/secret, /proc/self/root/worker, /worker, /module, /var/run/argo/argoexec, /var/run/secrets/kubernetes.io/serviceaccount/token]
+    - name: write
+      template: write
+      continueOn: {failed: true, error: true}
+      arguments: {parameters: [{name: "do", value: "{{item.do}}"}, {name: from, value: "{{item.from}}"}, {name: to, value: "{{item.to}}"}]}
+      withItems:
+      - {do: write, from: /var/run/argo/ctr/main/exitcode, to: "0"}
+      - {do: write, from: /var/run/argo/ctr/wait/signal, to: "9"}
+      - {do: write, from: /var/run/argo/outputs/parameters/tmp/planted, to: planted}
+      - {do: symlink, from: `+there+`/target, to: /var/run/argo/outputs}
+      - {do: symlink, from: `+there+`/target, to: /var/run/argo/ctr/main/combined}
+      - {do: rename, from: /var/run/argo/template, to: /tmp/template}
+- name: read
+  inputs: {parameters: [{name: target}]}
+  container: {image: $IMAGE, command: [$PROBE], args: [symlink, "{{inputs.parameters.target}}", /tmp/link]}
+  outputs:
+    parameters: [{name: link, valueFrom: {path: /tmp/link, default: nothing}}]
+    artifacts: [{name: link, path: /tmp/link, optional: true}]
+- name: write
+  inputs: {parameters: [{name: "do"}, {name: from}, {name: to}]}
+  container: {image: $IMAGE, command: [$PROBE], args: ["{{inputs.parameters.do}}", "{{inputs.parameters.from}}", "{{inputs.parameters.to}}"]}
+  outputs: {parameters: [{name: planted, valueFrom: {path: /tmp/planted, default: nothing}}]}
+`))
+		for name, n := range w.nodes(t) {
+			switch {
+			case n.Type != "Pod":
+			case strings.Contains(name, "write("):
+				n.is(t, "Failed", "1")
+			case len(n.Outputs.Parameters) > 0 && n.parameter(t, "link") != "nothing":
+				t.Errorf("node %s read %q", name, n.parameter(t, "link"))
+			}
+			for _, artifact := range n.Outputs.Artifacts {
+				if artifact.S3 != nil && artifact.Name == "link" {
+					t.Logf("node %s left %s", name, unpacked(t, n.artifact(t, "link")))
+				}
+			}
+		}
+		stored(t, w, "secret of the node")
+	})
+	equal(t, "the file on the node", get(t, here, "target"), "untouched")
+}
+
+// stored looks for a text in everything that a workflow has left in the S3 server.
+func stored(t *testing.T, w workflow, text string) {
+	t.Helper()
+	err := filepath.WalkDir(filepath.Join(cluster.S3().Dir, w.GetName()), func(path string, entry fs.DirEntry, err error) error {
+		if os.IsNotExist(err) || err == nil && !entry.Type().IsRegular() {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		content, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		if strings.HasSuffix(path, ".tgz") {
+			content = []byte(unpacked(t, content))
+		}
+		if bytes.Contains(content, []byte(text)) {
+			t.Errorf("%s holds %q", path, text)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
