@@ -2,6 +2,8 @@ package shim
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -9,6 +11,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	tasks "github.com/containerd/containerd/api/runtime/task/v2"
@@ -124,6 +127,7 @@ func (n *node) endStockShim(file string) {
 	}
 	r, err := dialShim(endpoint)
 	if err != nil {
+		n.removeStockSockets(strings.TrimPrefix(parseEndpoint(endpoint).Address, "unix://"), filepath.Dir(filepath.Dir(file)))
 		return
 	}
 	defer r.client.Close()
@@ -142,6 +146,19 @@ func (n *node) endStockShim(file string) {
 	if _, err := r.Shutdown(ctx, &tasks.ShutdownRequest{ID: id}); err != nil && !errors.Is(err, ttrpc.ErrClosed) {
 		n.log.WithError(err).Warn("end of the stock shim")
 	}
+}
+
+// removeStockSockets removes the two sockets of a stock shim that was killed: the
+// one it served and, beside it, the one for debugging, named as SocketAddress of
+// containerd's pkg/shim does.
+func (n *node) removeStockSockets(served, bundle string) {
+	removeDeadSocket(served)
+	group, err := groupOf(bundle, n.flags.ID)
+	if err != nil {
+		return
+	}
+	name := sha256.Sum256([]byte(filepath.Join(n.flags.Address, n.flags.Namespace, group, "debug")))
+	removeDeadSocket(filepath.Join(filepath.Dir(served), hex.EncodeToString(name[:])))
 }
 
 // stopLimit bounds what must not keep containerd waiting.
