@@ -74,11 +74,11 @@ var runScenes = []scene{
 	{name: "killed", template: plain, container: script("kill -9 $$"), check: wants(137, "137")},
 	{name: "terminated", template: plain, container: script("kill -15 $$"), check: wants(143, "143")},
 	{name: "SIGTERM", template: plain, container: script(looping), check: wants(143, "143"),
-		during: func(w world, send signaller) { w.await("data/up"); send(syscall.SIGTERM) }},
+		during: func(w world, send signaller) { w.await("data/up"); w.signal(send, syscall.SIGTERM) }},
 	{name: "SIGTERM caught", template: plain, container: script("trap 'exit 7' TERM; " + looping), check: wants(7, "7"),
-		during: func(w world, send signaller) { w.await("data/up"); send(syscall.SIGTERM) }},
+		during: func(w world, send signaller) { w.await("data/up"); w.signal(send, syscall.SIGTERM) }},
 	{name: "SIGUSR1 caught", template: plain, container: script("trap 'exit 8' USR1; " + looping), check: wants(8, "8"),
-		during: func(w world, send signaller) { w.await("data/up"); send(syscall.SIGUSR1) }},
+		during: func(w world, send signaller) { w.await("data/up"); w.signal(send, syscall.SIGUSR1) }},
 	{name: "signal file", template: plain, container: script(looping), check: wants(143, "143", "!ctr/main/signal"),
 		during: func(w world, _ signaller) { w.await("data/up"); w.write("/var/run/argo/ctr/main/signal", "15") }},
 	{name: "signal file SIGKILL", template: plain, container: script("trap '' TERM; " + looping), check: wants(137, "137", "!ctr/main/signal"),
@@ -172,6 +172,6 @@ var runScenes = []scene{
 	{name: "SIGTERM before dependencies", template: set(""), container: script("echo no").named("b"), check: wants(143, "64"),
 		during: func(w world, send signaller) {
 			w.awaitLog("waiting for dependency")
-			send(syscall.SIGTERM)
+			w.signal(send, syscall.SIGTERM)
 		}},
 }

@@ -280,8 +280,24 @@ func (c container) line() []string {
 	return append([]string{argo.VolumePath + "/argoexec", "emissary", "--loglevel", "info", "--log-format", format, "--gloglevel", "0", "--"}, c.command...)
 }
 
-// signaller sends a signal to a running container.
+// signaller sends a signal to a running container, if it still runs.
 type signaller func(syscall.Signal)
+
+// signal sends a signal, again every five seconds, until the container has ended:
+// argoexec keeps one signal at a time, and loses what comes while that is one of Go's
+// own (SIGURG). While it ends, the next one would kill it.
+func (w world) signal(send signaller, s syscall.Signal) {
+	w.t.Helper()
+	var sent time.Time
+	await(w.t, "the end", func() bool {
+		ended, _ := filepath.Glob(w.path("var/run/argo/ctr/*/exitcode"))
+		if len(ended) == 0 && time.Since(sent) > 5*time.Second {
+			send(s)
+			sent = time.Now()
+		}
+		return len(ended) > 0
+	})
+}
 
 // runReal runs a container under a real argoexec, in a pid namespace of its own as in a
 // container. Never without: argoexec passes a signal on to process -1, which is
@@ -299,7 +315,11 @@ func (w world) runReal(c container, argoexec string, during func(world, signalle
 	go func() { _ = cmd.Wait(); close(ended) }()
 	w.t.Cleanup(func() { _ = cmd.Process.Kill(); <-ended })
 	if during != nil {
-		during(w, func(s syscall.Signal) { w.must(cmd.Process.Signal(s)) })
+		during(w, func(s syscall.Signal) {
+			if err := cmd.Process.Signal(s); !errors.Is(err, os.ErrProcessDone) {
+				w.must(err)
+			}
+		})
 	}
 	select {
 	case <-ended:
@@ -326,7 +346,12 @@ func (w world) runOurs(c container, during func(world, signaller)) outcome {
 	var exit int
 	go func() { result <- e.Run(w.ctx) }()
 	if during != nil {
-		during(w, func(s syscall.Signal) { signals <- s })
+		during(w, func(s syscall.Signal) {
+			select {
+			case signals <- s:
+			default: // the one before has not been taken yet
+			}
+		})
 	}
 	select {
 	case exit = <-result:
