@@ -8,13 +8,19 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// A guest that needs more memory than it may have: the pod says so, and so does the workflow.
+// A guest that takes more memory than it may have is killed: the pod says so, and so does the workflow.
 func TestWorkflowOutOfMemory(t *testing.T) {
 	sameAsNative(t, `
 entrypoint: main
 templates:
 - name: main
-  container: {image: $IMAGE, command: [$PROBE], args: [grow], resources: {limits: {memory: 64Mi}}}
+  volumes: [{name: memory, emptyDir: {medium: Memory}}]
+  container:
+    image: $IMAGE
+    command: [$PROBE]
+    args: [fill, /memory/file]
+    resources: {limits: {memory: 64Mi}}
+    volumeMounts: [{name: memory, mountPath: /memory}]
 `, func(t *testing.T, w workflow) {
 		w.is(t, "Failed")
 		n := w.node(t, "").is(t, "Failed", "137")
@@ -24,6 +30,19 @@ templates:
 		if end := terminated(t, w.argo.pod(t, w, ""), "main"); end.Reason != "OOMKilled" || end.ExitCode != 137 {
 			t.Errorf("main ended %s with %d", end.Reason, end.ExitCode)
 		}
+	})
+}
+
+// A guest whose own memory reaches the limit is told so, as Wasm has it, and ends as it likes: a native program is killed.
+func TestWorkflowMemoryLimit(t *testing.T) {
+	eachArgo(t, func(t *testing.T, a *argo) {
+		w := a.run(t, asWasm.workflow(t, `
+entrypoint: main
+templates:
+- name: main
+  container: {image: $IMAGE, command: [$PROBE], args: [grow], resources: {limits: {memory: 64Mi}}}
+`)).is(t, "Failed")
+		w.node(t, "").is(t, "Failed", "3")
 	})
 }
 
@@ -93,7 +112,8 @@ templates:
 
 // When a container of a set fails, those that depend on it do not run.
 func TestWorkflowContainerSetFails(t *testing.T) {
-	sameAsNative(t, `
+	eachArgo(t, func(t *testing.T, a *argo) {
+		w := a.run(t, asWasm.workflow(t, `
 entrypoint: main
 templates:
 - name: main
@@ -101,8 +121,7 @@ templates:
     containers:
     - {name: first, image: $IMAGE, command: [$PROBE], args: [exit, "5"]}
     - {name: main, image: $IMAGE, command: [$PROBE], args: [say, ran], dependencies: [first]}
-`, func(t *testing.T, w workflow) {
-		w.is(t, "Failed")
+`)).is(t, "Failed")
 		pod := w.argo.pod(t, w, "")
 		if end := terminated(t, pod, "first"); end.ExitCode != 5 {
 			t.Errorf("the first container ended with %d", end.ExitCode)
