@@ -125,9 +125,10 @@ func (n *node) endStockShim(file string) {
 	if err != nil {
 		return
 	}
+	// One that was killed too leaves them, be it now or while it is spoken to.
+	defer n.removeStockSockets(strings.TrimPrefix(parseEndpoint(endpoint).Address, "unix://"), filepath.Dir(filepath.Dir(file)))
 	r, err := dialShim(endpoint)
 	if err != nil {
-		n.removeStockSockets(strings.TrimPrefix(parseEndpoint(endpoint).Address, "unix://"), filepath.Dir(filepath.Dir(file)))
 		return
 	}
 	defer r.client.Close()
@@ -148,8 +149,8 @@ func (n *node) endStockShim(file string) {
 	}
 }
 
-// removeStockSockets removes the two sockets of a stock shim that was killed: the
-// one it served and, beside it, the one for debugging, named as SocketAddress of
+// removeStockSockets removes the two sockets of a stock shim that is dead: the one
+// it served and, beside it, the one for debugging, named as SocketAddress of
 // containerd's pkg/shim does.
 func (n *node) removeStockSockets(served, bundle string) {
 	removeDeadSocket(served)
