@@ -13,7 +13,7 @@ import (
 // worker with the given pid. It comes after the launch, because a container's
 // cgroup exists only once a process is in it (systemd makes no empty scope).
 // paths is the cgroup's directory per controller, under "" for the unified
-// hierarchy. The caller does it before it lets the worker load guest code.
+// hierarchy. The caller does it before it lets the guest run.
 //
 // The mount shows the container's own cgroup as the root, as a cgroup namespace
 // would.

@@ -107,11 +107,6 @@ func (p *process) confine() error {
 	if c.program != "" {
 		return nil // a stand-in takes no order
 	}
-	if p.id == "" {
-		if err := sandbox.MountCgroups(p.pid, c.spec, c.cgroup.Paths()); err != nil {
-			return err
-		}
-	}
 	return control.Send(p.control, c.order(p))
 }
 
@@ -128,6 +123,8 @@ func (p *process) awaitReady() {
 	if p.container.program != "" {
 		return // nor does it report
 	}
+	// Beside the worker, which loads its module meanwhile.
+	mountErr := p.mountCgroups()
 	var report control.Report
 	err := control.Receive(p.control, &report)
 	switch {
@@ -135,10 +132,20 @@ func (p *process) awaitReady() {
 		p.readyErr = fmt.Errorf("worker ended before it was ready: %w", err)
 	case report.Error != "":
 		p.readyErr = errors.New(report.Error)
+	case mountErr != nil:
+		p.readyErr = mountErr
 	default:
 		// Again: a Go program raises its limit of open files when it starts.
 		p.readyErr = sandbox.Limit(p.pid, p.spec)
 	}
+}
+
+// mountCgroups shows the guest its cgroup where the specification says so.
+func (p *process) mountCgroups() error {
+	if p.id != "" {
+		return nil // an exec sees the container's
+	}
+	return sandbox.MountCgroups(p.pid, p.container.spec, p.container.cgroup.Paths())
 }
 
 // start lets the guest run.

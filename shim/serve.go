@@ -68,7 +68,7 @@ func (n *node) serve(listener net.Listener) error {
 
 	var serving sync.WaitGroup
 	serving.Go(func() {
-		if err := server.Serve(ctx, listener); err != nil && !errors.Is(err, ttrpc.ErrServerClosed) {
+		if err := server.Serve(ctx, announcing{listener, n}); err != nil && !errors.Is(err, ttrpc.ErrServerClosed) {
 			n.log.WithError(err).Error("serve")
 		}
 	})
@@ -84,6 +84,22 @@ func (n *node) serve(listener net.Listener) error {
 	serving.Wait()
 	events.close()
 	return nil
+}
+
+// announcing announces the use of a cgroup at each connection. Who connects is about
+// to create a container: the start verb, to see whether somebody listens, and then
+// containerd.
+type announcing struct {
+	net.Listener
+	node *node
+}
+
+func (a announcing) Accept() (net.Conn, error) {
+	conn, err := a.Listener.Accept()
+	if err == nil {
+		go a.node.announceCgroup()
+	}
+	return conn, err
 }
 
 func (n *node) shutdownOnSignal(shutdown func()) {
