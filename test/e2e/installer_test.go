@@ -240,6 +240,21 @@ func applyInstaller(t *testing.T) {
 	})
 }
 
+// The overlay for k3s still fits what it changes.
+func TestInstallerOverlay(t *testing.T) {
+	set := kubectl(t, "kustomize", "../../deploy/overlays/k3s")
+	for _, want := range []string{"--restart=systemd:k3s.service", "path: /run/k3s/containerd", "mountPath: /run/k3s/containerd"} {
+		if !strings.Contains(set, want) {
+			t.Errorf("no %q in\n%s", want, set)
+		}
+	}
+	for _, gone := range []string{"path: /run/containerd", "mountPath: /etc/containerd\n"} {
+		if strings.Contains(set, gone) {
+			t.Errorf("%q is left in\n%s", gone, set)
+		}
+	}
+}
+
 // rollOut waits until the DaemonSet's pods are those of its newest version, and ready.
 func rollOut(t *testing.T) {
 	t.Helper()
