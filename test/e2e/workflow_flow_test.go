@@ -115,7 +115,7 @@ templates:
 	})
 }
 
-// A program that writes nonsense where programs are read is told apart from one that fails.
+// A trap has an exit code of its own, and the log says what it was.
 func TestWorkflowTrap(t *testing.T) {
 	eachArgo(t, func(t *testing.T, a *argo) {
 		w := a.run(t, asWasm.workflow(t, `
@@ -127,6 +127,21 @@ templates:
 		w.node(t, "").is(t, "Failed", "134")
 		if text := a.logsOf(t, w, ""); !strings.Contains(text, "unreachable") {
 			t.Errorf("its log does not say why: %q", text)
+		}
+	})
+}
+
+// A module that cannot be run: the node says why, and nothing waits for it.
+func TestWorkflowCannotRun(t *testing.T) {
+	eachArgo(t, func(t *testing.T, a *argo) {
+		w := a.run(t, asWasm.workflow(t, `
+entrypoint: main
+templates:
+- name: main
+  container: {image: $IMAGE, command: ["$PROBE#nonesuch"]}
+`)).is(t, "Failed")
+		if message := w.node(t, "").Message; !strings.Contains(message, `exports no function "nonesuch"`) {
+			t.Errorf("the node says %q", message)
 		}
 	})
 }
