@@ -59,7 +59,7 @@ var podKinds = map[string]func(*criapi.PodSandboxConfig){
 }
 
 // A pause container that we launch is to the kernel what runc makes of it, whatever the pod asks for.
-func TestPauseIsAsStock(t *testing.T) {
+func TestPodPauseIsAsStock(t *testing.T) {
 	eachVersionWithPods(t, func(t *testing.T, node *testnode.Node) {
 		for kind, change := range podKinds {
 			t.Run(kind, func(t *testing.T) {

@@ -113,7 +113,7 @@ func TestPodAnswersAreAsStock(t *testing.T) {
 }
 
 // The events of a pause container are those of a task that was created, started, killed and deleted.
-func TestPauseEvents(t *testing.T) {
+func TestPodEvents(t *testing.T) {
 	eachVersionWithPods(t, func(t *testing.T, node *testnode.Node) {
 		events := recordEventsIn(t, node, "k8s.io")
 		p := runPod(t, node, ourHandler, nil)
@@ -155,7 +155,7 @@ func TestKilledShimOfAPodUnderCRI(t *testing.T) {
 
 // A pod whose pause process ends is not ready any more; its containers stay as they are, unless they
 // shared its process namespace.
-func TestPauseEnds(t *testing.T) {
+func TestPodWhosePauseEnds(t *testing.T) {
 	eachVersionWithPods(t, func(t *testing.T, node *testnode.Node) {
 		for _, mode := range []criapi.NamespaceMode{criapi.NamespaceMode_CONTAINER, criapi.NamespaceMode_POD} {
 			for _, w := range []way{asWasm, asNative} {
