@@ -77,9 +77,9 @@ cluster: need-root deps build ## bring up a Kubernetes node with Argo and S3, or
 cluster-down: need-root ## take it down; its logs stay in .cache/cluster/logs
 	@go run ./hack/cluster down
 
-# A cluster that was up before stays up.
+# A cluster that was up before stays up. Tests on it wait more than they compute.
 e2e: need-root deps build ## tests on that cluster, brought up for them if it is down
-	@go run ./hack/cluster with go test -p 1 -count 1 -timeout 40m ./internal/testcluster ./test/e2e
+	@go run ./hack/cluster with go test -p 1 -parallel 8 -count 1 -timeout 40m ./internal/testcluster ./test/e2e
 
 bench: need-root build ## measure starts, throughput and memory beside runc
 	@go run ./bench
