@@ -19,6 +19,7 @@ hack/tools/build.sh "containerd-$containerd" runc >/dev/null
 go run ./hack/cgroup2/guests
 CGO_ENABLED=0 go test -c -o .cache/cgroup2/test ./test
 CGO_ENABLED=0 go test -c -tags systemd -o .cache/cgroup2/test-systemd ./test
+CGO_ENABLED=0 go test -c -tags systemd -o .cache/cgroup2/test-incluster ./install/incluster
 
 cd test
 "$here/run.sh" --timeout 1500 --rw "$repo/.cache" -- \
@@ -27,3 +28,7 @@ cd test
 echo "testing the systemd driver, with systemd as the guest's process 1"
 "$here/run.sh" --systemd --timeout 600 --rw "$repo/.cache" -- \
 	env HOME=/root "$repo/.cache/cgroup2/test-systemd" -test.v -test.timeout 8m -test.run '^TestSystemd'
+
+echo "testing that the node installer restarts units of systemd"
+"$here/run.sh" --systemd --timeout 300 --rw "$repo/.cache" -- \
+	env HOME=/root "$repo/.cache/cgroup2/test-incluster" -test.v -test.timeout 4m -test.run '^TestSystemd'
