@@ -80,28 +80,28 @@ func TestShutdown(t *testing.T) {
 	})
 	// A guest cannot listen; the hook asks the native sidecar that shares its network.
 	both(t, "http-hooks", func(t *testing.T, f flavour) {
+		there, here := onNode(t)
 		pod := f.pod(t, "sleep", "1000")
-		server := webServer()
 		ask := func(path string) *corev1.LifecycleHandler {
 			return &corev1.LifecycleHandler{HTTPGet: &corev1.HTTPGetAction{Path: path, Port: intstr.FromInt32(8080)}}
 		}
-		pod.Spec.InitContainers = []corev1.Container{server}
+		pod.Spec.InitContainers = []corev1.Container{webServer()}
+		mount(pod, corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: there}}, at("/h"))
 		pod.Spec.Containers[0].Lifecycle = &corev1.Lifecycle{PostStart: ask("/started"), PreStop: ask("/stopping")}
-		ended := s.deleted(t, s.ready(t, s.held(t, pod).Name))
-		log := s.logs(t, ended.Name, server.Name)
-		if !strings.Contains(log, "url:/started") || !strings.Contains(log, "url:/stopping") {
+		s.deleted(t, s.ready(t, s.held(t, pod).Name))
+		if log := get(t, here, "log"); !strings.Contains(log, "url:/started") || !strings.Contains(log, "url:/stopping") {
 			t.Errorf("the server was asked for: %s", log)
 		}
 	})
 }
 
-// webServer is a native sidecar that serves HTTP on port 8080 and logs what it is asked for.
+// webServer is a native sidecar that serves HTTP on port 8080 and logs in /h/log what it is asked for.
 func webServer() corev1.Container {
 	always := corev1.ContainerRestartPolicyAlways
 	return corev1.Container{
 		Name: "server", Image: nativeImage, RestartPolicy: &always,
 		// The shell is the container's first process, which no signal ends that it does not handle.
-		Command: []string{"sh", "-c", "trap 'exit' TERM; mkdir /www; cd /www && touch index.html started stopping; httpd -f -vv -p 8080 -h /www & wait"},
+		Command: []string{"sh", "-c", "trap 'exit' TERM; mkdir /www; cd /www && touch index.html started stopping; httpd -f -vv -p 8080 -h /www 2> /h/log & wait"},
 		StartupProbe: &corev1.Probe{
 			ProbeHandler:  corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: "/", Port: intstr.FromInt32(8080)}},
 			PeriodSeconds: 1, FailureThreshold: 60,
