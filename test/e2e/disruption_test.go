@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -132,10 +135,16 @@ func TestShimKilled(t *testing.T) {
 	s := newSpace(t)
 	t.Run("never", func(t *testing.T) {
 		args := []string{"say", "one", ",", "await", "/h/go"}
-		crew := crewOf(t, s, map[string]*corev1.Pod{"wasm": asWasm.pod(t, args...), "mixed": pair(t, asWasm, asNative, args...)})
-		for _, pod := range crew.pods {
-			killShims(t, pod)
-		}
+		crew := crewOf(t, s, map[string]*corev1.Pod{
+			"wasm":  asWasm.pod(t, args...),
+			"all":   pair(t, asWasm, asNative, args...),
+			"ours":  pair(t, asWasm, asNative, args...),
+			"stock": pair(t, asWasm, asNative, args...),
+		})
+		killShims(t, crew.pods["wasm"])
+		killShims(t, crew.pods["all"])
+		killShims(t, crew.pods["ours"], "containerd-shim-wasm-v1")
+		killShims(t, crew.pods["stock"], "containerd-shim-runc-v2")
 		// How they ended nobody has seen: 255 is containerd's word for it.
 		crew.ended(t, s, corev1.PodFailed, 255, "one\n")
 	})
@@ -157,11 +166,21 @@ func TestShimKilled(t *testing.T) {
 	})
 }
 
-func killShims(t *testing.T, pod *corev1.Pod) {
+// killShims kills those of the pod's shims that have one of the names, or all of them.
+func killShims(t *testing.T, pod *corev1.Pod, names ...string) {
 	t.Helper()
+	killed := 0
 	for _, pid := range shimPIDs(t, pod) {
+		command, _, _ := strings.Cut(get(t, fmt.Sprintf("/proc/%d/cmdline", pid)), "\x00")
+		if len(names) > 0 && !slices.Contains(names, filepath.Base(command)) {
+			continue
+		}
 		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 			t.Fatal(err)
 		}
+		killed++
+	}
+	if killed == 0 {
+		t.Fatalf("pod %s has no shim %q", pod.Name, names)
 	}
 }
