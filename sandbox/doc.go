@@ -2,7 +2,8 @@
 // thread takes on everything the container's OCI specification asks for
 // (mounts, root, namespaces, credentials, capabilities, no_new_privs, seccomp)
 // and then forks the worker, which inherits all of it. The thread dies; nothing
-// of the set-up stays in the daemon.
+// of the set-up stays in the daemon. A worker can also be the stand-in of a native
+// program in the container's own root (Launch.Native), for pause containers.
 //
 // The package never runs guest code, never opens a path chosen by the guest
 // outside the container's own root (every such path is resolved by openat2(2)

@@ -128,9 +128,9 @@ func (n *nativeShim) end(ctx context.Context, r *tasks.ShutdownRequest) {
 }
 
 // lost is called when the connection to the stock shim ends. If that was not our
-// doing, its containers are without a shim, the pod's pause container among
-// them. A pod whose shim has died is dead: we end too, and containerd's delete
-// verb cleans up each container, as it does after any shim's death.
+// doing, its containers are without a shim. A pod whose shim has died is dead: we
+// end too, and containerd's delete verb cleans up each container, as it does after
+// any shim's death.
 func (n *nativeShim) lost() {
 	if n.ending.Load() {
 		return

@@ -1,6 +1,7 @@
 // Package shim is the daemon's side of containerd's task API: it decides for
-// each container whether it is Wasm or native, starts Wasm containers in a
-// sandbox and forwards native ones to the node's own containerd-shim-runc-v2.
+// each container whether it is Wasm or native, starts Wasm containers and the
+// pause containers of pods in a sandbox, and forwards native ones to the node's own
+// containerd-shim-runc-v2.
 //
 // It runs no guest code, compiles nothing, and opens no path chosen by a guest
 // but through package sandbox.
