@@ -36,11 +36,8 @@ type Launch struct {
 	Files     []*os.File
 	// Terminal makes Files[0] the controlling terminal of a new session.
 	Terminal bool
-	// Reserved is the destination of a directory among the specification's mounts
-	// that the guest may read but not write: the worker reaches it, with the
-	// rights the specification gives, at the same path of its own root. Empty is
-	// none.
-	Reserved string
+	// Reserved is a directory that the worker and not the guest may write.
+	Reserved Reserved
 }
 
 // Paths in the root that a worker started by Launch sees.

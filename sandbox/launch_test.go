@@ -47,7 +47,7 @@ func buildProbe(t *testing.T) string {
 
 // launchProbe runs the probe as a sandbox's worker, with the descriptors that a daemon may have been
 // left with open, and returns what it tells.
-func launchProbe(t *testing.T, probe string, spec *specs.Spec, reserved string) report {
+func launchProbe(t *testing.T, probe string, spec *specs.Spec, reserved Reserved) report {
 	t.Helper()
 	return probeBy(t, spec, Launch{Worker: open(t, probe), Reserved: reserved})
 }
@@ -142,7 +142,7 @@ func TestLaunchConfines(t *testing.T) {
 		},
 	}
 	t.Run("root without capabilities", func(t *testing.T) {
-		compare(t, launchProbe(t, probe, probed(t), ""), inside)
+		compare(t, launchProbe(t, probe, probed(t), Reserved{}), inside)
 	})
 	t.Run("as asked", func(t *testing.T) {
 		spec, want := probed(t), inside
@@ -163,7 +163,7 @@ func TestLaunchConfines(t *testing.T) {
 		want.Bounding, want.Permitted, want.Effective, want.Ambient = 0x401, 0x400, 0x400, 0x400
 		want.Attempts = maps.Clone(inside.Attempts)
 		want.Attempts["denied by seccomp"] = "ENOTSUP"
-		compare(t, launchProbe(t, probe, spec, ""), want)
+		compare(t, launchProbe(t, probe, spec, Reserved{}), want)
 	})
 	// A volume that the guest sees read-only is writable where only the worker gets.
 	t.Run("reserved volume", func(t *testing.T) {
@@ -172,8 +172,51 @@ func TestLaunchConfines(t *testing.T) {
 		want.Root, want.AboveRoot = []string{"rootfs", "v", "worker"}, []string{"rootfs", "v", "worker"}
 		want.Attempts = maps.Clone(inside.Attempts)
 		want.Attempts["write to reserved"] = "allowed"
-		compare(t, launchProbe(t, probe, spec, "/v"), want)
+		compare(t, launchProbe(t, probe, spec, Reserved{Path: "/v"}), want)
 	})
+	t.Run("file shared in a reserved volume", func(t *testing.T) {
+		spec, want := probed(t), inside
+		spec.Mounts[1].Options = []string{"rbind", "rw"}
+		want.Root, want.AboveRoot = []string{"rootfs", "v", "worker"}, []string{"rootfs", "v", "worker"}
+		want.Volume = []string{"kept", "new"}
+		want.Attempts = maps.Clone(inside.Attempts)
+		want.Attempts["write to reserved"], want.Attempts["write to the volume"] = "allowed", "allowed"
+		compare(t, launchProbe(t, probe, spec, Reserved{Path: "/v", Shared: "new"}), want)
+		if text, err := os.ReadFile(filepath.Join(spec.Mounts[1].Source, "new")); string(text) != "x" {
+			t.Errorf("the shared file holds %q, %v", text, err)
+		}
+	})
+}
+
+// What another container has put in the place of a shared file is not followed and not written.
+func TestSharedFileIsAFile(t *testing.T) {
+	for name, plant := range map[string]func(path string) error{
+		"link":   func(path string) error { return os.Symlink("/etc/passwd", path) },
+		"fifo":   func(path string) error { return unix.Mkfifo(path, 0o666) },
+		"folder": func(path string) error { return os.Mkdir(path, 0o777) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			spec := probed(t)
+			spec.Mounts[1].Options = []string{"rbind", "rw"}
+			if err := plant(filepath.Join(spec.Mounts[1].Source, "new")); err != nil {
+				t.Fatal(err)
+			}
+			s, err := New(t.TempDir(), "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Close()
+			if err := s.MountRootfs(nil, spec.Root, ""); err != nil {
+				t.Fatal(err)
+			}
+			_, err = s.Launch(Launch{
+				Spec: spec, Process: spec.Process, Worker: open(t, "/bin/true"), Argv: []string{"true"}, Reserved: Reserved{Path: "/v", Shared: "new"},
+			})
+			if !errors.Is(err, ErrNotRegular) {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
 }
 
 // compare reports each field that differs.

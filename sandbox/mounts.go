@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -129,40 +128,6 @@ func hidePaths(root int, linux *specs.Linux) error {
 		}
 	}
 	return nil
-}
-
-// reserve shows a directory of the container to the worker alone: a copy of its
-// mount goes to the same path of the worker's root, and the guest's turns
-// read-only.
-func (s *Sandbox) reserve(path string) error {
-	if path == "" {
-		return nil
-	}
-	if err := s.copyToWorker(path); err != nil {
-		return fmt.Errorf("reserve %s: %w", path, err)
-	}
-	if err := coverPath(s.root, path, readonlyCopy); err != nil {
-		return fmt.Errorf("make %s read-only: %w", path, err)
-	}
-	return nil
-}
-
-func (s *Sandbox) copyToWorker(path string) error {
-	source, err := openat2(s.root, path, unix.O_PATH|unix.O_DIRECTORY, 0)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(source)
-	mount, err := cloneTree(descriptorPath(source), true)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(mount)
-	at := s.base + filepath.Clean("/"+path)
-	if err := os.MkdirAll(at, 0o755); err != nil {
-		return err
-	}
-	return attachAt(at, mount)
 }
 
 // coverPath mounts on path what cover makes for it. What does not exist needs no

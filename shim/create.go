@@ -135,7 +135,7 @@ func (c *container) create(ctx context.Context, r *tasks.CreateTaskRequest, sb *
 		return err
 	}
 	defer compiled.Code.Close()
-	return c.launch(r, sb, sandbox.Launch{Mounted: mounted, Module: compiled.Code, Reserved: c.command.reserved()})
+	return c.launch(r, sb, sandbox.Launch{Mounted: mounted, Module: compiled.Code, Reserved: c.command.reserved(c.spec.Process.Env)})
 }
 
 // launch starts the container's process, which then waits for Start, and tells of

@@ -8,6 +8,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/wasmshim/containerd-shim-wasm/argo"
+	"github.com/wasmshim/containerd-shim-wasm/sandbox"
 )
 
 // command is what a process of a Wasm container is to run.
@@ -44,11 +45,16 @@ func (c command) workers() uint64 {
 
 // reserved is the directory that the worker and not the guest may write: what
 // Argo's containers tell each other there must be true.
-func (c command) reserved() string {
+func (c command) reserved(env []string) sandbox.Reserved {
 	if c.emissary == nil {
-		return ""
+		return sandbox.Reserved{}
 	}
-	return argo.VolumePath
+	r := sandbox.Reserved{Path: argo.VolumePath}
+	// By this file a guest tells Argo how far it is.
+	if dir, name := path.Split(environment(env, "ARGO_PROGRESS_FILE")); path.Clean(dir) == argo.VolumePath && name == "progress" {
+		r.Shared = name
+	}
+	return r
 }
 
 // leaveExitCode writes the exit code of a container of Argo's whose worker could

@@ -163,7 +163,7 @@ func TestEmissaryIsAsArgos(t *testing.T) {
 	})
 }
 
-// A guest can read what Argo's containers tell each other but not write it.
+// A guest can read what Argo's containers tell each other but not write it, its progress excepted.
 func TestEmissaryVolumeIsReadOnlyForTheGuest(t *testing.T) {
 	withEmissary(t, func(t *testing.T, node *testnode.Node) {
 		for _, args := range [][]string{
@@ -175,7 +175,13 @@ func TestEmissaryVolumeIsReadOnlyForTheGuest(t *testing.T) {
 				t.Errorf("%q succeeded: %s", args, e.output)
 			}
 		}
-		e := argoWasm.emissary(t, node, plainTemplate, nil, []string{"read", argoDir + "/template"})
+		e := argoWasm.emissary(t, node, plainTemplate, []string{"ARGO_PROGRESS_FILE=" + argoDir + "/progress"}, []string{"write", argoDir + "/progress", "50/100"})
+		e.start()
+		e.expectCode(0)
+		if left := e.left(t); !strings.Contains(left, `progress -rw-rw-rw- "50/100"`) {
+			t.Errorf("progress was not reported: %s", left)
+		}
+		e = argoWasm.emissary(t, node, plainTemplate, nil, []string{"read", argoDir + "/template"})
 		e.start()
 		e.expectCode(0)
 		if !strings.Contains(e.output.String(), plainTemplate) {
