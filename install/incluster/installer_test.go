@@ -459,6 +459,7 @@ type process struct {
 	t       *testing.T
 	command *exec.Cmd
 	output  lockedBuffer
+	started chan struct{}
 }
 
 const roleVariable = "INCLUSTER_TEST_ROLE"
@@ -474,7 +475,7 @@ func TestMain(m *testing.M) {
 func (f *fixture) process() *process {
 	f.t.Helper()
 	o := f.options
-	p := &process{t: f.t, command: exec.Command(os.Args[0],
+	p := &process{t: f.t, started: make(chan struct{}), command: exec.Command(os.Args[0],
 		"--node", o.Node, "--daemonset", o.DaemonSet, "--socket", o.Socket, "--config", o.Install.Config, "--bin-dir", o.Install.BinDir,
 		"--node-config", o.Install.NodeConfig, "--shim", o.Install.Binary, "--state", o.State, "--restart", "systemd:"+o.Restart.unit,
 		"--systemd-socket", o.Restart.socket, "--interval", fmt.Sprint(o.Interval), "--listen", "", "--credentials", o.Credentials,
@@ -489,6 +490,7 @@ func (p *process) start() {
 	if err := p.command.Start(); err != nil {
 		p.t.Fatal(err)
 	}
+	close(p.started)
 	p.t.Cleanup(func() {
 		if p.t.Failed() {
 			p.t.Logf("the killed installer said:\n%s", p.output.String())
@@ -496,7 +498,10 @@ func (p *process) start() {
 	})
 }
 
-func (p *process) kill() { p.command.Process.Kill() }
+func (p *process) kill() {
+	<-p.started
+	p.command.Process.Kill()
+}
 
 // wait returns when the process is gone, which must be because it was killed.
 func (p *process) wait() {

@@ -95,11 +95,11 @@ func (i *Installer) unlabel(ctx context.Context) {
 // drain waits for the Wasm pods on the node to end: containerd needs the shim to clean up
 // after them.
 func (i *Installer) drain(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, i.options.Drain)
+	patience, cancel := context.WithTimeout(ctx, i.options.Drain)
 	defer cancel()
 	told := false
 	for {
-		pods, err := i.cri.wasmPods(ctx)
+		pods, err := i.cri.wasmPods(ctx) // has a timeout of its own
 		if err == nil && len(pods) == 0 {
 			return nil
 		}
@@ -107,7 +107,7 @@ func (i *Installer) drain(ctx context.Context) error {
 			told = true
 			i.log.Printf("waiting for Wasm pods to end: %s", strings.Join(pods, ", "))
 		}
-		if sleep(ctx, pollInterval) {
+		if sleep(patience, pollInterval) {
 			continue
 		}
 		if err != nil {

@@ -219,9 +219,10 @@ func (d *daemon) gone() bool {
 func (n *Node) ready(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, readyWithin)
 	defer cancel()
+	exited := n.daemon.exited // not that of its next life
 	go func() {
 		select {
-		case <-n.daemon.exited:
+		case <-exited:
 			cancel()
 		case <-ctx.Done():
 		}
