@@ -76,11 +76,11 @@ func TestWorkflowNodeRestarts(t *testing.T) {
 // The shims of a workflow's pod die, and with them its containers: the step fails, saying why, and is tried again. Argo's wait container
 // lives on when only ours has died, and hears of the end of main.
 func TestWorkflowShimKilled(t *testing.T) {
-	for name, shim := range map[string]string{"all": "", "ours": "containerd-shim-wasm-v1"} {
+	for name, shims := range map[string][]string{"all": nil, "ours": {"containerd-shim-wasm-v1"}} {
 		t.Run(name, func(t *testing.T) {
 			disturbed(t, 2, func(t *testing.T, running []workflow) {
 				for _, w := range running {
-					killShims(t, w.argo.pod(t, w, "(0)"), shim)
+					killShims(t, w.argo.pod(t, w, "(0)"), shims...)
 				}
 				for _, w := range running {
 					w = w.until(t, "has lost its first try", func(w workflow) bool { return w.has("(0)", "Failed") || w.has("(0)", "Error") })

@@ -195,6 +195,32 @@ templates:
 	})
 }
 
+// A guest tells how far it is, and the workflow shows it while it runs.
+func TestWorkflowProgress(t *testing.T) {
+	there, here := onNode(t)
+	eachArgo(t, func(t *testing.T, a *argo) {
+		object := asWasm.workflow(t, `
+entrypoint: main
+templates:
+- name: main
+  volumes: [{name: node, hostPath: {path: `+there+`}}]
+  container:
+    image: $IMAGE
+    command: [$PROBE]
+    args: [write, /var/run/argo/progress, "40/100", ",", await, /node/`+a.version+`]
+    volumeMounts: [{name: node, mountPath: /node}]
+`)
+		// Argo tells once a minute.
+		set(t, object, `{"runtimeClassName":"wasm","containers":[{"name":"wait","env":[
+			{"name":"ARGO_PROGRESS_FILE_TICK_DURATION","value":"1s"},{"name":"ARGO_PROGRESS_PATCH_TICK_DURATION","value":"1s"}]}]}`, "spec", "podSpecPatch")
+		w := a.submit(t, object)
+		w.until(t, "shows its progress", func(w workflow) bool { return w.text("status", "progress") == "40/100" })
+		put(t, "", here, a.version)
+		w = w.ended(t).is(t, "Succeeded")
+		equal(t, "the progress in the end", w.node(t, "").Progress, "100/100")
+	})
+}
+
 // All containers of the workflow run as a user that is not root.
 func TestWorkflowNonRoot(t *testing.T) {
 	sameAsNative(t, `

@@ -157,12 +157,9 @@ func (w workflow) is(t testing.TB, phase string) workflow {
 
 // node is one of the workflow's nodes, as in status.nodes.
 type node struct {
-	ID, Name, DisplayName, Type, TemplateName, Phase, Message string
-	StartedAt, FinishedAt                                     metav1.Time
-	Children                                                  []string
-	MemoizationStatus                                         *struct{ Hit bool }
-	Inputs, Outputs                                           results
-	NodeFlag                                                  *struct{ Hooked, Retried bool }
+	ID, Name, Type, Phase, Message, Progress string
+	MemoizationStatus                        *struct{ Hit bool }
+	Outputs                                  results
 }
 
 type results struct {
