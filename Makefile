@@ -98,4 +98,4 @@ uninstall: ## undo install
 	@$(SHIM) uninstall
 
 clean: ## remove what was built, not the tools in .cache
-	@rm -rf bin $(PLACE)/wasm-worker $(PLACE)/wasm-worker.sha256 .cache/guests
+	@rm -rf bin $(PLACE)/wasm-worker $(PLACE)/wasm-worker.sha256 .cache/guests .cache/examples
