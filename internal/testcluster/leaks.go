@@ -81,7 +81,7 @@ func (c *Cluster) seeProcesses(seen Snapshot) error {
 	}
 	for pid, s := range all {
 		if !parts[pid] {
-			seen.add("process %d (%s, state %s)", pid, s.name, s.state)
+			seen.add("process %d (%s)", pid, s.name)
 		}
 	}
 	return nil

@@ -169,18 +169,22 @@ func TestShimKilled(t *testing.T) {
 // killShims kills those of the pod's shims that have one of the names, or all of them.
 func killShims(t *testing.T, pod *corev1.Pod, names ...string) {
 	t.Helper()
-	killed := 0
+	var found []int
 	for _, pid := range shimPIDs(t, pod) {
 		command, _, _ := strings.Cut(get(t, fmt.Sprintf("/proc/%d/cmdline", pid)), "\x00")
-		if len(names) > 0 && !slices.Contains(names, filepath.Base(command)) {
-			continue
+		if len(names) == 0 || slices.Contains(names, filepath.Base(command)) {
+			found = append(found, pid)
 		}
-		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
-			t.Fatal(err)
-		}
-		killed++
 	}
-	if killed == 0 {
+	if len(found) == 0 {
 		t.Fatalf("pod %s has no shim %q", pod.Name, names)
+	}
+	// Stopped first, none of them gets to see the end of another.
+	for _, signal := range []syscall.Signal{syscall.SIGSTOP, syscall.SIGKILL} {
+		for _, pid := range found {
+			if err := syscall.Kill(pid, signal); err != nil {
+				t.Fatal(err)
+			}
+		}
 	}
 }
