@@ -228,16 +228,7 @@ func awaitObject(t testing.TB, kind schema.GroupVersionKind, namespace, name, wh
 	return last
 }
 
-// awaitGone waits until the named object is no more.
-func awaitGone(t testing.TB, kind schema.GroupVersionKind, namespace, name string) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), within)
-	defer cancel()
-	if err := gone(ctx, kind, namespace, name); err != nil {
-		t.Fatal(err)
-	}
-}
-
+// gone waits until the named object is no more.
 func gone(ctx context.Context, kind schema.GroupVersionKind, namespace, name string) error {
 	where, err := kube.resource(kind, namespace)
 	if err != nil {
