@@ -23,11 +23,16 @@ const usage = `usage: go run ./hack/cluster up              bring the cluster up
 
 CONTAINERD=1.7, 2.2 or 2.4 chooses the containerd of a cluster that is brought up.`
 
+var errUsage = errors.New("unknown command line")
+
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	code, err := run(ctx, os.Args[1:])
 	stop()
-	if err != nil {
+	switch {
+	case errors.Is(err, errUsage):
+		fmt.Fprintln(os.Stderr, usage)
+	case err != nil:
 		fmt.Fprintln(os.Stderr, "cluster:", err)
 	}
 	os.Exit(code)
@@ -53,7 +58,7 @@ func run(ctx context.Context, args []string) (int, error) {
 	case "env":
 		err = env()
 	default:
-		return 2, errors.New(usage)
+		return 2, errUsage
 	}
 	if err != nil {
 		return 1, err
@@ -64,7 +69,7 @@ func run(ctx context.Context, args []string) (int, error) {
 // with returns the exit code of the command.
 func with(ctx context.Context, args []string) (code int, err error) {
 	if len(args) == 0 {
-		return 2, errors.New(usage)
+		return 2, errUsage
 	}
 	if _, err := testcluster.Open(); err != nil {
 		defer func() {
@@ -134,7 +139,7 @@ func pass(ctx context.Context, verb string, args []string) (int, error) {
 	case verb == "kubectl":
 		command = c.KubectlCommand(ctx, args...)
 	case len(args) == 0:
-		return 2, errors.New(usage)
+		return 2, errUsage
 	default:
 		command = c.NodeCommand(ctx, "/usr/bin/env", args...)
 		start = c.StartOnNode
