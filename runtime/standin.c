@@ -9,18 +9,21 @@
 #include <signal.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 enum { control = 3, last_signal = 64 };
 
-// What the daemon ignores or blocks is nothing to inherit.
+// What the daemon ignores or blocks is nothing to inherit. The call is the kernel's
+// own: glibc keeps two signals to itself, which make(1), by posix_spawn(3), leaves
+// ignored. All zeros is SIG_DFL; eight is the size of the kernel's signal sets.
 static void reset_signals(void)
 {
-	struct sigaction action = {.sa_handler = SIG_DFL};
+	static const long action[8];
 	sigset_t none;
 
 	for (int number = 1; number <= last_signal; number++)
-		sigaction(number, &action, NULL);
+		syscall(SYS_rt_sigaction, number, action, NULL, 8);
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 }
