@@ -59,7 +59,7 @@ var exampleChecks = map[string]func(t *testing.T, w workflow){
 	},
 }
 
-// printed checks that a node's main container printed the text; Argo prints lines of its own.
+// printed checks that the program of a node's main container printed the text.
 func (w workflow) printed(t testing.TB, name, want string) {
 	t.Helper()
 	if got := w.argo.logsOf(t, w, name); !strings.Contains(got, want) {
