@@ -93,13 +93,15 @@ func (s *Service) Delete(ctx context.Context, r *tasks.DeleteRequest) (*tasks.De
 		return nil, err
 	}
 	response, err := c.Delete(ctx, r)
-	if err != nil {
-		return nil, errgrpc.ToGRPC(err)
-	}
-	if r.ExecID == "" {
+	// One that the stock shim no longer knows was deleted by a call whose answer came
+	// too late for containerd, which asks again. Kept, it would keep the pod's shims.
+	if r.ExecID == "" && (err == nil || errdefs.IsNotFound(errgrpc.ToNative(err))) {
 		s.mu.Lock()
 		delete(s.containers, r.ID)
 		s.mu.Unlock()
+	}
+	if err != nil {
+		return nil, errgrpc.ToGRPC(err)
 	}
 	return response, nil
 }
