@@ -126,7 +126,10 @@ func bareNode(t *testing.T) string {
 		setLabel(t, node, `"true"`)
 	})
 	setLabel(t, node, "null")
-	runOnNode(t, shimOnNode, "uninstall", "--containerd", "/usr/local/bin/containerd")
+	// It refuses while pods of an earlier test are still being taken down.
+	eventually(t, "the shim is removed", func(ctx context.Context) error {
+		return onNodeCommand(ctx, shimOnNode, "uninstall", "--containerd", "/usr/local/bin/containerd")
+	})
 	if err := os.RemoveAll(cluster.OnNode("/var/lib/containerd-shim-wasm")); err != nil {
 		t.Fatal(err)
 	}
@@ -154,15 +157,15 @@ func labelOf(t *testing.T, node string) string {
 	return n.Labels[testcluster.RuntimeLabel]
 }
 
-// runOnNode runs a command of the node there.
-func runOnNode(t *testing.T, path string, args ...string) {
-	t.Helper()
-	command := cluster.NodeCommand(t.Context(), path, args...)
+// onNodeCommand runs a command of the node there.
+func onNodeCommand(ctx context.Context, path string, args ...string) error {
+	command := cluster.NodeCommand(ctx, path, args...)
 	var output bytes.Buffer
 	command.Stdout, command.Stderr = &output, &output
 	if err := cluster.RunOnNode(command); err != nil {
-		t.Fatalf("%s: %v\n%s", path, err, &output)
+		return fmt.Errorf("%s: %w\n%s", path, err, &output)
 	}
+	return nil
 }
 
 // serveSystemd offers the node what systemd would: it has none.

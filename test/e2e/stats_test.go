@@ -14,8 +14,8 @@ import (
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
-// eventually asks until the answer is yes: statistics announce themselves to nobody. When it stays no, the test fails
-// with the last reason.
+// eventually asks until the answer is yes, of what announces itself to nobody. When it stays no, the test fails with
+// the last reason.
 func eventually(t testing.TB, what string, holds func(ctx context.Context) error) {
 	t.Helper()
 	var last error
