@@ -80,6 +80,9 @@ func (n *node) deleteNative(bundle string, none *tasks.DeleteResponse) (*tasks.D
 	if isDead(n.daemonSocket(bundle)) {
 		n.endStockShim(filepath.Join(dir, endpointFile))
 	}
+	if _, err := os.Stat(filepath.Join(dir, deletedFile)); err == nil {
+		return none, nil
+	}
 	output, err := n.runStockShim(n.flags.ID, bundle, "delete", "-bundle", bundle)
 	if err != nil {
 		return nil, err

@@ -45,6 +45,28 @@ type nativeShim struct {
 // reads it when the daemon has died.
 const endpointFile = "endpoint"
 
+// deletedFile, in nativeDir, says that the stock shim has deleted the container.
+const deletedFile = "deleted"
+
+// nativeContainer is a container of the stock shim's.
+type nativeContainer struct {
+	*nativeShim
+	bundle string
+}
+
+// Delete has the stock shim delete the container or an exec. It leaves nothing to do
+// for the stock shim's delete verb, which containerd has us run all the same.
+func (c nativeContainer) Delete(ctx context.Context, r *tasks.DeleteRequest) (*tasks.DeleteResponse, error) {
+	response, err := c.nativeShim.Delete(ctx, r)
+	if err != nil || r.ExecID != "" {
+		return response, err
+	}
+	if err := os.WriteFile(filepath.Join(c.bundle, nativeDir, deletedFile), nil, 0o600); err != nil {
+		c.node.log.WithError(err).WithField("container", r.ID).Warn("its end takes longer than it could")
+	}
+	return response, nil
+}
+
 func (n *nativeShim) create(ctx context.Context, r *tasks.CreateTaskRequest) (*tasks.CreateTaskResponse, error) {
 	options, err := n.node.nativeOptions(r.Options, r.Bundle)
 	if err != nil {

@@ -83,7 +83,7 @@ func (s *Service) create(ctx context.Context, r *tasks.CreateTaskRequest) (tasks
 		return nil, nil, err
 	}
 	response, err := s.native.create(ctx, r)
-	return s.native, response, err
+	return nativeContainer{s.native, r.Bundle}, response, err
 }
 
 // Delete removes an exec or a container.
