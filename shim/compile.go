@@ -1,0 +1,155 @@
+package shim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/wasmshim/containerd-shim-wasm/runtime/cache"
+	"github.com/wasmshim/containerd-shim-wasm/runtime/control"
+	"github.com/wasmshim/containerd-shim-wasm/sandbox"
+	"github.com/wasmshim/containerd-shim-wasm/sandbox/cgroup"
+)
+
+// compiled returns the machine code for an open module, from the cache or, the
+// first time, from the preparer.
+func (n *node) compiled(ctx context.Context, engine engine, s settings, file *os.File, entry entryPoint) (cache.Entry, error) {
+	info, err := file.Stat()
+	if err != nil {
+		return cache.Entry{}, fmt.Errorf("stat module: %w", err)
+	}
+	if info.Size() > s.MaxModuleSize {
+		return cache.Entry{}, fmt.Errorf("module %s has %d bytes, the limit is %d: raise max_module_size in %s", file.Name(), info.Size(), s.MaxModuleSize, s.source)
+	}
+	digest, err := cache.Digest(io.NewSectionReader(file, 0, info.Size()))
+	if err != nil {
+		return cache.Entry{}, err
+	}
+	modules, err := cache.Open(s.CacheDir, engine.key)
+	if err != nil {
+		return cache.Entry{}, err
+	}
+	compile := func(ctx context.Context, out *os.File) (*control.Module, error) {
+		return n.compile(ctx, engine, s, file, out)
+	}
+	compiled, err := modules.Load(ctx, digest, compile)
+	if err != nil {
+		return cache.Entry{}, err
+	}
+	if err := checkFunction(compiled.Module, file.Name(), entry.function); err != nil {
+		compiled.Code.Close()
+		return cache.Entry{}, err
+	}
+	return compiled, nil
+}
+
+// preparerCgroup is how the paths of preparers' cgroups start.
+const preparerCgroup = "/containerd-shim-wasm/compile-"
+
+// preparerSpec confines the preparer: no files but its own program, no network,
+// no capabilities, nobody's user.
+func (s settings) preparerSpec(id string) *specs.Spec {
+	limit := s.CompileMemory
+	pids := int64(256)
+	return &specs.Spec{
+		Process: &specs.Process{User: specs.User{UID: 65534, GID: 65534}, NoNewPrivileges: true},
+		Linux: &specs.Linux{
+			CgroupsPath: preparerCgroup + id,
+			Resources: &specs.LinuxResources{
+				Memory: &specs.LinuxMemory{Limit: &limit},
+				Pids:   &specs.LinuxPids{Limit: &pids},
+			},
+			Namespaces: []specs.LinuxNamespace{
+				{Type: specs.PIDNamespace}, {Type: specs.IPCNamespace}, {Type: specs.UTSNamespace}, {Type: specs.NetworkNamespace},
+			},
+		},
+	}
+}
+
+// compile has a preparer compile module into out: a confined process with a
+// memory and a time limit of its own, so that a hostile module harms neither the
+// daemon nor the node.
+func (n *node) compile(ctx context.Context, engine engine, s settings, module, out *os.File) (*control.Module, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.CompileTimeout)
+	defer cancel()
+	spec := s.preparerSpec(fmt.Sprintf("%d-%d-%s", os.Getpid(), pidNamespace(), randomID()))
+	cg, err := n.newCgroup("compile", spec, false)
+	if err != nil {
+		return nil, fmt.Errorf("limit the preparer: %w", err)
+	}
+	defer func() {
+		if err := cg.Destroy(); err != nil {
+			n.log.WithError(err).Warn("remove the preparer's cgroup")
+		}
+	}()
+	if _, err := module.Seek(0, io.SeekStart); err != nil {
+		return nil, fmt.Errorf("rewind module: %w", err)
+	}
+	order := control.Compile{Name: module.Name()}
+	report, status, err := n.runPreparer(ctx, engine, spec, cg, order, module, out)
+	switch {
+	case errors.Is(ctx.Err(), context.Canceled):
+		return nil, fmt.Errorf("compile module %s: called off: %w", module.Name(), ctx.Err())
+	case ctx.Err() != nil:
+		return nil, fmt.Errorf("module %s takes longer than %s to compile: raise compile_timeout in %s", module.Name(), s.CompileTimeout, s.source)
+	case report.Error != "":
+		return nil, errors.New(report.Error)
+	case err == nil && report.Module != nil && status == 0:
+		return report.Module, nil
+	}
+	if kills, _ := cg.OOMKills(); kills > 0 || status == 134 {
+		return nil, fmt.Errorf("module %s needs more than %d bytes of memory to compile: raise compile_memory in %s", module.Name(), s.CompileMemory, s.source)
+	}
+	if err == nil {
+		err = errors.New("it reported no module")
+	}
+	return nil, fmt.Errorf("compile module %s: the preparer ended with status %d: %w", module.Name(), status, err)
+}
+
+func (n *node) runPreparer(ctx context.Context, engine engine, spec *specs.Spec, cg *cgroup.Cgroup, order control.Compile, module, out *os.File) (control.Report, int, error) {
+	var report control.Report
+	sb, err := sandbox.New(n.stateDir, "")
+	if err != nil {
+		return report, 0, err
+	}
+	defer sb.Close()
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		return report, 0, err
+	}
+	defer null.Close()
+	ours, theirs, err := control.Pair()
+	if err != nil {
+		return report, 0, err
+	}
+	defer ours.Close()
+	child, err := sb.Launch(sandbox.Launch{
+		Spec: spec, Process: spec.Process, Worker: engine.worker,
+		Argv:  []string{"wasm-preparer", order.Name},
+		Env:   []string{control.RoleEnv + "=" + control.RoleCompile},
+		Files: []*os.File{module, out, null, theirs},
+	})
+	theirs.Close()
+	if err != nil {
+		return report, 0, err
+	}
+	exited := wait(child.PID)
+	stop := context.AfterFunc(ctx, func() { unix.Kill(child.PID, unix.SIGKILL) })
+	defer stop()
+	if err = cg.Add(child.PID); err == nil {
+		err = control.Send(ours, order)
+	}
+	if err == nil {
+		err = control.Receive(ours, &report)
+	}
+	if err != nil {
+		unix.Kill(child.PID, unix.SIGKILL)
+	}
+	end := <-exited
+	return report, end.status, err
+}
