@@ -63,7 +63,7 @@ test-unit: build ## tests of the packages
 	@echo "testing the packages"
 	@go test -p 1 -timeout 20m $$(go list ./... | grep -v '/test$$\|/test/e2e$$\|/internal/testcluster$$')
 
-test-integration: need-root build ## tests against real containerds (1.7, 2.2, newest)
+test-integration: need-root build ## tests against real containerds (1.7, 2.1, 2.2, newest)
 	@echo "testing against real containerds"
 	@go test -timeout 40m ./test
 

@@ -22,7 +22,7 @@ import (
 
 // releases are the pinned containerd releases that every test with a real one runs
 // against, as hack/tools names them.
-var releases = []string{"containerd-1.7", "containerd-2.2", "containerd-2.4"}
+var releases = []string{"containerd-1.7", "containerd-2.1", "containerd-2.2", "containerd-2.4"}
 
 // tools returns the folder with a release's binaries, built once if need be.
 func tools(t *testing.T, release string) string {
@@ -68,27 +68,27 @@ func TestContainerdReadsTheEntry(t *testing.T) {
 		releases string
 		files    map[string]string
 	}{
-		"no file":                  {"1.7 2.2 2.4", nil},
-		"empty":                    {"1.7 2.2 2.4", map[string]string{"config.toml": ""}},
-		"docker":                   {"1.7 2.2 2.4", map[string]string{"config.toml": testdata(t, "docker.toml")}},
+		"no file":                  {"1.7 2.1 2.2 2.4", nil},
+		"empty":                    {"1.7 2.1 2.2 2.4", map[string]string{"config.toml": ""}},
+		"docker":                   {"1.7 2.1 2.2 2.4", map[string]string{"config.toml": testdata(t, "docker.toml")}},
 		"version 1":                {"1.7", map[string]string{"config.toml": "[plugins.cri]\nsandbox_image = 'example.org/pause'\n"}},
-		"kubeadm":                  {"1.7 2.2 2.4", map[string]string{"config.toml": kubeadm}},
-		"kubeadm with imports":     {"1.7 2.2 2.4", map[string]string{"config.toml": imports + kubeadm}},
-		"kubeadm with CRLF":        {"1.7 2.2 2.4", map[string]string{"config.toml": strings.ReplaceAll(kubeadm, "\n", "\r\n")}},
-		"section without runtimes": {"1.7 2.2 2.4", map[string]string{"config.toml": section2}},
-		"section imported": {"1.7 2.2 2.4", map[string]string{
+		"kubeadm":                  {"1.7 2.1 2.2 2.4", map[string]string{"config.toml": kubeadm}},
+		"kubeadm with imports":     {"1.7 2.1 2.2 2.4", map[string]string{"config.toml": imports + kubeadm}},
+		"kubeadm with CRLF":        {"1.7 2.1 2.2 2.4", map[string]string{"config.toml": strings.ReplaceAll(kubeadm, "\n", "\r\n")}},
+		"section without runtimes": {"1.7 2.1 2.2 2.4", map[string]string{"config.toml": section2}},
+		"section imported": {"1.7 2.1 2.2 2.4", map[string]string{
 			"config.toml": imports + kubeadm, "conf.d/cri.toml": section2}},
-		"dotted keys": {"1.7 2.2 2.4", map[string]string{
+		"dotted keys": {"1.7 2.1 2.2 2.4", map[string]string{
 			"config.toml": "version = 2\n[plugins]\n'io.containerd.grpc.v1.cri'.sandbox_image = 'example.org/pause'\n"}},
-		"version 3":              {"2.2 2.4", map[string]string{"config.toml": strings.Replace(v3, "imports", "#imports", 1)}},
-		"version 3 with imports": {"2.2 2.4", map[string]string{"config.toml": v3}},
-		"version 3 and others": {"2.2 2.4", map[string]string{"config.toml": v3,
+		"version 3":              {"2.1 2.2 2.4", map[string]string{"config.toml": strings.Replace(v3, "imports", "#imports", 1)}},
+		"version 3 with imports": {"2.1 2.2 2.4", map[string]string{"config.toml": v3}},
+		"version 3 and others": {"2.1 2.2 2.4", map[string]string{"config.toml": v3,
 			"conf.d/zz.toml": "version = 3\n[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.other]\nruntime_type = 'io.containerd.runc.v2'\n"}},
 		"version 4":    {"2.4", map[string]string{"config.toml": strings.Replace(v3, "version = 3", "version = 4", 1)}},
-		"1.7 default":  {"1.7 2.2 2.4", map[string]string{"config.toml": testdata(t, "containerd-1.7-default.toml")}},
+		"1.7 default":  {"1.7 2.1 2.2 2.4", map[string]string{"config.toml": testdata(t, "containerd-1.7-default.toml")}},
 		"2.2 default":  {"2.2 2.4", map[string]string{"config.toml": testdata(t, "containerd-2.2-default.toml")}},
 		"2.4 default":  {"2.4", map[string]string{"config.toml": testdata(t, "containerd-2.4-default.toml")}},
-		"k3s, imports": {"2.2 2.4", map[string]string{"config.toml": "imports = ['conf.d/*.toml']\n" + testdata(t, "k3s.toml")}},
+		"k3s, imports": {"2.1 2.2 2.4", map[string]string{"config.toml": "imports = ['conf.d/*.toml']\n" + testdata(t, "k3s.toml")}},
 	}
 	for _, release := range releases {
 		for name, tc := range cases {

@@ -21,7 +21,7 @@ const usage = `usage: go run ./hack/cluster up              bring the cluster up
        go run ./hack/cluster node CMD ARGS…  run a command on the node: ctr, ps, a shell
        go run ./hack/cluster env             print shell variables: KUBECONFIG and others
 
-CONTAINERD=1.7, 2.2 or 2.4 chooses the containerd of a cluster that is brought up.`
+CONTAINERD=1.7, 2.1, 2.2 or 2.4 chooses the containerd of a cluster that is brought up.`
 
 var errUsage = errors.New("unknown command line")
 

@@ -32,7 +32,7 @@ import (
 
 // Options say what to bring up. The zero value is what tests use.
 type Options struct {
-	Containerd string // "1.7", "2.2" or "2.4"; $CONTAINERD if empty, else that of the running cluster, else 2.2
+	Containerd string // "1.7", "2.1", "2.2" or "2.4"; $CONTAINERD if empty, else that of the running cluster, else 2.2
 	Shim       string // our shim; $CONTAINERD_SHIM_WASM if empty, else bin/containerd-shim-wasm-v1 in the tree
 	NoArgo     bool   // leave Argo out
 }
@@ -207,8 +207,8 @@ func (c *Cluster) choose(options Options) error {
 	case wanted != "" && wanted != c.state.Containerd:
 		return fmt.Errorf("the cluster that is up has containerd %s, not %s: make cluster-down first", c.state.Containerd, wanted)
 	}
-	if !slices.Contains([]string{"1.7", "2.2", "2.4"}, c.state.Containerd) {
-		return fmt.Errorf("no containerd %q below hack/tools, known: 1.7, 2.2, 2.4", c.state.Containerd)
+	if !slices.Contains([]string{"1.7", "2.1", "2.2", "2.4"}, c.state.Containerd) {
+		return fmt.Errorf("no containerd %q below hack/tools, known: 1.7, 2.1, 2.2, 2.4", c.state.Containerd)
 	}
 	c.state.Argo = nil
 	if !options.NoArgo {

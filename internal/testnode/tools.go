@@ -16,7 +16,7 @@ const DefaultVersion = "2.2"
 
 // Versions returns the versions of containerd that tests run against, oldest first. The exact
 // releases are pinned below hack/tools.
-func Versions() []string { return []string{"1.7", "2.2", "2.4"} }
+func Versions() []string { return []string{"1.7", "2.1", "2.2", "2.4"} }
 
 func sourceTree() (string, error) { return repo.Root() }
 
