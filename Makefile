@@ -8,13 +8,13 @@ ARCH    ?= $(shell go env GOARCH)
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 HOST    := $(shell go env GOHOSTARCH)
 SHIM    := bin/$(if $(filter-out $(HOST),$(ARCH)),linux-$(ARCH)/)containerd-shim-wasm-v1
-PLACE   := cmd/containerd-shim-wasm-v1/worker
+PLACE   := cmd/containerd-shim-wasm-v1/programs
 # The native compiler, or Debian's cross compiler (gcc-aarch64-linux-gnu with
 # libc6-dev-arm64-cross; gcc-x86-64-linux-gnu the other way round).
 CC_amd64 := $(if $(filter amd64,$(shell go env GOHOSTARCH)),gcc,x86_64-linux-gnu-gcc)
 CC_arm64 := $(if $(filter arm64,$(shell go env GOHOSTARCH)),gcc,aarch64-linux-gnu-gcc)
 
-.PHONY: help cross build worker image examples demo deps test test-unit test-integration test-cgroup2 cluster cluster-down e2e bench lint install uninstall clean need-root
+.PHONY: help cross build worker wasm-images image examples demo deps test test-unit test-integration test-cgroup2 cluster cluster-down e2e bench lint install uninstall clean need-root
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -28,7 +28,11 @@ worker: ## build the worker, which holds wasmtime (ARCH=arm64 cross-builds)
 		2> >(grep -v 'statically linked applications requires at runtime\|in function' >&2)
 	@sha256sum < $(PLACE)/wasm-worker | cut -d' ' -f1 > $(PLACE)/wasm-worker.sha256
 
-build: worker ## build bin/containerd-shim-wasm-v1, the one file to install (ARCH=arm64 cross-builds)
+wasm-images: ## build wasm-images, which speaks to containerd and registries (ARCH=arm64 cross-builds)
+	@CGO_ENABLED=0 GOOS=linux GOARCH=$(ARCH) go build -trimpath -buildvcs=false -ldflags '-s -w' -o $(PLACE)/wasm-images ./cmd/wasm-images
+	@sha256sum < $(PLACE)/wasm-images | cut -d' ' -f1 > $(PLACE)/wasm-images.sha256
+
+build: worker wasm-images ## build bin/containerd-shim-wasm-v1, the one file to install (ARCH=arm64 cross-builds)
 	@echo "building $(SHIM) for linux/$(ARCH)"
 	@CGO_ENABLED=0 GOOS=linux GOARCH=$(ARCH) go build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)' -o $(SHIM) ./cmd/containerd-shim-wasm-v1
 
@@ -98,4 +102,4 @@ uninstall: ## undo install
 	@$(SHIM) uninstall
 
 clean: ## remove what was built, not the tools in .cache
-	@rm -rf bin $(PLACE)/wasm-worker $(PLACE)/wasm-worker.sha256 .cache/guests .cache/examples
+	@rm -rf bin $(PLACE)/wasm-* .cache/guests .cache/examples

@@ -92,7 +92,7 @@ func newStage(ctx context.Context, dir string) (*stage, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.worker, err = os.Open(filepath.Join(root, "cmd", "containerd-shim-wasm-v1", "worker", "wasm-worker"))
+	s.worker, err = os.Open(filepath.Join(root, "cmd", "containerd-shim-wasm-v1", "programs", "wasm-worker"))
 	if err != nil {
 		return nil, fmt.Errorf("%w: make build makes it", err)
 	}

@@ -26,7 +26,7 @@ const (
 	// StateDir holds sockets and is where sandboxes are put together; it may go
 	// at a reboot.
 	StateDir = "/run/containerd-shim-wasm"
-	// LibDir holds the worker's binary.
+	// LibDir holds the programs that travel inside the shim's binary.
 	LibDir = "/var/lib/containerd-shim-wasm"
 )
 
@@ -37,10 +37,13 @@ type node struct {
 	stateDir  string
 	log       *logrus.Entry
 
-	placeWorker func(dir string) (worker *os.File, digest string, err error)
+	programs Programs
 
 	engineMu sync.Mutex
 	engine   engine // set by the first Wasm container
+
+	imagesMu sync.Mutex
+	images   *os.File // the program, set by the first container that needs it
 }
 
 // engine is what runs Wasm.
@@ -59,7 +62,7 @@ func (n *node) prepareEngine() (engine, error) {
 	if n.engine.worker != nil && hasName(n.engine.worker) {
 		return n.engine, nil
 	}
-	worker, digest, err := n.placeWorker(LibDir)
+	worker, digest, err := n.programs.Worker(LibDir)
 	if err != nil {
 		return engine{}, fmt.Errorf("place the worker: %w", err)
 	}

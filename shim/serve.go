@@ -16,13 +16,19 @@ import (
 	"github.com/sirupsen/logrus"
 )
 
-// PlaceWorker puts the worker's binary into dir, unless it is there, and returns
-// it opened with a digest that names its version.
-type PlaceWorker func(dir string) (worker *os.File, digest string, err error)
+// Programs are the binaries that travel inside the shim's own.
+type Programs struct {
+	Worker Place // runs and compiles Wasm
+	Images Place // asks containerd about images
+}
+
+// Place puts a program's binary into dir, unless it is there, and returns it opened
+// with a digest that names its version.
+type Place func(dir string) (program *os.File, digest string, err error)
 
 // Serve is the daemon: it answers containerd on the socket that the start verb
 // made, until containerd says Shutdown and no container is left.
-func Serve(flags Flags, placeWorker PlaceWorker) error {
+func Serve(flags Flags, programs Programs) error {
 	log, err := openLog(flags)
 	if err != nil {
 		return err
@@ -32,7 +38,7 @@ func Serve(flags Flags, placeWorker PlaceWorker) error {
 		log.WithError(err).Error("daemon cannot start")
 		return err
 	}
-	n := &node{flags: flags, bootstrap: bootstrap, stateDir: StateDir, log: log, placeWorker: placeWorker}
+	n := &node{flags: flags, bootstrap: bootstrap, stateDir: StateDir, log: log, programs: programs}
 	return n.serve(listener)
 }
 

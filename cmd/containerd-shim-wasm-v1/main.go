@@ -2,8 +2,8 @@
 //go:debug updatemaxprocs=0
 
 // Command containerd-shim-wasm-v1 is the containerd shim that runs WebAssembly.
-// containerd calls its verbs start and delete; people call install, uninstall
-// and --help.
+// containerd calls its verbs start and delete; people call install, uninstall,
+// image, doctor and --help.
 //
 // The two settings above keep the Go runtime from reading the limits of our own
 // cgroup at each start and every second after, which is work for nothing: start
@@ -45,6 +45,8 @@ const usage = `containerd-shim-wasm-v1 runs WebAssembly containers under contain
 For people:
   containerd-shim-wasm-v1 install [--print]    install on this node (see install --help)
   containerd-shim-wasm-v1 uninstall            undo that
+  containerd-shim-wasm-v1 image VERB           pack and inspect images (see image --help)
+  containerd-shim-wasm-v1 doctor               check this node, and say how to mend it
   containerd-shim-wasm-v1 -v                   print the version
   ctr run --rm --runtime io.containerd.wasm.v1 IMAGE NAME
                                                run an image whose entry point is a .wasm file
@@ -60,16 +62,23 @@ func run(args []string) int {
 			return install.Command(context.Background(), args[1:], os.Stdout, os.Stderr)
 		case "uninstall":
 			return install.UninstallCommand(context.Background(), args[1:], os.Stdout, os.Stderr)
+		case "image", "doctor":
+			return fail(runImages(args))
 		case "help":
 			fmt.Print(usage)
 			return 0
 		}
 	}
-	if err := runShim(args); err != nil {
-		fmt.Fprintf(os.Stderr, "containerd-shim-wasm-v1: %v\n", err)
-		return 1
+	return fail(runShim(args))
+}
+
+// fail returns the exit status for err, which it prints.
+func fail(err error) int {
+	if err == nil {
+		return 0
 	}
-	return 0
+	fmt.Fprintf(os.Stderr, "containerd-shim-wasm-v1: %v\n", err)
+	return 1
 }
 
 // runShim understands the command line of containerd's shims
@@ -122,7 +131,7 @@ func runVerb(verb string, flags shim.Flags) error {
 	case "delete":
 		return shim.Delete(flags, os.Stdout)
 	case shim.ServeVerb:
-		return shim.Serve(flags, placeWorker)
+		return shim.Serve(flags, shim.Programs{Worker: worker.place, Images: images.place})
 	}
 	return fmt.Errorf("unknown verb %q; see --help", verb)
 }

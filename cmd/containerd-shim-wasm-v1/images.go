@@ -1,0 +1,56 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/wasmshim/containerd-shim-wasm/shim"
+)
+
+// runImages becomes the program wasm-images, which keeps this process's input, output
+// and environment; its exit status is ours. It returns only if that fails.
+func runImages(args []string) error {
+	f, err := openImages()
+	if err != nil {
+		return err
+	}
+	path := fmt.Sprintf("/proc/self/fd/%d", f.Fd())
+	err = unix.Exec(path, append([]string{string(images)}, args...), os.Environ())
+	return fmt.Errorf("run %s: %w", images, err)
+}
+
+// openImages places the program as the daemon does. Whoever may not do that, such as an
+// ordinary user who packs an image, runs it from memory.
+func openImages() (*os.File, error) {
+	f, _, err := images.place(shim.LibDir)
+	if err == nil || !errors.Is(err, os.ErrPermission) && !errors.Is(err, unix.EROFS) && !errors.Is(err, unix.ENOSPC) {
+		return f, err
+	}
+	return images.inMemory()
+}
+
+// inMemory returns the program as a file that has no name and goes with its last user.
+func (p program) inMemory() (*os.File, error) {
+	content, _, _, err := p.open()
+	if err != nil {
+		return nil, err
+	}
+	defer content.Close()
+	fd, err := unix.MemfdCreate(string(p), unix.MFD_CLOEXEC|unix.MFD_EXEC)
+	if errors.Is(err, unix.EINVAL) { // Linux before 6.3 does not know MFD_EXEC
+		fd, err = unix.MemfdCreate(string(p), unix.MFD_CLOEXEC)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("create a file in memory: %w", err)
+	}
+	f := os.NewFile(uintptr(fd), string(p))
+	if _, err := io.Copy(f, content); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("write %s into memory: %w", p, err)
+	}
+	return f, nil
+}

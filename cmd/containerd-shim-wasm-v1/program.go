@@ -1,0 +1,142 @@
+package main
+
+import (
+	"embed"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+)
+
+// embedded holds the programs that travel inside this one, and the sha256 of each,
+// which make build puts there. Pages of them that nobody reads are never loaded.
+//
+//go:embed all:programs
+var embedded embed.FS
+
+// program is one of them, by its file's name.
+type program string
+
+const (
+	worker program = "wasm-worker" // holds wasmtime
+	images program = "wasm-images" // speaks to containerd and registries
+)
+
+// open returns the program's content, its digest and its size in bytes.
+func (p program) open() (content fs.File, digest string, size int64, err error) {
+	file := "programs/" + string(p)
+	sum, err := embedded.ReadFile(file + ".sha256")
+	if err != nil {
+		return nil, "", 0, p.missing()
+	}
+	if content, err = embedded.Open(file); err != nil {
+		return nil, "", 0, p.missing()
+	}
+	info, err := content.Stat()
+	if err != nil {
+		return nil, "", 0, p.missing()
+	}
+	return content, strings.TrimSpace(string(sum))[:32], info.Size(), nil
+}
+
+// missing is what a binary built without make build says.
+func (p program) missing() error {
+	return fmt.Errorf("this binary holds no %s: build it with make build", p)
+}
+
+// place puts the program into dir under its digest, unless it is there, and returns
+// it opened. dir belongs to root alone: whoever can write there can run code in every
+// Wasm container.
+func (p program) place(dir string) (*os.File, string, error) {
+	content, digest, size, err := p.open()
+	if err != nil {
+		return nil, "", err
+	}
+	defer content.Close()
+	path := filepath.Join(dir, string(p)+"-"+digest)
+	if f, err := openIntact(path, size); err == nil {
+		return f, digest, nil
+	}
+	if err := p.write(dir, path, content); err != nil {
+		return nil, "", err
+	}
+	f, err := openIntact(path, size)
+	return f, digest, err
+}
+
+func openIntact(path string, size int64) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW, 0)
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	if err == nil && (info.Size() != size || info.Mode() != 0o555 || info.Sys().(*syscall.Stat_t).Uid != 0) {
+		err = fmt.Errorf("%s is not the file that was placed", path)
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+func (p program) write(dir, path string, content io.Reader) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(dir, "."+string(p)+"-")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name())
+	defer f.Close()
+	if _, err := io.Copy(f, content); err != nil {
+		return err
+	}
+	if err := f.Chmod(0o555); err != nil {
+		return err
+	}
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	// A binary that is open for writing cannot be executed.
+	if err := f.Close(); err != nil {
+		return err
+	}
+	if err := os.Rename(f.Name(), path); err != nil {
+		return err
+	}
+	if outdated() {
+		return nil
+	}
+	return p.removeOlder(dir, filepath.Base(path))
+}
+
+// outdated reports whether another version has taken this binary's place since it
+// was started: its programs are then not the ones to keep.
+func outdated() bool {
+	path, err := os.Readlink("/proc/self/exe") // proc_pid_exe(5)
+	return err == nil && strings.HasSuffix(path, " (deleted)")
+}
+
+// removeOlder removes what earlier versions placed; processes that run from it keep
+// it until they end.
+func (p program) removeOlder(dir, current string) error {
+	old, err := filepath.Glob(filepath.Join(dir, string(p)+"-*"))
+	if err != nil {
+		return err
+	}
+	for _, path := range old {
+		if filepath.Base(path) == current {
+			continue
+		}
+		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}

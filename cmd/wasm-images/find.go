@@ -1,0 +1,39 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+
+	"github.com/wasmshim/containerd-shim-wasm/oci"
+	"github.com/wasmshim/containerd-shim-wasm/oci/store"
+)
+
+// find is the shim's own verb: it prints an oci.Found.
+func find(ctx context.Context, args []string, stdio stdio) error {
+	set := newFlags("find", "(--container ID | --image NAME) [--address SOCKET] [--namespace NAME]", stdio)
+	address, namespace := containerdFlags(set)
+	container := set.String("container", "", "the `id` of a container")
+	image := set.String("image", "", "the `name` of an image in containerd")
+	if err := parse(set, args, 0, 0); err != nil {
+		return err
+	}
+	if (*container == "") == (*image == "") {
+		return errors.New("find: give --container or --image; see find -h")
+	}
+	s, err := store.Connect(*address)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	var found oci.Found
+	if *container != "" {
+		found, err = s.Find(ctx, *namespace, *container)
+	} else {
+		found, err = s.FindImage(ctx, *namespace, *image)
+	}
+	if err != nil {
+		return err
+	}
+	return json.NewEncoder(stdio.out).Encode(found)
+}

@@ -1,0 +1,131 @@
+// Command wasm-images does for containerd-shim-wasm-v1 what needs containerd's API or a
+// registry: the libraries for that would cost each start of a container some
+// milliseconds if the shim held them. The shim carries this program inside itself, and
+// runs it; people reach its verbs through the shim.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+)
+
+// verb is one thing that the program does. It gets the arguments after its name. An
+// error is printed by main, in one line, and ends the program with status 1;
+// flag.ErrHelp ends it with 0.
+type verb struct {
+	about string // in one line
+	run   func(ctx context.Context, args []string, stdio stdio) error
+}
+
+// stdio is what a verb reads and writes.
+type stdio struct {
+	in       io.Reader
+	out, err io.Writer
+}
+
+// verbs are found by their words: "find", or "image pack".
+var verbs = map[string]verb{
+	"find": {"print the Wasm layers of a container's or an image's manifest as JSON", find},
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx, os.Args[1:], stdio{os.Stdin, os.Stdout, os.Stderr})
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, strings.ReplaceAll(strings.TrimSpace(err.Error()), "\n", "; "))
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, args []string, stdio stdio) error {
+	if len(args) == 0 || slices.Contains([]string{"-h", "-help", "--help", "help"}, args[0]) {
+		usage(stdio.out, "")
+		return nil
+	}
+	name, rest := args[0], args[1:]
+	if isGroup(name) {
+		if len(rest) == 0 || slices.Contains([]string{"-h", "-help", "--help", "help"}, rest[0]) {
+			usage(stdio.out, name+" ")
+			return nil
+		}
+		name, rest = name+" "+rest[0], rest[1:]
+	}
+	v, ok := verbs[name]
+	if !ok {
+		return fmt.Errorf("unknown verb %q; see --help", name)
+	}
+	err := v.run(ctx, rest, stdio)
+	if errors.Is(err, flag.ErrHelp) {
+		return nil
+	}
+	return err
+}
+
+// isGroup says whether there are verbs of two words that start with this one.
+func isGroup(word string) bool {
+	for name := range verbs {
+		if strings.HasPrefix(name, word+" ") {
+			return true
+		}
+	}
+	return false
+}
+
+func usage(w io.Writer, group string) {
+	fmt.Fprintf(w, "usage: %s%s VERB [FLAG]... [ARGUMENT]...; VERB -h says more\n", program, strings.TrimSuffix(" "+group, " "))
+	for _, name := range slices.Sorted(maps.Keys(verbs)) {
+		if strings.HasPrefix(name, group) {
+			fmt.Fprintf(w, "  %-16s %s\n", strings.TrimPrefix(name, group), verbs[name].about)
+		}
+	}
+}
+
+// program is what people type.
+const program = "containerd-shim-wasm-v1"
+
+// newFlags returns the flags of a verb, whose -h prints the usage line and the flags to
+// where the verb prints.
+func newFlags(name, usage string, stdio stdio) *flag.FlagSet {
+	set := flag.NewFlagSet(name, flag.ContinueOnError)
+	set.SetOutput(stdio.out)
+	set.Usage = func() {
+		fmt.Fprintf(stdio.out, "usage: %s %s %s\n", program, name, usage)
+		set.PrintDefaults()
+	}
+	return set
+}
+
+// parse reads a verb's flags and allows between least and most arguments after them.
+// What is wrong is said once, by main.
+func parse(set *flag.FlagSet, args []string, least, most int) error {
+	out := set.Output()
+	set.SetOutput(io.Discard)
+	show := set.Usage
+	set.Usage = func() {}
+	err := set.Parse(args)
+	set.SetOutput(out)
+	set.Usage = show
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		show()
+		return err
+	case err == nil && set.NArg() < least:
+		err = errors.New("an argument is missing")
+	case err == nil && set.NArg() > most:
+		err = fmt.Errorf("unexpected argument %q", set.Arg(most))
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w; see %s -h", set.Name(), err, set.Name())
+	}
+	return nil
+}

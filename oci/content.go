@@ -1,0 +1,76 @@
+package oci
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+)
+
+// HeadSize is how many first bytes of a blob ContentOf looks at.
+const HeadSize = 512
+
+// Content is what the first bytes of a blob say that it is, whatever its media type.
+type Content string
+
+// What layers hold by intent or by mistake.
+const (
+	WasmModule    Content = "a WebAssembly module"
+	WasmComponent Content = "a WebAssembly component"
+	Precompiled   Content = "code that wasmtime has compiled"
+	Gzip          Content = "gzip-compressed data"
+	Zstd          Content = "zstd-compressed data"
+	Zip           Content = "a zip archive"
+	Tar           Content = "a tar archive"
+	WasmText      Content = "WebAssembly's text format"
+	Native        Content = "a native program"
+	Empty         Content = "nothing"
+	Unknown       Content = "data of an unknown kind"
+)
+
+// elfWasmtime is the OS ABI that wasmtime gives its code (wasmtime-environ, obj.rs).
+const elfWasmtime = 200
+
+// ContentOf looks at the first HeadSize bytes of a blob, fewer if it has fewer.
+func ContentOf(head []byte) Content {
+	has := func(magic string) bool { return bytes.HasPrefix(head, []byte(magic)) }
+	switch {
+	case len(head) == 0:
+		return Empty
+	case has("\x00asm\x01\x00\x00\x00"):
+		return WasmModule
+	case has("\x00asm") && len(head) >= 8 && head[6] == 1 && head[7] == 0:
+		return WasmComponent
+	case has("\x7fELF") && len(head) > 7 && head[7] == elfWasmtime:
+		return Precompiled
+	case has("\x7fELF"):
+		return Native
+	case has("\x1f\x8b"):
+		return Gzip
+	case has("\x28\xb5\x2f\xfd"):
+		return Zstd
+	case has("PK\x03\x04"), has("PK\x05\x06"):
+		return Zip
+	case len(head) >= 262 && string(head[257:262]) == "ustar":
+		return Tar
+	case strings.HasPrefix(strings.TrimSpace(string(head)), "(module"), strings.HasPrefix(strings.TrimSpace(string(head)), "(component"):
+		return WasmText
+	}
+	return Unknown
+}
+
+// CheckHead returns what a layer's first bytes say that it is, and an error if that is
+// not what its media type says. A module, a component and compiled code all pass for
+// Wasm here: which of them may run is not a matter of formats.
+func (m Module) CheckHead(head []byte) (Content, error) {
+	content := ContentOf(head)
+	want := map[string][]Content{
+		"":     {WasmModule, WasmComponent, Precompiled},
+		"gzip": {Gzip}, "zstd": {Zstd}, "zip": {Zip},
+	}
+	for _, ok := range want[m.Compression] {
+		if content == ok {
+			return content, nil
+		}
+	}
+	return content, fmt.Errorf("layer %s has the media type %s, but holds %s: push it again with the media type of what it holds", m, m.MediaType, content)
+}

@@ -1,0 +1,164 @@
+package oci
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/identity"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// Limits of what is read into memory, in bytes. The distribution specification has
+// registries accept manifests of at least 4 MiB, and they refuse larger ones.
+const (
+	MaxManifest = 4 << 20
+	MaxConfig   = 4 << 20
+)
+
+// Config is the part of an image's or a Wasm artifact's configuration that says what the
+// image is for and what its files are.
+type Config struct {
+	ocispec.Platform
+	RootFS struct {
+		DiffIDs []digest.Digest `json:"diff_ids"`
+	} `json:"rootfs"`
+}
+
+// ParseIndex reads an index or a manifest list, at most MaxManifest bytes. Every digest
+// in what it returns is valid.
+func ParseIndex(data []byte) (ocispec.Index, error) {
+	var index ocispec.Index
+	if err := parse(data, MaxManifest, "index", &index); err != nil {
+		return ocispec.Index{}, err
+	}
+	if index.MediaType != "" && !IsIndex(index.MediaType) {
+		return ocispec.Index{}, fmt.Errorf("index says that its media type is %q", index.MediaType)
+	}
+	for i, d := range index.Manifests {
+		if err := check(d); err != nil {
+			return ocispec.Index{}, fmt.Errorf("index: manifest %d: %w", i, err)
+		}
+	}
+	return index, nil
+}
+
+// ParseManifest reads a manifest, at most MaxManifest bytes. Every digest in what it
+// returns is valid, and there is a configuration.
+func ParseManifest(data []byte) (ocispec.Manifest, error) {
+	var manifest ocispec.Manifest
+	if err := parse(data, MaxManifest, "manifest", &manifest); err != nil {
+		return ocispec.Manifest{}, err
+	}
+	if manifest.MediaType != "" && !IsManifest(manifest.MediaType) {
+		return ocispec.Manifest{}, fmt.Errorf("manifest says that its media type is %q", manifest.MediaType)
+	}
+	if manifest.Config.Digest == "" {
+		return ocispec.Manifest{}, errors.New("manifest has no config: it is not an image or a Wasm artifact; push it again with a tool that writes one")
+	}
+	if err := check(manifest.Config); err != nil {
+		return ocispec.Manifest{}, fmt.Errorf("manifest: config: %w", err)
+	}
+	for i, d := range manifest.Layers {
+		if err := check(d); err != nil {
+			return ocispec.Manifest{}, fmt.Errorf("manifest: layer %d: %w", i, err)
+		}
+	}
+	return manifest, nil
+}
+
+// ParseConfig reads the configuration that a manifest refers to, at most MaxConfig bytes.
+// Of artifacts, only Wasm's are read: others put there what they like, and mean nothing
+// to us.
+func ParseConfig(mediaType string, data []byte) (Config, error) {
+	var config Config
+	if !IsImageConfig(mediaType) && !IsWasmConfig(mediaType) {
+		return config, nil
+	}
+	if err := parse(data, MaxConfig, "config", &config); err != nil {
+		return Config{}, err
+	}
+	for i, d := range config.RootFS.DiffIDs {
+		if err := d.Validate(); err != nil {
+			return Config{}, fmt.Errorf("config: diff_id %d: %w", i, err)
+		}
+	}
+	return config, nil
+}
+
+// parse refuses JSON that another reader could take for something else, as containerd
+// does: a manifest that is an index too.
+func parse(data []byte, limit int, what string, into any) error {
+	if len(data) > limit {
+		return fmt.Errorf("%s has %d bytes, the limit is %d", what, len(data), limit)
+	}
+	if err := json.Unmarshal(data, into); err != nil {
+		return fmt.Errorf("%s is not valid: %w", what, err)
+	}
+	var both struct {
+		Manifests json.RawMessage `json:"manifests"`
+		Config    json.RawMessage `json:"config"`
+		Layers    json.RawMessage `json:"layers"`
+		FSLayers  json.RawMessage `json:"fsLayers"`
+	}
+	if err := json.Unmarshal(data, &both); err != nil {
+		return fmt.Errorf("%s is not valid: %w", what, err)
+	}
+	switch {
+	case both.FSLayers != nil && what != "config":
+		return fmt.Errorf("%s is of Docker's image format 1, which containerd has given up: build the image again", what)
+	case what == "manifest" && both.Manifests != nil, what == "index" && (both.Config != nil || both.Layers != nil):
+		return fmt.Errorf("%s is ambiguous: it has what a manifest has and what an index has", what)
+	}
+	return nil
+}
+
+// check makes sure that a descriptor can be looked up: its digest becomes part of a path.
+func check(d ocispec.Descriptor) error {
+	if err := d.Digest.Validate(); err != nil {
+		return fmt.Errorf("digest %q: %w", d.Digest, err)
+	}
+	if d.Size < 0 {
+		return fmt.Errorf("%s has a size of %d", d.Digest, d.Size)
+	}
+	return nil
+}
+
+// Modules returns the manifest's Wasm layers in their order, without paths.
+func Modules(manifest ocispec.Manifest) []Module {
+	var modules []Module
+	for _, d := range manifest.Layers {
+		compression, ok := IsWasm(d.MediaType)
+		if !ok {
+			continue
+		}
+		modules = append(modules, Module{
+			Name: d.Annotations[ocispec.AnnotationTitle], Digest: d.Digest, Size: d.Size,
+			MediaType: d.MediaType, Compression: compression,
+		})
+	}
+	return modules
+}
+
+// ChainID names the snapshot that a container of this image is made on: "" for an image
+// without file layers (image-spec, config.md, Layer ChainID).
+func (c Config) ChainID() string { return identity.ChainID(c.RootFS.DiffIDs).String() }
+
+// FormatPlatform returns os/architecture[/variant], "" if there is neither.
+func FormatPlatform(p ocispec.Platform) string {
+	if p.OS == "" && p.Architecture == "" {
+		return ""
+	}
+	name := p.OS + "/" + p.Architecture
+	if p.Variant != "" {
+		name += "/" + p.Variant
+	}
+	return strings.ToLower(name)
+}
+
+// WasmPlatforms returns the platforms of Wasm images, the one to take first first.
+func WasmPlatforms() []string {
+	return []string{"wasi/wasm", "wasip1/wasm", "linux/wasm", "wasip2/wasm"}
+}

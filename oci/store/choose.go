@@ -1,0 +1,167 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"slices"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/wasmshim/containerd-shim-wasm/oci"
+)
+
+// Limits of what an index may make us read.
+const (
+	maxDepth      = 3   // of indexes within indexes
+	maxCandidates = 256 // manifests
+)
+
+// parent is the name of the snapshot that a container was made on, if that is known.
+type parent struct {
+	known bool
+	name  string
+}
+
+var anyParent = parent{}
+
+// madeOn says whether a container on this snapshot can come from an image with that
+// chain id. A snapshot whose files were given other owners, for a container in a user
+// namespace, is named by the chain id and those (containerd, WithRemappedSnapshot).
+func (p parent) madeOn(chain string) bool {
+	if !p.known || p.name == chain {
+		return true
+	}
+	return chain != "" && strings.HasPrefix(p.name, chain+"-")
+}
+
+// candidate is a manifest on this node.
+type candidate struct {
+	digest   digest.Digest
+	manifest ocispec.Manifest
+	chain    string // its chain id
+	platform string // "" if nobody says
+}
+
+// choose returns the manifest that a container was made from.
+func (s *Store) choose(ctx context.Context, target ocispec.Descriptor, made parent) (candidate, error) {
+	if oci.IsManifest(target.MediaType) {
+		c, err := s.manifest(ctx, target)
+		if err == nil && !made.madeOn(c.chain) {
+			err = fmt.Errorf("the name has gone to another image (%s) since the container was made: make the container again", c.digest)
+		}
+		return c, err
+	}
+	if !oci.IsIndex(target.MediaType) {
+		return candidate{}, fmt.Errorf("%s is no image: it has the media type %q", target.Digest, target.MediaType)
+	}
+	w := walk{store: s, made: made}
+	if err := w.index(ctx, target, 1); err != nil {
+		return candidate{}, err
+	}
+	if len(w.fit) == 0 {
+		return candidate{}, w.noneFits(target)
+	}
+	return slices.MinFunc(w.fit, func(a, b candidate) int { return a.rank() - b.rank() }), nil
+}
+
+// walk goes through an index.
+type walk struct {
+	store   *Store
+	made    parent
+	fit     []candidate
+	names   []string // of the platforms that the index has
+	missing int      // manifests that are not on this node
+	broken  error    // what is wrong with one of them
+}
+
+func (w *walk) index(ctx context.Context, d ocispec.Descriptor, depth int) error {
+	if depth > maxDepth {
+		return fmt.Errorf("index %s lies in more than %d others", d.Digest, maxDepth-1)
+	}
+	index, err := w.store.index(ctx, d)
+	if err != nil {
+		return err
+	}
+	for _, d := range index.Manifests {
+		if len(w.names) == maxCandidates {
+			return fmt.Errorf("index has more than %d manifests", maxCandidates)
+		}
+		if err := w.entry(ctx, d, depth); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (w *walk) entry(ctx context.Context, d ocispec.Descriptor, depth int) error {
+	if d.Annotations["vnd.docker.reference.type"] != "" {
+		return nil // an attestation, which BuildKit adds
+	}
+	w.names = append(w.names, nameOf(d))
+	switch {
+	case oci.IsIndex(d.MediaType):
+		err := w.index(ctx, d, depth+1)
+		if errors.Is(err, errMissing) {
+			w.missing++
+			return nil
+		}
+		return err
+	case !oci.IsManifest(d.MediaType):
+		return nil
+	}
+	c, err := w.store.manifest(ctx, d)
+	switch {
+	case errors.Is(err, errMissing):
+		w.missing++
+	case err != nil && ctx.Err() != nil:
+		return err
+	case err != nil:
+		// Another manifest may be the container's.
+		w.broken = err
+	case w.made.madeOn(c.chain):
+		w.fit = append(w.fit, c)
+	}
+	return nil
+}
+
+func nameOf(d ocispec.Descriptor) string {
+	if d.Platform == nil {
+		return "one without a platform"
+	}
+	return oci.FormatPlatform(*d.Platform)
+}
+
+func (w *walk) noneFits(target ocispec.Descriptor) error {
+	names := slices.Compact(slices.Sorted(slices.Values(w.names)))
+	has := strings.Join(names, ", ")
+	switch {
+	case w.broken != nil:
+		return w.broken
+	case len(w.names) == 0:
+		return fmt.Errorf("index %s is empty", target.Digest)
+	case w.missing == len(w.names):
+		return fmt.Errorf("index %s has no manifest for a platform of this node on it (it has %s): pull it with --platform", target.Digest, has)
+	}
+	return fmt.Errorf("index %s has no manifest that the container can have been made from (it has %s): make the container again", target.Digest, has)
+}
+
+// rank orders what fits: Wasm platforms, then manifests with Wasm layers, then the
+// node's own platform.
+func (c candidate) rank() int {
+	platforms := oci.WasmPlatforms()
+	if i := slices.Index(platforms, c.platform); i >= 0 {
+		return i
+	}
+	rank := len(platforms)
+	if len(oci.Modules(c.manifest)) == 0 {
+		rank += 2
+	}
+	if c.platform != "linux/"+runtime.GOARCH {
+		rank++
+	}
+	return rank
+}

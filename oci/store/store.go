@@ -1,0 +1,89 @@
+// Package store finds the Wasm layers of an image in a running containerd: it asks
+// containerd's services for the image, its manifest and where the blobs lie.
+//
+// It speaks gRPC, which costs whoever imports it some milliseconds at each start, so the
+// shim never does; it has the program wasm-images do so. The package never reads or
+// changes containerd's files by itself.
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	containers "github.com/containerd/containerd/api/services/containers/v1"
+	content "github.com/containerd/containerd/api/services/content/v1"
+	images "github.com/containerd/containerd/api/services/images/v1"
+	introspection "github.com/containerd/containerd/api/services/introspection/v1"
+	snapshots "github.com/containerd/containerd/api/services/snapshots/v1"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+)
+
+// namespaceHeader carries the namespace of a request (containerd, pkg/namespaces).
+const namespaceHeader = "containerd-namespace"
+
+// maxMessage is containerd's own limit for a message, in bytes (defaults/defaults.go).
+const maxMessage = 16 << 20
+
+// Store is a connection to containerd.
+type Store struct {
+	conn          *grpc.ClientConn
+	containers    containers.ContainersClient
+	content       content.ContentClient
+	images        images.ImagesClient
+	introspection introspection.IntrospectionClient
+	snapshots     snapshots.SnapshotsClient
+}
+
+// Connect prepares a connection to the socket of containerd, a path. It is made by the
+// first request.
+func Connect(address string) (*Store, error) {
+	conn, err := grpc.NewClient("unix:"+strings.TrimPrefix(address, "unix://"),
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithDisableServiceConfig(),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage)))
+	if err != nil {
+		return nil, fmt.Errorf("connect to containerd at %s: %w", address, err)
+	}
+	return &Store{
+		conn:          conn,
+		containers:    containers.NewContainersClient(conn),
+		content:       content.NewContentClient(conn),
+		images:        images.NewImagesClient(conn),
+		introspection: introspection.NewIntrospectionClient(conn),
+		snapshots:     snapshots.NewSnapshotsClient(conn),
+	}, nil
+}
+
+// Conn is the connection, for services that this package does not wrap.
+func (s *Store) Conn() *grpc.ClientConn { return s.conn }
+
+// Close ends the connection.
+func (s *Store) Close() error { return s.conn.Close() }
+
+// In returns a context whose requests concern a namespace of containerd.
+func In(ctx context.Context, namespace string) context.Context {
+	return metadata.AppendToOutgoingContext(ctx, namespaceHeader, namespace)
+}
+
+func notFound(err error) bool { return status.Code(err) == codes.NotFound }
+
+// explain drops the words of gRPC from an error, which say nothing to the person who
+// reads it.
+func explain(err error) error {
+	s, ok := status.FromError(err)
+	switch {
+	case !ok:
+		return err
+	case s.Code() == codes.Unavailable:
+		return fmt.Errorf("containerd does not answer: %s", s.Message())
+	case s.Code() == codes.DeadlineExceeded:
+		return errors.New("containerd does not answer in time")
+	}
+	return errors.New(s.Message())
+}

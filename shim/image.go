@@ -1,0 +1,77 @@
+package shim
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"time"
+
+	"github.com/wasmshim/containerd-shim-wasm/oci"
+)
+
+// findLimit is how long containerd may take to say what a container's image is.
+const findLimit = 10 * time.Second
+
+// findImage returns what the image of one of containerd's containers holds of Wasm:
+// nothing, and no error, if the container has no image or its image has none.
+func (n *node) findImage(ctx context.Context, containerID string) (oci.Found, error) {
+	output, err := n.runImages(ctx, findLimit, "find", "--address", n.flags.Address, "--namespace", n.flags.Namespace, "--container", containerID)
+	if err != nil {
+		return oci.Found{}, err
+	}
+	var found oci.Found
+	if err := json.Unmarshal(output, &found); err != nil {
+		return oci.Found{}, fmt.Errorf("read the answer of wasm-images find: %w", err)
+	}
+	return found, nil
+}
+
+// runImages runs a verb of the program that asks containerd about images, and returns
+// what it prints. What it says went wrong is the error.
+func (n *node) runImages(ctx context.Context, limit time.Duration, args ...string) ([]byte, error) {
+	program, err := n.prepareImages()
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, program, args...)
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH")}
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	output, err := cmd.Output()
+	said := string(bytes.TrimSpace(stderr.Bytes()))
+	switch {
+	case err == nil:
+		return output, nil
+	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+		return nil, fmt.Errorf("containerd has not answered wasm-images %s within %s", args[0], limit)
+	case said != "":
+		return nil, errors.New(said)
+	}
+	return nil, fmt.Errorf("wasm-images %s: %w", args[0], err)
+}
+
+// prepareImages returns the path of that program, placed on the node; again if an
+// upgrade of the shim has removed it.
+func (n *node) prepareImages() (string, error) {
+	n.imagesMu.Lock()
+	defer n.imagesMu.Unlock()
+	if n.images != nil && hasName(n.images) {
+		return n.images.Name(), nil
+	}
+	if n.images != nil {
+		n.images.Close()
+		n.images = nil
+	}
+	images, _, err := n.programs.Images(LibDir)
+	if err != nil {
+		return "", fmt.Errorf("place wasm-images: %w", err)
+	}
+	n.images = images
+	return images.Name(), nil
+}
