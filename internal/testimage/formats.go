@@ -1,0 +1,238 @@
+package testimage
+
+import (
+	"runtime"
+	"slices"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/specs-go"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// Format is one way to ship a Wasm module that must run.
+type Format struct {
+	Name  string // fit for a repository
+	About string // what makes such images, or what is special about it
+
+	// Build makes the image around a module.
+	Build func(guest []byte) *Image
+
+	// Entry is the command to give a container where the image has none, because its config is not that
+	// of an image or has an empty entry point. It is nil where the image brings its own.
+	Entry []string
+
+	// Platform is the image's, or the one of an index that a node is to choose for Wasm.
+	Platform string
+
+	// ArtifactConfig says that the config is not an image's: "ctr run" refuses it, CRI does not.
+	ArtifactConfig bool
+
+	// InTar says that the module is a file of a tar layer, not a layer itself.
+	InTar bool
+}
+
+// NeedsCommand says whether a container must be given a command: CRI and ctr refuse one without.
+func (f Format) NeedsCommand() bool { return f.Entry != nil }
+
+// Native is the platform of this machine.
+func Native() string { return "linux/" + runtime.GOARCH }
+
+// Formats returns every format of docs/images.md, in its order.
+func Formats() []Format {
+	return slices.Concat(tarFormats(), layerFormats(), artifactFormats(), severalFormats(), compressedFormats())
+}
+
+// Named returns the format of that name, a good or a bad one; false if there is none.
+func Named(name string) (Format, bool) {
+	for _, f := range slices.Concat(Formats(), Bad()) {
+		if f.Name == name {
+			return f, true
+		}
+	}
+	return Format{}, false
+}
+
+// tarFormats are ordinary images with the module as a file.
+func tarFormats() []Format {
+	var formats []Format
+	for _, docker := range []bool{false, true} {
+		kind, about := "oci", "an OCI image"
+		if docker {
+			kind, about = "docker", "a Docker image"
+		}
+		for _, p := range []string{Native(), "wasi/wasm", "wasip1/wasm", "linux/wasm"} {
+			formats = append(formats, Format{
+				Name: kind + "-tar-" + strings.ReplaceAll(p, "/", "-"), About: about + " with the module in a tar layer",
+				Build: func(guest []byte) *Image { return inTar(guest, p, docker) }, Platform: p, InTar: true,
+			})
+		}
+		formats = append(formats, Format{
+			Name: kind + "-index", About: about + " index of Wasm and native platforms, the module in tar layers",
+			Build: func(guest []byte) *Image {
+				return index(docker, []string{Native(), "wasi/wasm", "wasip1/wasm", "linux/wasm"}, func(p string) *Image { return inTar(guest, p, docker) })
+			}, Platform: Native(), InTar: true,
+		})
+	}
+	return append(formats,
+		Format{
+			Name: "compat", About: "Istio's and Solo's compat variant: /plugin.wasm in a tar layer, no entry point",
+			Build: compat, Platform: Native(), Entry: []string{"/plugin.wasm"}, InTar: true,
+		},
+		Format{
+			Name: "crun", About: "crun's and buildah's: the annotation run.oci.handler=wasm, a tar layer",
+			Build: crun, Platform: "wasi/wasm", InTar: true,
+		},
+	)
+}
+
+// layerFormats have an image's config and the module as a layer.
+func layerFormats() []Format {
+	var formats []Format
+	for _, layer := range []struct{ name, mediaType, about string }{
+		{"application-wasm", wasmPlain, "Docker's and the CNCF's type"},
+		{"wasm-content", wasmContent, "wasm-to-oci's type"},
+		{"w3c-module", wasmModule, "the type of runwasi's oci-tar-builder for modules"},
+		{"w3c-component", wasmComponent, "its counterpart for components"},
+		{"bytecodealliance", wasmRunwasi, "runwasi's type"},
+		{"runwasi-component", wasmBuilder, "the type of runwasi's oci-tar-builder for components"},
+	} {
+		formats = append(formats, Format{
+			Name: "layer-" + layer.name, About: "an image config and a Wasm layer of " + layer.about,
+			Build: func(guest []byte) *Image {
+				return asLayers("wasi/wasm", []string{"app.wasm"}, []wasm{{layer.mediaType, guest, ""}}, nil)
+			}, Platform: "wasi/wasm",
+		})
+	}
+	for _, p := range []string{Native(), "wasip1/wasm", "linux/wasm"} {
+		formats = append(formats, Format{
+			Name: "layer-" + strings.ReplaceAll(p, "/", "-"), About: "an image config for " + p + " and a Wasm layer",
+			Build: func(guest []byte) *Image {
+				return asLayers(p, []string{"app.wasm"}, []wasm{{wasmPlain, guest, ""}}, nil)
+			}, Platform: p,
+		})
+	}
+	return append(formats,
+		Format{
+			Name: "layer-runwasi", About: "as runwasi's oci-tar-builder writes it: an empty entry point",
+			Build: func(guest []byte) *Image {
+				return asLayers("wasi/wasm", []string{""}, []wasm{{wasmModule, guest, ""}}, nil)
+			}, Platform: "wasi/wasm", Entry: []string{"app.wasm"},
+		},
+		Format{
+			Name: "layer-index", About: "an index of Wasm layers and a native image",
+			Build: layerIndex, Platform: "wasi/wasm",
+		},
+	)
+}
+
+// artifactFormats have a config that is not an image's.
+func artifactFormats() []Format {
+	entry := []string{"app.wasm"}
+	return []Format{
+		{
+			Name: "artifact-wkg", About: "the CNCF's layout as wkg pushes it",
+			Build: wkg, Platform: "wasip1/wasm", Entry: entry, ArtifactConfig: true,
+		},
+		{
+			Name: "artifact-oras-config", About: "the CNCF's layout as oras push --config …:application/vnd.wasm.config.v0+json makes it",
+			Build: orasWithConfig, Platform: "wasip1/wasm", Entry: entry, ArtifactConfig: true,
+		},
+		{
+			Name: "artifact-oras", About: "oras push app.wasm:application/wasm: an empty config",
+			Build: oras, Entry: entry, ArtifactConfig: true,
+		},
+		{
+			Name: "artifact-wasm-to-oci", About: "wasm-to-oci push",
+			Build: wasmToOCI, Entry: entry, ArtifactConfig: true,
+		},
+	}
+}
+
+// severalFormats have more than one module, or files beside it.
+func severalFormats() []Format {
+	return []Format{
+		{
+			Name: "several", About: "two Wasm layers with titles and a tar layer; the entry point names one",
+			Build: func(guest []byte) *Image {
+				layers := []wasm{{wasmPlain, other(guest), "other.wasm"}, {wasmPlain, guest, "app.wasm"}}
+				return asLayers("wasi/wasm", []string{"/app.wasm"}, layers, sideFiles())
+			}, Platform: "wasi/wasm",
+		},
+		{
+			Name: "layer-and-files", About: "one Wasm layer and a tar layer, which is the root file system",
+			Build: func(guest []byte) *Image {
+				return asLayers(Native(), []string{"app.wasm"}, []wasm{{wasmPlain, guest, ""}}, sideFiles())
+			}, Platform: Native(),
+		},
+	}
+}
+
+// compressedFormats have a layer whose media type says that it is compressed.
+func compressedFormats() []Format {
+	var formats []Format
+	for name, compress := range map[string]func([]byte) []byte{
+		"gzip": gzipped, "zstd": zstded, "zip": func(guest []byte) []byte { return zipped("app.wasm", guest) },
+	} {
+		formats = append(formats, Format{
+			Name: "layer-" + name, About: "an image config and a Wasm layer that is compressed (" + name + ")",
+			Build: func(guest []byte) *Image {
+				return asLayers("wasi/wasm", []string{"app.wasm"}, []wasm{{wasmPlain + "+" + name, compress(guest), ""}}, nil)
+			}, Platform: "wasi/wasm",
+		})
+	}
+	slices.SortFunc(formats, func(a, b Format) int { return strings.Compare(a.Name, b.Name) })
+	return formats
+}
+
+// SideFile and SideText are a file beside the module in the formats that have one.
+const (
+	SideFile = "etc/greeting.txt"
+	SideText = "hello from a file layer\n"
+)
+
+func sideFiles() map[string][]byte { return map[string][]byte{SideFile: []byte(SideText)} }
+
+// other returns a module that differs from guest: with one more custom section.
+func other(guest []byte) []byte { return append(slices.Clone(guest), customSection("other", nil)...) }
+
+// customSection is a section that changes nothing of what a module does
+// (https://webassembly.github.io/spec/core/binary/modules.html#custom-section).
+func customSection(name string, content []byte) []byte {
+	body := append(append([]byte{byte(len(name))}, name...), content...)
+	return append(append([]byte{0}, leb128(len(body))...), body...)
+}
+
+func leb128(n int) []byte {
+	var bytes []byte
+	for {
+		low := byte(n & 0x7f)
+		if n >>= 7; n == 0 {
+			return append(bytes, low)
+		}
+		bytes = append(bytes, low|0x80)
+	}
+}
+
+// manifestOf is a manifest of an image, without the fields that no format here has.
+func manifestOf(mediaType string, config ocispec.Descriptor, layers []ocispec.Descriptor) ocispec.Manifest {
+	return ocispec.Manifest{
+		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: mediaType, Config: config, Layers: layers,
+	}
+}
+
+// configOf is the config of an image. diffIDs may be empty, never null.
+func configOf(p string, config ocispec.ImageConfig, diffIDs []digest.Digest) ocispec.Image {
+	if diffIDs == nil {
+		diffIDs = []digest.Digest{}
+	}
+	return ocispec.Image{
+		Platform: platform(p), Config: config,
+		RootFS: ocispec.RootFS{Type: "layers", DiffIDs: diffIDs},
+	}
+}
+
+func platform(p string) ocispec.Platform {
+	system, architecture, _ := strings.Cut(p, "/")
+	return ocispec.Platform{OS: system, Architecture: architecture}
+}
