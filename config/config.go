@@ -9,6 +9,7 @@ package config
 
 import (
 	"bytes"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -36,6 +37,10 @@ type Config struct {
 	// CompileMemory is how much memory the compilation of one module may take,
 	// in bytes.
 	CompileMemory int64
+	// Precompiled are the digests, as sha256:HEX, of files with machine code that
+	// containers may run as if it were a module. Such code is not confined by
+	// WebAssembly, only by the container.
+	Precompiled []string
 	// SystemdCgroup says that containers get their cgroup from systemd, unless
 	// the runtime options of the container say something themselves.
 	SystemdCgroup bool
@@ -78,6 +83,7 @@ type document struct {
 	MaxModuleSize  *size     `toml:"max_module_size"`
 	CompileTimeout *duration `toml:"compile_timeout"`
 	CompileMemory  *size     `toml:"compile_memory"`
+	Precompiled    *[]string `toml:"precompiled"`
 	SystemdCgroup  *bool     `toml:"systemd_cgroup"`
 	LogLevel       *string   `toml:"log_level"`
 }
@@ -94,6 +100,7 @@ func Parse(text []byte) (Config, error) {
 		MaxModuleSize:  (*size)(&c.MaxModuleSize),
 		CompileTimeout: (*duration)(&c.CompileTimeout),
 		CompileMemory:  (*size)(&c.CompileMemory),
+		Precompiled:    &c.Precompiled,
 		SystemdCgroup:  &c.SystemdCgroup,
 		LogLevel:       &c.LogLevel,
 	}
@@ -114,7 +121,7 @@ func explain(err error) error {
 		first := unknown.Errors[0]
 		line, _ := first.Position()
 		return fmt.Errorf("line %d: unknown key %q; known keys are cache_dir, max_module_size, "+
-			"compile_timeout, compile_memory, systemd_cgroup, log_level", line, strings.Join(first.Key(), "."))
+			"compile_timeout, compile_memory, precompiled, systemd_cgroup, log_level", line, strings.Join(first.Key(), "."))
 	}
 	var bad *toml.DecodeError
 	if errors.As(err, &bad) {
@@ -138,6 +145,12 @@ func (c Config) validate() error {
 		return fmt.Errorf("key %q: must be more than nothing", "compile_timeout")
 	case c.CompileMemory <= 0:
 		return fmt.Errorf("key %q: must be more than nothing", "compile_memory")
+	}
+	for _, digest := range c.Precompiled {
+		sum, ok := strings.CutPrefix(digest, "sha256:")
+		if raw, err := hex.DecodeString(sum); !ok || err != nil || len(raw) != 32 || strings.ToLower(sum) != sum {
+			return fmt.Errorf("key %q: %q is no digest; write sha256: and the 64 hex digits that sha256sum prints", "precompiled", digest)
+		}
 	}
 	switch c.LogLevel {
 	case "", "trace", "debug", "info", "warn", "error":

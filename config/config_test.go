@@ -3,6 +3,7 @@ package config
 import (
 	"os"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"strings"
 	"testing"
@@ -25,9 +26,10 @@ func TestParse(t *testing.T) {
 max_module_size = "1GiB"
 compile_timeout = "1m30s"
 compile_memory = "512 MiB"
+precompiled = ["sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"]
 systemd_cgroup = true
 log_level = "debug"
-`, Config{"/srv/cache", 1 << 30, 90 * time.Second, 512 << 20, true, "debug"}},
+`, Config{"/srv/cache", 1 << 30, 90 * time.Second, 512 << 20, []string{"sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"}, true, "debug"}},
 		"bytes":       {`max_module_size = "4096"`, with(func(c *Config) { c.MaxModuleSize = 4096 })},
 		"integer":     {`max_module_size = 4096`, with(func(c *Config) { c.MaxModuleSize = 4096 })},
 		"CRLF":        {"systemd_cgroup = true\r\n", with(func(c *Config) { c.SystemdCgroup = true })},
@@ -35,7 +37,7 @@ log_level = "debug"
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, err := Parse([]byte(tc.text))
-			if err != nil || got != tc.want {
+			if err != nil || !reflect.DeepEqual(got, tc.want) {
 				t.Fatalf("got %+v, %v; want %+v", got, err, tc.want)
 			}
 		})
@@ -44,19 +46,23 @@ log_level = "debug"
 
 func TestParseRefuses(t *testing.T) {
 	for text, want := range map[string]string{
-		"\nmax_modul_size = \"1MiB\"":      `line 2: unknown key "max_modul_size"`,
-		"[limits]\nmemory = \"1MiB\"":      `unknown key "limits`,
-		`max_module_size = "1MB"`:          `key "max_module_size": "1MB" is no size`,
-		`max_module_size = "-1"`:           `is no size`,
-		`max_module_size = "9999999TiB"`:   `is no size`,
-		`max_module_size = "0"`:            `key "max_module_size": must be more`,
-		`compile_timeout = "2"`:            `key "compile_timeout": "2" is no duration`,
-		`compile_timeout = "-2s"`:          `key "compile_timeout"`,
-		`compile_memory = "0KiB"`:          `key "compile_memory"`,
-		`cache_dir = "cache"`:              `key "cache_dir": "cache" is not an absolute path`,
-		`systemd_cgroup = "yes"`:           `key "systemd_cgroup"`,
-		`log_level = "loud"`:               `key "log_level": "loud" is none of`,
-		"systemd_cgroup = true\nlog_level": `line 2`,
+		"\nmax_modul_size = \"1MiB\"":                              `line 2: unknown key "max_modul_size"`,
+		"[limits]\nmemory = \"1MiB\"":                              `unknown key "limits`,
+		`max_module_size = "1MB"`:                                  `key "max_module_size": "1MB" is no size`,
+		`max_module_size = "-1"`:                                   `is no size`,
+		`max_module_size = "9999999TiB"`:                           `is no size`,
+		`max_module_size = "0"`:                                    `key "max_module_size": must be more`,
+		`compile_timeout = "2"`:                                    `key "compile_timeout": "2" is no duration`,
+		`compile_timeout = "-2s"`:                                  `key "compile_timeout"`,
+		`compile_memory = "0KiB"`:                                  `key "compile_memory"`,
+		`cache_dir = "cache"`:                                      `key "cache_dir": "cache" is not an absolute path`,
+		`precompiled = "sha256:0123"`:                              `key "precompiled"`,
+		`precompiled = ["sha256:0123"]`:                            `key "precompiled": "sha256:0123" is no digest`,
+		`precompiled = ["` + strings.Repeat("0", 64) + `"]`:        `is no digest`,
+		`precompiled = ["sha256:` + strings.Repeat("A", 64) + `"]`: `is no digest`,
+		`systemd_cgroup = "yes"`:                                   `key "systemd_cgroup"`,
+		`log_level = "loud"`:                                       `key "log_level": "loud" is none of`,
+		"systemd_cgroup = true\nlog_level":                         `line 2`,
 	} {
 		t.Run(text, func(t *testing.T) {
 			_, err := Parse([]byte(text))
@@ -72,7 +78,7 @@ func TestParseRefuses(t *testing.T) {
 
 func TestLoad(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "config.toml")
-	if c, err := Load(path); err != nil || c != Default() {
+	if c, err := Load(path); err != nil || !reflect.DeepEqual(c, Default()) {
 		t.Fatalf("absent file: got %+v, %v", c, err)
 	}
 	write := func(text string) {
@@ -95,7 +101,7 @@ func TestLoad(t *testing.T) {
 
 // What install writes must mean what the code does without it, key by key.
 func TestTemplate(t *testing.T) {
-	if c, err := Parse([]byte(Template(false))); err != nil || c != Default() {
+	if c, err := Parse([]byte(Template(false))); err != nil || !reflect.DeepEqual(c, Default()) {
 		t.Fatalf("got %+v, %v", c, err)
 	}
 	if c, err := Parse([]byte(Template(true))); err != nil || !c.SystemdCgroup {
@@ -103,12 +109,12 @@ func TestTemplate(t *testing.T) {
 	}
 	all := regexp.MustCompile(`(?m)^#(\w+ = )`).ReplaceAllString(Template(false), "$1")
 	want := Default()
-	want.LogLevel = "info"
-	if c, err := Parse([]byte(all)); err != nil || c != want {
+	want.LogLevel, want.Precompiled = "info", []string{}
+	if c, err := Parse([]byte(all)); err != nil || !reflect.DeepEqual(c, want) {
 		t.Fatalf("uncommented: got %+v, %v", c, err)
 	}
-	if n := strings.Count(all, "\n") - strings.Count(all, "\n#") - strings.Count(all, "\n\n"); n < 6 {
-		t.Fatalf("the template shows %d keys, want 6", n)
+	if n := strings.Count(all, "\n") - strings.Count(all, "\n#") - strings.Count(all, "\n\n"); n < 7 {
+		t.Fatalf("the template shows %d keys, want 7", n)
 	}
 }
 

@@ -15,6 +15,10 @@ const template = `# Configuration of containerd-shim-wasm on this node. Each con
 #compile_timeout = "120s"
 #compile_memory = "2GiB"
 
+# Files with precompiled machine code (.cwasm) that containers may run, by digest. It
+# is not confined as WebAssembly is: list only what you have made yourself.
+#precompiled = []
+
 # Whether systemd manages cgroups. "install" takes it from containerd's runc entry.
 #systemd_cgroup = false
 

@@ -1,0 +1,119 @@
+// Package digests tells the sha256 of modules, and remembers it by the identity of
+// the file, so that starting a container again reads nothing of its module.
+//
+// A remembered digest is believed like a fresh one, and what is believed is
+// executed. So a file is remembered only where the kernel vouches that a file of
+// the same identity has the same content (see identify), and memory is a folder
+// of root's alone. Everything else is hashed each time. The package never trusts a name or a path.
+package digests
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+)
+
+// settled is how long a file must have been left alone before it is hashed for its
+// digest to be remembered: more than the coarsest time stamp that counts (a second,
+// on ext4 with small inodes), so that a write after the hash cannot leave the time
+// that was remembered.
+const settled = 3 * time.Second
+
+// Memory holds the digests of one boot of the node.
+type Memory struct {
+	dir    string // of this boot's records; empty remembers nothing
+	device uint64 // of the file system that holds dir
+	hash   func(io.Reader) (string, error)
+	now    func() time.Time
+}
+
+// Open returns the memory in dir, a folder that it creates for its owner alone and
+// uses alone. With an error, of a folder that cannot be written or that others can
+// write, comes a Memory that remembers nothing.
+func Open(dir string) (*Memory, error) {
+	m := &Memory{hash: sum, now: time.Now}
+	boot, err := bootFolder(dir)
+	if err != nil {
+		return m, fmt.Errorf("remember digests: %w", err)
+	}
+	if m.device, err = ownFolder(boot); err != nil {
+		return m, fmt.Errorf("remember digests: %w", err)
+	}
+	m.dir = boot
+	return m, nil
+}
+
+// Digest returns the sha256 of a regular file, in hex. stored says that only the node's own
+// programs, such as containerd, put files where it lies. Any other file
+// is remembered only if it lies on the memory's own file system: a volume of its
+// own may be a disk that somebody has written elsewhere, times and all.
+func (m *Memory) Digest(file *os.File, stored bool) (string, error) {
+	id, err := identify(file)
+	certain := err == nil && m.dir != "" && (stored || id.Device == m.device)
+	if !certain {
+		return m.read(file)
+	}
+	if digest, ok := m.recall(id); ok {
+		return digest, nil
+	}
+	return m.learn(file)
+}
+
+// learn hashes a file and remembers what came out if the file cannot have changed
+// since before.
+func (m *Memory) learn(file *os.File) (string, error) {
+	// Who has the file mapped writes to it without a new time until the page has
+	// been written back.
+	flushed := file.Sync() == nil
+	before, err := identify(file)
+	quiet := flushed && err == nil && m.now().Sub(time.Unix(0, before.Changed)) > settled
+	digest, err := m.read(file)
+	if err != nil || !quiet {
+		return digest, err
+	}
+	if after, err := identify(file); err == nil && after == before {
+		// A digest that is not remembered is hashed again.
+		_ = m.remember(before, digest)
+	}
+	return digest, nil
+}
+
+func (m *Memory) read(file *os.File) (string, error) {
+	info, err := file.Stat()
+	if err != nil {
+		return "", fmt.Errorf("stat module: %w", err)
+	}
+	digest, err := m.hash(io.NewSectionReader(file, 0, info.Size()))
+	if err != nil {
+		return "", fmt.Errorf("hash module %s: %w", file.Name(), err)
+	}
+	return digest, nil
+}
+
+func sum(r io.Reader) (string, error) {
+	h := sha256.New()
+	if _, err := io.Copy(h, r); err != nil {
+		return "", err
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
+}
+
+// ErrDamaged is what Verify returns of a blob that is not what its name says.
+var ErrDamaged = errors.New("blob is damaged")
+
+// Verify fails unless the sha256 of a blob in containerd's content store is want,
+// in hex. It reads the blob once per boot.
+func (m *Memory) Verify(blob *os.File, want string) error {
+	got, err := m.Digest(blob, true)
+	if err != nil {
+		return err
+	}
+	if got != want {
+		return fmt.Errorf("%w: %s: its content is sha256:%s, not sha256:%s: remove the image and pull it again", ErrDamaged, blob.Name(), got, want)
+	}
+	return nil
+}

@@ -1,0 +1,132 @@
+package sandbox
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Stored returns, open for reading and under the same name, the file of an image's
+// layer that a container's open file shows, and whether there is one. rootfs are
+// the mounts of the container's root file system. The caller closes both.
+//
+// Overlay's own file says too little of its content: it keeps the layer's inode number
+// when a container has written to it and so has a copy
+// (https://docs.kernel.org/filesystems/overlayfs.html#inode-properties), and its
+// device number goes to another mount later. A file that the container has
+// written, that lies on a volume or that is put together from several layers (metacopy) has no
+// such file in a layer, nor has one where the layers are on several file systems.
+func (s *Sandbox) Stored(file *os.File, rootfs []Mount) (*os.File, bool) {
+	image, ok := overlayStack(rootfs)
+	if !ok {
+		return nil, false
+	}
+	var shown, root unix.Stat_t
+	if unix.Fstat(int(file.Fd()), &shown) != nil || unix.Fstat(s.root, &root) != nil || shown.Dev != root.Dev {
+		return nil, false
+	}
+	path, ok := s.pathInRoot(file)
+	if !ok {
+		return nil, false
+	}
+	for i, layer := range image.folders {
+		found, st, err := openInLayer(layer, path)
+		if err != nil {
+			continue // the file of a lower layer shows
+		}
+		defer unix.Close(found)
+		if i == 0 && image.writable || !sameContent(shown, st) || isMetacopy(found) {
+			return nil, false
+		}
+		fd, err := unix.Open(descriptorPath(found), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return nil, false
+		}
+		return os.NewFile(uintptr(fd), file.Name()), true
+	}
+	return nil, false
+}
+
+// stack is what an overlay is made of.
+type stack struct {
+	folders  []string // the uppermost first
+	writable bool     // the first one belongs to the container
+}
+
+// overlayStack reads the options of a root file system that is one overlay, in the
+// form that containerd's snapshotter writes.
+func overlayStack(rootfs []Mount) (stack, bool) {
+	if len(rootfs) != 1 || rootfs[0].Type != "overlay" || rootfs[0].Target != "" {
+		return stack{}, false
+	}
+	var upper, lower []string
+	for _, option := range rootfs[0].Options {
+		if path, ok := strings.CutPrefix(option, "upperdir="); ok {
+			upper = []string{path}
+		}
+		if list, ok := strings.CutPrefix(option, "lowerdir="); ok {
+			lower = strings.Split(list, ":")
+		}
+	}
+	all := stack{folders: append(upper, lower...), writable: upper != nil}
+	for _, folder := range all.folders {
+		if isOddPath(folder) {
+			return stack{}, false
+		}
+	}
+	return all, len(lower) > 0
+}
+
+// pathInRoot returns where the kernel knows an open file below the container's
+// root, without links. What has been moved or removed since is not found there.
+func (s *Sandbox) pathInRoot(file *os.File) (string, bool) {
+	root, err := os.Readlink(descriptorPath(s.root))
+	if err != nil {
+		return "", false
+	}
+	path, err := os.Readlink(descriptorPath(int(file.Fd())))
+	if err != nil {
+		return "", false
+	}
+	return strings.CutPrefix(path, strings.TrimSuffix(root, "/")+"/")
+}
+
+// openInLayer finds, without opening, what a layer has at path; links are not
+// followed.
+func openInLayer(layer, path string) (int, unix.Stat_t, error) {
+	var st unix.Stat_t
+	folder, err := unix.Open(layer, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, st, err
+	}
+	defer unix.Close(folder)
+	how := unix.OpenHow{
+		Flags:   unix.O_PATH | unix.O_NOFOLLOW | unix.O_CLOEXEC,
+		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_XDEV,
+	}
+	fd, err := unix.Openat2(folder, filepath.Clean(path), &how)
+	if err != nil {
+		return -1, st, err
+	}
+	if err := unix.Fstat(fd, &st); err != nil {
+		unix.Close(fd)
+		return -1, st, err
+	}
+	return fd, st, nil
+}
+
+// sameContent tells whether an overlay's file is one of a layer that the container has not
+// written to: that would have set the time of the last change.
+func sameContent(shown, layer unix.Stat_t) bool {
+	return layer.Mode&unix.S_IFMT == unix.S_IFREG && shown.Mode == layer.Mode && shown.Ino == layer.Ino &&
+		shown.Size == layer.Size && shown.Mtim == layer.Mtim && shown.Ctim == layer.Ctim
+}
+
+// isMetacopy tells whether a layer's file, opened with O_PATH, has its data in another one
+// (https://docs.kernel.org/filesystems/overlayfs.html#metadata-only-copy-up).
+func isMetacopy(fd int) bool {
+	_, err := unix.Getxattr(descriptorPath(fd), "trusted.overlay.metacopy", nil)
+	return err != unix.ENODATA && err != unix.EOPNOTSUPP
+}
