@@ -25,6 +25,10 @@ type Format struct {
 	// Platform is the image's, or the one of an index that a node is to choose for Wasm.
 	Platform string
 
+	// Asks is the platform that must be asked for, as in "ctr images pull --platform", because containerd
+	// takes another manifest of the index by itself, or none. It is empty for all others.
+	Asks string
+
 	// ArtifactConfig says that the config is not an image's: "ctr run" refuses it, CRI does not.
 	ArtifactConfig bool
 
@@ -120,8 +124,16 @@ func layerFormats() []Format {
 			}, Platform: "wasi/wasm", Entry: []string{"app.wasm"},
 		},
 		Format{
-			Name: "layer-index", About: "an index of Wasm layers and a native image",
-			Build: layerIndex, Platform: "wasi/wasm",
+			Name: "layer-index", About: "an index of Wasm layers for several platforms, this machine's among them",
+			Build: func(guest []byte) *Image { return layerIndex(guest, Native(), "wasi/wasm", "wasip1/wasm") }, Platform: Native(),
+		},
+		Format{
+			Name: "layer-index-foreign", About: "an index of Wasm layers for Wasm platforms only",
+			Build: func(guest []byte) *Image { return layerIndex(guest, "wasi/wasm", "wasip1/wasm") }, Platform: "wasi/wasm", Asks: "wasi/wasm",
+		},
+		Format{
+			Name: "layer-index-native", About: "an index of Wasm layers beside a native image of another program",
+			Build: nativeIndex, Platform: "wasi/wasm", Asks: "wasi/wasm",
 		},
 	)
 }

@@ -97,8 +97,14 @@ func (i *Image) addWasm(m wasm) ocispec.Descriptor {
 	return layer
 }
 
-func layerIndex(guest []byte) *Image {
-	return index(false, []string{Native(), "wasi/wasm", "wasip1/wasm"}, func(p string) *Image {
+func layerIndex(guest []byte, platforms ...string) *Image {
+	return index(false, platforms, func(p string) *Image {
+		return asLayers(p, []string{"app.wasm"}, []wasm{{wasmPlain, guest, ""}}, nil)
+	})
+}
+
+func nativeIndex(guest []byte) *Image {
+	return index(false, []string{Native(), "wasi/wasm"}, func(p string) *Image {
 		if p == Native() {
 			return tarImage(p, false, ocispec.ImageConfig{Entrypoint: []string{"/bin/app"}},
 				map[string][]byte{"bin/app": []byte("not what a Wasm node runs\n")}, nil)
