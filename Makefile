@@ -29,7 +29,7 @@ worker: ## build the worker, which holds wasmtime (ARCH=arm64 cross-builds)
 	@sha256sum < $(PLACE)/wasm-worker | cut -d' ' -f1 > $(PLACE)/wasm-worker.sha256
 
 wasm-images: ## build wasm-images, which speaks to containerd and registries (ARCH=arm64 cross-builds)
-	@CGO_ENABLED=0 GOOS=linux GOARCH=$(ARCH) go build -trimpath -buildvcs=false -ldflags '-s -w' -o $(PLACE)/wasm-images ./cmd/wasm-images
+	@CGO_ENABLED=0 GOOS=linux GOARCH=$(ARCH) go build -trimpath -buildvcs=false -tags grpcnotrace -ldflags '-s -w' -o $(PLACE)/wasm-images ./cmd/wasm-images
 	@sha256sum < $(PLACE)/wasm-images | cut -d' ' -f1 > $(PLACE)/wasm-images.sha256
 
 build: worker wasm-images ## build bin/containerd-shim-wasm-v1, the one file to install (ARCH=arm64 cross-builds)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"sync"
 
 	content "github.com/containerd/containerd/api/services/content/v1"
 	introspection "github.com/containerd/containerd/api/services/introspection/v1"
@@ -21,8 +22,13 @@ var errMissing = errors.New("it is not on this node: pull the image again")
 // plugins/content/local/plugin).
 const contentPlugin = "type==io.containerd.content.v1,id==content"
 
-// blobs returns the folder of containerd's content store.
-func (s *Store) blobs(ctx context.Context) (string, error) {
+// blobs returns a function that returns the folder of containerd's content store, which
+// it asks for once.
+func (s *Store) blobs(ctx context.Context) func() (string, error) {
+	return sync.OnceValues(func() (string, error) { return s.root(ctx) })
+}
+
+func (s *Store) root(ctx context.Context) (string, error) {
 	response, err := s.introspection.Plugins(ctx, &introspection.PluginsRequest{Filters: []string{contentPlugin}})
 	if err != nil {
 		return "", fmt.Errorf("ask containerd for its content store: %w", explain(err))

@@ -11,6 +11,7 @@ import (
 	images "github.com/containerd/containerd/api/services/images/v1"
 	snapshots "github.com/containerd/containerd/api/services/snapshots/v1"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/wasmshim/containerd-shim-wasm/oci"
 )
@@ -23,19 +24,22 @@ import (
 // not read here: whoever compiles it has to compare its digest.
 func (s *Store) Find(ctx context.Context, namespace, id string) (oci.Found, error) {
 	ctx = In(ctx, namespace)
+	// A container waits for the answer, so what can be asked at once is.
+	blobs := s.blobs(ctx)
+	go blobs()
 	c, err := s.container(ctx, id)
 	if err != nil || c.Image == "" {
 		return oci.Found{}, err
 	}
-	target, err := s.target(ctx, c.Image)
-	if err != nil {
+	var target ocispec.Descriptor
+	var made parent
+	group, ask := errgroup.WithContext(ctx)
+	group.Go(func() (err error) { target, err = s.target(ask, c.Image); return err })
+	group.Go(func() (err error) { made, err = s.parent(ask, c); return err })
+	if err := group.Wait(); err != nil {
 		return oci.Found{}, fmt.Errorf("container %s: %w", id, err)
 	}
-	parent, err := s.parent(ctx, c)
-	if err != nil {
-		return oci.Found{}, err
-	}
-	found, err := s.find(ctx, c.Image, target, parent)
+	found, err := s.find(ctx, c.Image, target, made, blobs)
 	if err != nil {
 		return oci.Found{}, fmt.Errorf("image %s: %w", c.Image, err)
 	}
@@ -50,7 +54,7 @@ func (s *Store) FindImage(ctx context.Context, namespace, image string) (oci.Fou
 	if err != nil {
 		return oci.Found{}, err
 	}
-	found, err := s.find(ctx, image, target, anyParent)
+	found, err := s.find(ctx, image, target, anyParent, s.blobs(ctx))
 	if err != nil {
 		return oci.Found{}, fmt.Errorf("image %s: %w", image, err)
 	}
@@ -85,12 +89,12 @@ func (s *Store) parent(ctx context.Context, c *containers.Container) (parent, er
 	}
 	response, err := s.snapshots.Stat(ctx, &snapshots.StatSnapshotRequest{Snapshotter: c.Snapshotter, Key: c.SnapshotKey})
 	if err != nil {
-		return anyParent, fmt.Errorf("container %s: look up its snapshot %s in %s: %w", c.ID, c.SnapshotKey, c.Snapshotter, explain(err))
+		return anyParent, fmt.Errorf("look up its snapshot %s in %s: %w", c.SnapshotKey, c.Snapshotter, explain(err))
 	}
 	return parent{known: true, name: response.Info.Parent}, nil
 }
 
-func (s *Store) find(ctx context.Context, image string, target ocispec.Descriptor, made parent) (oci.Found, error) {
+func (s *Store) find(ctx context.Context, image string, target ocispec.Descriptor, made parent, blobs func() (string, error)) (oci.Found, error) {
 	chosen, err := s.choose(ctx, target, made)
 	if err != nil {
 		return oci.Found{}, err
@@ -99,12 +103,12 @@ func (s *Store) find(ctx context.Context, image string, target ocispec.Descripto
 	if len(found.Modules) == 0 {
 		return found, nil
 	}
-	blobs, err := s.blobs(ctx)
+	root, err := blobs()
 	if err != nil {
 		return oci.Found{}, err
 	}
 	for i := range found.Modules {
-		if err := s.locate(ctx, blobs, &found.Modules[i]); err != nil {
+		if err := s.locate(ctx, root, &found.Modules[i]); err != nil {
 			return oci.Found{}, err
 		}
 	}
@@ -112,7 +116,7 @@ func (s *Store) find(ctx context.Context, image string, target ocispec.Descripto
 }
 
 // locate finds the file of a layer.
-func (s *Store) locate(ctx context.Context, blobs string, m *oci.Module) error {
+func (s *Store) locate(ctx context.Context, root string, m *oci.Module) error {
 	size, err := s.size(ctx, m.Digest)
 	if notFound(err) {
 		return fmt.Errorf("its layer %s (%s) is not on this node: pull the image again", m, m.Digest)
@@ -120,7 +124,7 @@ func (s *Store) locate(ctx context.Context, blobs string, m *oci.Module) error {
 	if err != nil {
 		return fmt.Errorf("look up layer %s: %w", m.Digest, explain(err))
 	}
-	path := blobPath(blobs, m.Digest)
+	path := blobPath(root, m.Digest)
 	info, err := os.Lstat(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("its layer %s (%s) is gone from containerd's content store (%s): remove the image and pull it again", m, m.Digest, path)
