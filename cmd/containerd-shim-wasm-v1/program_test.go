@@ -1,0 +1,83 @@
+package main
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// The programs are there after make build, which makes all tests' binaries.
+func TestPlace(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "lib")
+	f, digest, err := images.place(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if f.Name() != filepath.Join(dir, "wasm-images-"+digest) {
+		t.Errorf("placed as %s, with digest %s", f.Name(), digest)
+	}
+	before, err := f.Stat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, _, err := images.place(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer again.Close()
+	if after, err := again.Stat(); err != nil || !os.SameFile(before, after) {
+		t.Errorf("placed twice: %v", err)
+	}
+}
+
+// What another version placed goes, what has another program's name stays, and what is not as it was
+// placed is placed again.
+func TestPlaceReplaces(t *testing.T) {
+	dir := t.TempDir()
+	f, digest, err := images.place(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+	current := "wasm-images-" + digest
+	if err := os.Chmod(filepath.Join(dir, current), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"wasm-images-old", "wasm-worker-old", "cache"} {
+		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o555); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if f, _, err = images.place(dir); err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	if got, want := strings.Join(names, " "), "cache "+current+" wasm-worker-old"; got != want {
+		t.Errorf("the folder has %q, want %q", got, want)
+	}
+}
+
+func TestRunFromMemory(t *testing.T) {
+	f, err := images.inMemory()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	command := exec.Command("/proc/self/fd/3", "find", "-h")
+	command.ExtraFiles = []*os.File{f}
+	output, err := command.CombinedOutput()
+	if err != nil || !strings.Contains(string(output), "-container") {
+		t.Errorf("%v: %s", err, output)
+	}
+}
