@@ -22,6 +22,8 @@ const (
 	// too (https://github.com/containerd/runwasi/tree/main/crates/oci-tar-builder).
 	// Together with MediaTypeWasm it is all that runwasi's shims accept.
 	MediaTypeBytecodeAlliance = "application/vnd.bytecodealliance.wasm.component.layer.v0+wasm"
+	// MediaTypeRunwasiComponent is what its option --components writes.
+	MediaTypeRunwasiComponent = "application/vnd.wasm.component.v1+wasm"
 )
 
 // Media types of the configurations of Wasm artifacts.
@@ -42,7 +44,7 @@ const (
 
 // WasmMediaTypes returns the media types of Wasm layers, without their compressed forms.
 func WasmMediaTypes() []string {
-	return []string{MediaTypeWasm, MediaTypeWasmContent, MediaTypeW3CModule, MediaTypeW3CComponent, MediaTypeBytecodeAlliance}
+	return []string{MediaTypeWasm, MediaTypeWasmContent, MediaTypeW3CModule, MediaTypeW3CComponent, MediaTypeBytecodeAlliance, MediaTypeRunwasiComponent}
 }
 
 // compressions are the suffixes that a media type may end in (RFC 6839, RFC 9659).

@@ -138,6 +138,9 @@ func fileKind(mode uint32) string {
 	return "special file"
 }
 
+// errNotInPath is os.ErrNotExist to whoever asks.
+var errNotInPath = fmt.Errorf("not found in $PATH: %w", os.ErrNotExist)
+
 // LookPath finds the file that an exec of name in directory cwd with the given
 // environment would run: name itself when it holds a slash, else the first
 // regular file of that name on PATH. It returns an absolute path of the
@@ -157,7 +160,7 @@ func (s *Sandbox) LookPath(name, cwd string, env []string) (string, error) {
 			return candidate, nil
 		}
 	}
-	return "", &os.PathError{Op: "look for", Path: name, Err: errors.New("not found in $PATH")}
+	return "", &os.PathError{Op: "look for", Path: name, Err: errNotInPath}
 }
 
 func absolute(path, cwd string) string {

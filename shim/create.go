@@ -3,7 +3,6 @@ package shim
 import (
 	"context"
 	"errors"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -54,11 +53,11 @@ func (n *node) newContainer(r *tasks.CreateTaskRequest, spec *specs.Spec, events
 // createIn creates the container in an empty sandbox. unknown is a field of its
 // specification that cannot be honoured (loadSpec).
 func (c *container) createIn(ctx context.Context, sb *sandbox.Sandbox, r *tasks.CreateTaskRequest, unknown error) error {
-	module, mounted, err := c.findModule(sb, r)
+	module, mounted, err := c.findModule(ctx, sb, r)
 	if err != nil {
 		return err
 	}
-	defer module.Close()
+	defer module.close()
 	if err := c.prepare(r, unknown); err != nil {
 		return err
 	}
@@ -77,19 +76,20 @@ func (c *container) prepare(r *tasks.CreateTaskRequest, unknown error) error {
 // findModule mounts the root file system and opens the module that the
 // container's command names. A command that lies on a volume needs the volumes
 // mounted first.
-func (c *container) findModule(sb *sandbox.Sandbox, r *tasks.CreateTaskRequest) (*os.File, bool, error) {
-	if err := sb.MountRootfs(rootfsMounts(r, c.spec), c.spec.Root, r.Bundle); err != nil {
-		return nil, false, err
+func (c *container) findModule(ctx context.Context, sb *sandbox.Sandbox, r *tasks.CreateTaskRequest) (source, bool, error) {
+	c.rootfs = rootfsMounts(r, c.spec)
+	if err := sb.MountRootfs(c.rootfs, c.spec.Root, r.Bundle); err != nil {
+		return source{}, false, err
 	}
 	entry := c.command.entry()
 	mounted := false
 	if filepath.IsAbs(entry.file) && sandbox.CoveredByMount(c.spec, filepath.Clean(entry.file)) {
 		if err := sb.MountAll(c.spec); err != nil {
-			return nil, false, notWasm(entry, err)
+			return source{}, false, notWasm(entry, err)
 		}
 		mounted = true
 	}
-	module, err := openModule(sb, c.spec.Process, entry)
+	module, err := c.openModule(ctx, sb, c.spec.Process, entry)
 	return module, mounted, err
 }
 
@@ -129,7 +129,7 @@ func (c *container) refuse(r *tasks.CreateTaskRequest, unknown error) error {
 }
 
 // create launches the container's worker, which then waits for Start.
-func (c *container) create(ctx context.Context, r *tasks.CreateTaskRequest, sb *sandbox.Sandbox, module *os.File, mounted bool) error {
+func (c *container) create(ctx context.Context, r *tasks.CreateTaskRequest, sb *sandbox.Sandbox, module source, mounted bool) error {
 	compiled, err := c.compile(ctx, c.command, module)
 	if err != nil {
 		return err
@@ -167,7 +167,7 @@ func (c *container) launch(r *tasks.CreateTaskRequest, sb *sandbox.Sandbox, laun
 }
 
 // compile returns the machine code of an open module that a command names.
-func (c *container) compile(ctx context.Context, command command, module *os.File) (cache.Entry, error) {
+func (c *container) compile(ctx context.Context, command command, module source) (cache.Entry, error) {
 	engine, err := c.node.prepareEngine()
 	if err != nil {
 		return cache.Entry{}, err

@@ -91,11 +91,11 @@ func (c *container) launchExec(ctx context.Context, p *process) error {
 		p.role = control.RoleKill
 		return p.launch(sb, launch)
 	}
-	module, err := openModule(sb, p.spec, p.command.entry())
+	module, err := c.openModule(ctx, sb, p.spec, p.command.entry())
 	if err != nil {
 		return explainExec(p.spec.Args[0], err)
 	}
-	defer module.Close()
+	defer module.close()
 	compiled, err := c.compile(ctx, p.command, module)
 	if err != nil {
 		return err

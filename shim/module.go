@@ -1,6 +1,7 @@
 package shim
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -10,26 +11,52 @@ import (
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/wasmshim/containerd-shim-wasm/oci"
 	"github.com/wasmshim/containerd-shim-wasm/runtime/control"
 	"github.com/wasmshim/containerd-shim-wasm/sandbox"
 )
 
-// openModule opens the file that an entry point names. errNative says that it
-// is no Wasm and does not claim to be.
-func openModule(sb *sandbox.Sandbox, process *specs.Process, entry entryPoint) (*os.File, error) {
+// openModule opens what an entry point names: a file of the container or, if there
+// is none, a Wasm layer of its image. errNative says that it is no Wasm and does not
+// claim to be.
+func (c *container) openModule(ctx context.Context, sb *sandbox.Sandbox, process *specs.Process, entry entryPoint) (source, error) {
+	from, err := openFile(sb, c.rootfs, process, entry)
+	if !errors.Is(err, os.ErrNotExist) {
+		return from, err
+	}
+	found, findErr := c.node.findImage(ctx, c.id)
+	if findErr != nil {
+		return source{}, fmt.Errorf("entry point %s is no file of the container; look for it among the image's layers: %w", entry.file, findErr)
+	}
+	layer, selectErr := found.Select(entry.file)
+	switch {
+	case errors.Is(selectErr, oci.ErrNoModule):
+		return source{}, err
+	case selectErr != nil:
+		return source{}, selectErr
+	}
+	return openLayer(found.Image, layer)
+}
+
+// openFile opens the file of the container that an entry point names.
+func openFile(sb *sandbox.Sandbox, rootfs []sandbox.Mount, process *specs.Process, entry entryPoint) (source, error) {
 	path, err := sb.LookPath(entry.file, process.Cwd, process.Env)
 	if err != nil {
-		return nil, notWasm(entry, err)
+		return source{}, notWasm(entry, err)
 	}
 	file, err := sb.OpenFile(path)
 	if err != nil {
-		return nil, notWasm(entry, explainOpen(path, err))
+		return source{}, notWasm(entry, explainOpen(path, err))
 	}
 	if err := checkMagic(file, path); err != nil {
 		file.Close()
-		return nil, notWasm(entry, err)
+		return source{}, notWasm(entry, err)
 	}
-	return file, nil
+	if stored, ok := sb.Stored(file, rootfs); ok {
+		file.Close()
+		return source{file: stored, stored: true}, nil
+	}
+	return source{file: file}, nil
 }
 
 // notWasm keeps the reason if the container claims to be Wasm.
@@ -65,17 +92,22 @@ func checkMagic(file *os.File, path string) error {
 	if err != nil && !errors.Is(err, io.EOF) {
 		return fmt.Errorf("read entry point %s: %w", path, err)
 	}
-	switch got := string(head[:n]); {
+	return checkHead(head[:n], "entry point "+path)
+}
+
+// checkHead judges the first bytes, as many as a module's header has or fewer, of what.
+func checkHead(head []byte, what string) error {
+	switch got := string(head); {
 	case got == moduleHeader:
 		return nil
-	case n == 0:
-		return fmt.Errorf("entry point %s is an empty file, not a WebAssembly module", path)
+	case got == "":
+		return fmt.Errorf("%s is an empty file, not a WebAssembly module", what)
 	case !strings.HasPrefix(got, wasmMagic):
-		return fmt.Errorf(`entry point %s is not a WebAssembly module: it starts with %q, not with "\0asm"`, path, got)
-	case n == len(moduleHeader) && got[6:] == componentLayer:
-		return fmt.Errorf("entry point %s is a WebAssembly component; this version runs core modules only: build it for wasm32-wasip1", path)
+		return fmt.Errorf(`%s is not a WebAssembly module: it starts with %q, not with "\0asm"`, what, got)
+	case len(got) == len(moduleHeader) && got[6:] == componentLayer:
+		return fmt.Errorf("%s is a WebAssembly component; this version runs core modules only: build it for wasm32-wasip1", what)
 	}
-	return fmt.Errorf("entry point %s is a truncated WebAssembly module or one of an unknown version: it starts with %q", path, head[:n])
+	return fmt.Errorf("%s is a truncated WebAssembly module or one of an unknown version: it starts with %q", what, head)
 }
 
 func checkFunction(module control.Module, path, function string) error {

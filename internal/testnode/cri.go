@@ -160,3 +160,15 @@ func (p *Pods) Exits(ctx context.Context) (<-chan string, error) {
 	}()
 	return exits, nil
 }
+
+// Pull makes CRI pull an image as a kubelet does and returns what CRI calls it.
+func (p *Pods) Pull(ctx context.Context, ref string) (string, error) {
+	response, err := p.images.PullImage(ctx, &criapi.PullImageRequest{Image: &criapi.ImageSpec{Image: ref, UserSpecifiedImage: ref, RuntimeHandler: WasmHandler}})
+	return response.GetImageRef(), err
+}
+
+// Remove makes CRI remove an image under all of its names.
+func (p *Pods) Remove(ctx context.Context, ref string) error {
+	_, err := p.images.RemoveImage(ctx, &criapi.RemoveImageRequest{Image: &criapi.ImageSpec{Image: ref}})
+	return err
+}

@@ -1,0 +1,44 @@
+package shim
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/wasmshim/containerd-shim-wasm/oci"
+)
+
+// openLayer opens a Wasm layer's file in containerd's content store. Its path comes
+// from containerd and a digest, so no name that an image chose is opened.
+func openLayer(image string, layer oci.Module) (source, error) {
+	fd, err := unix.Open(layer.Path, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return source{}, fmt.Errorf("open layer %s of image %s: %w", layer, image, err)
+	}
+	from := source{
+		file:   os.NewFile(uintptr(fd), fmt.Sprintf("%s of image %s", layer, image)),
+		stored: true, sha256: layer.Digest.Encoded(), compression: layer.Compression,
+	}
+	if err := checkLayer(from, layer); err != nil {
+		from.close()
+		return source{}, err
+	}
+	return from, nil
+}
+
+// checkLayer refuses a layer that is not what its media type says, or that cannot be
+// run. What a compressed one holds only the preparer sees.
+func checkLayer(from source, layer oci.Module) error {
+	head := make([]byte, oci.HeadSize)
+	n, err := from.file.ReadAt(head, 0)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return fmt.Errorf("read layer %s: %w", from.file.Name(), err)
+	}
+	if _, err := layer.CheckHead(head[:n]); err != nil || layer.Compression != "" {
+		return err
+	}
+	return checkHead(head[:min(n, len(moduleHeader))], "layer "+from.file.Name())
+}

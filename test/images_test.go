@@ -1,0 +1,243 @@
+package test
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/containerd/platforms"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/wasmshim/containerd-shim-wasm/internal/repo"
+	"github.com/wasmshim/containerd-shim-wasm/internal/testguest"
+	"github.com/wasmshim/containerd-shim-wasm/internal/testimage"
+	"github.com/wasmshim/containerd-shim-wasm/internal/testnode"
+	"github.com/wasmshim/containerd-shim-wasm/internal/testregistry"
+)
+
+var updateImages = flag.Bool("update-images", false, "write the table of docs/images.md from what ran")
+
+// greeting is what the guest of every image prints.
+const greeting = "hello from C\n"
+
+// cell is what it took to run an image in one way: "yes", or what had to be done for it.
+type cell string
+
+const works cell = "yes"
+
+// Every format is pulled from a registry and run by ctr and by CRI, on every containerd; what came of it
+// is the table in docs/images.md.
+func TestImageFormats(t *testing.T) {
+	guest, err := os.ReadFile(testguest.Build(t, "hello-c"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	registry := testregistry.Start(t)
+	refs := map[string]string{}
+	asked := map[string]string{} // names of those manifests of indexes that containerd does not choose itself
+	for _, format := range testimage.Formats() {
+		image := format.Build(guest)
+		refs[format.Name] = registry.Push(t, format.Name, image)
+		if format.Asks != "" {
+			asked[format.Name] = registry.Ref(format.Name + "@" + manifestFor(t, image, format.Asks))
+		}
+	}
+	cells := map[string]map[string]cell{} // by format, then by column
+	var columns []string
+	eachVersionWithPods(t, func(t *testing.T, node *testnode.Node) {
+		registry.ServeIn(t, node.PID())
+		byCtr, byCRI := "ctr "+node.Version, "CRI "+node.Version
+		columns = append(columns, byCtr, byCRI)
+		pod := runPod(t, node, ourHandler, nil)
+		for _, format := range testimage.Formats() {
+			t.Run(format.Name, func(t *testing.T) {
+				row := cells[format.Name]
+				if row == nil {
+					row = map[string]cell{}
+					cells[format.Name] = row
+				}
+				ref := refs[format.Name]
+				t.Run("ctr", func(t *testing.T) { row[byCtr] = runWithCtr(t, node, format, ref) })
+				t.Run("CRI", func(t *testing.T) {
+					if named, ok := asked[format.Name]; ok {
+						runWithCRI(t, pod, format, named)
+						row[byCRI] = "`@sha256:…`"
+						return
+					}
+					row[byCRI] = runWithCRI(t, pod, format, ref)
+				})
+			})
+		}
+	})
+	if !t.Failed() {
+		slices.Sort(columns)
+		checkTable(t, renderTable(columns, cells))
+	}
+}
+
+// manifestFor returns the digest of an index's manifest for a platform.
+func manifestFor(t *testing.T, image *testimage.Image, platform string) string {
+	t.Helper()
+	var index ocispec.Index
+	if err := json.Unmarshal(image.Blobs[image.Root.Digest], &index); err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range index.Manifests {
+		if d.Platform != nil && platforms.Format(*d.Platform) == platform {
+			return d.Digest.String()
+		}
+	}
+	t.Fatalf("the index has no manifest for %s", platform)
+	return ""
+}
+
+// runWithCtr pulls and runs an image as a developer does, and says what it took.
+func runWithCtr(t *testing.T, node *testnode.Node, format testimage.Format, ref string) cell {
+	t.Helper()
+	took := works
+	var platform []string
+	if format.Asks != "" {
+		platform = []string{"--platform", format.Asks}
+		took = "`--platform`"
+	}
+	defer node.Ctr(t, "image", "rm", "--sync", ref)
+	pull := slices.Concat([]string{"image", "pull", "--plain-http"}, platform, []string{ref})
+	if got := node.Ctr(t, pull...); got.Code != 0 {
+		t.Fatalf("ctr %s: %s", strings.Join(pull, " "), got.Stderr)
+	}
+	image := ref
+	if format.ArtifactConfig {
+		// ctr refuses a configuration that is not an image's before any shim is asked.
+		image = ref + "-adapted"
+		adapt(t, node, ref, image)
+		defer node.Ctr(t, "image", "rm", "--sync", image)
+		platform, took = nil, "`image adapt`"
+	}
+	id := "ctr-" + format.Name
+	run := slices.Concat([]string{"run", "--rm", "--runtime", runtime}, platform, []string{image, id}, format.Entry)
+	check(t, strings.Join(run, " "), node.Ctr(t, run...), testnode.Result{Stdout: greeting})
+	return took
+}
+
+// adapt gives an artifact a configuration that ctr accepts.
+func adapt(t *testing.T, node *testnode.Node, ref, image string) {
+	t.Helper()
+	output, err := shimCommand(t, "image", "adapt", "--address", node.Address(), "--namespace", node.Namespace, ref, "-t", image).CombinedOutput()
+	if err != nil {
+		t.Fatalf("image adapt %s: %v: %s", ref, err, output)
+	}
+}
+
+// shimCommand is our shim's binary as people call it.
+func shimCommand(t *testing.T, args ...string) *exec.Cmd {
+	t.Helper()
+	path := os.Getenv("CONTAINERD_SHIM_WASM")
+	if path == "" {
+		root, err := repo.Root()
+		if err != nil {
+			t.Fatal(err)
+		}
+		path = filepath.Join(root, "bin", "containerd-shim-wasm-v1")
+	}
+	return exec.CommandContext(t.Context(), path, args...)
+}
+
+// runWithCRI pulls and runs an image as a kubelet does, and says what it took.
+func runWithCRI(t *testing.T, pod *pod, format testimage.Format, ref string) cell {
+	t.Helper()
+	here := *pod
+	here.t = t
+	pod = &here
+	pulled, err := pod.cri.Pull(t.Context(), ref)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := pod.cri.Remove(pod.ctx, pulled); err != nil {
+			t.Error(err)
+		}
+	}()
+	took := works
+	if format.NeedsCommand() {
+		took = "`command`"
+	}
+	m, err := pod.tryAdd(way{image: ref, programs: map[string][]string{format.Name: format.Entry}}, format.Name, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.remove()
+	m.start()
+	m.expectExit(0)
+	if got := m.output(); got != greeting {
+		t.Errorf("%s printed %q, want %q", format.Name, got, greeting)
+	}
+	return took
+}
+
+// output is what the container has printed on its standard output, by now.
+func (m member) output() string {
+	m.t.Helper()
+	log, err := os.ReadFile(m.log)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	var out strings.Builder
+	for line := range strings.Lines(string(log)) {
+		// Time, stream, flags, text (the kubelet's log format).
+		if parts := strings.SplitN(line, " ", 4); len(parts) == 4 && parts[1] == "stdout" {
+			out.WriteString(parts[3])
+		}
+	}
+	return out.String()
+}
+
+// renderTable writes one row per format, in the order of testimage.Formats.
+func renderTable(columns []string, cells map[string]map[string]cell) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "| format | what it is | %s |\n|---|---|%s\n", strings.Join(columns, " | "), strings.Repeat("---|", len(columns)))
+	for _, format := range testimage.Formats() {
+		fmt.Fprintf(&b, "| %s | %s |", format.Name, format.About)
+		for _, column := range columns {
+			fmt.Fprintf(&b, " %s |", cells[format.Name][column])
+		}
+		b.WriteString("\n")
+	}
+	return b.String()
+}
+
+// The table stands between these lines of docs/images.md.
+const tableBegin, tableEnd = "<!-- table of TestImageFormats -->\n", "<!-- end of the table -->\n"
+
+// checkTable compares the table with the one in docs/images.md, or writes it there.
+func checkTable(t *testing.T, table string) {
+	t.Helper()
+	root, err := repo.Root()
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(root, "docs", "images.md")
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, rest, ok := strings.Cut(string(text), tableBegin)
+	old, after, end := strings.Cut(rest, tableEnd)
+	if !ok || !end {
+		t.Fatalf("%s has no place for the table", path)
+	}
+	if *updateImages {
+		if err := os.WriteFile(path, []byte(before+tableBegin+table+tableEnd+after), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	if old != table {
+		t.Errorf("docs/images.md has another table than what ran; go test ./test -run TestImageFormats -update-images writes it:\n%s", table)
+	}
+}
