@@ -4,10 +4,14 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"time"
 
 	"github.com/wasmshim/containerd-shim-wasm/oci"
 	"github.com/wasmshim/containerd-shim-wasm/oci/store"
 )
+
+// findLimit is how long containerd may take: a container waits.
+const findLimit = 10 * time.Second
 
 // find is the shim's own verb: it prints an oci.Found.
 func find(ctx context.Context, args []string, stdio stdio) error {
@@ -18,6 +22,8 @@ func find(ctx context.Context, args []string, stdio stdio) error {
 	if err := parse(set, args, 0, 0); err != nil {
 		return err
 	}
+	ctx, cancel := context.WithTimeout(ctx, findLimit)
+	defer cancel()
 	if (*container == "") == (*image == "") {
 		return errors.New("find: give --container or --image; see find -h")
 	}

@@ -88,7 +88,7 @@ func isGroup(word string) bool {
 }
 
 func usage(w io.Writer, group string) {
-	fmt.Fprintf(w, "usage: %s%s VERB [FLAG]... [ARGUMENT]...; VERB -h says more\n", program, strings.TrimSuffix(" "+group, " "))
+	fmt.Fprintf(w, "usage: %s %sVERB [FLAG]... [ARGUMENT]...; VERB -h says more\n", programOf(group), group)
 	for _, name := range slices.Sorted(maps.Keys(verbs)) {
 		if strings.HasPrefix(name, group) {
 			fmt.Fprintf(w, "  %-16s %s\n", strings.TrimPrefix(name, group), verbs[name].about)
@@ -96,8 +96,13 @@ func usage(w io.Writer, group string) {
 	}
 }
 
-// program is what people type.
-const program = "containerd-shim-wasm-v1"
+// programOf returns the program of a verb: people use the shim's, the shim its own.
+func programOf(verb string) string {
+	if word, _, _ := strings.Cut(verb, " "); word == "image" || word == "doctor" {
+		return "containerd-shim-wasm-v1"
+	}
+	return "wasm-images"
+}
 
 // newFlags returns the flags of a verb, whose -h prints the usage line and the flags to
 // where the verb prints.
@@ -105,7 +110,7 @@ func newFlags(name, usage string, stdio stdio) *flag.FlagSet {
 	set := flag.NewFlagSet(name, flag.ContinueOnError)
 	set.SetOutput(stdio.out)
 	set.Usage = func() {
-		fmt.Fprintf(stdio.out, "usage: %s %s %s\n", program, name, usage)
+		fmt.Fprintf(stdio.out, "usage: %s %s %s\n", programOf(name), name, usage)
 		set.PrintDefaults()
 	}
 	return set

@@ -38,6 +38,9 @@ func (p parent) madeOn(chain string) bool {
 	return chain != "" && strings.HasPrefix(p.name, chain+"-")
 }
 
+// native is the platform of this node's own programs.
+const native = "linux/" + runtime.GOARCH
+
 // candidate is a manifest on this node.
 type candidate struct {
 	digest   digest.Digest
@@ -160,7 +163,7 @@ func (c candidate) rank() int {
 	if len(oci.Modules(c.manifest)) == 0 {
 		rank += 2
 	}
-	if c.platform != "linux/"+runtime.GOARCH {
+	if c.platform != native {
 		rank++
 	}
 	return rank
