@@ -2,7 +2,6 @@ package runtime
 
 import (
 	"fmt"
-	"io"
 	"os"
 	"slices"
 	"strings"
@@ -15,30 +14,79 @@ import (
 // Compile is the preparer's work: it reads a module from in, checks that a
 // container could run it, and writes machine code to out. Only the process it
 // runs in is at risk from a hostile module.
-func Compile(order control.Compile, in io.Reader, out *os.File) (*control.Module, error) {
-	wasm, err := io.ReadAll(in)
+func Compile(order control.Compile, in, out *os.File) (*control.Module, error) {
+	content, err := unpack(order, in)
 	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", order.Name, err)
+		return nil, err
 	}
 	engine := newEngine()
-	module, err := wasmtime.NewModule(engine, wasm)
+	translate := compileModule
+	if isMachineCode(content) {
+		translate = takePrecompiled
+	}
+	module, code, err := translate(engine, order, content)
 	if err != nil {
-		return nil, fmt.Errorf("%s is not a valid WebAssembly module: %s", order.Name, firstLine(err))
+		return nil, err
 	}
 	if err := checkImports(engine, module, order.Name); err != nil {
 		return nil, err
 	}
-	code, err := module.Serialize()
-	if err != nil {
-		return nil, fmt.Errorf("serialize %s: %w", order.Name, err)
-	}
-	if order.MaxSize > 0 && int64(len(code)) > order.MaxSize {
-		return nil, fmt.Errorf("%s compiles to %d bytes, the limit is %d", order.Name, len(code), order.MaxSize)
-	}
 	if _, err := out.Write(code); err != nil {
 		return nil, fmt.Errorf("write compiled %s: %w", order.Name, err)
 	}
-	return describe(module), nil
+	described := describe(module)
+	described.Precompiled = isMachineCode(content)
+	return described, nil
+}
+
+func compileModule(engine *wasmtime.Engine, order control.Compile, wasm []byte) (*wasmtime.Module, []byte, error) {
+	if err := checkHeader(order, wasm); err != nil {
+		return nil, nil, err
+	}
+	module, err := wasmtime.NewModule(engine, wasm)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%s is not a valid WebAssembly module: %s", order.Name, firstLine(err))
+	}
+	code, err := module.Serialize()
+	if err != nil {
+		return nil, nil, fmt.Errorf("serialize %s: %w", order.Name, err)
+	}
+	return module, code, nil
+}
+
+// checkHeader says more of what is no module than wasmtime, which would try to read text as
+// WebAssembly's text format. The daemon has looked only where the file is not compressed.
+func checkHeader(order control.Compile, content []byte) error {
+	const magic, component = "\x00asm", "\x00asm\x0d\x00\x01\x00"
+	head := string(content[:min(len(content), 8)])
+	switch {
+	case head == "":
+		return fmt.Errorf("%s is empty, not a WebAssembly module", order.Name)
+	case !strings.HasPrefix(head, magic):
+		return fmt.Errorf(`%s is not WebAssembly: it starts with %q, not with "\0asm"`, order.Name, head)
+	case head == component:
+		return fmt.Errorf("%s is a WebAssembly component; this version runs core modules only: build it for wasm32-wasip1", order.Name)
+	}
+	return nil
+}
+
+// isMachineCode recognises what wasmtime makes of a module: an ELF file with an ABI of its own
+// (ELFOSABI_WASMTIME in wasmtime's crates/environ/src/obj.rs).
+func isMachineCode(content []byte) bool {
+	return len(content) > 7 && string(content[:4]) == "\x7fELF" && content[7] == 200
+}
+
+// takePrecompiled has the engine judge machine code that the operator trusts: whether it was made by
+// the same version, with the same settings, for this processor.
+func takePrecompiled(engine *wasmtime.Engine, order control.Compile, code []byte) (*wasmtime.Module, []byte, error) {
+	if !order.Trusted {
+		return nil, nil, order.Distrust()
+	}
+	module, err := wasmtime.NewModuleDeserialize(engine, code)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%s was precompiled for another engine or processor than this node's: %s", order.Name, firstLine(err))
+	}
+	return module, code, nil
 }
 
 // checkImports names what a module imports that no Wasm container provides.

@@ -16,36 +16,50 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/sandbox/cgroup"
 )
 
-// compiled returns the machine code for an open module, from the cache or, the
-// first time, from the preparer.
-func (n *node) compiled(ctx context.Context, engine engine, s settings, file *os.File, entry entryPoint) (cache.Entry, error) {
-	info, err := file.Stat()
-	if err != nil {
-		return cache.Entry{}, fmt.Errorf("stat module: %w", err)
-	}
-	if info.Size() > s.MaxModuleSize {
-		return cache.Entry{}, fmt.Errorf("module %s has %d bytes, the limit is %d: raise max_module_size in %s", file.Name(), info.Size(), s.MaxModuleSize, s.source)
-	}
-	digest, err := cache.Digest(io.NewSectionReader(file, 0, info.Size()))
-	if err != nil {
+// compiled returns the machine code for a module, from the cache or, the first
+// time, from the preparer.
+func (n *node) compiled(ctx context.Context, engine engine, s settings, from source, entry entryPoint) (cache.Entry, error) {
+	if err := s.checkSize(from); err != nil {
 		return cache.Entry{}, err
 	}
 	modules, err := cache.Open(s.CacheDir, engine.key)
 	if err != nil {
 		return cache.Entry{}, err
 	}
-	compile := func(ctx context.Context, out *os.File) (*control.Module, error) {
-		return n.compile(ctx, engine, s, file, out)
-	}
-	compiled, err := modules.Load(ctx, digest, compile)
+	digest, err := n.digest(from, s.CacheDir)
 	if err != nil {
 		return cache.Entry{}, err
 	}
-	if err := checkFunction(compiled.Module, file.Name(), entry.function); err != nil {
+	order := s.order(from, digest)
+	compile := func(ctx context.Context, out *os.File) (*control.Module, error) {
+		return n.compile(ctx, engine, s, order, from.file, out)
+	}
+	compiled, err := modules.Load(ctx, from.key(digest), compile)
+	if err != nil {
+		return cache.Entry{}, err
+	}
+	if err := check(compiled.Module, order, entry); err != nil {
 		compiled.Code.Close()
 		return cache.Entry{}, err
 	}
 	return compiled, nil
+}
+
+// order is what a preparer is told about a module.
+func (s settings) order(from source, digest string) control.Compile {
+	return control.Compile{
+		Name: from.file.Name(), Digest: digest, Compression: from.compression, MaxSize: s.MaxModuleSize,
+		Trusted: s.trusts(digest), Config: s.source,
+	}
+}
+
+// check fails if a compiled module is not to be run, or not from this entry point.
+func check(module control.Module, order control.Compile, entry entryPoint) error {
+	// The operator may have taken back what was allowed when the entry was made.
+	if module.Precompiled && !order.Trusted {
+		return order.Distrust()
+	}
+	return checkFunction(module, order.Name, entry.function)
 }
 
 // preparerCgroup is how the paths of preparers' cgroups start.
@@ -74,7 +88,7 @@ func (s settings) preparerSpec(id string) *specs.Spec {
 // compile has a preparer compile module into out: a confined process with a
 // memory and a time limit of its own, so that a hostile module harms neither the
 // daemon nor the node.
-func (n *node) compile(ctx context.Context, engine engine, s settings, module, out *os.File) (*control.Module, error) {
+func (n *node) compile(ctx context.Context, engine engine, s settings, order control.Compile, module, out *os.File) (*control.Module, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.CompileTimeout)
 	defer cancel()
 	spec := s.preparerSpec(fmt.Sprintf("%d-%d-%s", os.Getpid(), pidNamespace(), randomID()))
@@ -90,7 +104,6 @@ func (n *node) compile(ctx context.Context, engine engine, s settings, module, o
 	if _, err := module.Seek(0, io.SeekStart); err != nil {
 		return nil, fmt.Errorf("rewind module: %w", err)
 	}
-	order := control.Compile{Name: module.Name()}
 	report, status, err := n.runPreparer(ctx, engine, spec, cg, order, module, out)
 	switch {
 	case errors.Is(ctx.Err(), context.Canceled):

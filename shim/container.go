@@ -18,6 +18,7 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/wasmshim/containerd-shim-wasm/sandbox"
 	"github.com/wasmshim/containerd-shim-wasm/sandbox/cgroup"
 )
 
@@ -29,6 +30,7 @@ type container struct {
 	id     string
 	bundle string
 	spec   *specs.Spec
+	rootfs []sandbox.Mount // of a Wasm container
 	// command is what the process of a Wasm container is to run.
 	command command
 	// program is the path of a pause container's native program, else empty.

@@ -57,8 +57,23 @@ type Guest struct {
 type Compile struct {
 	// Name is how errors call the module.
 	Name string
-	// MaxSize is the most bytes of compiled code to write.
+	// Digest is the sha256 of what is on standard input, in hex.
+	Digest string
+	// Compression is how standard input holds the module: gzip, zstd, zip, or as it
+	// is if empty.
+	Compression string `json:",omitempty"`
+	// MaxSize is how many bytes the module may have, uncompressed.
 	MaxSize int64
+	// Trusted says that standard input may hold machine code instead of a module.
+	Trusted bool `json:",omitempty"`
+	// Config is where the operator of the node changes what is allowed.
+	Config string
+}
+
+// Distrust returns the error for machine code that the operator has not allowed.
+func (c Compile) Distrust() error {
+	return fmt.Errorf("%s is precompiled machine code (a .cwasm file), not WebAssembly: it would run with the engine's own rights, not the guest's; "+
+		"use the .wasm file it was made from or, if you trust who made it, add \"sha256:%s\" to precompiled in %s", c.Name, c.Digest, c.Config)
 }
 
 // Report is a worker's answer to an order.
@@ -71,8 +86,12 @@ type Report struct {
 
 // Module is what the daemon needs to know of a compiled module.
 type Module struct {
+	// Name is what it was called when it was compiled; the daemon adds it, for people.
+	Name string `json:",omitempty"`
 	// Functions are the exported functions that take no arguments.
 	Functions []string
+	// Precompiled says that it was machine code already.
+	Precompiled bool `json:",omitempty"`
 }
 
 // Send writes one message.
