@@ -15,6 +15,8 @@ type change struct {
 	path          string
 	before, after []byte
 	adds          bool   // the runtime; otherwise removes it
+	localPull     bool   // adds the setting for pulls, too
+	hadLocalPull  bool   // the block that it replaces or removes holds that setting
 	entry         string // what it adds, for the operator when it fails
 }
 

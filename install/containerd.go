@@ -132,16 +132,19 @@ func lastLine(s string) string {
 // errCRIDisabled says that containerd accepts the file but runs no CRI plugin.
 var errCRIDisabled = errors.New("containerd's CRI plugin is disabled")
 
-// compareDumps makes sure that two dumps differ in our runtime only, and that it
-// is there, or gone.
-func compareDumps(before, after map[string]any, adds bool, nodeConfig string) error {
+// compareDumps makes sure that two dumps differ in what the change is about only,
+// and that this is there, or gone.
+func compareDumps(before, after map[string]any, c change, nodeConfig string) error {
 	old, now := without(before), without(after)
+	if c.localPull || c.hadLocalPull {
+		old, now = withoutPull(old), withoutPull(now)
+	}
 	old, now = removeKey(old, "imports"), removeKey(now, "imports")
 	if d := difference(prune(old), prune(now)); d != "" {
 		return fmt.Errorf("containerd would read %s differently", d)
 	}
 	entry := runtimeEntry(after)
-	if !adds {
+	if !c.adds {
 		if entry != nil {
 			return fmt.Errorf("containerd still reads a runtime %q", Handler)
 		}
@@ -160,6 +163,9 @@ func compareDumps(before, after map[string]any, adds bool, nodeConfig string) er
 	disabled, _ := after["disabled_plugins"].([]any)
 	if slices.Contains(disabled, any(pluginV2)) {
 		return errCRIDisabled
+	}
+	if setting := pullSetting(after); c.localPull && (setting == nil || !*setting) {
+		return fmt.Errorf("containerd does not read %s = true", localPullKey)
 	}
 	return nil
 }

@@ -40,6 +40,9 @@ type Options struct {
 	NodeConfig string
 	// Binary is the file to install: the running program.
 	Binary string
+	// Verifiers is the folder of containerd's image verifiers unless Config names
+	// another: /opt/containerd/image-verifier/bin.
+	Verifiers string
 	// DryRun reports what would be done and writes nothing.
 	DryRun bool
 	// Force lets Uninstall remove a block that was edited by hand, and the binary
@@ -57,6 +60,7 @@ func (o Options) withDefaults() Options {
 	set(&o.BinDir, "/usr/local/bin")
 	set(&o.NodeConfig, config.DefaultPath)
 	set(&o.Binary, "/proc/self/exe")
+	set(&o.Verifiers, DefaultVerifiers)
 	return o
 }
 
@@ -114,6 +118,9 @@ func Install(ctx context.Context, o Options) (Report, error) {
 	c, err := n.planInstall()
 	if err != nil {
 		return r, err
+	}
+	for _, note := range n.notes {
+		r.say("%s", note)
 	}
 	if err := installBinary(o, &r); err != nil {
 		return r, err
@@ -220,7 +227,7 @@ func (n *node) apply(ctx context.Context, c change, r *Report) error {
 	}
 	after, err := n.containerd.dump(ctx, n.options.Config)
 	if err == nil {
-		err = compareDumps(before, after, c.adds, n.options.NodeConfig)
+		err = compareDumps(before, after, c, n.options.NodeConfig)
 	}
 	if errors.Is(err, errCRIDisabled) {
 		r.say("note: containerd's CRI plugin is disabled, so Kubernetes cannot use runtime %q", Handler)

@@ -34,6 +34,7 @@ func newNode(t *testing.T, version string, files map[string]string) nodeFixture 
 		ContainerdVersion: version,
 		NodeConfig:        filepath.Join(root, "etc/containerd-shim-wasm/config.toml"),
 		Binary:            filepath.Join(root, "new-shim"),
+		Verifiers:         filepath.Join(root, "verifiers"),
 	}}
 	f.write("../../new-shim", "the shim")
 	for name, text := range files {

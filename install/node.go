@@ -14,6 +14,7 @@ type node struct {
 	containerd containerd
 	files      []*configFile
 	entryPath  string // where the runtime is configured already, after planInstall
+	notes      []string
 }
 
 func inspect(ctx context.Context, o Options) (*node, error) {
@@ -29,6 +30,9 @@ func inspect(ctx context.Context, o Options) (*node, error) {
 			plugin = pluginV2
 		}
 		manual.Entry = renderEntry(plugin, o.NodeConfig)
+		if n.containerd.atLeast(2, 3) {
+			manual.Entry += renderLocalPull()
+		}
 	}
 	return n, err
 }
@@ -145,8 +149,15 @@ func (n *node) file(path string) *configFile {
 	return nil
 }
 
-// entry returns the text for a target.
+// entry returns the text for a target: the runtime's, and what pulls need.
 func (n *node) entry(t target) string {
+	if n.localPull(t) {
+		return n.runtimeEntry(t) + renderLocalPull()
+	}
+	return n.runtimeEntry(t)
+}
+
+func (n *node) runtimeEntry(t target) string {
 	text := renderEntry(t.plugin, n.options.NodeConfig)
 	if t.withRunc {
 		text = renderDefaultRunc(t.plugin) + text
@@ -190,28 +201,49 @@ func (n *node) planInstall() (*change, error) {
 	if err != nil {
 		return nil, err
 	}
-	body := n.entry(t)
-	if current != nil && current == t.file && current.block.body == body {
-		n.entryPath = current.path
-		return nil, nil
-	}
 	if current != nil && current != t.file {
 		return nil, fmt.Errorf("%s holds the runtime %q, but containerd now takes it from %s; run uninstall, then install again",
 			current.path, Handler, t.path)
 	}
-	c := change{path: t.path, adds: true, entry: body}
+	c, body, err := n.planBlock(t)
+	if err != nil {
+		return nil, err
+	}
+	if current != nil && current.block.body == body {
+		n.entryPath = current.path
+		return nil, nil
+	}
+	return c, nil
+}
+
+// planBlock returns the change that gives the target its block, and the block's text.
+// Where the file has no room for what pulls need, the runtime still has.
+func (n *node) planBlock(t target) (*change, string, error) {
+	runtime, body := n.runtimeEntry(t), n.entry(t)
+	c := &change{path: t.path, adds: true, localPull: body != runtime, entry: body}
 	base := []byte(header(t.version))
 	if t.file != nil {
 		c.before, base = t.file.raw, t.file.text
+		c.hadLocalPull = t.file.block.hasLocalPull()
 	}
+	var err error
+	if c.after, err = withBody(base, body); err != nil && c.localPull {
+		n.notePull(fmt.Sprintf("that table of %s has no room for it: set it there by hand", t.path))
+		c.localPull, body = false, runtime
+		c.after, err = withBody(base, body)
+	}
+	if err != nil {
+		return nil, "", n.manual(t, err.Error())
+	}
+	return c, body, nil
+}
+
+func withBody(base []byte, body string) ([]byte, error) {
 	added, err := parse([]byte(body))
 	if err != nil {
 		return nil, fmt.Errorf("the runtime's entry: %w", err)
 	}
-	if c.after, err = withBlock(base, body, added); err != nil {
-		return nil, n.manual(t, err.Error())
-	}
-	return &c, nil
+	return withBlock(base, body, added)
 }
 
 // foreignEntry deals with a runtime of our name that we did not write: one that
@@ -227,6 +259,7 @@ func (n *node) foreignEntry() (bool, error) {
 				f.path, Handler, err)
 		}
 		n.entryPath = f.path
+		n.checkPull()
 		return true, nil
 	}
 	return false, nil
@@ -259,6 +292,9 @@ func (n *node) acceptEdited(f *configFile) error {
 			"correct or remove it, then install again", f.path, err)
 	}
 	n.entryPath = f.path
+	if !f.block.hasLocalPull() {
+		n.checkPull()
+	}
 	return nil
 }
 

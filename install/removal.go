@@ -39,7 +39,7 @@ func (n *node) planRemoval() ([]change, error) {
 		if err := f.removable(); err != nil {
 			return nil, err
 		}
-		c := change{path: f.path, before: f.raw, after: f.text}
+		c := change{path: f.path, before: f.raw, after: f.text, hadLocalPull: f.block.hasLocalPull()}
 		if c.after == nil {
 			c.after = []byte{}
 		}

@@ -161,7 +161,7 @@ func (i *Installer) attempt(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(err, saved.Restore())
 	}
-	if err := i.activate(ctx, before, saved); err != nil {
+	if err := i.activate(ctx, before, report.Restart != "", saved); err != nil {
 		return err
 	}
 	return i.label(ctx)
@@ -190,9 +190,11 @@ func (i *Installer) inspect(ctx context.Context) (install.Options, error) {
 }
 
 // activate makes the running containerd offer the runtime, and puts everything back
-// when it does not.
-func (i *Installer) activate(ctx context.Context, before []byte, saved *install.Snapshot) error {
-	if install.CheckRunning(before, i.options.Install.NodeConfig) == nil {
+// when it does not. What changed in its files may be how it pulls images, which it
+// does not tell: then it is restarted although it offers the runtime.
+func (i *Installer) activate(ctx context.Context, before []byte, changed bool, saved *install.Snapshot) error {
+	offered := install.CheckRunning(before, i.options.Install.NodeConfig) == nil
+	if offered && !changed {
 		i.log.Print("containerd offers the runtime already: no restart")
 		return nil
 	}

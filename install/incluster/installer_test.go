@@ -119,6 +119,34 @@ func newerShim(t *testing.T) string {
 	return path
 }
 
+// A containerd that was upgraded to a release with other needs offers the runtime all along, and is
+// restarted all the same: how it pulls images is nothing that it tells.
+func TestContainerdWasUpgraded(t *testing.T) {
+	f := newFixture(t, "2.4", "")
+	older := f.options.Install
+	older.ContainerdVersion = "2.2.9"
+	if _, err := install.Install(t.Context(), older); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.restartNode(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.offered(); err != nil {
+		t.Fatal(err)
+	}
+	p := f.start()
+	p.waitReady()
+	if got := f.systemd.Restarts(); got != 1 {
+		t.Errorf("%d restarts", got)
+	}
+	if text, err := os.ReadFile(f.config()); err != nil || !strings.Contains(string(text), "use_local_image_pull = true") {
+		t.Errorf("%v, containerd's configuration is\n%s", err, text)
+	}
+	if err := p.stop(); err != nil {
+		t.Error(err)
+	}
+}
+
 // A containerd that does not come up with the entry comes up again without it, and is
 // not tormented further.
 func TestRollBack(t *testing.T) {

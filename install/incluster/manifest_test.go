@@ -10,6 +10,8 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/yaml"
+
+	"github.com/wasmshim/containerd-shim-wasm/install"
 )
 
 // The DaemonSet gives the installer arguments that it understands, and mounts every folder that it then uses under its
@@ -34,6 +36,8 @@ func TestDaemonSetFits(t *testing.T) {
 	if o.DaemonSet != set.Name || container.Env[0].Name != "NODE_NAME" {
 		t.Errorf("it looks for DaemonSet %s; its environment is %v", o.DaemonSet, container.Env)
 	}
+	// Of the folders to the verifiers this is the one that containerd makes.
+	verifiersParent := filepath.Dir(filepath.Dir(install.DefaultVerifiers))
 	for path, writes := range map[string]bool{
 		o.Install.BinDir:                   true,
 		filepath.Dir(o.Install.Config):     true,
@@ -41,6 +45,7 @@ func TestDaemonSetFits(t *testing.T) {
 		o.State:                            true,
 		filepath.Dir(o.Socket):             false,
 		filepath.Dir(o.Restart.socket):     false,
+		verifiersParent:                    false,
 	} {
 		i := slices.IndexFunc(container.VolumeMounts, func(m corev1.VolumeMount) bool { return m.MountPath == path })
 		if i < 0 {
@@ -56,8 +61,8 @@ func TestDaemonSetFits(t *testing.T) {
 			t.Errorf("%s is %v on the host", path, volume.VolumeSource)
 		}
 	}
-	if len(container.VolumeMounts) != 6 {
-		t.Errorf("%d mounts, of which 6 are needed", len(container.VolumeMounts))
+	if len(container.VolumeMounts) != 7 {
+		t.Errorf("%d mounts, of which 7 are needed", len(container.VolumeMounts))
 	}
 	// A removal waits for pods, restarts containerd and waits for it.
 	if needed := o.Drain + 2*o.Timeout; float64(*pod.TerminationGracePeriodSeconds) < needed.Seconds() {
