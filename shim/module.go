@@ -98,8 +98,8 @@ func checkMagic(file *os.File, path string) error {
 // checkHead judges the first bytes, as many as a module's header has or fewer, of what.
 func checkHead(head []byte, what string) error {
 	switch got := string(head); {
-	case got == moduleHeader:
-		return nil
+	case got == moduleHeader, oci.ContentOf(head) == oci.Precompiled:
+		return nil // whether compiled code may run, its digest decides
 	case got == "":
 		return fmt.Errorf("%s is an empty file, not a WebAssembly module", what)
 	case !strings.HasPrefix(got, wasmMagic):
