@@ -41,6 +41,8 @@ func (n *node) runImages(ctx context.Context, limit time.Duration, args ...strin
 	defer cancel()
 	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH")}
+	// Nothing that it might leave behind may hold a container up.
+	cmd.WaitDelay = time.Second
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	output, err := cmd.Output()

@@ -1,0 +1,92 @@
+package shim
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// nodeWith returns a node whose program wasm-images is a shell script. It counts how often
+// the program is placed.
+func nodeWith(t *testing.T, script string) (n *node, placed *int) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "wasm-images-1")
+	placed = new(int)
+	place := func(string) (*os.File, string, error) {
+		*placed++
+		if err := os.WriteFile(path, []byte("#!/bin/sh\n"+script), 0o755); err != nil {
+			return nil, "", err
+		}
+		f, err := os.Open(path)
+		return f, "1", err
+	}
+	return &node{flags: Flags{Address: "/run/c.sock", Namespace: "k8s.io"}, programs: Programs{Images: place}}, placed
+}
+
+func TestFindImage(t *testing.T) {
+	n, _ := nodeWith(t, `[ "$*" = "find --address /run/c.sock --namespace k8s.io --container id" ] || { echo "got $*" >&2; exit 1; }
+echo '{"image":"i","modules":[{"name":"app.wasm"}]}'`)
+	found, err := n.findImage(t.Context(), "id")
+	if err != nil || found.Image != "i" || len(found.Modules) != 1 || found.Modules[0].Name != "app.wasm" {
+		t.Errorf("got %+v, %v", found, err)
+	}
+}
+
+// The program gets nothing of containerd's environment but where programs are.
+func TestFindImageEnvironment(t *testing.T) {
+	t.Setenv("HTTP_PROXY", "http://example.com")
+	n, _ := nodeWith(t, `[ -z "$HTTP_PROXY" ] && [ -n "$PATH" ] || exit 1; echo '{}'`)
+	if found, err := n.findImage(t.Context(), "id"); err != nil || found.Image != "" {
+		t.Errorf("got %+v, %v", found, err)
+	}
+}
+
+func TestFindImageFails(t *testing.T) {
+	for script, want := range map[string]string{
+		`echo "image i: no" >&2; exit 1`: "image i: no",
+		`exit 3`:                         "wasm-images find: exit status 3",
+		`echo '{'`:                       "read the answer of wasm-images find: ",
+	} {
+		n, _ := nodeWith(t, script)
+		found, err := n.findImage(t.Context(), "id")
+		if err == nil || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("%s: got %+v, %v; want %q", script, found, err, want)
+		}
+	}
+}
+
+func TestFindImageGivesUp(t *testing.T) {
+	n, _ := nodeWith(t, `exec sleep 600`)
+	_, err := n.runImages(t.Context(), time.Millisecond, "find")
+	if err == nil || !strings.Contains(err.Error(), "has not answered wasm-images find within 1ms") {
+		t.Error(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := n.findImage(ctx, "id"); !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+}
+
+// A program that an upgrade has removed is placed again.
+func TestImagesAfterUpgrade(t *testing.T) {
+	n, placed := nodeWith(t, `echo '{}'`)
+	for want := range 2 {
+		for range 2 {
+			if _, err := n.findImage(t.Context(), "id"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if *placed != want+1 {
+			t.Errorf("placed %d times, want %d", *placed, want+1)
+		}
+		if err := os.Remove(n.images.Name()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	n.images.Close()
+}
