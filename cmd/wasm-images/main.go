@@ -1,13 +1,7 @@
-//go:debug containermaxprocs=0
-//go:debug updatemaxprocs=0
-
 // Command wasm-images does for containerd-shim-wasm-v1 what needs containerd's API or a
 // registry: the libraries for that would cost each start of a container some
 // milliseconds if the shim held them. The shim carries this program inside itself, and
 // runs it; people reach its verbs through the shim.
-//
-// The two settings above keep the Go runtime from reading the limits of our own cgroup,
-// which takes longer than it can save in programs as short as ours.
 package main
 
 import (
