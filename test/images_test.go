@@ -13,6 +13,7 @@ import (
 
 	"github.com/containerd/platforms"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	criapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/wasmshim/containerd-shim-wasm/internal/repo"
 	"github.com/wasmshim/containerd-shim-wasm/internal/testguest"
@@ -50,7 +51,7 @@ func TestImageFormats(t *testing.T) {
 	}
 	cells := map[string]map[string]cell{} // by format, then by column
 	var columns []string
-	eachVersionWithPods(t, func(t *testing.T, node *testnode.Node) {
+	eachInstalledNode(t, func(t *testing.T, node *testnode.Node) {
 		registry.ServeIn(t, node.PID())
 		byCtr, byCRI := "ctr "+node.Version, "CRI "+node.Version
 		columns = append(columns, byCtr, byCRI)
@@ -81,6 +82,35 @@ func TestImageFormats(t *testing.T) {
 	}
 }
 
+// eachInstalledNode runs the test on every containerd with the configuration that install writes for it,
+// with the images of pods there, and fails it for what it leaves behind.
+func eachInstalledNode(t *testing.T, test func(t *testing.T, node *testnode.Node)) {
+	t.Helper()
+	for _, version := range testnode.Versions() {
+		t.Run("containerd-"+version, func(t *testing.T) {
+			node := testnode.New(t, testnode.Options{Version: version, CRI: true, Config: installed(t, version)})
+			importPodImages(t, node)
+			node.NoLeaks(t)
+			test(t, node)
+		})
+	}
+}
+
+// installed is what install adds to containerd's configuration. Nothing is added for 1.7, where an
+// imported file replaces the node's own settings of the plugin, and install needs none but the entry of
+// the runtime, which the node has.
+func installed(t *testing.T, version string) string {
+	t.Helper()
+	if version == "1.7" {
+		return ""
+	}
+	output, err := shimCommand(t, "install", "--print", "--config", "/nonexistent", "--containerd-version", version+".0").Output()
+	if err != nil {
+		t.Fatalf("install --print: %v", err)
+	}
+	return string(output)
+}
+
 // manifestFor returns the digest of an index's manifest for a platform.
 func manifestFor(t *testing.T, image *testimage.Image, platform string) string {
 	t.Helper()
@@ -102,12 +132,16 @@ func runWithCtr(t *testing.T, node *testnode.Node, format testimage.Format, ref 
 	t.Helper()
 	took := works
 	var platform []string
+	var local []string
 	if format.Asks != "" {
-		platform = []string{"--platform", format.Asks}
-		took = "`--platform`"
+		platform, took = []string{"--platform", format.Asks}, "`--platform`"
+		if strings.Contains(installed(t, node.Version), "use_local_image_pull") {
+			// The transfer service of this version unpacks linux only.
+			local, took = []string{"--local"}, "`--local --platform`"
+		}
 	}
 	defer node.Ctr(t, "image", "rm", "--sync", ref)
-	pull := slices.Concat([]string{"image", "pull", "--plain-http"}, platform, []string{ref})
+	pull := slices.Concat([]string{"image", "pull", "--plain-http"}, local, platform, []string{ref})
 	if got := node.Ctr(t, pull...); got.Code != 0 {
 		t.Fatalf("ctr %s: %s", strings.Join(pull, " "), got.Stderr)
 	}
@@ -240,4 +274,18 @@ func checkTable(t *testing.T, table string) {
 	if old != table {
 		t.Errorf("docs/images.md has another table than what ran; go test ./test -run TestImageFormats -update-images writes it:\n%s", table)
 	}
+}
+
+// Annotations of other Wasm runtimes neither help nor hurt: what a container is, its entry point says.
+func TestImageAnnotations(t *testing.T) {
+	eachInstalledNode(t, func(t *testing.T, node *testnode.Node) {
+		pod := runPod(t, node, ourHandler, func(c *criapi.PodSandboxConfig) {
+			c.Annotations = map[string]string{"run.oci.handler": "wasm", "module.wasm.image/variant": "compat"}
+		})
+		for _, w := range []way{asWasm, asNative} {
+			m := pod.add(w, "exit", func(c *criapi.ContainerConfig) { c.Annotations = pod.config.Annotations })
+			m.start()
+			m.expectExit(42)
+		}
+	})
 }
