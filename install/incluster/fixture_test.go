@@ -16,7 +16,6 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -59,8 +58,7 @@ func newFixture(t *testing.T, version, config string) *fixture {
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	f := &fixture{t: t, dir: dir, api: newAPIServer(t)}
 	bin := filepath.Join(dir, "bin")
-	f.node = testnode.New(t, testnode.Options{Version: version, CRI: true, Config: config, Shim: filepath.Join(bin, install.BinaryName)})
-	f.forgetRuntime()
+	f.node = testnode.New(t, testnode.Options{Version: version, CRI: true, WithoutShim: true, Config: config, Shim: filepath.Join(bin, install.BinaryName)})
 	f.restart = f.restartNode
 	f.systemd, err = testsystemd.Serve(filepath.Join(dir, "systemd"), unit, func(ctx context.Context) error {
 		f.mu.Lock()
@@ -93,28 +91,7 @@ func newFixture(t *testing.T, version, config string) *fixture {
 	return f
 }
 
-// forgetRuntime takes our runtime out of containerd's configuration: here it is not
-// installed yet.
-func (f *fixture) forgetRuntime() {
-	f.t.Helper()
-	text, err := os.ReadFile(f.config())
-	if err != nil {
-		f.t.Fatal(err)
-	}
-	entry := regexp.MustCompile(`(?m)^\[.*containerd\.runtimes\.` + install.Handler + `\]\n(?:  .*\n)*`)
-	without := entry.ReplaceAll(text, nil)
-	if len(without) == len(text) {
-		f.t.Fatalf("%s does not name the runtime %q:\n%s", f.config(), install.Handler, text)
-	}
-	if err := os.WriteFile(f.config(), without, 0o644); err != nil {
-		f.t.Fatal(err)
-	}
-	if err := f.restartNode(f.t.Context()); err != nil {
-		f.t.Fatal(err)
-	}
-}
-
-func (f *fixture) config() string { return filepath.Join(f.node.Dir, "config.toml") }
+func (f *fixture) config() string { return f.node.ConfigPath() }
 
 // restartNode does what systemd would.
 func (f *fixture) restartNode(ctx context.Context) error {

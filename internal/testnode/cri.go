@@ -44,9 +44,19 @@ func (n *Node) criConfig() string {
   conf_dir = %[4]q
 [plugins.%[1]q.containerd.runtimes.runc]
   runtime_type = "io.containerd.runc.v2"
-[plugins.%[1]q.containerd.runtimes.%[5]s]
-  runtime_type = "io.containerd.wasm.v1"
-%[6]s`, section, plain, fmt.Sprintf(folders, n.cni("bin")), n.cni("net.d"), WasmHandler, image)
+%[5]s`, section, plain, fmt.Sprintf(folders, n.cni("bin")), n.cni("net.d"), image) + n.shimConfig(section)
+}
+
+// shimConfig is what install enters: our runtime, and what pulls of its images need.
+func (n *Node) shimConfig(section string) string {
+	if n.options.WithoutShim {
+		return ""
+	}
+	text := fmt.Sprintf("[plugins.%q.containerd.runtimes.%s]\n  runtime_type = \"io.containerd.wasm.v1\"\n", section, WasmHandler)
+	if n.Version == "2.4" {
+		text += "[plugins.\"io.containerd.cri.v1.images\"]\n  use_local_image_pull = true\n"
+	}
+	return text
 }
 
 func (n *Node) cni(name string) string { return filepath.Join(n.Dir, "cni", name) }

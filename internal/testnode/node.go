@@ -32,6 +32,8 @@ type Options struct {
 	Env      []string // NAME=value, for containerd and with it the shims
 	LogLevel string   // containerd's; "debug" if empty, which also gives shims -debug
 	Parent   string   // where to make the node's folder; the system's temporary folder if empty
+
+	WithoutShim bool // CRI's configuration is a node's on which install has not run; [Node.ConfigPath] may be edited
 }
 
 // Node is one containerd with its folders. Its methods are not safe for concurrent use except those
@@ -129,6 +131,12 @@ func shimPath(wanted string) (string, error) {
 
 // Address is the path of containerd's gRPC socket.
 func (n *Node) Address() string { return filepath.Join(n.Dir, "c.sock") }
+
+// ConfigPath is the path of containerd's configuration.
+func (n *Node) ConfigPath() string { return n.config() }
+
+// Tool is the path of one of containerd's programs.
+func (n *Node) Tool(name string) string { return filepath.Join(n.tools, name) }
 
 // Log is the path of containerd's log, which holds the shims' logs too.
 func (n *Node) Log() string { return filepath.Join(n.Dir, "containerd.log") }

@@ -1,0 +1,160 @@
+package test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/wasmshim/containerd-shim-wasm/install"
+	"github.com/wasmshim/containerd-shim-wasm/internal/testguest"
+	"github.com/wasmshim/containerd-shim-wasm/internal/testimage"
+	"github.com/wasmshim/containerd-shim-wasm/internal/testnode"
+	"github.com/wasmshim/containerd-shim-wasm/internal/testregistry"
+)
+
+// localPull is what install writes for pulls where they need anything.
+const localPull = "use_local_image_pull = true"
+
+// installedNode is a node on which install has edited containerd's configuration, and what it wrote.
+func installedNode(t *testing.T, version string) (node *testnode.Node, configuration string) {
+	t.Helper()
+	dir := t.TempDir()
+	node = testnode.New(t, testnode.Options{
+		Version: version, CRI: true, WithoutShim: true, Shim: filepath.Join(dir, "bin", install.BinaryName),
+	})
+	_, err := install.Install(t.Context(), install.Options{
+		Config: node.ConfigPath(), BinDir: filepath.Join(dir, "bin"), Containerd: node.Tool("containerd"),
+		NodeConfig: filepath.Join(dir, "config.toml"), Binary: shimCommand(t).Path, Verifiers: filepath.Join(dir, "none"),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := node.Terminate(); err != nil {
+		t.Fatal(err)
+	}
+	if err := node.Restart(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(node.ConfigPath())
+	if err != nil {
+		t.Fatal(err)
+	}
+	importPodImages(t, node)
+	return node, string(text)
+}
+
+// pushed is a registry with images of the named formats in it, by name.
+func pushed(t *testing.T, formats ...string) (registry *testregistry.Registry, images map[string]*testimage.Image) {
+	t.Helper()
+	guest, err := os.ReadFile(testguest.Build(t, "hello-c"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	registry, images = testregistry.Start(t), map[string]*testimage.Image{}
+	for _, name := range formats {
+		images[name] = named(t, name).Build(guest)
+		registry.Push(t, name, images[name])
+	}
+	return registry, images
+}
+
+func named(t *testing.T, name string) testimage.Format {
+	t.Helper()
+	format, ok := testimage.Named(name)
+	if !ok {
+		t.Fatalf("no format %q", name)
+	}
+	return format
+}
+
+// With the configuration that install writes, pods run images of every platform, whether their
+// module is in a tar layer or a layer itself. Containerds that need no setting for that get none.
+func TestPullAsInstalled(t *testing.T) {
+	names := []string{
+		// A foreign platform first: the others share its layer, and with it what was unpacked.
+		"oci-tar-wasi-wasm", "oci-tar-wasip1-wasm", "oci-tar-linux-wasm", "docker-tar-wasi-wasm",
+		"oci-tar-" + strings.ReplaceAll(testimage.Native(), "/", "-"),
+		"oci-index", "layer-application-wasm", "several", "artifact-wkg",
+	}
+	registry, _ := pushed(t, names...)
+	for _, version := range testnode.Versions() {
+		t.Run("containerd-"+version, func(t *testing.T) {
+			node, configuration := installedNode(t, version)
+			if got, want := strings.Contains(configuration, localPull), version == "2.4"; got != want {
+				t.Errorf("install wrote %s: %t, want %t", localPull, got, want)
+			}
+			registry.ServeIn(t, node.PID())
+			pod := runPod(t, node, ourHandler, nil)
+			for _, name := range names {
+				t.Run(name, func(t *testing.T) { runWithCRI(t, pod, named(t, name), registry.Ref(name)) })
+			}
+		})
+	}
+}
+
+// Without the setting that is written for 2.4, CRI fetches an image of a foreign operating system and
+// then has no snapshot of it. When this test fails, install need not write it any more.
+func TestPullWithoutSetting(t *testing.T) {
+	names := []string{"oci-tar-wasi-wasm", "oci-tar-wasip1-wasm", "several", "oci-tar-linux-wasm", "layer-application-wasm"}
+	registry, _ := pushed(t, names...)
+	node := testnode.New(t, testnode.Options{Version: "2.4", CRI: true, WithoutShim: true,
+		Config: "[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes." + ourHandler + "]\nruntime_type = '" + runtime + "'\n"})
+	importPodImages(t, node)
+	registry.ServeIn(t, node.PID())
+	pod := runPod(t, node, ourHandler, nil)
+	for i, name := range names {
+		format, ref := named(t, name), registry.Ref(name)
+		if i >= 3 {
+			runWithCRI(t, pod, format, ref)
+			continue
+		}
+		if _, err := pod.cri.Pull(t.Context(), ref); err != nil {
+			t.Fatal(err)
+		}
+		_, err := pod.tryAdd(way{image: ref, programs: map[string][]string{name: format.Entry}}, name, nil)
+		if err == nil || !strings.Contains(err.Error(), "parent snapshot") {
+			t.Errorf("a container of %s: %v", name, err)
+		}
+	}
+}
+
+// CRI chooses from an index by the platform of the node, and no setting changes that: one without that
+// platform cannot be pulled. Its entries can, by their digests.
+func TestPullOfForeignIndex(t *testing.T) {
+	const name = "layer-index-foreign"
+	registry, images := pushed(t, name)
+	format := named(t, name)
+	podNodes.EachVersion(t, func(t *testing.T, node *testnode.Node) {
+		importPodImages(t, node)
+		registry.ServeIn(t, node.PID())
+		pod := runPod(t, node, ourHandler, nil)
+		_, err := pod.cri.Pull(t.Context(), registry.Ref(name))
+		if err == nil || !strings.Contains(err.Error(), "no match for platform in manifest") {
+			t.Errorf("pulling the index: %v", err)
+		}
+		runWithCRI(t, pod, format, registry.Ref(name+"@"+manifestFor(t, images[name], "wasi/wasm")))
+	})
+}
+
+// The transfer service of 2.4 unpacks for no platform but linux, and ctr that asks for another one is
+// refused; --local does without it.
+func TestCtrPullOfForeignPlatform(t *testing.T) {
+	const name = "oci-tar-wasi-wasm"
+	registry, _ := pushed(t, name)
+	ref := registry.Ref(name)
+	nodes.EachVersion(t, func(t *testing.T, node *testnode.Node) {
+		t.Cleanup(func() { node.Ctr(t, "image", "rm", "--sync", ref) })
+		pull := []string{"image", "pull", "--plain-http", "--platform", "wasi/wasm"}
+		got := node.Ctr(t, append(pull, ref)...)
+		if node.Version != "2.4" {
+			check(t, "ctr image pull", testnode.Result{Code: got.Code}, testnode.Result{})
+			return
+		}
+		if got.Code == 0 || !strings.Contains(got.Stderr, "no unpack platforms defined") {
+			t.Errorf("ctr image pull --platform: %+v", got)
+		}
+		got = node.Ctr(t, append(pull, "--local", ref)...)
+		check(t, "ctr image pull --local", testnode.Result{Code: got.Code}, testnode.Result{})
+	})
+}
