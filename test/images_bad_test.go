@@ -157,6 +157,8 @@ func TestImageRefusedByContainerd(t *testing.T) {
 		if got := node.Ctr(t, "image", "pull", "--plain-http", ref); got.Code == 0 || !strings.Contains(got.Stderr, image.Wasm()[0].String()) {
 			t.Errorf("a blob that is not what its digest says was pulled: %+v", got)
 		}
+		counted := importImage(t, node, "counted", testimage.CountedLayer(guest))
+		refuseImage(t, node, nil, counted, nil, "mismatched image rootfs and manifest layers")
 	})
 }
 
