@@ -1,23 +1,28 @@
-// Package cache keeps compiled modules on the node, one file per module digest
-// and engine, for workers to map. Loading compiled code is as trusted as loading
-// a shared library, so the folder belongs to root alone, an entry appears whole
-// or not at all, and an entry that is not exactly the file that was written is
-// never handed out: it is compiled anew.
+// Package cache keeps compiled modules on the node, for workers to map. Loading
+// compiled code is as trusted as loading a shared library, so the folder belongs
+// to root alone, an entry appears whole or not at all, and an entry that is not
+// exactly the file that was written is never handed out: it is compiled anew.
 //
-// The package never compiles and never looks into a module.
+// An entry, one per module digest and engine, is an index that names a file of
+// code. The file lies beside the index or, once it was moved there (Move), is a
+// blob of containerd's content store, which frees it with the last image that
+// refers to it. Whoever uses an entry's code holds a shared flock(2) on it, and
+// nothing that is locked is removed (Trim). Whatever dies at whatever point
+// leaves temporary files at most, which Sweep removes.
+//
+// The package never compiles, never looks into a module and never talks to
+// containerd.
 package cache
 
 import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -56,6 +61,18 @@ func checkOwner(dir string) error {
 	return nil
 }
 
+// Unusable reports whether an error of Open or Load says that the cache's file
+// system cannot be written: it is full, over its quota, read-only or broken. The
+// module itself may be all right; see Uncached.
+func Unusable(err error) bool {
+	for _, reason := range []error{unix.ENOSPC, unix.EDQUOT, unix.EROFS, unix.EIO, unix.ENOTDIR, unix.EACCES, unix.EPERM} {
+		if errors.Is(err, reason) {
+			return true
+		}
+	}
+	return false
+}
+
 // Digest returns the sha256 of what r holds, in hex: the name of a module.
 func Digest(r io.Reader) (string, error) {
 	h := sha256.New()
@@ -68,32 +85,27 @@ func Digest(r io.Reader) (string, error) {
 // Compiler writes the compiled module to out and describes it.
 type Compiler func(ctx context.Context, out *os.File) (*control.Module, error)
 
-// Entry is compiled code, open for reading.
+// Entry is compiled code, open for reading and locked: for as long as Code is
+// open it is not removed.
 type Entry struct {
 	Code   *os.File
 	Module control.Module
+	// Digest is the module's.
+	Digest string
+	// Compiled says that this very call compiled it.
+	Compiled bool
+
+	images    []Image
+	temporary string // the path of Code if it goes with the entry
 }
 
-// index is stored beside the code: what the module is, and which file it
-// describes. Any write to the code, and any other file put in its place, has
-// another identity.
-type index struct {
-	Code   identity
-	Module control.Module
-}
-
-type identity struct {
-	Inode        uint64
-	Size         int64
-	Mtime, Ctime int64 // ns
-}
-
-func identify(f *os.File) (identity, error) {
-	var st unix.Stat_t
-	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
-		return identity{}, &os.PathError{Op: "stat", Path: f.Name(), Err: err}
+// Close gives the code up. Who maps it keeps it.
+func (e Entry) Close() error {
+	err := e.Code.Close()
+	if e.temporary != "" {
+		err = errors.Join(err, os.Remove(e.temporary))
 	}
-	return identity{Inode: st.Ino, Size: st.Size, Mtime: st.Mtim.Nano(), Ctime: st.Ctim.Nano()}, nil
+	return err
 }
 
 // Load returns the entry for digest, compiling it if there is none. However
@@ -113,32 +125,9 @@ func (c *Cache) Load(ctx context.Context, digest string, compile Compiler) (Entr
 	if err := c.build(ctx, digest, compile); err != nil {
 		return Entry{}, err
 	}
-	return c.lookup(digest)
-}
-
-// lookup opens an intact entry. Any error means: compile.
-func (c *Cache) lookup(digest string) (Entry, error) {
-	data, err := os.ReadFile(c.path(digest, indexSuffix))
-	if err != nil {
-		return Entry{}, fmt.Errorf("read cache index: %w", err)
-	}
-	var ix index
-	if err := json.Unmarshal(data, &ix); err != nil {
-		return Entry{}, fmt.Errorf("decode cache index of %s: %w", digest, err)
-	}
-	code, err := os.OpenFile(c.path(digest, codeSuffix), os.O_RDONLY|syscall.O_NOFOLLOW, 0)
-	if err != nil {
-		return Entry{}, fmt.Errorf("open compiled module: %w", err)
-	}
-	now, err := identify(code)
-	if err == nil && now != ix.Code {
-		err = fmt.Errorf("compiled module %s is not the file that was written", digest)
-	}
-	if err != nil {
-		code.Close()
-		return Entry{}, err
-	}
-	return Entry{Code: code, Module: ix.Module}, nil
+	entry, err := c.lookup(digest)
+	entry.Compiled = true
+	return entry, err
 }
 
 const (
@@ -148,72 +137,4 @@ const (
 	lockSuffix  = ".lock"
 )
 
-func (c *Cache) path(digest, suffix string) string {
-	return filepath.Join(c.dir, digest+suffix)
-}
-
-// build compiles into the part file and renames it; the index, which makes the
-// entry valid, comes last. Whoever dies in between leaves files with names that
-// the next holder of the lock writes over.
-func (c *Cache) build(ctx context.Context, digest string, compile Compiler) error {
-	part := c.path(digest, partSuffix)
-	// A new file each time: an old one might still be open in a preparer that
-	// outlived its daemon.
-	if err := os.Remove(part); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("remove an unfinished entry: %w", err)
-	}
-	out, err := os.OpenFile(part, os.O_RDWR|os.O_CREATE|os.O_EXCL|syscall.O_NOFOLLOW, 0o600)
-	if err != nil {
-		return fmt.Errorf("create cache entry: %w", err)
-	}
-	defer out.Close()
-	defer os.Remove(part)
-	module, err := compile(ctx, out)
-	if err != nil {
-		return err
-	}
-	return c.publish(digest, out, *module)
-}
-
-func (c *Cache) publish(digest string, out *os.File, module control.Module) error {
-	// The order, and the flushes, keep a crash of the machine from leaving an
-	// index that vouches for code that never reached the disk.
-	if err := out.Chmod(0o444); err != nil {
-		return fmt.Errorf("protect cache entry: %w", err)
-	}
-	if err := out.Sync(); err != nil {
-		return fmt.Errorf("flush cache entry: %w", err)
-	}
-	if err := os.Rename(out.Name(), c.path(digest, codeSuffix)); err != nil {
-		return fmt.Errorf("publish cache entry: %w", err)
-	}
-	id, err := identify(out)
-	if err != nil {
-		return err
-	}
-	data, err := json.Marshal(index{Code: id, Module: module})
-	if err != nil {
-		return fmt.Errorf("encode cache index: %w", err)
-	}
-	return c.writeIndex(digest, data)
-}
-
-func (c *Cache) writeIndex(digest string, data []byte) error {
-	part := c.path(digest, indexSuffix+partSuffix)
-	defer os.Remove(part)
-	f, err := os.OpenFile(part, os.O_WRONLY|os.O_CREATE|os.O_TRUNC|syscall.O_NOFOLLOW, 0o600)
-	if err != nil {
-		return fmt.Errorf("create cache index: %w", err)
-	}
-	defer f.Close()
-	if _, err := f.Write(data); err != nil {
-		return fmt.Errorf("write cache index: %w", err)
-	}
-	if err := f.Sync(); err != nil {
-		return fmt.Errorf("flush cache index: %w", err)
-	}
-	if err := os.Rename(part, c.path(digest, indexSuffix)); err != nil {
-		return fmt.Errorf("publish cache index: %w", err)
-	}
-	return nil
-}
+func (c *Cache) path(digest, suffix string) string { return c.dir + "/" + digest + suffix }

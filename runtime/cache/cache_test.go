@@ -32,6 +32,8 @@ func TestMain(m *testing.M) {
 	switch os.Getenv(helperEnv) {
 	case "load":
 		helpLoad()
+	case "compile":
+		helpCompile()
 	case "die":
 		helpDie()
 	default:

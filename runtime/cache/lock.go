@@ -10,19 +10,36 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// lock takes the machine-wide lock of an entry and returns what releases it.
-// The lock dies with its holder. Its file is removed by the last holder, so a
-// file that was locked but is no longer the one at its path counts for nothing.
+// lock takes the machine-wide lock of an entry, which whoever changes one holds,
+// and returns what releases it.
 func (c *Cache) lock(ctx context.Context, digest string) (func(), error) {
-	path := c.path(digest, lockSuffix)
+	return lockFile(c.path(digest, lockSuffix), func(f *os.File) error {
+		if err := flock(ctx, f); err != nil {
+			return fmt.Errorf("wait for another compilation of module %s: %w", digest, err)
+		}
+		return nil
+	})
+}
+
+// tryLock is lock that does not wait: errBusy.
+func (c *Cache) tryLock(digest string) (func(), error) {
+	return lockFile(c.path(digest, lockSuffix), tryFlock)
+}
+
+var errBusy = errors.New("somebody is at work on it")
+
+// lockFile locks a file made for that. The lock dies with its holder. Its file is
+// removed by the last holder, so a file that was locked but is no longer the one
+// at its path counts for nothing.
+func lockFile(path string, take func(*os.File) error) (func(), error) {
 	for {
 		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
 		if err != nil {
 			return nil, fmt.Errorf("open cache lock: %w", err)
 		}
-		if err := flock(ctx, f); err != nil {
+		if err := take(f); err != nil {
 			f.Close()
-			return nil, fmt.Errorf("wait for another compilation of module %s: %w", digest, err)
+			return nil, err
 		}
 		if current(f, path) {
 			return func() { os.Remove(path); f.Close() }, nil
@@ -31,10 +48,18 @@ func (c *Cache) lock(ctx context.Context, digest string) (func(), error) {
 	}
 }
 
+func tryFlock(f *os.File) error {
+	err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		return errBusy
+	}
+	return err
+}
+
 // flock waits in a goroutine of its own, because flock(2) knows no deadline. If
 // ctx ends first, the goroutine gives the lock back whenever it gets it.
 func flock(ctx context.Context, f *os.File) error {
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); !errors.Is(err, unix.EWOULDBLOCK) {
+	if err := tryFlock(f); !errors.Is(err, errBusy) {
 		return err
 	}
 	dup, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)

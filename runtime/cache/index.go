@@ -1,0 +1,167 @@
+package cache
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/wasmshim/containerd-shim-wasm/runtime/control"
+)
+
+// index is what an entry is made of: what the module is, and which file holds
+// its code. Any write to the code, and any other file put in its place, has
+// another identity. When the index was last changed is when the entry was last
+// used.
+type index struct {
+	Code   identity
+	Module control.Module
+	// Blob is the path of the code, empty if it lies beside the index.
+	Blob string `json:",omitempty"`
+	// Images are those that were asked to keep the entry.
+	Images []Image `json:",omitempty"`
+}
+
+// Image says where an entry's use was looked into, and what keeps it.
+type Image struct {
+	// Key tells containers apart that may be of different images; see Entry.Known.
+	Key string
+	// Address is containerd's, Namespace where the image is, Name the image's and
+	// Content the digest of what of it refers to the entry's blob. A container
+	// without an image has none of these.
+	Address   string `json:",omitempty"`
+	Namespace string `json:",omitempty"`
+	Name      string `json:",omitempty"`
+	Content   string `json:",omitempty"`
+}
+
+type identity struct {
+	Inode        uint64
+	Size         int64
+	Mtime, Ctime int64 // ns
+}
+
+func identify(f *os.File) (identity, error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return identity{}, &os.PathError{Op: "stat", Path: f.Name(), Err: err}
+	}
+	return identity{Inode: st.Ino, Size: st.Size, Mtime: st.Mtim.Nano(), Ctime: st.Ctim.Nano()}, nil
+}
+
+// lookup opens an intact entry and takes note of its use. Any error means:
+// compile.
+func (c *Cache) lookup(digest string) (Entry, error) {
+	ix, err := c.readIndex(digest)
+	if err != nil {
+		return Entry{}, err
+	}
+	code, err := c.openCode(digest, ix, unix.LOCK_SH)
+	if err != nil {
+		return Entry{}, err
+	}
+	// Where nothing can be written nothing is removed either.
+	_ = unix.UtimesNanoAt(unix.AT_FDCWD, c.path(digest, indexSuffix), justUsed, unix.AT_SYMLINK_NOFOLLOW)
+	return Entry{Code: code, Module: ix.Module, Digest: digest, images: ix.Images}, nil
+}
+
+// justUsed leaves the time of the last read alone (utimensat(2)).
+var justUsed = []unix.Timespec{{Nsec: unix.UTIME_OMIT}, {Nsec: unix.UTIME_NOW}}
+
+// Known reports whether the images that containers with this key may be of have
+// been asked to keep the entry.
+func (e Entry) Known(key string) bool { return known(e.images, key) }
+
+func known(images []Image, key string) bool {
+	for _, image := range images {
+		if image.Key == key {
+			return true
+		}
+	}
+	return false
+}
+
+func (c *Cache) readIndex(digest string) (index, error) {
+	var ix index
+	data, err := os.ReadFile(c.path(digest, indexSuffix))
+	if err != nil {
+		return ix, fmt.Errorf("read cache index: %w", err)
+	}
+	if err := json.Unmarshal(data, &ix); err != nil {
+		return ix, fmt.Errorf("decode cache index of %s: %w", digest, err)
+	}
+	return ix, nil
+}
+
+// codePath is where the code of an entry lies.
+func (c *Cache) codePath(digest string, ix index) string {
+	if ix.Blob != "" {
+		return ix.Blob
+	}
+	return c.path(digest, codeSuffix)
+}
+
+var errDamaged = errors.New("it is not the file that was written")
+
+// openCode opens an entry's code and locks it, how as in flock(2). The lock comes
+// before the look: what is removed has another ctime.
+func (c *Cache) openCode(digest string, ix index, how int) (*os.File, error) {
+	code, err := openLocked(c.codePath(digest, ix), how)
+	if err != nil {
+		return nil, fmt.Errorf("open compiled module: %w", err)
+	}
+	now, err := identify(code)
+	if err == nil && now != ix.Code {
+		err = fmt.Errorf("compiled module %s: %w", code.Name(), errDamaged)
+	}
+	if err != nil {
+		code.Close()
+		return nil, err
+	}
+	return code, nil
+}
+
+func openLocked(path string, how int) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW, 0)
+	if err != nil {
+		return nil, err
+	}
+	for {
+		// Whoever excludes others does so for a moment.
+		err := unix.Flock(int(f.Fd()), how)
+		if err == nil {
+			return f, nil
+		}
+		if !errors.Is(err, unix.EINTR) {
+			f.Close()
+			return nil, &os.PathError{Op: "lock", Path: path, Err: err}
+		}
+	}
+}
+
+func (c *Cache) writeIndex(digest string, ix index) error {
+	data, err := json.Marshal(ix)
+	if err != nil {
+		return fmt.Errorf("encode cache index: %w", err)
+	}
+	part := c.path(digest, indexSuffix+partSuffix)
+	defer os.Remove(part)
+	f, err := os.OpenFile(part, os.O_WRONLY|os.O_CREATE|os.O_TRUNC|syscall.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return fmt.Errorf("create cache index: %w", err)
+	}
+	defer f.Close()
+	if _, err := f.Write(data); err != nil {
+		return fmt.Errorf("write cache index: %w", err)
+	}
+	if err := f.Sync(); err != nil {
+		return fmt.Errorf("flush cache index: %w", err)
+	}
+	if err := os.Rename(part, c.path(digest, indexSuffix)); err != nil {
+		return fmt.Errorf("publish cache index: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,119 @@
+package cache
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// Put stores code, whose sha256 in hex is sum, outside of the cache for an image,
+// and returns the path of the stored file. An empty path leaves the code where it
+// is.
+type Put func(ctx context.Context, code *os.File, sum string) (path string, image Image, err error)
+
+// Move has put store an entry's code, and the entry name the stored file from
+// then on, if that holds the same bytes. Whoever uses the old file goes on. That
+// the image was asked is remembered under image.Key.
+func (c *Cache) Move(ctx context.Context, digest, key string, put Put) error {
+	unlock, err := c.lock(ctx, digest)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	ix, err := c.readIndex(digest)
+	if err != nil {
+		return err
+	}
+	if known(ix.Images, key) {
+		return nil
+	}
+	code, err := c.openCode(digest, ix, unix.LOCK_SH)
+	if err != nil {
+		return err
+	}
+	defer code.Close()
+	sum, err := sumOf(code)
+	if err != nil {
+		return err
+	}
+	path, image, err := put(ctx, code, sum)
+	if err != nil {
+		return err
+	}
+	image.Key = key
+	ix.Images = append(ix.Images[max(0, len(ix.Images)-mostImages+1):], image)
+	if path == "" {
+		return c.writeIndex(digest, ix)
+	}
+	if ix.Code, err = identifyCopy(path, sum); err != nil {
+		return err
+	}
+	ix.Blob = path
+	return c.writeIndex(digest, ix)
+}
+
+// mostImages bounds what lookups read. Who is forgotten is asked again.
+const mostImages = 32
+
+func sumOf(f *os.File) (string, error) {
+	h := sha256.New()
+	if _, err := io.Copy(h, io.NewSectionReader(f, 0, 1<<62)); err != nil {
+		return "", fmt.Errorf("hash compiled module: %w", err)
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
+}
+
+// identifyCopy returns the identity of the file at path, which holds what has the
+// given sha256.
+func identifyCopy(path, sum string) (identity, error) {
+	f, err := openLocked(path, unix.LOCK_SH)
+	if err != nil {
+		return identity{}, fmt.Errorf("open the stored code: %w", err)
+	}
+	defer f.Close()
+	before, err := identify(f)
+	if err != nil {
+		return identity{}, err
+	}
+	got, err := sumOf(f)
+	if err != nil {
+		return identity{}, err
+	}
+	after, err := identify(f)
+	if err != nil {
+		return identity{}, err
+	}
+	if got != sum || before != after {
+		return identity{}, fmt.Errorf("stored code %s: %w", path, errDamaged)
+	}
+	return after, nil
+}
+
+// Drop removes the code that an entry had before it was moved, as soon as nobody
+// uses it. If ctx ends before, Trim removes it later.
+func (c *Cache) Drop(ctx context.Context, digest string) error {
+	if ix, err := c.readIndex(digest); err != nil || ix.Blob == "" {
+		return err
+	}
+	f, err := os.Open(c.path(digest, codeSuffix))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := flock(ctx, f); err != nil {
+		return err
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_UN); err != nil {
+		return err
+	}
+	return c.tidy(digest)
+}

@@ -1,0 +1,153 @@
+package cache
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Sweep removes what processes that died have left in the folder dir of all
+// engines' caches. It reads names alone, and touches nothing that a living
+// process is at work on.
+func Sweep(dir string) error {
+	engines, err := openAll(dir)
+	if err != nil {
+		return err
+	}
+	var failures []error
+	for _, c := range engines {
+		digests, err := c.suspects()
+		failures = append(failures, err)
+		for _, digest := range digests {
+			failures = append(failures, c.tidy(digest))
+		}
+	}
+	return errors.Join(failures...)
+}
+
+// openAll returns the caches of every engine below dir, none if there is no dir.
+func openAll(dir string) ([]*Cache, error) {
+	names, err := readNames(dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var all []*Cache
+	for _, name := range names {
+		path := filepath.Join(dir, name)
+		if info, err := os.Lstat(path); err == nil && info.IsDir() && checkOwner(path) == nil {
+			all = append(all, &Cache{dir: path})
+		}
+	}
+	return all, nil
+}
+
+func readNames(dir string) ([]string, error) {
+	f, err := os.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return f.Readdirnames(-1)
+}
+
+// suspects are the digests of which there is a file that a whole entry has not,
+// or code without an index.
+func (c *Cache) suspects() ([]string, error) {
+	names, err := readNames(c.dir)
+	if err != nil {
+		return nil, err
+	}
+	type files struct{ temporary, code, index bool }
+	all := map[string]files{}
+	for _, name := range names {
+		digest, suffix, ok := cutName(name)
+		if !ok {
+			continue
+		}
+		f := all[digest]
+		switch suffix {
+		case codeSuffix:
+			f.code = true
+		case indexSuffix:
+			f.index = true
+		default:
+			f.temporary = true
+		}
+		all[digest] = f
+	}
+	var found []string
+	for digest, f := range all {
+		if f.temporary || f.code && !f.index {
+			found = append(found, digest)
+		}
+	}
+	return found, nil
+}
+
+// cutName takes the name of a file of ours apart.
+func cutName(name string) (digest, suffix string, ok bool) {
+	digest, rest, _ := strings.Cut(name, ".")
+	suffix = "." + rest
+	switch suffix {
+	case codeSuffix, indexSuffix, partSuffix, indexSuffix + partSuffix, lockSuffix:
+		return digest, suffix, true
+	}
+	return "", "", false
+}
+
+// tidy leaves of an entry what is whole: all of it, or nothing. Code that
+// somebody still uses stays.
+func (c *Cache) tidy(digest string) error {
+	unlock, err := c.tryLock(digest)
+	if errors.Is(err, errBusy) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	err = errors.Join(remove(c.path(digest, partSuffix)), remove(c.path(digest, indexSuffix+partSuffix)))
+	ix, failed := c.intact(digest)
+	if failed != nil {
+		err = errors.Join(err, remove(c.path(digest, indexSuffix)))
+	}
+	if failed != nil || ix.Blob != "" {
+		err = errors.Join(err, removeUnused(c.path(digest, codeSuffix)))
+	}
+	return err
+}
+
+// intact returns the index of an entry whose code is what was written.
+func (c *Cache) intact(digest string) (index, error) {
+	ix, err := c.readIndex(digest)
+	if err != nil {
+		return ix, err
+	}
+	code, err := c.openCode(digest, ix, unix.LOCK_SH)
+	if err != nil {
+		return ix, err
+	}
+	return ix, code.Close()
+}
+
+// removeUnused removes a file that nobody holds locked.
+func removeUnused(path string) error {
+	code, err := openLocked(path, unix.LOCK_EX|unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) || errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if errors.Is(err, unix.ELOOP) {
+		return remove(path) // a link that somebody put there
+	}
+	if err != nil {
+		return err
+	}
+	defer code.Close()
+	return remove(path)
+}

@@ -1,0 +1,64 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// Uncached compiles for one use, where the cache cannot be written. The code lies
+// in a file in dir, which should be in memory, that has a name only until the entry
+// is closed: a file without a name cannot be mounted (move_mount(2)).
+func Uncached(ctx context.Context, dir, digest string, compile Compiler) (Entry, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return Entry{}, fmt.Errorf("compile without the cache: %w", err)
+	}
+	out, err := os.OpenFile(dir, os.O_RDWR|unix.O_TMPFILE, 0o444)
+	if err != nil {
+		return Entry{}, fmt.Errorf("compile without the cache: %w", err)
+	}
+	defer out.Close()
+	module, err := compile(ctx, out)
+	if err != nil {
+		return Entry{}, err
+	}
+	// Before it has a name: SweepUncached leaves it alone.
+	if err := unix.Flock(int(out.Fd()), unix.LOCK_SH); err != nil {
+		return Entry{}, fmt.Errorf("lock uncached code: %w", err)
+	}
+	path := filepath.Join(dir, fmt.Sprintf("%s.%d.%d%s", digest, os.Getpid(), inode(out), codeSuffix))
+	err = unix.Linkat(unix.AT_FDCWD, fmt.Sprintf("/proc/self/fd/%d", out.Fd()), unix.AT_FDCWD, path, unix.AT_SYMLINK_FOLLOW)
+	if err != nil {
+		return Entry{}, &os.PathError{Op: "name uncached code", Path: path, Err: err}
+	}
+	code, err := openLocked(path, unix.LOCK_SH)
+	if err != nil {
+		return Entry{}, errors.Join(err, os.Remove(path))
+	}
+	return Entry{Code: code, Module: *module, Digest: digest, Compiled: true, temporary: path}, nil
+}
+
+func inode(f *os.File) uint64 {
+	if info, err := f.Stat(); err == nil {
+		return info.Sys().(*syscall.Stat_t).Ino
+	}
+	return 0
+}
+
+// SweepUncached removes what processes that died have left in Uncached's dir.
+func SweepUncached(dir string) error {
+	names, err := readNames(dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	failures := []error{err}
+	for _, name := range names {
+		failures = append(failures, removeUnused(filepath.Join(dir, name)))
+	}
+	return errors.Join(failures...)
+}
