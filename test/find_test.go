@@ -12,13 +12,13 @@ import (
 	"testing"
 
 	"github.com/containerd/containerd/v2/client"
-	"github.com/containerd/containerd/v2/core/containers"
 	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/platforms"
 	"github.com/opencontainers/go-digest"
-	"github.com/opencontainers/image-spec/specs-go"
+	imagespecs "github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/wasmshim/containerd-shim-wasm/internal/repo"
 	"github.com/wasmshim/containerd-shim-wasm/internal/testnode"
@@ -108,14 +108,14 @@ func (f finding) image(platform string, layers ...ocispec.Descriptor) ocispec.De
 func (f finding) manifest(config ocispec.Descriptor, layers ...ocispec.Descriptor) ocispec.Descriptor {
 	f.Helper()
 	return f.json(ocispec.MediaTypeImageManifest, ocispec.Manifest{
-		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest, Config: config, Layers: layers,
+		Versioned: imagespecs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest, Config: config, Layers: layers,
 	})
 }
 
 func (f finding) index(manifests ...ocispec.Descriptor) ocispec.Descriptor {
 	f.Helper()
 	return f.json(ocispec.MediaTypeImageIndex, ocispec.Index{
-		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex, Manifests: manifests,
+		Versioned: imagespecs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex, Manifests: manifests,
 	})
 }
 
@@ -143,7 +143,7 @@ func (f finding) container(image string, manifest ocispec.Descriptor) string {
 	if err := unpacked.Unpack(f.ctx, "overlayfs"); err != nil {
 		f.Fatal(err)
 	}
-	return f.add(id, client.WithSnapshotter("overlayfs"), client.WithNewSnapshot(id, unpacked))
+	return f.add(id, specs.Spec{}, client.WithSnapshotter("overlayfs"), client.WithNewSnapshot(id, unpacked))
 }
 
 // artifactContainer makes a container of an image without files, as CRI does.
@@ -153,14 +153,12 @@ func (f finding) artifactContainer(image string) string {
 	if _, err := f.client.SnapshotService("overlayfs").Prepare(f.ctx, id, ""); err != nil {
 		f.Fatal(err)
 	}
-	return f.add(id, client.WithSnapshotter("overlayfs"), client.WithSnapshot(id), client.WithImageName(image))
+	return f.add(id, specs.Spec{}, client.WithSnapshotter("overlayfs"), client.WithSnapshot(id), client.WithImageName(image))
 }
 
-func (f finding) add(id string, opts ...client.NewContainerOpts) string {
+func (f finding) add(id string, spec specs.Spec, opts ...client.NewContainerOpts) string {
 	f.Helper()
-	opts = append(opts, client.WithRuntime(runtime, nil), func(_ context.Context, _ *client.Client, c *containers.Container) error {
-		return client.WithSpec(nil)(f.ctx, f.client, c)
-	})
+	opts = append(opts, client.WithRuntime(runtime, nil), client.WithSpec(&spec))
 	c, err := f.client.NewContainer(f.ctx, id, opts...)
 	if err != nil {
 		f.Fatal(err)
@@ -288,6 +286,25 @@ func TestFindInIndex(t *testing.T) {
 	})
 }
 
+// containerd may give a container in a user namespace files with other owners, in a snapshot between its
+// own and the image's.
+func TestFindRemapped(t *testing.T) {
+	eachFinding(t, func(f finding) {
+		wasm := f.wasm("app.wasm")
+		other, own := f.image(native, f.tar("other")), f.image("wasi/wasm", f.tar("own"), wasm)
+		image := f.name(f.index(other, own))
+		unpacked := client.NewImageWithPlatform(f.client, images.Image{Name: image, Target: own}, platforms.All)
+		if err := unpacked.Unpack(f.ctx, "overlayfs"); err != nil {
+			f.Fatal(err)
+		}
+		users := []specs.LinuxIDMapping{{ContainerID: 0, HostID: 100000, Size: 65536}}
+		id := strings.ReplaceAll(f.Name(), "/", "-")
+		f.add(id, specs.Spec{Linux: &specs.Linux{UIDMappings: users, GIDMappings: users}},
+			client.WithSnapshotter("overlayfs"), client.WithUserNSRemappedSnapshot(id, unpacked, users, users))
+		f.has(f.found("--container", id), image, own, "wasi/wasm", wasm)
+	})
+}
+
 func TestFindNoPlatform(t *testing.T) {
 	eachFinding(t, func(f finding) {
 		absent := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, Digest: digest.FromString("absent"), Size: 6}
@@ -335,7 +352,7 @@ func TestFindNothing(t *testing.T) {
 	eachFinding(t, func(f finding) {
 		f.refused([]string{"example.com/none:latest", "pull it again"}, "--image", "example.com/none:latest")
 		f.refused([]string{"container none"}, "--container", "none")
-		if found := f.found("--container", f.add("TestFindNothing")); found.Image != "" || len(found.Modules) != 0 {
+		if found := f.found("--container", f.add("TestFindNothing", specs.Spec{})); found.Image != "" || len(found.Modules) != 0 {
 			f.Errorf("a container without an image: %+v", found)
 		}
 	})

@@ -20,23 +20,12 @@ const (
 	maxCandidates = 256 // manifests
 )
 
-// parent is the name of the snapshot that a container was made on, if that is known.
-type parent struct {
-	known bool
-	name  string
-}
+// parents are the names of the snapshots that a container may have been made on; none
+// if that is not known. "" is below the snapshot of an image without files.
+type parents []string
 
-var anyParent = parent{}
-
-// madeOn says whether a container on this snapshot can come from an image with that
-// chain id. A snapshot whose files were given other owners, for a container in a user
-// namespace, is named by the chain id and those (containerd, WithRemappedSnapshot).
-func (p parent) madeOn(chain string) bool {
-	if !p.known || p.name == chain {
-		return true
-	}
-	return chain != "" && strings.HasPrefix(p.name, chain+"-")
-}
+// madeOn says whether a container on these can come from an image with that chain id.
+func (p parents) madeOn(chain string) bool { return len(p) == 0 || slices.Contains(p, chain) }
 
 // native is the platform of this node's own programs.
 const native = "linux/" + runtime.GOARCH
@@ -50,7 +39,7 @@ type candidate struct {
 }
 
 // choose returns the manifest that a container was made from.
-func (s *Store) choose(ctx context.Context, target ocispec.Descriptor, made parent) (candidate, error) {
+func (s *Store) choose(ctx context.Context, target ocispec.Descriptor, made parents) (candidate, error) {
 	if oci.IsManifest(target.MediaType) {
 		c, err := s.manifest(ctx, target)
 		if err == nil && !made.madeOn(c.chain) {
@@ -74,7 +63,7 @@ func (s *Store) choose(ctx context.Context, target ocispec.Descriptor, made pare
 // walk goes through an index.
 type walk struct {
 	store   *Store
-	made    parent
+	made    parents
 	fit     []candidate
 	names   []string // of the platforms that the index has
 	missing int      // manifests that are not on this node

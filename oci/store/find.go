@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -11,6 +12,7 @@ import (
 	images "github.com/containerd/containerd/api/services/images/v1"
 	snapshots "github.com/containerd/containerd/api/services/snapshots/v1"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/wasmshim/containerd-shim-wasm/oci"
@@ -32,10 +34,10 @@ func (s *Store) Find(ctx context.Context, namespace, id string) (oci.Found, erro
 		return oci.Found{}, err
 	}
 	var target ocispec.Descriptor
-	var made parent
+	var made parents
 	group, ask := errgroup.WithContext(ctx)
 	group.Go(func() (err error) { target, err = s.target(ask, c.Image); return err })
-	group.Go(func() (err error) { made, err = s.parent(ask, c); return err })
+	group.Go(func() (err error) { made, err = s.parents(ask, c); return err })
 	if err := group.Wait(); err != nil {
 		return oci.Found{}, fmt.Errorf("container %s: %w", id, err)
 	}
@@ -54,7 +56,7 @@ func (s *Store) FindImage(ctx context.Context, namespace, image string) (oci.Fou
 	if err != nil {
 		return oci.Found{}, err
 	}
-	found, err := s.find(ctx, image, target, anyParent, s.blobs(ctx))
+	found, err := s.find(ctx, image, target, nil, s.blobs(ctx))
 	if err != nil {
 		return oci.Found{}, fmt.Errorf("image %s: %w", image, err)
 	}
@@ -81,20 +83,44 @@ func (s *Store) target(ctx context.Context, image string) (ocispec.Descriptor, e
 	return descriptor(t.MediaType, t.Digest, t.Size), nil
 }
 
-// parent returns the name of the snapshot below the container's own, which is the chain
-// id of its image. "" is that of an image without files.
-func (s *Store) parent(ctx context.Context, c *containers.Container) (parent, error) {
+// parents returns the name of the snapshot below the container's own, which is the chain
+// id of its image. For a container in a user namespace, containerd may have put one
+// between them whose files have other owners (containerd, client/container_opts_unix.go),
+// so the next is returned, too.
+func (s *Store) parents(ctx context.Context, c *containers.Container) (parents, error) {
 	if c.SnapshotKey == "" {
-		return anyParent, nil
+		return nil, nil
 	}
-	response, err := s.snapshots.Stat(ctx, &snapshots.StatSnapshotRequest{Snapshotter: c.Snapshotter, Key: c.SnapshotKey})
+	parent, err := s.parent(ctx, c.Snapshotter, c.SnapshotKey)
 	if err != nil {
-		return anyParent, fmt.Errorf("look up its snapshot %s in %s: %w", c.SnapshotKey, c.Snapshotter, explain(err))
+		return nil, err
 	}
-	return parent{known: true, name: response.Info.Parent}, nil
+	made := parents{parent}
+	if parent == "" || !mapsUsers(c) {
+		return made, nil
+	}
+	if parent, err = s.parent(ctx, c.Snapshotter, parent); err != nil {
+		return nil, err
+	}
+	return append(made, parent), nil
 }
 
-func (s *Store) find(ctx context.Context, image string, target ocispec.Descriptor, made parent, blobs func() (string, error)) (oci.Found, error) {
+func (s *Store) parent(ctx context.Context, snapshotter, key string) (string, error) {
+	response, err := s.snapshots.Stat(ctx, &snapshots.StatSnapshotRequest{Snapshotter: snapshotter, Key: key})
+	if err != nil {
+		return "", fmt.Errorf("look up its snapshot %s in %s: %w", key, snapshotter, explain(err))
+	}
+	return response.Info.Parent, nil
+}
+
+// mapsUsers says whether a container is in a user namespace of its own.
+func mapsUsers(c *containers.Container) bool {
+	var spec specs.Spec
+	err := json.Unmarshal(c.Spec.GetValue(), &spec)
+	return err == nil && spec.Linux != nil && len(spec.Linux.UIDMappings) > 0
+}
+
+func (s *Store) find(ctx context.Context, image string, target ocispec.Descriptor, made parents, blobs func() (string, error)) (oci.Found, error) {
 	chosen, err := s.choose(ctx, target, made)
 	if err != nil {
 		return oci.Found{}, err

@@ -5,10 +5,12 @@ import (
 	"strings"
 	"testing"
 
+	containers "github.com/containerd/containerd/api/services/containers/v1"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/wasmshim/containerd-shim-wasm/oci"
 )
@@ -138,20 +140,30 @@ func TestConnectNowhere(t *testing.T) {
 
 func TestMadeOn(t *testing.T) {
 	for _, test := range []struct {
-		parent parent
-		chain  string
-		want   bool
+		made  parents
+		chain string
+		want  bool
 	}{
-		{anyParent, "sha256:aa", true},
-		{parent{true, "sha256:aa"}, "sha256:aa", true},
-		{parent{true, ""}, "", true},
-		{parent{true, "sha256:aa-1000-1000"}, "sha256:aa", true},
-		{parent{true, "sha256:aab"}, "sha256:aa", false},
-		{parent{true, "sha256:aa"}, "", false},
-		{parent{true, ""}, "sha256:aa", false},
+		{nil, "sha256:aa", true},
+		{parents{"sha256:aa"}, "sha256:aa", true},
+		{parents{""}, "", true},
+		{parents{"sha256:bb", "sha256:aa"}, "sha256:aa", true},
+		{parents{"sha256:aa"}, "", false},
+		{parents{""}, "sha256:aa", false},
 	} {
-		if got := test.parent.madeOn(test.chain); got != test.want {
-			t.Errorf("%+v on %q: %t", test.parent, test.chain, got)
+		if got := test.made.madeOn(test.chain); got != test.want {
+			t.Errorf("%q on %q: %t", test.made, test.chain, got)
+		}
+	}
+}
+
+func TestMapsUsers(t *testing.T) {
+	for spec, want := range map[string]bool{
+		`{"linux":{"uidMappings":[{"containerID":0,"hostID":1000,"size":1}]}}`: true,
+		`{"linux":{}}`: false, `{}`: false, ``: false,
+	} {
+		if got := mapsUsers(&containers.Container{Spec: &anypb.Any{Value: []byte(spec)}}); got != want {
+			t.Errorf("%s: %t", spec, got)
 		}
 	}
 }
