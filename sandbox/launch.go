@@ -24,7 +24,8 @@ type Launch struct {
 	// Mounted says that Sandbox.MountAll has been called.
 	Mounted bool
 	// Worker is the program, Module (optional) the compiled code it loads from
-	// Module's path below its root.
+	// Module's path below its root. The worker is born with one more descriptor, after
+	// Files, of the module with a shared flock(2) on it.
 	Worker, Module *os.File
 	// Native starts the worker as the stand-in of a native program: its root is the
 	// container's root file system itself, and it is started from a directory
@@ -141,10 +142,50 @@ func (s *Sandbox) launch(l Launch, k kit) (Child, error) {
 	if err := s.enterRoot(l, k); err != nil {
 		return Child{}, err
 	}
+	files := descriptors(l.Files)
+	if k.module >= 0 {
+		held, err := holdModule()
+		if err != nil {
+			return Child{}, err
+		}
+		defer unix.Close(held)
+		files = append(files, uintptr(held))
+	}
 	if err := confine(l.Process, k.filter, k.label); err != nil {
 		return Child{}, err
 	}
-	return fork(l)
+	return fork(l, files)
+}
+
+func descriptors(files []*os.File) []uintptr {
+	fds := make([]uintptr, 0, len(files)+1)
+	for _, f := range files {
+		fds = append(fds, f.Fd())
+	}
+	return fds
+}
+
+// holdModule opens the compiled module and locks it, for the worker to inherit:
+// for as long as the worker, or a child of its own, has it open it is in use, and
+// nobody removes it (package cache). The worker could not be relied on to take the
+// lock itself; its seccomp profile need not allow flock(2). It is opened through the
+// worker's own read-only mount, so that the descriptor is worth no more than the
+// path.
+func holdModule() (int, error) {
+	fd, err := unix.Open(modulePath, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, pathError("open", modulePath, err)
+	}
+	for {
+		switch err := unix.Flock(fd, unix.LOCK_SH); err {
+		case nil:
+			return fd, nil
+		case unix.EINTR:
+		default:
+			unix.Close(fd)
+			return -1, pathError("lock", modulePath, err)
+		}
+	}
 }
 
 // keepDescriptors keeps every descriptor of the daemon from the worker, those too
@@ -334,18 +375,14 @@ func confine(process *specs.Process, filter *seccomp.Filter, label label) error 
 // fork starts the worker. Package os is of no use here: on its first use it
 // forks a probe to learn what the kernel can do, and in a new pid namespace
 // that probe would be process 1 and take the namespace with it.
-func fork(l Launch) (Child, error) {
+func fork(l Launch, files []uintptr) (Child, error) {
 	path, dir := workerPath, "/"
 	if l.Native {
 		path, dir = standInName, "" // the thread's own directory, see enterOwnRoot
 	}
 	attr := &syscall.ProcAttr{
-		Env: l.Env,
-		Dir: dir,
+		Env: l.Env, Dir: dir, Files: files,
 		Sys: &syscall.SysProcAttr{Setsid: true, Setctty: l.Terminal},
-	}
-	for _, f := range l.Files {
-		attr.Files = append(attr.Files, f.Fd())
 	}
 	pid, err := syscall.ForkExec(path, l.Argv, attr)
 	if err != nil {
