@@ -30,6 +30,9 @@ type Config struct {
 	// CacheDir is the absolute path of the folder for compiled modules. Only
 	// root may write to it: what lies there is executed.
 	CacheDir string
+	// CacheSize is how many bytes compiled modules may take, of all engines
+	// together. Those in use are never removed, so they may take more.
+	CacheSize int64
 	// MaxModuleSize is the largest module that is accepted, in bytes.
 	MaxModuleSize int64
 	// CompileTimeout is how long the compilation of one module may take.
@@ -53,6 +56,7 @@ type Config struct {
 func Default() Config {
 	return Config{
 		CacheDir:       "/var/lib/containerd-shim-wasm/cache",
+		CacheSize:      2 << 30,
 		MaxModuleSize:  256 << 20,
 		CompileTimeout: 120 * time.Second,
 		CompileMemory:  2 << 30,
@@ -80,6 +84,7 @@ func Load(path string) (Config, error) {
 // zero, and let the decoder fill Default in place.
 type document struct {
 	CacheDir       *string   `toml:"cache_dir"`
+	CacheSize      *size     `toml:"cache_size"`
 	MaxModuleSize  *size     `toml:"max_module_size"`
 	CompileTimeout *duration `toml:"compile_timeout"`
 	CompileMemory  *size     `toml:"compile_memory"`
@@ -97,6 +102,7 @@ func Parse(text []byte) (Config, error) {
 	}
 	doc := document{
 		CacheDir:       &c.CacheDir,
+		CacheSize:      (*size)(&c.CacheSize),
 		MaxModuleSize:  (*size)(&c.MaxModuleSize),
 		CompileTimeout: (*duration)(&c.CompileTimeout),
 		CompileMemory:  (*size)(&c.CompileMemory),
@@ -120,7 +126,7 @@ func explain(err error) error {
 	if errors.As(err, &unknown) && len(unknown.Errors) > 0 {
 		first := unknown.Errors[0]
 		line, _ := first.Position()
-		return fmt.Errorf("line %d: unknown key %q; known keys are cache_dir, max_module_size, "+
+		return fmt.Errorf("line %d: unknown key %q; known keys are cache_dir, cache_size, max_module_size, "+
 			"compile_timeout, compile_memory, precompiled, systemd_cgroup, log_level", line, strings.Join(first.Key(), "."))
 	}
 	var bad *toml.DecodeError
@@ -139,6 +145,8 @@ func (c Config) validate() error {
 	switch {
 	case !filepath.IsAbs(c.CacheDir):
 		return fmt.Errorf("key %q: %q is not an absolute path", "cache_dir", c.CacheDir)
+	case c.CacheSize <= 0:
+		return fmt.Errorf("key %q: must be more than nothing", "cache_size")
 	case c.MaxModuleSize <= 0:
 		return fmt.Errorf("key %q: must be more than nothing", "max_module_size")
 	case c.CompileTimeout <= 0:

@@ -23,13 +23,14 @@ func TestParse(t *testing.T) {
 		"empty":         {"", Default()},
 		"comments only": {"# nothing\r\n", Default()},
 		"all": {`cache_dir = "/srv/cache"
+cache_size = "10GiB"
 max_module_size = "1GiB"
 compile_timeout = "1m30s"
 compile_memory = "512 MiB"
 precompiled = ["sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"]
 systemd_cgroup = true
 log_level = "debug"
-`, Config{"/srv/cache", 1 << 30, 90 * time.Second, 512 << 20, []string{"sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"}, true, "debug"}},
+`, Config{"/srv/cache", 10 << 30, 1 << 30, 90 * time.Second, 512 << 20, []string{"sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"}, true, "debug"}},
 		"bytes":       {`max_module_size = "4096"`, with(func(c *Config) { c.MaxModuleSize = 4096 })},
 		"integer":     {`max_module_size = 4096`, with(func(c *Config) { c.MaxModuleSize = 4096 })},
 		"CRLF":        {"systemd_cgroup = true\r\n", with(func(c *Config) { c.SystemdCgroup = true })},
@@ -60,6 +61,7 @@ func TestParseRefuses(t *testing.T) {
 		`precompiled = ["sha256:0123"]`:                            `key "precompiled": "sha256:0123" is no digest`,
 		`precompiled = ["` + strings.Repeat("0", 64) + `"]`:        `is no digest`,
 		`precompiled = ["sha256:` + strings.Repeat("A", 64) + `"]`: `is no digest`,
+		`cache_size = 0`:                                           `key "cache_size": must be more`,
 		`systemd_cgroup = "yes"`:                                   `key "systemd_cgroup"`,
 		`log_level = "loud"`:                                       `key "log_level": "loud" is none of`,
 		"systemd_cgroup = true\nlog_level":                         `line 2`,
@@ -113,8 +115,8 @@ func TestTemplate(t *testing.T) {
 	if c, err := Parse([]byte(all)); err != nil || !reflect.DeepEqual(c, want) {
 		t.Fatalf("uncommented: got %+v, %v", c, err)
 	}
-	if n := strings.Count(all, "\n") - strings.Count(all, "\n#") - strings.Count(all, "\n\n"); n < 7 {
-		t.Fatalf("the template shows %d keys, want 7", n)
+	if n := strings.Count(all, "\n") - strings.Count(all, "\n#") - strings.Count(all, "\n\n"); n < 8 {
+		t.Fatalf("the template shows %d keys, want 8", n)
 	}
 }
 

@@ -8,6 +8,9 @@ const template = `# Configuration of containerd-shim-wasm on this node. Each con
 # Folder for compiled modules. Only root may write to it.
 #cache_dir = "/var/lib/containerd-shim-wasm/cache"
 
+# How much of them is kept; the least recently used go first, those in use never.
+#cache_size = "2GiB"
+
 # Largest module that is accepted: bytes, or KiB, MiB, GiB, TiB.
 #max_module_size = "256MiB"
 
