@@ -34,7 +34,10 @@ type stdio struct {
 
 // verbs are found by their words: "find", or "image pack".
 var verbs = map[string]verb{
-	"find": {"print the Wasm layers of a container's or an image's manifest as JSON", find},
+	"find":          {"print the Wasm layers of a container's or an image's manifest as JSON", find},
+	"image adapt":   {"give an artifact in containerd an image's config, for ctr", imageAdapt},
+	"image inspect": {"say what of an image runs and why, or why nothing does", imageInspect},
+	"image pack":    {"make an image or artifact of WebAssembly, in any format", imagePack},
 }
 
 func main() {

@@ -1,0 +1,193 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+
+	images "github.com/containerd/containerd/api/services/images/v1"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/wasmshim/containerd-shim-wasm/oci/inspect"
+	"github.com/wasmshim/containerd-shim-wasm/oci/pack"
+	"github.com/wasmshim/containerd-shim-wasm/oci/store"
+)
+
+// imageInspect says what the shim would run of an image.
+func imageInspect(ctx context.Context, args []string, stdio stdio) error {
+	set := newFlags("image inspect", "IMAGE|FILE [--registry [--plain-http]] [--json] [--address SOCKET] [--namespace NAME]\n"+
+		"says what of an image runs and why, or why nothing does. IMAGE is one in containerd or, with\n"+
+		"--registry, in its registry; FILE is a tar of one, and comes first if it exists.", stdio)
+	address, namespace := containerdFlags(set)
+	inRegistry := set.Bool("registry", false, "look at the image in its registry, not in containerd")
+	plainHTTP := set.Bool("plain-http", false, "talk to the registry without TLS")
+	asJSON := set.Bool("json", false, "print JSON")
+	if err := parse(set, flagsFirst(set, args), 1, 1); err != nil {
+		return err
+	}
+	at := set.Arg(0)
+	var reports []inspect.Report
+	var err error
+	switch {
+	case *inRegistry:
+		reports, err = inspectRegistry(ctx, at, pack.RegistryOptions{PlainHTTP: *plainHTTP})
+	case isFile(at):
+		reports, err = inspectTar(ctx, at)
+	default:
+		reports, err = inspectContainerd(ctx, *address, *namespace, at)
+	}
+	if err != nil {
+		return err
+	}
+	for _, r := range reports {
+		if *asJSON {
+			err = json.NewEncoder(stdio.out).Encode(r)
+		} else {
+			err = r.Print(stdio.out)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func isFile(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Mode().IsRegular()
+}
+
+func inspectTar(ctx context.Context, path string) ([]inspect.Report, error) {
+	source, named, close, err := inspect.Tar(path)
+	if err != nil {
+		return nil, err
+	}
+	defer close()
+	var reports []inspect.Report
+	for _, image := range named {
+		if image.Name == "" {
+			image.Name = path
+		}
+		r, err := inspect.Inspect(ctx, source, image)
+		if err != nil {
+			return nil, err
+		}
+		reports = append(reports, r)
+	}
+	return reports, nil
+}
+
+func inspectRegistry(ctx context.Context, ref string, options pack.RegistryOptions) ([]inspect.Report, error) {
+	parsed, err := options.Reference(ref)
+	if err != nil {
+		return nil, err
+	}
+	source, root, err := inspect.Registry(parsed, options.Remote(ctx)...)
+	if err != nil {
+		return nil, fmt.Errorf("look up %s in %s: %w", ref, parsed.Context().RegistryStr(), err)
+	}
+	r, err := inspect.Inspect(ctx, source, inspect.Named{Name: parsed.Name(), Root: root})
+	return []inspect.Report{r}, err
+}
+
+func inspectContainerd(ctx context.Context, address, namespace, image string) ([]inspect.Report, error) {
+	s, err := store.Connect(address)
+	if err != nil {
+		return nil, err
+	}
+	defer s.Close()
+	ctx = store.In(ctx, namespace)
+	name, root, err := lookUp(ctx, s.Conn(), namespace, image)
+	if err != nil {
+		return nil, err
+	}
+	r, err := inspect.Inspect(ctx, inspect.Containerd(s.Conn()), inspect.Named{Name: name, Root: root})
+	return []inspect.Report{r}, err
+}
+
+// lookUp finds an image in containerd by its name as it is or, if there is none, by its whole name.
+func lookUp(ctx context.Context, conn *grpc.ClientConn, namespace, image string) (string, ocispec.Descriptor, error) {
+	names := []string{image}
+	if whole, err := pack.Name(image); err == nil && whole != image {
+		names = append(names, whole)
+	}
+	for _, name := range names {
+		response, err := images.NewImagesClient(conn).Get(ctx, &images.GetImageRequest{Name: name})
+		if status.Code(err) == codes.NotFound {
+			continue
+		}
+		if err != nil {
+			return "", ocispec.Descriptor{}, fmt.Errorf("look up image %s in containerd: %s", name, status.Convert(err).Message())
+		}
+		t := response.Image.Target
+		return name, ocispec.Descriptor{MediaType: t.MediaType, Digest: digest.Digest(t.Digest), Size: t.Size}, nil
+	}
+	return "", ocispec.Descriptor{}, fmt.Errorf("image %s is not in containerd (namespace %s): pull or import it, or give --registry or --namespace", image, namespace)
+}
+
+// imageAdapt gives an artifact an image's config.
+func imageAdapt(ctx context.Context, args []string, stdio stdio) error {
+	set := newFlags("image adapt", "IMAGE -t NAME [--entrypoint WORD]... [--arg WORD]... [--env NAME=VALUE]... [--platform OS/ARCH] [--address SOCKET] [--namespace NAME]\n"+
+		"gives an artifact in containerd the config of an image, under another name, for ctr, which takes no\n"+
+		"other. Layers are not copied. A NAME that is there moves to the new image.", stdio)
+	address, namespace := containerdFlags(set)
+	tag := set.String("t", "", "the `name` of the new image")
+	var o pack.AdaptOptions
+	set.Var((*words)(&o.Entrypoint), "entrypoint", "a `word` of the entry point; of several Wasm layers the first word names one by its title")
+	set.Var((*words)(&o.Args), "arg", "an `argument`, which those of ctr run replace")
+	set.Var((*words)(&o.Env), "env", "an environment variable, `NAME=VALUE`")
+	set.StringVar(&o.Platform, "platform", "", "`os/architecture` of the new image; this machine's by default, so that nobody has to ask for it")
+	if err := parse(set, flagsFirst(set, args), 1, 1); err != nil {
+		return err
+	}
+	if *tag == "" {
+		return errors.New("image adapt: give the new image a name with -t; see image adapt -h")
+	}
+	name, err := pack.Name(*tag)
+	if err != nil {
+		return err
+	}
+	s, err := store.Connect(*address)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	adapted, err := adapt(ctx, s, *namespace, set.Arg(0), o)
+	if err != nil {
+		return err
+	}
+	if err := adapted.Import(store.In(ctx, *namespace), s.Conn(), name, nil); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(stdio.out, "%s %s\n", name, adapted.Root.Digest)
+	return err
+}
+
+// adapt makes the image of the manifest that the shim would take.
+func adapt(ctx context.Context, s *store.Store, namespace, image string, o pack.AdaptOptions) (*pack.Image, error) {
+	name, root, err := lookUp(store.In(ctx, namespace), s.Conn(), namespace, image)
+	if err != nil {
+		return nil, err
+	}
+	found, err := s.FindImage(ctx, namespace, name)
+	if err != nil {
+		return nil, err
+	}
+	ctx = store.In(ctx, namespace)
+	source := inspect.Containerd(s.Conn())
+	manifest, err := inspect.Manifest(ctx, source, root, digest.Digest(found.Manifest))
+	if err != nil {
+		return nil, fmt.Errorf("image %s: %w", name, err)
+	}
+	adapted, err := pack.Adapt(ctx, manifest, source, o)
+	if err != nil {
+		return nil, fmt.Errorf("adapt image %s: %w", name, err)
+	}
+	return adapted, nil
+}

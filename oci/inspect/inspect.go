@@ -1,0 +1,408 @@
+// Package inspect tells what the shim would run of an image, and why, or why it would not, from what
+// a containerd, a registry or a file holds of it. It never runs, compiles or changes anything.
+package inspect
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/containerd/platforms"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/wasmshim/containerd-shim-wasm/oci"
+)
+
+// Report is what there is to say of an image.
+type Report struct {
+	Name      string        `json:"name"`
+	Digest    digest.Digest `json:"digest"` // of the manifest or index that the name stands for
+	MediaType string        `json:"mediaType"`
+	Images    []Image       `json:"images"` // one, or those of the index
+}
+
+// Image is what there is to say of one manifest.
+type Image struct {
+	Digest       digest.Digest     `json:"digest"`
+	MediaType    string            `json:"mediaType"`
+	Platform     string            `json:"platform,omitempty"`
+	ArtifactType string            `json:"artifactType,omitempty"`
+	Config       string            `json:"config,omitempty"` // media type
+	Annotations  map[string]string `json:"annotations,omitempty"`
+	Entrypoint   []string          `json:"entrypoint,omitempty"`
+	Args         []string          `json:"args,omitempty"`
+	Env          []string          `json:"env,omitempty"`
+	Layers       []Layer           `json:"layers,omitempty"`
+
+	Runs         string `json:"runs,omitempty"`    // what the shim runs, in words; "" if nothing
+	Problem      string `json:"problem,omitempty"` // why it runs nothing
+	NeedsCommand bool   `json:"needsCommand"`      // the image has none of its own
+	Command      string `json:"command,omitempty"` // one to give it, if it needs one
+	Ctr          string `json:"ctr"`               // whether ctr runs it, and what it takes
+	CRI          string `json:"cri"`               // the same for a kubelet
+}
+
+// Layer is what there is to say of a layer.
+type Layer struct {
+	MediaType string        `json:"mediaType"`
+	Digest    digest.Digest `json:"digest"`
+	Size      int64         `json:"size"` // in bytes
+	Title     string        `json:"title,omitempty"`
+	Holds     string        `json:"holds"` // in words
+}
+
+// maxImages bounds what an index may make us read.
+const maxImages = 256
+
+// Inspect reports on an image in a source. It fails only if the root cannot be read; what is wrong
+// with an image is in its report.
+func Inspect(ctx context.Context, source Source, image Named) (Report, error) {
+	r := Report{Name: image.Name, Digest: image.Root.Digest, MediaType: image.Root.MediaType}
+	if !oci.IsIndex(image.Root.MediaType) {
+		r.Images = []Image{inspect(ctx, source, image.Root, false)}
+		return r, ctx.Err()
+	}
+	data, err := read(ctx, source, image.Root, oci.MaxManifest)
+	if err != nil {
+		return Report{}, fmt.Errorf("image %s: index: %w", image.Name, err)
+	}
+	index, err := oci.ParseIndex(data)
+	if err != nil {
+		return Report{}, fmt.Errorf("image %s: %w", image.Name, err)
+	}
+	for _, d := range index.Manifests {
+		if d.Annotations["vnd.docker.reference.type"] != "" {
+			continue // an attestation, which BuildKit adds
+		}
+		if len(r.Images) == maxImages {
+			return Report{}, fmt.Errorf("image %s: its index has more than %d images", image.Name, maxImages)
+		}
+		r.Images = append(r.Images, inspect(ctx, source, d, true))
+	}
+	return r, ctx.Err()
+}
+
+// Manifest returns the manifest of a digest that a name in a source stands for, by itself or through
+// an index.
+func Manifest(ctx context.Context, source Source, root ocispec.Descriptor, want digest.Digest) (ocispec.Manifest, error) {
+	data, err := read(ctx, source, root, oci.MaxManifest)
+	if err != nil {
+		return ocispec.Manifest{}, err
+	}
+	if root.Digest == want {
+		return oci.ParseManifest(data)
+	}
+	if !oci.IsIndex(root.MediaType) {
+		return ocispec.Manifest{}, fmt.Errorf("manifest %s: %w", want, ErrMissing)
+	}
+	index, err := oci.ParseIndex(data)
+	if err != nil {
+		return ocispec.Manifest{}, err
+	}
+	for _, d := range index.Manifests {
+		if d.Digest == want {
+			return Manifest(ctx, source, d, want)
+		}
+	}
+	return ocispec.Manifest{}, fmt.Errorf("manifest %s: %w", want, ErrMissing)
+}
+
+// look is one look at a manifest.
+type look struct {
+	source   Source
+	manifest ocispec.Manifest
+	config   ocispec.Image
+	files    files
+	report   *Image
+}
+
+func inspect(ctx context.Context, source Source, d ocispec.Descriptor, indexed bool) Image {
+	report := Image{Digest: d.Digest, MediaType: d.MediaType}
+	if d.Platform != nil {
+		report.Platform = oci.FormatPlatform(*d.Platform)
+	}
+	l := look{source: source, files: files{}, report: &report}
+	err := l.read(ctx, d)
+	if err == nil {
+		l.judge(ctx, indexed)
+		return report
+	}
+	report.Problem, report.Ctr, report.CRI = err.Error(), "no", "no"
+	if errors.Is(err, ErrMissing) && indexed {
+		report.Problem = "it was not pulled, because its platform was not asked for"
+	}
+	return report
+}
+
+// read reads the manifest, its config and what the layers hold.
+func (l *look) read(ctx context.Context, d ocispec.Descriptor) error {
+	if !oci.IsManifest(d.MediaType) {
+		return fmt.Errorf("%q is not the media type of an image's manifest", d.MediaType)
+	}
+	data, err := read(ctx, l.source, d, oci.MaxManifest)
+	if err != nil {
+		return fmt.Errorf("manifest: %w", err)
+	}
+	if l.manifest, err = oci.ParseManifest(data); err != nil {
+		return err
+	}
+	r := l.report
+	r.Config, r.ArtifactType, r.Annotations = l.manifest.Config.MediaType, l.manifest.ArtifactType, l.manifest.Annotations
+	if err := l.readConfig(ctx); err != nil {
+		return fmt.Errorf("config: %w", err)
+	}
+	for n, layer := range l.manifest.Layers {
+		holds, err := l.layer(ctx, n, layer)
+		if err != nil {
+			return fmt.Errorf("layer %d (%s): %w", n, layer.Digest, err)
+		}
+		r.Layers = append(r.Layers, Layer{layer.MediaType, layer.Digest, layer.Size, layer.Annotations[ocispec.AnnotationTitle], holds})
+	}
+	return nil
+}
+
+func (l *look) readConfig(ctx context.Context) error {
+	d := l.manifest.Config
+	if !oci.IsImageConfig(d.MediaType) && !oci.IsWasmConfig(d.MediaType) {
+		return nil
+	}
+	data, err := read(ctx, l.source, d, oci.MaxConfig)
+	if err != nil {
+		return err
+	}
+	parsed, err := oci.ParseConfig(d.MediaType, data)
+	if err != nil {
+		return err
+	}
+	if l.report.Platform == "" {
+		l.report.Platform = oci.FormatPlatform(parsed.Platform)
+	}
+	if !oci.IsImageConfig(d.MediaType) {
+		return nil
+	}
+	l.config, err = parseImage(data)
+	l.report.Entrypoint, l.report.Args, l.report.Env = l.config.Config.Entrypoint, l.config.Config.Cmd, l.config.Config.Env
+	return err
+}
+
+// layer looks at what a layer holds.
+func (l *look) layer(ctx context.Context, n int, d ocispec.Descriptor) (string, error) {
+	if oci.IsFiles(d.MediaType) {
+		before := len(l.files)
+		if err := l.files.add(ctx, l.source, n, d); err != nil {
+			return "", err
+		}
+		return fmt.Sprintf("files (%d more in all)", len(l.files)-before), nil
+	}
+	head, err := l.head(ctx, d, true)
+	return string(oci.ContentOf(head)), err
+}
+
+// head returns the first bytes of a layer, after it has read and verified all of it if it is told to.
+func (l *look) head(ctx context.Context, d ocispec.Descriptor, verify bool) ([]byte, error) {
+	reader, err := l.source.Open(ctx, d)
+	if err != nil {
+		return nil, err
+	}
+	defer reader.Close()
+	digester := d.Digest.Algorithm().Digester()
+	content := io.TeeReader(io.LimitReader(reader, d.Size+1), digester.Hash())
+	head := make([]byte, oci.HeadSize)
+	n, err := io.ReadFull(content, head)
+	if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
+		return nil, err
+	}
+	if !verify {
+		return head[:n], nil
+	}
+	rest, err := io.Copy(io.Discard, content)
+	if err != nil {
+		return nil, err
+	}
+	if size := int64(n) + rest; size != d.Size || digester.Digest() != d.Digest {
+		return nil, fmt.Errorf("it has another content than its digest says (%d bytes, the manifest says %d): remove the image and pull or pack it again", size, d.Size)
+	}
+	return head[:n], nil
+}
+
+// judge says what the shim does with what was read.
+func (l *look) judge(ctx context.Context, indexed bool) {
+	r := l.report
+	command := slices.Concat(l.config.Config.Entrypoint, l.config.Config.Cmd)
+	// An entry point that is there but empty, as runwasi's, is none to containerd.
+	r.NeedsCommand = len(command) == 0 || command[0] == ""
+	entry := ""
+	if !r.NeedsCommand {
+		entry = command[0]
+	}
+	runs, err := l.runs(ctx, entry)
+	if err == nil {
+		err = l.unpacks()
+	}
+	if err != nil {
+		r.Problem, r.Ctr, r.CRI = err.Error(), "no", "no"
+		return
+	}
+	r.Runs = runs
+	r.Ctr, r.CRI = l.ctr(indexed), l.cri(indexed)
+}
+
+// runs says what an entry point leads to: a file first, then a layer.
+func (l *look) runs(ctx context.Context, entry string) (string, error) {
+	modules := oci.Modules(l.manifest)
+	if entry == "" {
+		return l.unnamed(ctx, modules)
+	}
+	named, _, _ := strings.Cut(entry, "#") // the rest names a function
+	if at, found, ok := l.files.look(named, l.config.Config.WorkingDir, l.config.Config.Env); ok {
+		return l.runsFile(at, found, named)
+	}
+	chosen, err := oci.Found{Image: l.report.Digest.String(), Modules: modules}.Select(entry)
+	switch {
+	case errors.Is(err, oci.ErrNoModule):
+		return "", fmt.Errorf("its entry point %s is no file of the image, and no layer is WebAssembly%s", entry, l.hint())
+	case err != nil:
+		return "", err
+	}
+	return l.runsLayer(ctx, chosen, "the entry point "+entry+" is no file")
+}
+
+// hint names what could be run instead.
+func (l *look) hint() string {
+	if found := l.files.modules(); len(found) > 0 {
+		return "; give one of its modules as the command: " + strings.Join(found[:min(10, len(found))], ", ")
+	}
+	return ""
+}
+
+// unnamed is for an image that needs a command.
+func (l *look) unnamed(ctx context.Context, modules []oci.Module) (string, error) {
+	found := l.files.modules()
+	switch {
+	case len(modules) == 1:
+		l.report.Command = "/app.wasm"
+		if modules[0].Name != "" {
+			l.report.Command = modules[0].Name
+		}
+		return l.runsLayer(ctx, modules[0], "any command that is no file means it")
+	case len(modules) > 1:
+		_, err := oci.Found{Image: l.report.Digest.String(), Modules: modules}.Select("")
+		return "", err
+	case len(found) == 0:
+		return "", errors.New("it has no entry point, no layer that is WebAssembly and no file that is: there is nothing to run")
+	}
+	l.report.Command = found[0]
+	return "one of its files that are WebAssembly, which the command names: " + strings.Join(found[:min(10, len(found))], ", "), nil
+}
+
+func (l *look) runsFile(at string, found file, named string) (string, error) {
+	where := fmt.Sprintf("the file %s of layer %d", at, found.layer)
+	switch {
+	case found.content == oci.WasmModule:
+		return where + ", " + string(found.content), nil
+	case found.content == oci.WasmComponent:
+		return "", errComponent(where)
+	case strings.HasSuffix(named, ".wasm"):
+		return "", fmt.Errorf("%s is not a WebAssembly module but %s", where, found.content)
+	}
+	return where + ", " + string(found.content) + ": no WebAssembly, so the stock runc shim runs it", nil
+}
+
+func errComponent(where string) error {
+	return fmt.Errorf("%s is a WebAssembly component; this version runs core modules only: build it for wasm32-wasip1", where)
+}
+
+func (l *look) runsLayer(ctx context.Context, m oci.Module, because string) (string, error) {
+	n := slices.IndexFunc(l.manifest.Layers, func(d ocispec.Descriptor) bool { return d.Digest == m.Digest })
+	head, err := l.head(ctx, l.manifest.Layers[n], false)
+	if err != nil {
+		return "", err
+	}
+	content, err := m.CheckHead(head)
+	if err != nil {
+		return "", err
+	}
+	where := fmt.Sprintf("layer %d (%s)", n, m)
+	if content == oci.Gzip || content == oci.Zstd {
+		compressed := content
+		if content, err = l.within(ctx, l.manifest.Layers[n]); err != nil {
+			return "", fmt.Errorf("%s: %w", where, err)
+		}
+		where += ", " + string(compressed)
+		if content != oci.WasmModule && content != oci.WasmComponent && content != oci.Precompiled {
+			return "", fmt.Errorf("%s in which there is %s: push it again with what its media type %s says", where, content, m.MediaType)
+		}
+	}
+	switch content {
+	case oci.WasmComponent:
+		return "", errComponent(where)
+	case oci.Precompiled:
+		return fmt.Sprintf("%s, %s, if the operator's configuration allows that for its digest", where, content), nil
+	}
+	return fmt.Sprintf("%s, %s: %s", where, content, because), nil
+}
+
+// within says what a compressed layer holds.
+func (l *look) within(ctx context.Context, d ocispec.Descriptor) (oci.Content, error) {
+	reader, err := l.source.Open(ctx, d)
+	if err != nil {
+		return "", err
+	}
+	defer reader.Close()
+	plain, err := Uncompressed(reader)
+	if err != nil {
+		return "", err
+	}
+	defer plain.Close()
+	head := make([]byte, oci.HeadSize)
+	n, err := io.ReadFull(plain, head)
+	if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
+		return "", err
+	}
+	return oci.ContentOf(head[:n]), nil
+}
+
+// unpacks says whether containerd makes a root file system of it: it wants a diff id for each layer
+// of files and none for others (its client's rootfs.go).
+func (l *look) unpacks() error {
+	layers := 0
+	for _, d := range l.manifest.Layers {
+		if oci.IsFiles(d.MediaType) {
+			layers++
+		}
+	}
+	if got := len(l.config.RootFS.DiffIDs); got != layers {
+		return fmt.Errorf("its config has %d diff_ids for %d layers of files, so containerd refuses it: pack it again", got, layers)
+	}
+	return nil
+}
+
+func (l *look) ctr(indexed bool) string {
+	if !oci.IsImageConfig(l.manifest.Config.MediaType) {
+		return "no: ctr refuses its config; \"image adapt\" makes an image of it that ctr takes"
+	}
+	return l.yes(indexed, "yes, if it is pulled and run with --platform "+l.report.Platform)
+}
+
+func (l *look) cri(indexed bool) string {
+	return l.yes(indexed, "only by its digest, NAME@"+l.report.Digest.String()+": of an index a kubelet pulls "+platforms.Format(platforms.DefaultSpec())+" only")
+}
+
+// yes says what it takes to run an image: asked is for one that containerd does not choose from its index.
+func (l *look) yes(indexed bool, asked string) string {
+	var conditions []string
+	p, err := platforms.Parse(l.report.Platform)
+	if indexed && (err != nil || !platforms.Default().Match(p)) {
+		conditions = append(conditions, asked)
+	} else {
+		conditions = append(conditions, "yes")
+	}
+	if l.report.NeedsCommand {
+		conditions = append(conditions, "with a command, as in "+l.report.Command)
+	}
+	return strings.Join(conditions, "; ")
+}

@@ -1,0 +1,106 @@
+package pack
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/specs-go"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/wasmshim/containerd-shim-wasm/oci"
+	"github.com/wasmshim/containerd-shim-wasm/oci/inspect"
+)
+
+// AdaptOptions say what the config of an adapted image holds.
+type AdaptOptions struct {
+	Entrypoint []string // of several Wasm layers it names one; /app.wasm or a single layer's title by default
+	Args       []string
+	Env        []string // NAME=value
+	Platform   string   // os/architecture[/variant]; this machine's by default, so that it is chosen without being asked for
+}
+
+// Adapt returns an ordinary image that refers to the same layers as a manifest, for tools that
+// refuse the manifest's own config. Only the new manifest and config are among its blobs: the layers stay
+// where they are, so it can only be written to where the manifest is.
+func Adapt(ctx context.Context, manifest ocispec.Manifest, source inspect.Source, o AdaptOptions) (*Image, error) {
+	entrypoint, err := o.entrypoint(manifest)
+	if err != nil {
+		return nil, err
+	}
+	platform, err := parsePlatform(o.Platform)
+	if err != nil {
+		return nil, err
+	}
+	diffIDs := []digest.Digest{}
+	for _, layer := range manifest.Layers {
+		if !oci.IsFiles(layer.MediaType) {
+			continue
+		}
+		id, err := diffID(ctx, source, layer)
+		if err != nil {
+			return nil, fmt.Errorf("read layer %s: %w", layer.Digest, err)
+		}
+		diffIDs = append(diffIDs, id)
+	}
+	i := &Image{}
+	config, err := i.addJSON(ocispec.MediaTypeImageConfig, ocispec.Image{
+		Platform: platform,
+		Config:   ocispec.ImageConfig{Entrypoint: entrypoint, Cmd: o.Args, Env: o.Env},
+		RootFS:   ocispec.RootFS{Type: "layers", DiffIDs: diffIDs},
+	})
+	if err != nil {
+		return nil, err
+	}
+	refs := append([]ocispec.Descriptor{config}, manifest.Layers...)
+	i.Root, err = i.addJSON(ocispec.MediaTypeImageManifest, ocispec.Manifest{
+		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest,
+		Config: config, Layers: manifest.Layers, Annotations: manifest.Annotations,
+	}, refs...)
+	return i, err
+}
+
+func (o AdaptOptions) entrypoint(manifest ocispec.Manifest) ([]string, error) {
+	found := oci.Found{Modules: oci.Modules(manifest)}
+	if len(found.Modules) == 0 {
+		return nil, errors.New("it has no Wasm layer, so there is nothing to adapt: run it as it is")
+	}
+	if len(o.Entrypoint) > 0 {
+		_, err := found.Select(o.Entrypoint[0])
+		return o.Entrypoint, err
+	}
+	m, err := found.Select("")
+	if err != nil {
+		return nil, err
+	}
+	if m.Name == "" {
+		return []string{"/app.wasm"}, nil
+	}
+	return []string{m.Name}, nil
+}
+
+// maxFiles bounds what a layer of files may become, in bytes.
+const maxFiles = 16 << 30
+
+// diffID is the digest of a layer of files that is not compressed
+// (https://github.com/opencontainers/image-spec/blob/main/config.md#layer-diffid).
+func diffID(ctx context.Context, source inspect.Source, layer ocispec.Descriptor) (digest.Digest, error) {
+	content, err := source.Open(ctx, layer)
+	if err != nil {
+		return "", err
+	}
+	defer content.Close()
+	plain, err := inspect.Uncompressed(content)
+	if err != nil {
+		return "", err
+	}
+	defer plain.Close()
+	digester := digest.SHA256.Digester()
+	n, err := io.Copy(digester.Hash(), io.LimitReader(plain, maxFiles+1))
+	if err == nil && n > maxFiles {
+		err = fmt.Errorf("it is larger than %d bytes when it is unpacked", int64(maxFiles))
+	}
+	return digester.Digest(), err
+}

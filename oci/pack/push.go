@@ -1,0 +1,109 @@
+package pack
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+
+	"github.com/google/go-containerregistry/pkg/authn"
+	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+	"github.com/opencontainers/go-digest"
+
+	"github.com/wasmshim/containerd-shim-wasm/oci"
+)
+
+// Progress is told of each blob once it is where it was to go: how many of all, and its description.
+type Progress func(done, all int, b Blob)
+
+// RegistryOptions say how to talk to a registry. The zero value uses TLS, except with registries on
+// this machine or in private networks, and the credentials of "docker login".
+type RegistryOptions struct {
+	PlainHTTP bool
+	Transport http.RoundTripper // that of go-containerregistry if nil
+}
+
+// Reference parses a name for a registry.
+func (o RegistryOptions) Reference(ref string) (name.Reference, error) {
+	if o.PlainHTTP {
+		return name.ParseReference(ref, name.Insecure)
+	}
+	return name.ParseReference(ref)
+}
+
+// Remote returns the options for go-containerregistry.
+func (o RegistryOptions) Remote(ctx context.Context) []remote.Option {
+	options := []remote.Option{remote.WithContext(ctx), remote.WithAuthFromKeychain(authn.DefaultKeychain)}
+	if o.Transport != nil {
+		options = append(options, remote.WithTransport(o.Transport))
+	}
+	return options
+}
+
+// Push writes the image to the registry that a name of [Name] begins with. Blobs that are there
+// are not sent again. The name moves to this image once all of it is there.
+func (i *Image) Push(ctx context.Context, ref string, o RegistryOptions, progress Progress) error {
+	target, err := o.Reference(ref)
+	if err != nil {
+		return err
+	}
+	options := o.Remote(ctx)
+	for n, b := range i.Blobs {
+		if err := push(target, b, b.Digest == i.Root.Digest, options); err != nil {
+			return fmt.Errorf("push %s to %s: %w", ref, target.Context().RegistryStr(), err)
+		}
+		if progress != nil {
+			progress(n+1, len(i.Blobs), b)
+		}
+	}
+	return nil
+}
+
+func push(target name.Reference, b Blob, isRoot bool, options []remote.Option) error {
+	if !oci.IsManifest(b.MediaType) && !oci.IsIndex(b.MediaType) {
+		return remote.WriteLayer(target.Context(), layer{b}, options...)
+	}
+	content, err := b.Open()
+	if err != nil {
+		return err
+	}
+	defer content.Close()
+	raw, err := io.ReadAll(content)
+	if err != nil {
+		return err
+	}
+	if !isRoot {
+		target = target.Context().Digest(b.Digest.String())
+	}
+	return remote.Put(target, manifest{raw, types.MediaType(b.MediaType)}, options...)
+}
+
+// manifest is one as go-containerregistry puts it.
+type manifest struct {
+	raw       []byte
+	mediaType types.MediaType
+}
+
+func (m manifest) RawManifest() ([]byte, error) { return m.raw, nil }
+
+func (m manifest) MediaType() (types.MediaType, error) { return m.mediaType, nil }
+
+// layer is a blob as go-containerregistry uploads it: any, as it is.
+type layer struct{ Blob }
+
+func (l layer) Digest() (v1.Hash, error) { return hash(l.Blob.Digest) }
+
+func (l layer) DiffID() (v1.Hash, error) { return hash(l.Blob.Digest) }
+
+func (l layer) Compressed() (io.ReadCloser, error) { return l.Open() }
+
+func (l layer) Uncompressed() (io.ReadCloser, error) { return l.Open() }
+
+func (l layer) Size() (int64, error) { return l.Blob.Size, nil }
+
+func (l layer) MediaType() (types.MediaType, error) { return types.MediaType(l.Blob.MediaType), nil }
+
+func hash(d digest.Digest) (v1.Hash, error) { return v1.NewHash(d.String()) }
