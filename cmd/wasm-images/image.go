@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/wasmshim/containerd-shim-wasm/config"
 	"github.com/wasmshim/containerd-shim-wasm/oci/inspect"
 	"github.com/wasmshim/containerd-shim-wasm/oci/pack"
 	"github.com/wasmshim/containerd-shim-wasm/oci/store"
@@ -28,19 +29,24 @@ func imageInspect(ctx context.Context, args []string, stdio stdio) error {
 	inRegistry := set.Bool("registry", false, "look at the image in its registry, not in containerd")
 	plainHTTP := set.Bool("plain-http", false, "talk to the registry without TLS")
 	asJSON := set.Bool("json", false, "print JSON")
+	file := set.String("config", config.DefaultPath, "the node's configuration `file`, which limits what runs")
 	if err := parse(set, flagsFirst(set, args), 1, 1); err != nil {
 		return err
 	}
+	settings, err := config.Load(*file)
+	if err != nil {
+		return err
+	}
+	node := inspect.Node{MaxModuleSize: settings.MaxModuleSize, Precompiled: settings.Precompiled}
 	at := set.Arg(0)
 	var reports []inspect.Report
-	var err error
 	switch {
 	case *inRegistry:
-		reports, err = inspectRegistry(ctx, at, pack.RegistryOptions{PlainHTTP: *plainHTTP})
+		reports, err = inspectRegistry(ctx, at, pack.RegistryOptions{PlainHTTP: *plainHTTP}, node)
 	case isFile(at):
-		reports, err = inspectTar(ctx, at)
+		reports, err = inspectTar(ctx, at, node)
 	default:
-		reports, err = inspectContainerd(ctx, *address, *namespace, at)
+		reports, err = inspectContainerd(ctx, *address, *namespace, at, node)
 	}
 	if err != nil {
 		return err
@@ -63,7 +69,7 @@ func isFile(path string) bool {
 	return err == nil && info.Mode().IsRegular()
 }
 
-func inspectTar(ctx context.Context, path string) ([]inspect.Report, error) {
+func inspectTar(ctx context.Context, path string, node inspect.Node) ([]inspect.Report, error) {
 	source, named, close, err := inspect.Tar(path)
 	if err != nil {
 		return nil, err
@@ -74,7 +80,7 @@ func inspectTar(ctx context.Context, path string) ([]inspect.Report, error) {
 		if image.Name == "" {
 			image.Name = path
 		}
-		r, err := inspect.Inspect(ctx, source, image)
+		r, err := inspect.Inspect(ctx, source, image, node)
 		if err != nil {
 			return nil, err
 		}
@@ -83,7 +89,7 @@ func inspectTar(ctx context.Context, path string) ([]inspect.Report, error) {
 	return reports, nil
 }
 
-func inspectRegistry(ctx context.Context, ref string, options pack.RegistryOptions) ([]inspect.Report, error) {
+func inspectRegistry(ctx context.Context, ref string, options pack.RegistryOptions, node inspect.Node) ([]inspect.Report, error) {
 	parsed, err := options.Reference(ref)
 	if err != nil {
 		return nil, err
@@ -92,11 +98,11 @@ func inspectRegistry(ctx context.Context, ref string, options pack.RegistryOptio
 	if err != nil {
 		return nil, fmt.Errorf("look up %s in %s: %w", ref, parsed.Context().RegistryStr(), err)
 	}
-	r, err := inspect.Inspect(ctx, source, inspect.Named{Name: parsed.Name(), Root: root})
+	r, err := inspect.Inspect(ctx, source, inspect.Named{Name: parsed.Name(), Root: root}, node)
 	return []inspect.Report{r}, err
 }
 
-func inspectContainerd(ctx context.Context, address, namespace, image string) ([]inspect.Report, error) {
+func inspectContainerd(ctx context.Context, address, namespace, image string, node inspect.Node) ([]inspect.Report, error) {
 	s, err := store.Connect(address)
 	if err != nil {
 		return nil, err
@@ -107,7 +113,7 @@ func inspectContainerd(ctx context.Context, address, namespace, image string) ([
 	if err != nil {
 		return nil, err
 	}
-	r, err := inspect.Inspect(ctx, inspect.Containerd(s.Conn()), inspect.Named{Name: name, Root: root})
+	r, err := inspect.Inspect(ctx, inspect.Containerd(s.Conn()), inspect.Named{Name: name, Root: root}, node)
 	return []inspect.Report{r}, err
 }
 

@@ -27,6 +27,7 @@ type files map[string]file
 
 type file struct {
 	layer   int // its number, from 0
+	size    int64
 	content oci.Content
 	target  string // of a symbolic link
 }
@@ -75,7 +76,7 @@ func (f files) entry(archive io.Reader, number int, header *tar.Header) error {
 		if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
 			return err
 		}
-		f[at] = file{layer: number, content: oci.ContentOf(head[:n])}
+		f[at] = file{layer: number, size: header.Size, content: oci.ContentOf(head[:n])}
 	case tar.TypeLink:
 		f[at] = f[path.Clean("/"+header.Linkname)]
 	case tar.TypeSymlink:

@@ -55,15 +55,21 @@ type Layer struct {
 	Holds     string        `json:"holds"` // in words
 }
 
+// Node is what of a node's configuration decides on what runs.
+type Node struct {
+	MaxModuleSize int64    // in bytes, unpacked
+	Precompiled   []string // digests of machine code that may run
+}
+
 // maxImages bounds what an index may make us read.
 const maxImages = 256
 
-// Inspect reports on an image in a source. It fails only if the root cannot be read; what is wrong
+// Inspect reports on an image in a source, for such a node. It fails only if the root cannot be read; what is wrong
 // with an image is in its report.
-func Inspect(ctx context.Context, source Source, image Named) (Report, error) {
+func Inspect(ctx context.Context, source Source, image Named, node Node) (Report, error) {
 	r := Report{Name: image.Name, Digest: image.Root.Digest, MediaType: image.Root.MediaType}
 	if !oci.IsIndex(image.Root.MediaType) {
-		r.Images = []Image{inspect(ctx, source, image.Root, false)}
+		r.Images = []Image{inspect(ctx, look{source: source, node: node}, image.Root, false)}
 		return r, ctx.Err()
 	}
 	data, err := read(ctx, source, image.Root, oci.MaxManifest)
@@ -81,7 +87,7 @@ func Inspect(ctx context.Context, source Source, image Named) (Report, error) {
 		if len(r.Images) == maxImages {
 			return Report{}, fmt.Errorf("image %s: its index has more than %d images", image.Name, maxImages)
 		}
-		r.Images = append(r.Images, inspect(ctx, source, d, true))
+		r.Images = append(r.Images, inspect(ctx, look{source: source, node: node}, d, true))
 	}
 	return r, ctx.Err()
 }
@@ -114,18 +120,19 @@ func Manifest(ctx context.Context, source Source, root ocispec.Descriptor, want 
 // look is one look at a manifest.
 type look struct {
 	source   Source
+	node     Node
 	manifest ocispec.Manifest
 	config   ocispec.Image
 	files    files
 	report   *Image
 }
 
-func inspect(ctx context.Context, source Source, d ocispec.Descriptor, indexed bool) Image {
+func inspect(ctx context.Context, l look, d ocispec.Descriptor, indexed bool) Image {
 	report := Image{Digest: d.Digest, MediaType: d.MediaType}
 	if d.Platform != nil {
 		report.Platform = oci.FormatPlatform(*d.Platform)
 	}
-	l := look{source: source, files: files{}, report: &report}
+	l.files, l.report = files{}, &report
 	err := l.read(ctx, d)
 	if err == nil {
 		l.judge(ctx, indexed)
@@ -302,6 +309,8 @@ func (l *look) unnamed(ctx context.Context, modules []oci.Module) (string, error
 func (l *look) runsFile(at string, found file, named string) (string, error) {
 	where := fmt.Sprintf("the file %s of layer %d", at, found.layer)
 	switch {
+	case found.content == oci.WasmModule && found.size > l.node.MaxModuleSize:
+		return "", l.tooLarge(where)
 	case found.content == oci.WasmModule:
 		return where + ", " + string(found.content), nil
 	case found.content == oci.WasmComponent:
@@ -314,56 +323,6 @@ func (l *look) runsFile(at string, found file, named string) (string, error) {
 
 func errComponent(where string) error {
 	return fmt.Errorf("%s is a WebAssembly component; this version runs core modules only: build it for wasm32-wasip1", where)
-}
-
-func (l *look) runsLayer(ctx context.Context, m oci.Module, because string) (string, error) {
-	n := slices.IndexFunc(l.manifest.Layers, func(d ocispec.Descriptor) bool { return d.Digest == m.Digest })
-	head, err := l.head(ctx, l.manifest.Layers[n], false)
-	if err != nil {
-		return "", err
-	}
-	content, err := m.CheckHead(head)
-	if err != nil {
-		return "", err
-	}
-	where := fmt.Sprintf("layer %d (%s)", n, m)
-	if content == oci.Gzip || content == oci.Zstd {
-		compressed := content
-		if content, err = l.within(ctx, l.manifest.Layers[n]); err != nil {
-			return "", fmt.Errorf("%s: %w", where, err)
-		}
-		where += ", " + string(compressed)
-		if content != oci.WasmModule && content != oci.WasmComponent && content != oci.Precompiled {
-			return "", fmt.Errorf("%s in which there is %s: push it again with what its media type %s says", where, content, m.MediaType)
-		}
-	}
-	switch content {
-	case oci.WasmComponent:
-		return "", errComponent(where)
-	case oci.Precompiled:
-		return fmt.Sprintf("%s, %s, if the operator's configuration allows that for its digest", where, content), nil
-	}
-	return fmt.Sprintf("%s, %s: %s", where, content, because), nil
-}
-
-// within says what a compressed layer holds.
-func (l *look) within(ctx context.Context, d ocispec.Descriptor) (oci.Content, error) {
-	reader, err := l.source.Open(ctx, d)
-	if err != nil {
-		return "", err
-	}
-	defer reader.Close()
-	plain, err := Uncompressed(reader)
-	if err != nil {
-		return "", err
-	}
-	defer plain.Close()
-	head := make([]byte, oci.HeadSize)
-	n, err := io.ReadFull(plain, head)
-	if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
-		return "", err
-	}
-	return oci.ContentOf(head[:n]), nil
 }
 
 // unpacks says whether containerd makes a root file system of it: it wants a diff id for each layer

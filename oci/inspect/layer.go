@@ -1,0 +1,102 @@
+package inspect
+
+import (
+	"archive/zip"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/wasmshim/containerd-shim-wasm/oci"
+)
+
+// runsLayer says what the shim makes of a Wasm layer.
+func (l *look) runsLayer(ctx context.Context, m oci.Module, because string) (string, error) {
+	n := slices.IndexFunc(l.manifest.Layers, func(d ocispec.Descriptor) bool { return d.Digest == m.Digest })
+	layer := l.manifest.Layers[n]
+	where := fmt.Sprintf("layer %d (%s)", n, m)
+	if m.Size > l.node.MaxModuleSize {
+		return "", l.tooLarge(where)
+	}
+	head, err := l.head(ctx, layer, false)
+	if err != nil {
+		return "", err
+	}
+	content, err := m.CheckHead(head)
+	if err != nil {
+		return "", err
+	}
+	if m.Compression != "" {
+		data, err := l.unpack(ctx, layer, m.Compression)
+		if err != nil {
+			return "", fmt.Errorf("%s: its %s data is damaged: %w", where, m.Compression, err)
+		}
+		if int64(len(data)) > l.node.MaxModuleSize {
+			return "", l.tooLarge(where)
+		}
+		content = oci.ContentOf(data[:min(len(data), oci.HeadSize)])
+		where += ", in " + m.Compression
+	}
+	switch content {
+	case oci.WasmModule:
+		return fmt.Sprintf("%s, %s: %s", where, content, because), nil
+	case oci.WasmComponent:
+		return "", errComponent(where)
+	case oci.Precompiled:
+		if !slices.Contains(l.node.Precompiled, m.Digest.String()) {
+			return "", fmt.Errorf("%s is %s, which runs only where the node's configuration lists %s under precompiled", where, content, m.Digest)
+		}
+		return fmt.Sprintf("%s, %s, which the node's configuration allows: %s", where, content, because), nil
+	}
+	return "", fmt.Errorf("%s holds %s: push it again with what its media type %s says", where, content, m.MediaType)
+}
+
+func (l *look) tooLarge(where string) error {
+	return fmt.Errorf("%s has more than %d bytes, the limit: raise max_module_size in the node's configuration", where, l.node.MaxModuleSize)
+}
+
+// unpack returns what a compressed layer holds, up to one byte more than a module may have.
+func (l *look) unpack(ctx context.Context, d ocispec.Descriptor, compression string) ([]byte, error) {
+	reader, err := l.source.Open(ctx, d)
+	if err != nil {
+		return nil, err
+	}
+	defer reader.Close()
+	if compression == "zip" {
+		// Its directory is at its end; it is no larger than a module may be.
+		data, err := io.ReadAll(io.LimitReader(reader, d.Size))
+		if err != nil {
+			return nil, err
+		}
+		return l.unzip(data)
+	}
+	plain, err := Uncompressed(reader)
+	if err != nil {
+		return nil, err
+	}
+	defer plain.Close()
+	return io.ReadAll(io.LimitReader(plain, l.node.MaxModuleSize+1))
+}
+
+// unzip returns the one module of an archive.
+func (l *look) unzip(data []byte) ([]byte, error) {
+	archive, err := zip.NewReader(bytes.NewReader(data), int64(len(data)))
+	if err != nil {
+		return nil, err
+	}
+	modules := slices.DeleteFunc(slices.Clone(archive.File), func(f *zip.File) bool { return !strings.HasSuffix(f.Name, ".wasm") })
+	if len(modules) != 1 {
+		return nil, fmt.Errorf("it holds %d files whose names end in .wasm, not one", len(modules))
+	}
+	file, err := modules[0].Open()
+	if err != nil {
+		return nil, err
+	}
+	content, err := io.ReadAll(io.LimitReader(file, l.node.MaxModuleSize+1))
+	return content, errors.Join(err, file.Close())
+}
