@@ -45,5 +45,5 @@ func importImages(ctx context.Context) error {
 			return err
 		}
 	}
-	return nil
+	return importPackages(ctx)
 }
