@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -38,7 +39,9 @@ func compileMain(daemon io.ReadWriteCloser) int {
 
 func report(module *control.Module, err error) control.Report {
 	if err != nil {
-		return control.Report{Error: err.Error()}
+		failure := control.Report{Error: err.Error()}
+		errors.As(err, &failure.Errno)
+		return failure
 	}
 	return control.Report{Module: module}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -17,32 +18,75 @@ import (
 )
 
 // compiled returns the machine code for a module, from the cache or, the first
-// time, from the preparer.
-func (n *node) compiled(ctx context.Context, engine engine, s settings, from source, entry entryPoint) (cache.Entry, error) {
+// time, from the preparer; then it calls begin first. The caller closes the entry
+// when a worker has been launched.
+func (n *node) compiled(ctx context.Context, engine engine, s settings, from source, entry entryPoint, begin func(key string)) (cache.Entry, error) {
 	if err := s.checkSize(from); err != nil {
 		return cache.Entry{}, err
 	}
-	modules, err := cache.Open(s.CacheDir, engine.key)
-	if err != nil {
-		return cache.Entry{}, err
-	}
+	n.sweepOnce.Do(func() { go n.sweep(s.CacheDir) })
 	digest, err := n.digest(from, s.CacheDir)
 	if err != nil {
 		return cache.Entry{}, err
 	}
 	order := s.order(from, digest)
 	compile := func(ctx context.Context, out *os.File) (*control.Module, error) {
+		begin(from.key(digest))
 		return n.compile(ctx, engine, s, order, from.file, out)
 	}
-	compiled, err := modules.Load(ctx, from.key(digest), compile)
+	compiled, err := n.load(ctx, engine, s, from.key(digest), compile)
 	if err != nil {
 		return cache.Entry{}, err
 	}
 	if err := check(compiled.Module, order, entry); err != nil {
-		compiled.Code.Close()
+		compiled.Close()
 		return cache.Entry{}, err
 	}
 	return compiled, nil
+}
+
+// uncachedDir is where code lies that cannot be cached, below the folder for
+// sockets, which is in memory.
+const uncachedDir = "uncached"
+
+// load returns an entry of the cache. Where that cannot be written the module is
+// compiled for this one container.
+func (n *node) load(ctx context.Context, engine engine, s settings, key string, compile cache.Compiler) (cache.Entry, error) {
+	modules, err := cache.Open(s.CacheDir, engine.key)
+	if err == nil {
+		var loaded cache.Entry
+		if loaded, err = modules.Load(ctx, key, compile); err == nil {
+			if loaded.Compiled {
+				n.trim(ctx, s)
+			}
+			return loaded, nil
+		}
+	}
+	if !cache.Unusable(err) {
+		return cache.Entry{}, err
+	}
+	n.log.WithError(err).Warnf("the compile cache in %s cannot be written: the module is compiled for this container alone", s.CacheDir)
+	return cache.Uncached(ctx, filepath.Join(n.stateDir, uncachedDir), key, compile)
+}
+
+// trim keeps the cache within its limit. Nothing depends on that it succeeds.
+func (n *node) trim(ctx context.Context, s settings) {
+	removed, _, err := cache.Trim(ctx, s.CacheDir, s.CacheSize, nil)
+	if err != nil {
+		n.log.WithError(err).Warn("clean up the compile cache")
+	}
+	if len(removed) > 0 {
+		n.log.WithField("removed", len(removed)).Info("the compile cache was full")
+	}
+}
+
+// sweep removes what shims that were killed have left, at a daemon's first
+// container.
+func (n *node) sweep(cacheDir string) {
+	err := errors.Join(cache.Sweep(cacheDir), cache.SweepUncached(filepath.Join(n.stateDir, uncachedDir)))
+	if err != nil && !cache.Unusable(err) {
+		n.log.WithError(err).Warn("clean up after a dead shim")
+	}
 }
 
 // order is what a preparer is told about a module.
@@ -111,8 +155,9 @@ func (n *node) compile(ctx context.Context, engine engine, s settings, order con
 	case ctx.Err() != nil:
 		return nil, fmt.Errorf("module %s takes longer than %s to compile: raise compile_timeout in %s", module.Name(), s.CompileTimeout, s.source)
 	case report.Error != "":
-		return nil, errors.New(report.Error)
+		return nil, report.Err()
 	case err == nil && report.Module != nil && status == 0:
+		report.Module.Name = module.Name()
 		return report.Module, nil
 	}
 	if kills, _ := cg.OOMKills(); kills > 0 || status == 134 {

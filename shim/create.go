@@ -130,12 +130,24 @@ func (c *container) refuse(r *tasks.CreateTaskRequest, unknown error) error {
 
 // create launches the container's worker, which then waits for Start.
 func (c *container) create(ctx context.Context, r *tasks.CreateTaskRequest, sb *sandbox.Sandbox, module source, mounted bool) error {
-	compiled, err := c.compile(ctx, c.command, module)
+	var keeper keeper
+	compiled, err := c.compile(ctx, c.command, module, func(key string) { keeper = c.startKeeper(module, key) })
 	if err != nil {
+		keeper.cancel()
 		return err
 	}
-	defer compiled.Code.Close()
-	return c.launch(r, sb, sandbox.Launch{Mounted: mounted, Module: compiled.Code, Reserved: c.command.reserved(c.spec.Process.Env)})
+	// From here on the worker holds it.
+	defer compiled.Close()
+	if key := c.imageKey(module); !compiled.Known(key) && !keeper.started() {
+		keeper = c.startKeeper(module, compiled.Digest)
+	}
+	err = c.launch(r, sb, sandbox.Launch{Mounted: mounted, Module: compiled.Code, Reserved: c.command.reserved(c.spec.Process.Env)})
+	if err != nil {
+		keeper.cancel()
+		return err
+	}
+	go c.keep(keeper)
+	return nil
 }
 
 // launch starts the container's process, which then waits for Start, and tells of
@@ -166,13 +178,14 @@ func (c *container) launch(r *tasks.CreateTaskRequest, sb *sandbox.Sandbox, laun
 	return nil
 }
 
-// compile returns the machine code of an open module that a command names.
-func (c *container) compile(ctx context.Context, command command, module source) (cache.Entry, error) {
+// compile returns the machine code of an open module that a command names. It calls
+// begin when that is not in the cache, with its key there.
+func (c *container) compile(ctx context.Context, command command, module source, begin func(key string)) (cache.Entry, error) {
 	engine, err := c.node.prepareEngine()
 	if err != nil {
 		return cache.Entry{}, err
 	}
-	return c.node.compiled(ctx, engine, c.settings, module, command.entry())
+	return c.node.compiled(ctx, engine, c.settings, module, command.entry(), begin)
 }
 
 // order is what the worker of process p is told.

@@ -96,11 +96,11 @@ func (c *container) launchExec(ctx context.Context, p *process) error {
 		return explainExec(p.spec.Args[0], err)
 	}
 	defer module.close()
-	compiled, err := c.compile(ctx, p.command, module)
+	compiled, err := c.compile(ctx, p.command, module, func(string) {})
 	if err != nil {
 		return err
 	}
-	defer compiled.Code.Close()
+	defer compiled.Close()
 	launch.Module = compiled.Code
 	return p.launch(sb, launch)
 }

@@ -42,6 +42,8 @@ type node struct {
 	engineMu sync.Mutex
 	engine   engine // set by the first Wasm container
 
+	sweepOnce sync.Once
+
 	imagesMu sync.Mutex
 	images   *os.File // the program, set by the first container that needs it
 }
@@ -66,9 +68,13 @@ func (n *node) prepareEngine() (engine, error) {
 	if err != nil {
 		return engine{}, fmt.Errorf("place the worker: %w", err)
 	}
-	n.engine = engine{worker: worker, key: digest + cpuKey()}
+	n.engine = engine{worker: worker, key: EngineKey(digest)}
 	return n.engine, nil
 }
+
+// EngineKey names, in the compile cache, the engine of a worker's binary with the
+// given digest on this machine.
+func EngineKey(worker string) string { return worker + cpuKey() }
 
 func hasName(file *os.File) bool {
 	var st unix.Stat_t

@@ -33,6 +33,7 @@ type process struct {
 	ready    chan struct{} // closed when the worker has reported
 	readyErr error
 
+	begun  chan struct{} // closed when it has been started
 	exited chan struct{} // closed when its exit may be told
 	end    end
 
@@ -41,7 +42,7 @@ type process struct {
 }
 
 func newProcess(c *container, id string, spec *specs.Process, command command, s streams) *process {
-	return &process{container: c, id: id, spec: spec, command: command, role: control.RoleRun, streams: s, ready: make(chan struct{}), exited: make(chan struct{})}
+	return &process{container: c, id: id, spec: spec, command: command, role: control.RoleRun, streams: s, ready: make(chan struct{}), begun: make(chan struct{}), exited: make(chan struct{})}
 }
 
 // workerEnv is the own environment of the process's worker; a guest's comes with
@@ -173,6 +174,7 @@ func (p *process) start(ctx context.Context) error {
 		return err
 	}
 	p.started = true
+	close(p.begun)
 	return p.control.Close()
 }
 

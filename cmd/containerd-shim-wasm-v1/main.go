@@ -3,7 +3,7 @@
 
 // Command containerd-shim-wasm-v1 is the containerd shim that runs WebAssembly.
 // containerd calls its verbs start and delete; people call install, uninstall,
-// image, doctor and --help.
+// image, cache, doctor and --help.
 //
 // The two settings above keep the Go runtime from reading the limits of our own
 // cgroup at each start and every second after, which is work for nothing: start
@@ -46,6 +46,7 @@ For people:
   containerd-shim-wasm-v1 install [--print]    install on this node (see install --help)
   containerd-shim-wasm-v1 uninstall            undo that
   containerd-shim-wasm-v1 image VERB           pack and inspect images (see image --help)
+  containerd-shim-wasm-v1 cache VERB           list and remove compiled modules (see cache --help)
   containerd-shim-wasm-v1 doctor               check this node, and say how to mend it
   containerd-shim-wasm-v1 -v                   print the version
   ctr run --rm --runtime io.containerd.wasm.v1 IMAGE NAME
@@ -64,6 +65,8 @@ func run(args []string) int {
 			return install.UninstallCommand(context.Background(), args[1:], os.Stdout, os.Stderr)
 		case "image", "doctor":
 			return fail(runImages(args))
+		case "cache":
+			return fail(runCache(args))
 		case "help":
 			fmt.Print(usage)
 			return 0

@@ -34,7 +34,11 @@ type stdio struct {
 
 // verbs are found by their words: "find", or "image pack".
 var verbs = map[string]verb{
+	"doctor":        {"check this node, and say how to mend it", checkNode},
+	"cache ls":      {"list compiled modules", cacheList},
+	"cache prune":   {"remove compiled modules that are of no use any more", cachePrune},
 	"find":          {"print the Wasm layers of a container's or an image's manifest as JSON", find},
+	"keep":          {"give a compiled module to the image of a container", keep},
 	"image adapt":   {"give an artifact in containerd an image's config, for ctr", imageAdapt},
 	"image inspect": {"say what of an image runs and why, or why nothing does", imageInspect},
 	"image pack":    {"make an image or artifact of WebAssembly, in any format", imagePack},

@@ -80,9 +80,28 @@ func (c Compile) Distrust() error {
 type Report struct {
 	// Error is empty when the order was carried out.
 	Error string `json:",omitempty"`
+	// Errno is what the kernel said, if that is what went wrong.
+	Errno syscall.Errno `json:",omitempty"`
 	// Module describes what was compiled.
 	Module *Module `json:",omitempty"`
 }
+
+// Err returns the report's error, nil if there is none. It wraps Errno.
+func (r Report) Err() error {
+	if r.Error == "" {
+		return nil
+	}
+	return reported{r.Error, r.Errno}
+}
+
+type reported struct {
+	text  string
+	errno syscall.Errno
+}
+
+func (r reported) Error() string { return r.text }
+
+func (r reported) Is(target error) bool { return r.errno != 0 && target == error(r.errno) }
 
 // Module is what the daemon needs to know of a compiled module.
 type Module struct {

@@ -1,0 +1,134 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	"golang.org/x/sys/unix"
+
+	"github.com/wasmshim/containerd-shim-wasm/oci/store"
+	"github.com/wasmshim/containerd-shim-wasm/runtime/cache"
+)
+
+// keepLimit bounds the work of keep, which nobody waits for; dropLimit how long it waits
+// for containers that use the file that has become superfluous.
+const (
+	keepLimit = 5 * time.Minute
+	dropLimit = 5 * time.Second
+)
+
+// entry says what to keep: an entry of the compile cache, for a container's image.
+type entry struct {
+	dir, engine, module, key string
+	address, namespace       string
+	size                     int64
+}
+
+// name tells an image's labels apart: it may hold several modules, and each be compiled by
+// several engines.
+func labelName(engine, module string) string {
+	return engine[:min(12, len(engine))] + "." + module[:min(32, len(module))]
+}
+
+// keep is the shim's own verb: it gives compiled code to containerd, so that it goes with
+// the image. The daemon starts it while a module is being compiled, because the container
+// may be gone soon, and writes a line when the container has started. If it closes
+// the input instead, nothing is to be done.
+func keep(ctx context.Context, args []string, stdio stdio) error {
+	set := newFlags("keep", "--cache DIR --engine KEY --module KEY --key KEY --size BYTES --container ID", stdio)
+	var e entry
+	address, namespace := containerdFlags(set)
+	set.StringVar(&e.dir, "cache", "", "the compile cache's `folder`")
+	set.StringVar(&e.engine, "engine", "", "the engine's `key`")
+	set.StringVar(&e.module, "module", "", "the module's `key` in the cache")
+	set.StringVar(&e.key, "key", "", "what tells the image apart")
+	set.Int64Var(&e.size, "size", 0, "how many `bytes` the cache may hold")
+	container := set.String("container", "", "the container's `id`")
+	if err := parse(set, args, 0, 0); err != nil {
+		return err
+	}
+	e.address, e.namespace = *address, *namespace
+	// It is in nobody's way.
+	runtime.GOMAXPROCS(1)
+	_ = unix.Setpriority(unix.PRIO_PROCESS, 0, 10)
+	ctx, cancel := context.WithTimeout(ctx, keepLimit)
+	defer cancel()
+	s, err := store.Connect(e.address)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	target, err := s.TargetOf(ctx, e.namespace, *container)
+	if err != nil {
+		return err
+	}
+	if _, err := bufio.NewReader(stdio.in).ReadString('\n'); err != nil {
+		return nil
+	}
+	return errors.Join(e.keep(ctx, s, target), trim(ctx, e.dir, e.size))
+}
+
+func (e entry) keep(ctx context.Context, s *store.Store, target store.Target) error {
+	modules, err := cache.Open(e.dir, e.engine)
+	if err != nil {
+		return err
+	}
+	err = modules.Move(ctx, e.module, e.key, func(ctx context.Context, code *os.File, sum string) (string, cache.Image, error) {
+		if target.Image == "" {
+			return "", cache.Image{}, nil
+		}
+		image := cache.Image{Address: e.address, Namespace: e.namespace, Name: target.Image, Content: target.Digest.String()}
+		path, err := s.Keep(ctx, e.namespace, target, labelName(e.engine, e.module), code, digest.NewDigestFromEncoded(digest.SHA256, sum))
+		return path, image, err
+	})
+	if err != nil {
+		return fmt.Errorf("keep compiled module %s: %w", e.module, err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, dropLimit)
+	defer cancel()
+	if err := modules.Drop(ctx, e.module); err != nil && !errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("remove the cache's own copy of %s: %w", e.module, err)
+	}
+	return nil
+}
+
+// trim removes what is too much of the cache, blobs too.
+func trim(ctx context.Context, dir string, size int64) error {
+	_, _, err := cache.Trim(ctx, dir, size, release)
+	return err
+}
+
+// release has every image of an entry forget its blob.
+func release(ctx context.Context, info cache.Info) error {
+	var failures []error
+	for _, image := range info.Images {
+		if image.Content == "" {
+			continue
+		}
+		failures = append(failures, releaseFrom(ctx, image, labelName(info.Engine, info.Digest)))
+	}
+	return errors.Join(failures...)
+}
+
+func releaseFrom(ctx context.Context, image cache.Image, name string) error {
+	s, err := store.Connect(image.Address)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	ctx, cancel := context.WithTimeout(ctx, releaseLimit)
+	defer cancel()
+	if err := s.Release(ctx, image.Namespace, digest.Digest(image.Content), name); err != nil {
+		return fmt.Errorf("image %s: %w", image.Name, err)
+	}
+	return nil
+}
+
+// releaseLimit is how long a containerd may take to forget a blob.
+const releaseLimit = 30 * time.Second

@@ -1,0 +1,127 @@
+package shim
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+
+	"github.com/wasmshim/containerd-shim-wasm/sandbox"
+)
+
+// imageNameAnnotation is what CRI tells of a container's image.
+const imageNameAnnotation = "io.kubernetes.cri.image-name"
+
+// imageKey tells containers apart that may be of different images, by what is known
+// without asking containerd. Images that have the same layers and, where containerd
+// does not tell, other names are taken for one: if the one that was asked to keep an entry is removed, the
+// next container of the other compiles the module and has it kept.
+func (c *container) imageKey(module source) string {
+	h := sha256.New()
+	n := c.node.flags
+	fmt.Fprintf(h, "%q %q %q %q", n.Address, n.Namespace, c.spec.Annotations[imageNameAnnotation], layersOf(c.rootfs))
+	if module.sha256 != "" {
+		fmt.Fprintf(h, "%q", module.file.Name()) // names the image
+	}
+	return hex.EncodeToString(h.Sum(nil)[:16])
+}
+
+func layersOf(rootfs []sandbox.Mount) string {
+	for _, m := range rootfs {
+		for _, option := range m.Options {
+			if lower, ok := strings.CutPrefix(option, "lowerdir="); ok {
+				return lower
+			}
+		}
+	}
+	return ""
+}
+
+// keeper is the program that gives compiled code to containerd, so that it goes with
+// the container's image (wasm-images keep).
+type keeper struct {
+	word io.WriteCloser
+}
+
+func (k keeper) started() bool { return k.word != nil }
+
+// cancel has it end with nothing done.
+func (k keeper) cancel() {
+	if k.started() {
+		k.word.Close()
+	}
+}
+
+// startKeeper starts one for an entry of the cache. It asks what the container's
+// image is while the container is sure to exist, and then waits. Nothing depends on it: what
+// it does not do, the next container with that module has done. A container without
+// layers has no image.
+func (c *container) startKeeper(module source, key string) keeper {
+	if len(c.rootfs) == 0 {
+		return keeper{}
+	}
+	k, err := c.runKeeper(module, key)
+	if err != nil {
+		c.node.log.WithError(err).WithField("container", c.id).Debug("keep the compiled module with its image")
+	}
+	return k
+}
+
+func (c *container) runKeeper(module source, key string) (keeper, error) {
+	engine, err := c.node.prepareEngine()
+	if err != nil {
+		return keeper{}, err
+	}
+	program, err := c.node.prepareImages()
+	if err != nil {
+		return keeper{}, err
+	}
+	flags := c.node.flags
+	cmd := exec.CommandContext(context.Background(), program, "keep", "--address", flags.Address, "--namespace", flags.Namespace, "--container", c.id,
+		"--cache", c.settings.CacheDir, "--size", strconv.FormatInt(c.settings.CacheSize, 10),
+		"--engine", engine.key, "--module", key, "--key", c.imageKey(module))
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH")}
+	cmd.Dir = "/" // not the bundle, which goes
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	word, err := cmd.StdinPipe()
+	if err != nil {
+		return keeper{}, err
+	}
+	if err := cmd.Start(); err != nil {
+		return keeper{}, err
+	}
+	go func() {
+		if err := cmd.Wait(); err != nil {
+			c.node.log.WithError(err).WithField("container", c.id).Debugf("keep the compiled module with its image: %s", bytes.TrimSpace(stderr.Bytes()))
+		}
+	}()
+	return keeper{word}, nil
+}
+
+// keep lets the keeper go on once the container has started.
+func (c *container) keep(k keeper) {
+	if !k.started() {
+		return
+	}
+	defer k.word.Close()
+	select {
+	case <-c.init.begun:
+	case <-c.init.exited:
+		// Both may be.
+		select {
+		case <-c.init.begun:
+		default:
+			return
+		}
+	}
+	if _, err := io.WriteString(k.word, "started\n"); err != nil {
+		c.node.log.WithError(err).WithField("container", c.id).Debug("keep the compiled module with its image")
+	}
+}
