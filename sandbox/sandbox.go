@@ -147,7 +147,7 @@ var errNotInPath = fmt.Errorf("not found in $PATH: %w", os.ErrNotExist)
 // container.
 func (s *Sandbox) LookPath(name, cwd string, env []string) (string, error) {
 	if name == "" {
-		return "", errors.New("no command given")
+		return "", fmt.Errorf("no command given: %w", os.ErrNotExist)
 	}
 	if strings.Contains(name, "/") {
 		return absolute(name, cwd), nil

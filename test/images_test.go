@@ -131,6 +131,9 @@ func manifestFor(t *testing.T, image *testimage.Image, platform string) string {
 func runWithCtr(t *testing.T, node *testnode.Node, format testimage.Format, ref string) cell {
 	t.Helper()
 	took := works
+	if format.NeedsCommand() {
+		took = "`command`"
+	}
 	var platform []string
 	var local []string
 	if format.Asks != "" {
