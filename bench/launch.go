@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"time"
 
@@ -16,8 +15,8 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
-	"github.com/wasmshim/containerd-shim-wasm/internal/repo"
 	"github.com/wasmshim/containerd-shim-wasm/internal/testguest"
+	"github.com/wasmshim/containerd-shim-wasm/internal/testworker"
 	"github.com/wasmshim/containerd-shim-wasm/runtime/control"
 	"github.com/wasmshim/containerd-shim-wasm/sandbox"
 )
@@ -60,7 +59,11 @@ func measureLaunch(ctx context.Context, n int) (launches, error) {
 		return result, err
 	}
 	defer os.RemoveAll(dir)
-	s, err := newStage(ctx, dir)
+	hello, err := testguest.File("hello-c")
+	if err != nil {
+		return result, err
+	}
+	s, err := newStage(ctx, dir, hello)
 	if err != nil {
 		return result, err
 	}
@@ -79,7 +82,8 @@ func measureLaunch(ctx context.Context, n int) (launches, error) {
 	return result, nil
 }
 
-func newStage(ctx context.Context, dir string) (*stage, error) {
+// newStage compiles a module and prepares to launch it. It uses dir for itself.
+func newStage(ctx context.Context, dir, module string) (*stage, error) {
 	s := &stage{base: filepath.Join(dir, "base"), rootfs: filepath.Join(dir, "rootfs")}
 	if err := errors.Join(os.Mkdir(s.base, 0o700), os.Mkdir(s.rootfs, 0o755)); err != nil {
 		return nil, err
@@ -88,15 +92,17 @@ func newStage(ctx context.Context, dir string) (*stage, error) {
 	if s.spec, err = helloSpec(ctx); err != nil {
 		return nil, err
 	}
-	root, err := repo.Root()
+	worker, err := testworker.Path()
 	if err != nil {
 		return nil, err
 	}
-	s.worker, err = os.Open(filepath.Join(root, "cmd", "containerd-shim-wasm-v1", "programs", "wasm-worker"))
-	if err != nil {
-		return nil, fmt.Errorf("%w: make build makes it", err)
+	code := filepath.Join(dir, "module.cwasm")
+	if err := testworker.Compile(ctx, module, code); err != nil {
+		return nil, err
 	}
-	s.code, err = precompile(ctx, s.worker.Name(), filepath.Join(dir, "hello.cwasm"))
+	if s.worker, err = os.Open(worker); err == nil {
+		s.code, err = os.Open(code)
+	}
 	if err == nil {
 		s.null, err = os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	}
@@ -121,44 +127,6 @@ func helloSpec(ctx context.Context) (*specs.Spec, error) {
 	return oci.GenerateSpec(ctx, nil, &containers.Container{ID: "launch"}, oci.WithProcessArgs("/app.wasm"))
 }
 
-// precompile has a worker compile hello world into the file at path.
-func precompile(ctx context.Context, worker, path string) (*os.File, error) {
-	hello, err := testguest.File("hello-c")
-	if err != nil {
-		return nil, err
-	}
-	module, err := os.Open(hello)
-	if err != nil {
-		return nil, err
-	}
-	defer module.Close()
-	out, err := os.Create(path)
-	if err != nil {
-		return nil, err
-	}
-	defer out.Close()
-	ours, theirs, err := socketPair()
-	if err != nil {
-		return nil, err
-	}
-	defer ours.Close()
-	command := exec.CommandContext(ctx, worker)
-	command.Env = []string{control.RoleEnv + "=" + control.RoleCompile}
-	command.Stdin, command.Stdout, command.Stderr = module, out, os.Stderr
-	command.ExtraFiles = []*os.File{theirs}
-	err = command.Start()
-	theirs.Close()
-	if err != nil {
-		return nil, err
-	}
-	var report control.Report
-	err = errors.Join(control.Send(ours, control.Compile{Name: "hello", MaxSize: 1 << 30}), control.Receive(ours, &report), command.Wait())
-	if err != nil || report.Error != "" {
-		return nil, fmt.Errorf("compile hello world: %s: %w", report.Error, err)
-	}
-	return os.Open(path)
-}
-
 func socketPair() (ours, theirs *os.File, err error) {
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -175,25 +143,20 @@ func (s *stage) launch(times samples) error {
 	}
 	defer ours.Close()
 	begun := time.Now()
-	pid, err := s.start(theirs)
+	pid, err := s.start(theirs, s.null)
 	theirs.Close()
 	if err != nil {
 		return err
 	}
 	launched := time.Now()
-	var report control.Report
-	err = errors.Join(
-		control.Send(ours, control.Guest{Module: sandbox.Module, Root: sandbox.GuestRoot, Args: s.spec.Process.Args, Function: "_start"}),
-		control.Receive(ours, &report),
-		control.SendStart(ours),
-	)
+	err = s.run(ours, "_start")
 	var status unix.WaitStatus
 	if _, waitErr := unix.Wait4(pid, &status, 0, nil); waitErr != nil {
 		err = errors.Join(err, waitErr)
 	}
 	exited := time.Now()
-	if err != nil || report.Error != "" || status.ExitStatus() != 0 {
-		return fmt.Errorf("hello world ended with %v: %s: %w", status, report.Error, err)
+	if err != nil || status.ExitStatus() != 0 {
+		return fmt.Errorf("the guest ended with %v: %w", status, err)
 	}
 	times.add(untilLaunched, launched.Sub(begun))
 	times.add(untilExit, exited.Sub(launched))
@@ -201,7 +164,21 @@ func (s *stage) launch(times samples) error {
 	return nil
 }
 
-func (s *stage) start(control *os.File) (int, error) {
+// run has a launched worker call a function of its module.
+func (s *stage) run(worker *os.File, function string) error {
+	var report control.Report
+	err := errors.Join(
+		control.Send(worker, control.Guest{Module: sandbox.Module, Root: sandbox.GuestRoot, Args: s.spec.Process.Args, Function: function}),
+		control.Receive(worker, &report),
+		control.SendStart(worker),
+	)
+	if report.Error != "" {
+		err = errors.Join(errors.New(report.Error), err)
+	}
+	return err
+}
+
+func (s *stage) start(control, stdout *os.File) (int, error) {
 	sb, err := sandbox.New(s.base, "")
 	if err != nil {
 		return 0, err
@@ -212,7 +189,7 @@ func (s *stage) start(control *os.File) (int, error) {
 	}
 	child, err := sb.Launch(sandbox.Launch{
 		Spec: s.spec, Process: s.spec.Process, Worker: s.worker, Module: s.code,
-		Argv: s.spec.Process.Args, Env: workerEnv, Files: []*os.File{s.null, s.null, s.null, control},
+		Argv: s.spec.Process.Args, Env: workerEnv, Files: []*os.File{s.null, stdout, s.null, control},
 	})
 	return child.PID, err
 }

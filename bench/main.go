@@ -26,12 +26,14 @@ func init() {
 
 // plan is how much to measure.
 type plan struct {
-	n        int  // containers of each runtime one after the other; twice as many at once
-	parallel int  // containers at once
-	podsOnly bool // leave out what is below and beside pods
-	pods     int  // Kubernetes pods of each runtime; 0 leaves the cluster out
-	fanOut   int  // tasks of a workflow
-	fanOuts  int  // workflows of each runtime
+	n         int  // containers of each runtime one after the other; twice as many at once
+	parallel  int  // containers at once
+	sizesOnly bool // measure the start of a small and of a large module only
+	workers   int  // workers of one module that share its code
+	podsOnly  bool // leave out what is below and beside pods
+	pods      int  // Kubernetes pods of each runtime; 0 leaves the cluster out
+	fanOut    int  // tasks of a workflow
+	fanOuts   int  // workflows of each runtime
 
 	clusterOnly bool // leave out what is below the cluster
 	crowd       int  // running containers when memory is measured
@@ -44,6 +46,8 @@ func main() {
 	flag.IntVar(&p.n, "n", 100, "containers of each runtime one at a time, and launches; twice as many at once")
 	flag.IntVar(&p.parallel, "c", 8, "containers at once")
 	flag.IntVar(&p.crowd, "crowd", 20, "running containers when memory is measured")
+	flag.BoolVar(&p.sizesOnly, "sizes", false, "measure the start of a small and of a large module only")
+	flag.IntVar(&p.workers, "workers", 50, "workers of one module that share its code")
 	flag.BoolVar(&p.podsOnly, "pods", false, "measure pods through CRI only")
 	flag.IntVar(&p.pods, "cluster-pods", 20, "pods of each runtime on a Kubernetes cluster; 0 leaves out the cluster")
 	flag.IntVar(&p.fanOut, "fan-out", 50, "tasks of a workflow on the cluster")
@@ -61,8 +65,8 @@ func main() {
 }
 
 func (p plan) run(ctx context.Context) error {
-	if p.n < 1 || p.parallel < 1 || p.crowd < 1 {
-		return errors.New("-n, -c and -crowd must be at least 1")
+	if p.n < 1 || p.parallel < 1 || p.crowd < 1 || p.workers < 1 {
+		return errors.New("-n, -c, -crowd and -workers must be at least 1")
 	}
 	if err := printMachine(os.Stdout); err != nil {
 		return err
@@ -70,12 +74,21 @@ func (p plan) run(ctx context.Context) error {
 	if p.clusterOnly {
 		return p.measureCluster(ctx)
 	}
-	measures := []func(context.Context, string) error{p.measurePods}
-	if !p.podsOnly {
+	var measures []func(context.Context, string) error
+	if !p.sizesOnly {
+		measures = append(measures, p.measurePods)
+	}
+	if !p.sizesOnly && !p.podsOnly {
 		if err := p.measureLaunches(ctx); err != nil {
 			return err
 		}
 		measures = append(measures, p.measureVersion)
+	}
+	if !p.podsOnly {
+		if err := p.measureSizes(ctx); err != nil {
+			return fmt.Errorf("modules of two sizes: %w", err)
+		}
+		measures = append(measures, p.measureSizesVersion)
 	}
 	for _, version := range p.versions {
 		for _, measure := range measures {
@@ -84,7 +97,7 @@ func (p plan) run(ctx context.Context) error {
 			}
 		}
 	}
-	if p.pods == 0 || p.podsOnly {
+	if p.pods == 0 || p.podsOnly || p.sizesOnly {
 		return nil
 	}
 	return p.measureCluster(ctx)

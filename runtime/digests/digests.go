@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"time"
 )
 
@@ -32,16 +33,18 @@ type Memory struct {
 }
 
 // Open returns the memory in dir, a folder that it creates for its owner alone and
-// uses alone. With an error, of a folder that cannot be written or that others can
-// write, comes a Memory that remembers nothing.
+// uses alone, in one that belongs to nobody else. With an error, of a folder that
+// cannot be written or that others can write, comes a Memory that remembers nothing.
 func Open(dir string) (*Memory, error) {
 	m := &Memory{hash: sum, now: time.Now}
 	boot, err := bootFolder(dir)
 	if err != nil {
 		return m, fmt.Errorf("remember digests: %w", err)
 	}
-	if m.device, err = ownFolder(boot); err != nil {
-		return m, fmt.Errorf("remember digests: %w", err)
+	for _, folder := range []string{filepath.Dir(dir), dir, boot} {
+		if m.device, err = ownFolder(folder); err != nil {
+			return m, fmt.Errorf("remember digests: %w", err)
+		}
 	}
 	m.dir = boot
 	return m, nil

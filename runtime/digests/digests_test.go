@@ -264,17 +264,24 @@ func TestOpenRefusesForeignFolder(t *testing.T) {
 	dir := disk(t)
 	file := newFile(t, dir, "content")
 	boot := remember(t, dir).dir
-	if err := os.Chmod(boot, 0o777); err != nil {
-		t.Fatal(err)
-	}
-	m, err := Open(filepath.Join(dir, "digests"))
-	if err == nil || !strings.Contains(err.Error(), boot+" must be a folder that only its owner") {
-		t.Fatalf("got %v", err)
-	}
-	c := &counted{Memory: m}
-	c.is(t, file, "content", 0)
-	if found, err := os.ReadDir(boot); err != nil || len(found) > 0 {
-		t.Errorf("it holds %v, %v", found, err)
+	for _, folder := range []string{boot, filepath.Dir(boot), dir} {
+		if err := os.Chmod(folder, 0o777); err != nil {
+			t.Fatal(err)
+		}
+		m, err := Open(filepath.Join(dir, "digests"))
+		if err == nil || !strings.Contains(err.Error(), folder+" must be a folder that only its owner") {
+			t.Errorf("got %v", err)
+		}
+		m.now = func() time.Time { return time.Now().Add(time.Minute) }
+		if _, err := m.Digest(file, true); err != nil {
+			t.Error(err)
+		}
+		if found, err := os.ReadDir(boot); err != nil || len(found) > 0 {
+			t.Errorf("it holds %v, %v", found, err)
+		}
+		if err := os.Chmod(folder, 0o700); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

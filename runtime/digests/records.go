@@ -63,7 +63,7 @@ func ownFolder(dir string) (uint64, error) {
 		return 0, &os.PathError{Op: "stat", Path: dir, Err: err}
 	}
 	if st.Mode&unix.S_IFMT != unix.S_IFDIR || !onlyOurs(st) {
-		return 0, fmt.Errorf("%s must be a folder that only its owner, root, can write: remove it", dir)
+		return 0, fmt.Errorf("%s must be a folder that only its owner, root, can write", dir)
 	}
 	return st.Dev, nil
 }

@@ -1,0 +1,70 @@
+// Package testworker has the worker's binary compile modules for tests and the benchmark. "make build"
+// makes the binary. No shipped binary imports the package.
+package testworker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+
+	"github.com/wasmshim/containerd-shim-wasm/internal/repo"
+	"github.com/wasmshim/containerd-shim-wasm/runtime/control"
+)
+
+// Path returns the path of the worker's binary.
+func Path() (string, error) {
+	root, err := repo.Root()
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(root, "cmd", "containerd-shim-wasm-v1", "programs", "wasm-worker")
+	if _, err := os.Stat(path); err != nil {
+		return "", fmt.Errorf("%w: make build makes it", err)
+	}
+	return path, nil
+}
+
+// Compile compiles the module in the file wasm into a new file at path.
+func Compile(ctx context.Context, wasm, path string) error {
+	worker, err := Path()
+	if err != nil {
+		return err
+	}
+	module, err := os.Open(wasm)
+	if err != nil {
+		return err
+	}
+	defer module.Close()
+	out, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	defer out.Close()
+	ours, theirs, err := control.Pair()
+	if err != nil {
+		return err
+	}
+	defer ours.Close()
+	command := exec.CommandContext(ctx, worker)
+	command.Env = []string{control.RoleEnv + "=" + control.RoleCompile}
+	command.Stdin, command.Stdout, command.Stderr = module, out, os.Stderr
+	command.ExtraFiles = []*os.File{theirs}
+	err = command.Start()
+	theirs.Close()
+	if err != nil {
+		return err
+	}
+	var report control.Report
+	order := control.Compile{Name: wasm, MaxSize: 1 << 30}
+	err = errors.Join(control.Send(ours, order), control.Receive(ours, &report), command.Wait())
+	if report.Error != "" {
+		err = errors.Join(errors.New(report.Error), err)
+	}
+	if err != nil {
+		return fmt.Errorf("compile %s: %w", wasm, err)
+	}
+	return nil
+}
