@@ -320,6 +320,11 @@ func attachModuleToCopy(k kit) error {
 	if k.module < 0 {
 		return nil
 	}
+	// In the place of the container's own: nothing can be attached on top of a file
+	// that has been removed meanwhile, as a module is with its image.
+	if err := unix.Unmount(modulePath, unix.MNT_DETACH); err != nil {
+		return pathError("unmount", modulePath, err)
+	}
 	return attachAt(modulePath, k.module)
 }
 

@@ -1,0 +1,147 @@
+package test
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/wasmshim/containerd-shim-wasm/internal/repo"
+	"github.com/wasmshim/containerd-shim-wasm/internal/testguest"
+	"github.com/wasmshim/containerd-shim-wasm/internal/testnode"
+)
+
+// shimVerb runs a verb of the shim that is for people, and returns what it prints.
+func shimVerb(t *testing.T, args ...string) string {
+	t.Helper()
+	path := os.Getenv("CONTAINERD_SHIM_WASM")
+	if path == "" {
+		root, err := repo.Root()
+		if err != nil {
+			t.Fatal(err)
+		}
+		path = filepath.Join(root, "bin", "containerd-shim-wasm-v1")
+	}
+	output, err := exec.Command(path, args...).Output()
+	if err != nil {
+		var exit *exec.ExitError
+		errors.As(err, &exit)
+		t.Fatalf("%s: %v: %+v", strings.Join(args, " "), err, exit)
+	}
+	return string(output)
+}
+
+// ownCode lists the compiled modules that lie in the cache itself.
+func ownCode(t *testing.T, cache string) []string {
+	t.Helper()
+	found, err := filepath.Glob(filepath.Join(cache, "*", "*.cwasm"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return found
+}
+
+// compiledBlobs are the digests of the blobs that images refer to as compiled code.
+func compiledBlobs(t *testing.T, node *testnode.Node) []string {
+	t.Helper()
+	var digests []string
+	for line := range strings.Lines(node.Ctr(t, "content", "list").Stdout) {
+		for label := range strings.SplitSeq(strings.Join(strings.Fields(line), ","), ",") {
+			if _, digest, ok := strings.Cut(label, "=sha256:"); ok && strings.Contains(label, "gc.ref.content.wasm-shim.") {
+				digests = append(digests, digest)
+			}
+		}
+	}
+	return digests
+}
+
+func blobFile(node *testnode.Node, digest string) string {
+	return filepath.Join(node.Root(), "io.containerd.content.v1.content", "blobs", "sha256", digest)
+}
+
+// What was compiled for an image goes when the last image with that module does, by containerd's own
+// garbage collection, and no container minds.
+func TestCompiledCodeGoesWithItsImages(t *testing.T) {
+	guest := testguest.Build(t, "probe")
+	const first, second = "example.com/keep/first:latest", "example.com/keep/second:latest"
+	images := map[string]string{}
+	for _, ref := range []string{first, second} {
+		images[ref] = testguest.Image(t, ref, testguest.ImageOpts{
+			Files: map[string]string{"/app.wasm": guest}, Texts: map[string]string{"/name": ref}, Entrypoint: []string{"/app.wasm"},
+		})
+	}
+	nodes.EachVersion(t, func(t *testing.T, node *testnode.Node) {
+		for _, tar := range images {
+			node.Import(t, tar)
+		}
+		node.NoLeaks(t)
+		cache := filepath.Join(t.TempDir(), "cache")
+		file := shimConfig(t, fmt.Sprintf("cache_dir = %q", cache))
+		list := func() string { return shimVerb(t, "cache", "ls", "--config", file) }
+		run := func(ref string) {
+			t.Helper()
+			got := node.Ctr(t, "run", "--rm", "--runtime", runtime, "--runtime-config-path", file, ref, "short", "/app.wasm", "exit", "0")
+			if got != (testnode.Result{}) {
+				t.Fatalf("%+v", got)
+			}
+		}
+		run(first)
+		var blobs []string
+		kept := func(refs ...string) func() bool {
+			return func() bool {
+				blobs = compiledBlobs(t, node)
+				text := list()
+				for _, ref := range refs {
+					if !strings.Contains(text, node.Namespace+"/"+ref) {
+						return false
+					}
+				}
+				return len(blobs) == len(refs) && len(ownCode(t, cache)) == 0
+			}
+		}
+		if !eventually(kept(first)) {
+			t.Fatalf("the first image does not keep the compiled module: blobs %q, own %q\n%s", blobs, ownCode(t, cache), list())
+		}
+		got := node.Ctr(t, "run", "--detach", "--runtime", runtime, "--runtime-config-path", file, second, "long", "/app.wasm", "sleep", "1000")
+		t.Cleanup(func() {
+			node.Ctr(t, "tasks", "delete", "--force", "long")
+			node.Ctr(t, "containers", "delete", "long")
+		})
+		if got.Code != 0 {
+			t.Fatalf("%+v", got)
+		}
+		if !eventually(kept(first, second)) {
+			t.Fatalf("the second image does not keep the compiled module: blobs %q, own %q\n%s", blobs, ownCode(t, cache), list())
+		}
+		if blobs[0] != blobs[1] {
+			t.Errorf("the images keep %q", blobs)
+		}
+		blob := blobFile(node, blobs[0])
+		if text := list(); !strings.Contains(text, "yes") || !strings.Contains(text, "current") {
+			t.Errorf("a container uses the module:\n%s", text)
+		}
+
+		node.Ctr(t, "images", "remove", "--sync", first)
+		if _, err := os.Stat(blob); err != nil {
+			t.Errorf("the second image's module went with the first image: %v", err)
+		}
+		run(second)
+		node.Ctr(t, "images", "remove", "--sync", second)
+		if _, err := os.Stat(blob); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("the module is still there without its images: %v", err)
+		}
+		if text := list(); !strings.HasPrefix(text, "MODULE") || !strings.Contains(text, "\n0 modules") {
+			t.Errorf("listed without images:\n%s", text)
+		}
+		// The container goes on with what it has mapped.
+		if text := node.Ctr(t, "tasks", "list").Stdout; !strings.Contains(text, "RUNNING") {
+			t.Errorf("the container does not run any more:\n%s", text)
+		}
+		if got := node.Ctr(t, "tasks", "exec", "--exec-id", "look", "long", "/app.wasm", "exit", "7"); got.Code != 7 {
+			t.Errorf("its module runs no more: %+v", got)
+		}
+	})
+}
