@@ -1,6 +1,7 @@
 package install
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"slices"
@@ -128,4 +129,15 @@ func (n *node) checkPull() {
 	if n.localPull(target{}) {
 		n.notePull("no file has that setting: add it by hand")
 	}
+}
+
+// LocalPull asks a containerd binary whether CRI, with the configuration file at path,
+// pulls images by itself, which it must from 2.3 on to unpack every platform.
+func LocalPull(ctx context.Context, binary, path string) (bool, error) {
+	tree, err := containerd{path: binary}.dump(ctx, path)
+	if err != nil {
+		return false, err
+	}
+	setting := pullSetting(tree)
+	return setting != nil && *setting, nil
 }

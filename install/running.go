@@ -59,3 +59,33 @@ func parseRunning(configuration []byte) (map[string]any, error) {
 	}
 	return tree, nil
 }
+
+// RunningConfigPath returns the ConfigPath that our runtime has in such a document, or
+// "" when it has none.
+func RunningConfigPath(configuration []byte) string {
+	tree, err := parseRunning(configuration)
+	if err != nil {
+		return ""
+	}
+	path, _ := table(tree, "containerd", "runtimes", Handler, "options")["ConfigPath"].(string)
+	return path
+}
+
+// RunningSystemdCgroup says whether containerd's default runtime takes its cgroups from
+// systemd. It is false, false when the document does not tell.
+func RunningSystemdCgroup(configuration []byte) (systemd, told bool) {
+	tree, err := parseRunning(configuration)
+	if err != nil {
+		return false, false
+	}
+	name, _ := table(tree, "containerd")["defaultRuntimeName"].(string)
+	if name == "" {
+		name = "runc"
+	}
+	runtime := table(tree, "containerd", "runtimes", name)
+	if runtime == nil || name == Handler {
+		return false, false
+	}
+	systemd, _ = table(runtime, "options")["SystemdCgroup"].(bool)
+	return systemd, true
+}

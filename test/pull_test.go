@@ -16,32 +16,45 @@ import (
 // localPull is what install writes for pulls where they need anything.
 const localPull = "use_local_image_pull = true"
 
-// installedNode is a node on which install has edited containerd's configuration, and what it wrote.
-func installedNode(t *testing.T, version string) (node *testnode.Node, configuration string) {
+// installation is a node on which install has run.
+type installation struct {
+	*testnode.Node
+	shim          string // the binary's path, on containerd's PATH
+	config        string // path of the shim's own configuration
+	configuration string // containerd's, as install left it
+}
+
+// installedNode runs install on a node of its own.
+func installedNode(t *testing.T, version string) installation {
 	t.Helper()
 	dir := t.TempDir()
-	node = testnode.New(t, testnode.Options{
-		Version: version, CRI: true, WithoutShim: true, Shim: filepath.Join(dir, "bin", install.BinaryName),
-	})
+	n := installation{shim: filepath.Join(dir, "bin", install.BinaryName), config: filepath.Join(dir, "config.toml")}
+	n.Node = testnode.New(t, testnode.Options{Version: version, CRI: true, WithoutShim: true, Shim: n.shim})
 	_, err := install.Install(t.Context(), install.Options{
-		Config: node.ConfigPath(), BinDir: filepath.Join(dir, "bin"), Containerd: node.Tool("containerd"),
-		NodeConfig: filepath.Join(dir, "config.toml"), Binary: shimCommand(t).Path, Verifiers: filepath.Join(dir, "none"),
+		Config: n.ConfigPath(), BinDir: filepath.Dir(n.shim), Containerd: n.Tool("containerd"),
+		NodeConfig: n.config, Binary: shimCommand(t).Path, Verifiers: filepath.Join(dir, "none"),
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := node.Terminate(); err != nil {
-		t.Fatal(err)
-	}
-	if err := node.Restart(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	text, err := os.ReadFile(node.ConfigPath())
+	n.restart(t)
+	text, err := os.ReadFile(n.ConfigPath())
 	if err != nil {
 		t.Fatal(err)
 	}
-	importPodImages(t, node)
-	return node, string(text)
+	n.configuration = string(text)
+	importPodImages(t, n.Node)
+	return n
+}
+
+func (n installation) restart(t *testing.T) {
+	t.Helper()
+	if err := n.Terminate(); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.Restart(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // pushed is a registry with images of the named formats in it, by name.
@@ -80,12 +93,12 @@ func TestPullAsInstalled(t *testing.T) {
 	registry, _ := pushed(t, names...)
 	for _, version := range testnode.Versions() {
 		t.Run("containerd-"+version, func(t *testing.T) {
-			node, configuration := installedNode(t, version)
-			if got, want := strings.Contains(configuration, localPull), version == "2.4"; got != want {
+			node := installedNode(t, version)
+			if got, want := strings.Contains(node.configuration, localPull), version == "2.4"; got != want {
 				t.Errorf("install wrote %s: %t, want %t", localPull, got, want)
 			}
 			registry.ServeIn(t, node.PID())
-			pod := runPod(t, node, ourHandler, nil)
+			pod := runPod(t, node.Node, ourHandler, nil)
 			for _, name := range names {
 				t.Run(name, func(t *testing.T) { runWithCRI(t, pod, named(t, name), registry.Ref(name)) })
 			}

@@ -1,0 +1,31 @@
+package main
+
+import (
+	"context"
+	"errors"
+
+	"github.com/wasmshim/containerd-shim-wasm/doctor"
+)
+
+// checkNode prints what is right and wrong with a node, and fails if anything is wrong.
+func checkNode(ctx context.Context, args []string, stdio stdio) error {
+	set := newFlags("doctor", "[--address SOCKET] [--json] [--no-test-run]", stdio)
+	address := set.String("address", env("CONTAINERD_ADDRESS", "/run/containerd/containerd.sock"), "containerd's `socket`")
+	asJSON := set.Bool("json", false, "print for machines")
+	noTrial := set.Bool("no-test-run", false, "do not run a container")
+	if err := parse(set, args, 0, 0); err != nil {
+		return err
+	}
+	results := doctor.Run(ctx, doctor.Options{Address: *address, NoTrial: *noTrial})
+	show := doctor.Print
+	if *asJSON {
+		show = doctor.PrintJSON
+	}
+	if err := show(stdio.out, results); err != nil {
+		return err
+	}
+	if !doctor.Healthy(results) {
+		return errors.New("this node is not as it should be: see the rows that say wrong")
+	}
+	return nil
+}
