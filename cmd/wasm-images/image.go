@@ -125,10 +125,12 @@ func lookUp(ctx context.Context, conn *grpc.ClientConn, namespace, image string)
 	}
 	for _, name := range names {
 		response, err := images.NewImagesClient(conn).Get(ctx, &images.GetImageRequest{Name: name})
-		if status.Code(err) == codes.NotFound {
+		switch {
+		case status.Code(err) == codes.NotFound:
 			continue
-		}
-		if err != nil {
+		case status.Code(err) == codes.Unavailable:
+			return "", ocispec.Descriptor{}, fmt.Errorf("look up image %s: containerd does not answer: %s", name, status.Convert(err).Message())
+		case err != nil:
 			return "", ocispec.Descriptor{}, fmt.Errorf("look up image %s in containerd: %s", name, status.Convert(err).Message())
 		}
 		t := response.Image.Target

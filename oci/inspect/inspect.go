@@ -315,6 +315,8 @@ func (l *look) runsFile(at string, found file, named string) (string, error) {
 		return where + ", " + string(found.content), nil
 	case found.content == oci.WasmComponent:
 		return "", errComponent(where)
+	case found.content == oci.Precompiled:
+		return where + ", " + string(found.content) + ", if the node's configuration lists its digest under precompiled", nil
 	case strings.HasSuffix(named, ".wasm"):
 		return "", fmt.Errorf("%s is not a WebAssembly module but %s", where, found.content)
 	}

@@ -40,7 +40,9 @@ func Tar(file string) (source Source, images []Named, close func() error, err er
 		return nil, nil, nil, err
 	}
 	t := tarFile{file: f, entries: map[string]section{}}
-	images, err = t.scan()
+	if err = t.isTar(); err == nil {
+		images, err = t.scan()
+	}
 	if err == nil && images == nil {
 		source, images, err = docker(file)
 	} else {
@@ -50,6 +52,19 @@ func Tar(file string) (source Source, images []Named, close func() error, err er
 		return nil, nil, nil, errors.Join(fmt.Errorf("read %s: %w", file, err), f.Close())
 	}
 	return source, images, f.Close, nil
+}
+
+// isTar says what the file is if it is something else.
+func (t tarFile) isTar() error {
+	head := make([]byte, oci.HeadSize)
+	n, err := t.file.ReadAt(head, 0)
+	if err != nil && err != io.EOF {
+		return err
+	}
+	if content := oci.ContentOf(head[:n]); content != oci.Tar {
+		return fmt.Errorf("it holds %s, not a tar archive with an image", content)
+	}
+	return nil
 }
 
 // maxEntries bounds what a tar of an image may hold.
