@@ -54,7 +54,7 @@ func checkPulls(ctx context.Context, n *node) Result {
 	}
 	local, err := install.LocalPull(ctx, c.exe, c.config)
 	if err != nil {
-		return unknown(err.Error(), "correct "+c.config)
+		return unknown(err.Error(), `look for use_local_image_pull = true in what "containerd config dump" prints (docs/install.md, Pulling images)`)
 	}
 	if !local {
 		return warn("images of platform wasi/wasm and wasip1/wasm with layers of files are not unpacked",

@@ -36,7 +36,7 @@ type containerd struct {
 
 	// Of its process, if that is in sight: another PID namespace hides it.
 	pid     int
-	exe     string
+	exe     string // its program
 	path    string // its PATH
 	config  string // its configuration file
 	started time.Time
@@ -120,9 +120,12 @@ func (c *containerd) lookAtProcess(pid int) {
 			c.path = path
 		}
 	}
-	c.exe, _ = os.Readlink(proc("exe"))
+	c.exe = proc("exe") // runs also when an upgrade has replaced the file
 	line, _ := os.ReadFile(proc("cmdline"))
 	c.config = configFlag(strings.Split(strings.TrimRight(string(line), "\x00"), "\x00"))
+	if cwd, err := os.Readlink(proc("cwd")); err == nil && !filepath.IsAbs(c.config) {
+		c.config = filepath.Join(cwd, c.config)
+	}
 	if info, err := os.Stat(proc("")); err == nil {
 		c.started = info.ModTime()
 	}

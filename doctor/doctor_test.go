@@ -194,6 +194,38 @@ func TestBrokenNodes(t *testing.T) {
 	}
 }
 
+// The file system below a folder can forbid what the folder allows.
+func TestFileSystems(t *testing.T) {
+	for name, tc := range map[string]struct {
+		flags uintptr
+		size  string
+		check string
+		state State
+		found string
+	}{
+		"noexec programs": {unix.MS_NOEXEC, "512m", "programs", Wrong, "noexec"},
+		"noexec cache":    {unix.MS_NOEXEC, "512m", "cache", Wrong, "noexec"},
+		"read-only":       {unix.MS_RDONLY, "512m", "cache", Warning, "read-only"},
+		"full":            {0, "1m", "cache", Warning, "MiB free"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			n := fake(t, good())
+			at := n.path(libDir)
+			if err := unix.Mount("doctor", at, "tmpfs", tc.flags, "mode=700,size="+tc.size); err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() {
+				if err := unix.Unmount(at, 0); err != nil {
+					t.Error(err)
+				}
+			})
+			if got := row(t, n.run(context.Background()), tc.check); got.State != tc.state || !strings.Contains(got.Found, tc.found) {
+				t.Errorf("%+v", got)
+			}
+		})
+	}
+}
+
 // A containerd that does not answer leaves questions open, and only the first row is wrong.
 func TestContainerdDown(t *testing.T) {
 	o := Options{Address: filepath.Join(t.TempDir(), "none.sock"), Root: fake(t, good()).options.Root}

@@ -81,3 +81,24 @@ func TestCheckRunning(t *testing.T) {
 		t.Error("another x was not seen")
 	}
 }
+
+func TestRunningSettings(t *testing.T) {
+	const ours = `"wasm":{"options":{"ConfigPath":"/etc/x.toml"}}`
+	for text, want := range map[string]struct {
+		path          string
+		systemd, told bool
+	}{
+		`{"containerd":{"runtimes":{` + ours + `,"runc":{"options":{"SystemdCgroup":true}}}}}`:                          {"/etc/x.toml", true, true},
+		`{"containerd":{"runtimes":{` + ours + `,"runc":{"options":{}}}}}`:                                              {"/etc/x.toml", false, true},
+		`{"containerd":{"defaultRuntimeName":"crun","runtimes":{"crun":{"options":{"SystemdCgroup":true}},"runc":{}}}}`: {"", true, true},
+		`{"containerd":{"defaultRuntimeName":"gone","runtimes":{"runc":{"options":{"SystemdCgroup":true}}}}}`:           {"", false, false},
+		`{"containerd":{"defaultRuntimeName":"wasm","runtimes":{` + ours + `}}}`:                                        {"/etc/x.toml", false, false},
+		`nothing`: {"", false, false},
+	} {
+		path := RunningConfigPath([]byte(text))
+		systemd, told := RunningSystemdCgroup([]byte(text))
+		if path != want.path || systemd != want.systemd || told != want.told {
+			t.Errorf("%s: %q, %t, %t", text, path, systemd, told)
+		}
+	}
+}
