@@ -3,6 +3,7 @@ package test
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -107,27 +108,63 @@ func TestPullAsInstalled(t *testing.T) {
 }
 
 // Without the setting that is written for 2.4, CRI fetches an image of a foreign operating system and
-// then has no snapshot of it. When this test fails, install need not write it any more.
+// then has no snapshot of it, whatever is set that looks as if it were narrower. When this test fails,
+// install has something better to write, or nothing.
 func TestPullWithoutSetting(t *testing.T) {
-	names := []string{"oci-tar-wasi-wasm", "oci-tar-wasip1-wasm", "several", "oci-tar-linux-wasm", "layer-application-wasm"}
-	registry, _ := pushed(t, names...)
-	node := testnode.New(t, testnode.Options{Version: "2.4", CRI: true, WithoutShim: true,
-		Config: "[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes." + ourHandler + "]\nruntime_type = '" + runtime + "'\n"})
-	importPodImages(t, node)
-	registry.ServeIn(t, node.PID())
-	pod := runPod(t, node, ourHandler, nil)
-	for i, name := range names {
-		format, ref := named(t, name), registry.Ref(name)
-		if i >= 3 {
-			runWithCRI(t, pod, format, ref)
-			continue
-		}
-		if _, err := pod.cri.Pull(t.Context(), ref); err != nil {
-			t.Fatal(err)
-		}
-		_, err := pod.tryAdd(way{image: ref, programs: map[string][]string{name: format.Entry}}, name, nil)
-		if err == nil || !strings.Contains(err.Error(), "parent snapshot") {
-			t.Errorf("a container of %s: %v", name, err)
+	unpacked := []string{"oci-tar-linux-wasm", "layer-application-wasm"}
+	lost := []string{"oci-tar-wasi-wasm", "oci-tar-wasip1-wasm", "several"}
+	registry, _ := pushed(t, slices.Concat(unpacked, lost)...)
+	const images, transfer = "[plugins.'io.containerd.cri.v1.images'", "[plugins.'io.containerd.transfer.v1.local'"
+	unpack := func(platform string) string {
+		return "[" + transfer + ".unpack_config]]\nplatform = '" + platform + "'\nsnapshotter = 'overlayfs'\ndiffer = 'walking'\n"
+	}
+	for name, setting := range map[string]string{
+		"stock":              "",
+		"transfer service":   unpack(testimage.Native()) + unpack("wasi/wasm") + unpack("wasip1/wasm"),
+		"checked platforms":  transfer + "]\ncheck_platform_supported = true\n" + unpack(testimage.Native()) + unpack("wasi/wasm") + unpack("wasip1/wasm"),
+		"runtime's platform": images + ".runtime_platforms." + ourHandler + "]\nplatform = 'wasi/wasm'\nsnapshotter = 'overlayfs'\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			node := testnode.New(t, testnode.Options{Version: "2.4", CRI: true, WithoutShim: true,
+				Config: "[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes." + ourHandler + "]\nruntime_type = '" + runtime + "'\n" + setting})
+			importPodImages(t, node)
+			registry.ServeIn(t, node.PID())
+			pod := runPod(t, node, ourHandler, nil)
+			for _, name := range lost {
+				ref := registry.Ref(name)
+				if _, err := pod.cri.Pull(t.Context(), ref); err != nil {
+					t.Fatal(err)
+				}
+				_, err := pod.tryAdd(way{image: ref, programs: map[string][]string{name: nil}}, name, nil)
+				if err == nil || !strings.Contains(err.Error(), "parent snapshot") {
+					t.Errorf("a container of %s: %v", name, err)
+				}
+			}
+			if name == "stock" {
+				for _, name := range unpacked {
+					runWithCRI(t, pod, named(t, name), registry.Ref(name))
+				}
+			}
+		})
+	}
+}
+
+// Image verifiers are why install leaves the setting out where a node has some: CRI that pulls itself
+// does not ask them.
+func TestPullPastVerifiers(t *testing.T) {
+	const name = "oci-tar-linux-wasm"
+	registry, _ := pushed(t, name)
+	verifiers := t.TempDir()
+	if err := os.WriteFile(filepath.Join(verifiers, "refuse"), []byte("#!/bin/sh\necho not here\nexit 1\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	config := "[plugins.'io.containerd.image-verifier.v1.bindir']\nbin_dir = '" + verifiers + "'\n"
+	for setting, asked := range map[string]bool{"": true, "[plugins.'io.containerd.cri.v1.images']\n" + localPull + "\n": false} {
+		node := testnode.New(t, testnode.Options{Version: "2.4", CRI: true, WithoutShim: true, Config: config + setting})
+		registry.ServeIn(t, node.PID())
+		_, err := podsOf(t, node).Pull(t.Context(), registry.Ref(name))
+		if refused := err != nil && strings.Contains(err.Error(), "blocked pull"); refused != asked || !asked && err != nil {
+			t.Errorf("with %q: %v", setting, err)
 		}
 	}
 }
