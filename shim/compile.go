@@ -7,8 +7,10 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"github.com/sirupsen/logrus"
 	"golang.org/x/sys/unix"
 
 	"github.com/wasmshim/containerd-shim-wasm/runtime/cache"
@@ -32,7 +34,12 @@ func (n *node) compiled(ctx context.Context, engine engine, s settings, from sou
 	order := s.order(from, digest)
 	compile := func(ctx context.Context, out *os.File) (*control.Module, error) {
 		begin(from.key(digest))
-		return n.compile(ctx, engine, s, order, from.file, out)
+		module, err := from.freeze(digest, s.CacheDir)
+		if err != nil {
+			return nil, err
+		}
+		defer module.Close()
+		return n.compile(ctx, engine, s, order, module, out)
 	}
 	compiled, err := n.load(ctx, engine, s, from.key(digest), compile)
 	if err != nil {
@@ -148,6 +155,7 @@ func (n *node) compile(ctx context.Context, engine engine, s settings, order con
 	if _, err := module.Seek(0, io.SeekStart); err != nil {
 		return nil, fmt.Errorf("rewind module: %w", err)
 	}
+	began := time.Now()
 	report, status, err := n.runPreparer(ctx, engine, spec, cg, order, module, out)
 	switch {
 	case errors.Is(ctx.Err(), context.Canceled):
@@ -158,6 +166,7 @@ func (n *node) compile(ctx context.Context, engine engine, s settings, order con
 		return nil, report.Err()
 	case err == nil && report.Module != nil && status == 0:
 		report.Module.Name = module.Name()
+		n.log.WithFields(logrus.Fields{"module": module.Name(), "sha256": order.Digest, "seconds": time.Since(began).Seconds()}).Info("compiled")
 		return report.Module, nil
 	}
 	if kills, _ := cg.OOMKills(); kills > 0 || status == 134 {

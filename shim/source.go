@@ -1,10 +1,15 @@
 package shim
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/wasmshim/containerd-shim-wasm/runtime/digests"
 )
@@ -42,6 +47,52 @@ func (n *node) digest(from source, cacheDir string) (string, error) {
 		return from.sha256, memory.Verify(from.file, from.sha256)
 	}
 	return memory.Digest(from.file, from.stored)
+}
+
+// freeze returns the source's bytes in a file that nobody can change between being hashed and being
+// compiled, and fails unless they have the digest: who can write to a volume
+// could otherwise have the code of one module kept under the digest of another. dir
+// is where a copy may lie. The caller closes the file.
+func (s source) freeze(digest, dir string) (*os.File, error) {
+	if s.stored {
+		fd, err := unix.FcntlInt(s.file.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+		if err != nil {
+			return nil, fmt.Errorf("duplicate module: %w", err)
+		}
+		return os.NewFile(uintptr(fd), s.file.Name()), nil
+	}
+	frozen, err := nameless(dir, s.file.Name())
+	if err != nil {
+		return nil, err
+	}
+	hash := sha256.New()
+	info, err := s.file.Stat()
+	if err == nil {
+		_, err = io.Copy(io.MultiWriter(frozen, hash), io.NewSectionReader(s.file, 0, info.Size()))
+	}
+	switch {
+	case err != nil:
+		err = fmt.Errorf("copy module %s: %w", s.file.Name(), err)
+	case hex.EncodeToString(hash.Sum(nil)) != digest:
+		err = fmt.Errorf("module %s changed while it was read: start the container again when it is complete", s.file.Name())
+	default:
+		return frozen, nil
+	}
+	frozen.Close()
+	return nil, err
+}
+
+// nameless returns a file that is gone when it is closed, on the disk of dir or, where that
+// cannot be, in memory.
+func nameless(dir, name string) (*os.File, error) {
+	fd, err := unix.Open(dir, unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		fd, err = unix.MemfdCreate("module", unix.MFD_CLOEXEC)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("make room for a copy of module %s: %w", name, err)
+	}
+	return os.NewFile(uintptr(fd), name), nil
 }
 
 // checkSize keeps the node from reading what is too large to be compiled.

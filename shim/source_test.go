@@ -1,0 +1,59 @@
+package shim
+
+import (
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/wasmshim/containerd-shim-wasm/runtime/cache"
+)
+
+// What is compiled has the digest that it is kept under, whoever writes to the module's file meanwhile.
+func TestFreeze(t *testing.T) {
+	dir := t.TempDir()
+	path := write(t, "app.wasm", "good")
+	file, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	from := source{file: file}
+	digest, err := cache.Digest(strings.NewReader("good"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for where, folder := range map[string]string{"disk": dir, "memory": filepath.Join(dir, "missing")} {
+		frozen, err := from.freeze(digest, folder)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer frozen.Close()
+		if err := os.WriteFile(path, []byte("evil"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		content, err := io.ReadAll(io.NewSectionReader(frozen, 0, 10))
+		if string(content) != "good" || err != nil || frozen.Name() != path {
+			t.Errorf("on %s: %s holds %q, %v", where, frozen.Name(), content, err)
+		}
+		if _, err := from.freeze(digest, folder); err == nil || !strings.Contains(err.Error(), path+" changed while it was read") {
+			t.Errorf("on %s: got %v", where, err)
+		}
+		if err := os.WriteFile(path, []byte("good"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		t.Errorf("left: %v, %v", left, err)
+	}
+	from.stored = true
+	frozen, err := from.freeze("", dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	frozen.Close()
+	if _, err := file.Stat(); err != nil {
+		t.Errorf("the source is closed: %v", err)
+	}
+}
