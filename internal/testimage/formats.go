@@ -97,7 +97,7 @@ func layerFormats() []Format {
 		{"application-wasm", wasmPlain, "Docker's and the CNCF's type"},
 		{"wasm-content", wasmContent, "wasm-to-oci's type"},
 		{"w3c-module", wasmModule, "the type of runwasi's oci-tar-builder for modules"},
-		{"w3c-component", wasmComponent, "its counterpart for components"},
+		{"w3c-component", wasmComponent, "type application/vnd.w3c.wasm.component.v1+wasm"},
 		{"bytecodealliance", wasmRunwasi, "runwasi's type"},
 		{"runwasi-component", wasmBuilder, "the type of runwasi's oci-tar-builder for components"},
 	} {

@@ -346,7 +346,7 @@ func (l *look) ctr(indexed bool) string {
 	if !oci.IsImageConfig(l.manifest.Config.MediaType) {
 		return "no: ctr refuses its config; \"image adapt\" makes an image of it that ctr takes"
 	}
-	return l.yes(indexed, "yes, if it is pulled and run with --platform "+l.report.Platform)
+	return l.yes(indexed, "yes, if it is pulled and run with --platform "+l.report.Platform+" (from containerd 2.3 on, pulled with --local too)")
 }
 
 func (l *look) cri(indexed bool) string {

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -387,13 +388,19 @@ func TestName(t *testing.T) {
 		"hello":                           "docker.io/library/hello:latest",
 		"team/hello:v1":                   "docker.io/team/hello:v1",
 		"localhost:5000/hello":            "localhost:5000/hello:latest",
+		"[::1]:5000/hello":                "[::1]:5000/hello:latest",
+		"docker.io/library/hello":         "docker.io/library/hello:latest",
+		"a/b__c/d-e.f:V_1":                "docker.io/a/b__c/d-e.f:V_1",
 		"registry.example.com/a/b/c:v1.0": "registry.example.com/a/b/c:v1.0",
 	} {
 		if got, err := pack.Name(text); err != nil || got != want {
 			t.Errorf("Name(%q) = %q, %v, want %q", text, got, err, want)
 		}
+		if parsed, err := reference.ParseDockerRef(want); err != nil || parsed.String() != want {
+			t.Errorf("containerd takes %q for %v, %v", want, parsed, err)
+		}
 	}
-	for _, text := range []string{"", "Hello", "a b", "hello:", "hello@sha256:" + strings.Repeat("0", 64), "../x"} {
+	for _, text := range []string{"", "Hello", "a b", "hello:", "hello@sha256:" + strings.Repeat("0", 64), "../x", "a//b", "-a", "a/b-", "a:.x", "a:-x", "a.:5000/b", "a/../b", "/a", "a:b:c"} {
 		if got, err := pack.Name(text); err == nil {
 			t.Errorf("Name(%q) = %q, want an error", text, got)
 		}
