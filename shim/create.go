@@ -131,7 +131,11 @@ func (c *container) refuse(r *tasks.CreateTaskRequest, unknown error) error {
 // create launches the container's worker, which then waits for Start.
 func (c *container) create(ctx context.Context, r *tasks.CreateTaskRequest, sb *sandbox.Sandbox, module source, mounted bool) error {
 	var keeper keeper
-	compiled, err := c.compile(ctx, c.command, module, func(key string) { keeper = c.startKeeper(module, key) })
+	compiled, err := c.compile(ctx, c.command, module, func(key string) {
+		if !keeper.started() { // the cache may have failed it once
+			keeper = c.startKeeper(module, key)
+		}
+	})
 	if err != nil {
 		keeper.cancel()
 		return err

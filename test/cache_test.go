@@ -11,12 +11,74 @@ import (
 
 	"github.com/wasmshim/containerd-shim-wasm/internal/testguest"
 	"github.com/wasmshim/containerd-shim-wasm/internal/testnode"
+	"github.com/wasmshim/containerd-shim-wasm/runtime/cache"
 )
 
 // cacheImages are two images that have nothing in common but the content of one file.
 var cacheImages = map[string]testguest.ImageOpts{
 	"example.com/cache/first:latest":  {Entrypoint: []string{"/app.wasm"}, Texts: map[string]string{"/first": "1"}},
 	"example.com/cache/second:latest": {Entrypoint: []string{"/bin/other.wasm"}, Texts: map[string]string{"/second": "2"}},
+}
+
+// newCache returns the folder of a compile cache of the test's own and the path of a configuration that
+// names it. It goes when nobody is at work on it.
+func newCache(t *testing.T, settings ...string) (dir, file string) {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "wasm-cache-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		idle := eventually(func() bool { return !isNamed(t, dir) })
+		if err := os.RemoveAll(dir); err != nil || !idle {
+			t.Errorf("the cache is still at work: %v", err)
+		}
+	})
+	return dir, shimConfig(t, strings.Join(append(settings, fmt.Sprintf("cache_dir = %q", dir)), "\n"))
+}
+
+// ownGuest builds a guest that no other test runs: with a custom section (WebAssembly core specification, 5.5.3)
+// that holds the test's name.
+func ownGuest(t *testing.T, name string) string {
+	t.Helper()
+	code, err := os.ReadFile(testguest.Build(t, name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	section := append([]byte{4, 't', 'e', 's', 't'}, t.Name()...)
+	if len(section) > 127 {
+		t.Fatal("the test's name is too long for a size of one byte")
+	}
+	code = append(append(code, 0, byte(len(section))), section...)
+	path := filepath.Join(t.TempDir(), "own.wasm")
+	if err := os.WriteFile(path, code, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// isNamed tells whether a process has the text among its arguments.
+func isNamed(t *testing.T, text string) bool {
+	t.Helper()
+	paths, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range paths {
+		if cmdline, err := os.ReadFile(path); err == nil && strings.Contains(string(cmdline), text) {
+			return true
+		}
+	}
+	return false
+}
+
+// isKept tells whether everything in a cache has been given to containerd, and nobody is at work on it.
+func isKept(t *testing.T, dir string) bool {
+	t.Helper()
+	return len(ownCode(t, dir)) == 0 && !isNamed(t, dir) && len(ownCode(t, dir)) == 0
 }
 
 // A module is compiled once for all containers that run it, and their workers map the same file.
@@ -28,26 +90,36 @@ func TestModuleIsCompiledOnceAndShared(t *testing.T) {
 			node.Import(t, testguest.Image(t, ref, opts))
 		}
 		node.NoLeaks(t)
-		cache := filepath.Join(t.TempDir(), "cache")
-		file := shimConfig(t, fmt.Sprintf("cache_dir = %q", cache))
-		var mapped []string
-		var code unix.Stat_t
+		cache, file := newCache(t)
+		var used, mapped []string
 		for ref, opts := range cacheImages {
 			id := "sleeper-" + fmt.Sprint(len(mapped))
-			got := node.Ctr(t, "run", "--detach", "--runtime", runtime, "--runtime-config-path", file, ref, id, opts.Entrypoint[0], "sleep", "1000")
+			run := func(args ...string) {
+				t.Helper()
+				got := node.Ctr(t, append([]string{"run", "--runtime", runtime, "--runtime-config-path", file}, args...)...)
+				if got.Code != 0 {
+					t.Fatalf("%+v", got)
+				}
+			}
+			// The first of each image moves the code.
+			run("--rm", ref, id, opts.Entrypoint[0], "exit", "0")
+			if !eventually(func() bool { return isKept(t, cache) }) {
+				t.Fatalf("the cache keeps %q to itself", ownCode(t, cache))
+			}
 			t.Cleanup(func() {
 				node.Ctr(t, "tasks", "delete", "--force", id)
 				node.Ctr(t, "containers", "delete", id)
 			})
-			if got.Code != 0 {
-				t.Fatalf("%+v", got)
-			}
-			now := compiledFile(t, cache)
-			if len(mapped) > 0 && (now.Ino != code.Ino || now.Ctim != code.Ctim) {
-				t.Error("the second container compiled the module again")
-			}
-			code = now
+			run("--detach", ref, id, opts.Entrypoint[0], "sleep", "1000")
+			used = append(used, compiledFile(t, cache))
 			mapped = append(mapped, mappedModule(t, taskPID(t, node, id)))
+		}
+		if used[0] != used[1] {
+			t.Error("the second container compiled the module again")
+		}
+		var code unix.Stat_t
+		if err := unix.Stat(used[0], &code); err != nil {
+			t.Fatal(err)
 		}
 		if want := fmt.Sprint(code.Ino); mapped[0] != want || mapped[1] != want {
 			t.Errorf("the workers map the inodes %q, the cache holds %s", mapped, want)
@@ -55,18 +127,17 @@ func TestModuleIsCompiledOnceAndShared(t *testing.T) {
 	})
 }
 
-// compiledFile is the one compiled module of a cache.
-func compiledFile(t *testing.T, cache string) unix.Stat_t {
+// compiledFile is the file of the one compiled module in a cache.
+func compiledFile(t *testing.T, dir string) string {
 	t.Helper()
-	found, err := filepath.Glob(filepath.Join(cache, "*", "*.cwasm"))
-	if err != nil || len(found) != 1 {
-		t.Fatalf("compiled modules: %q, %v", found, err)
+	all, err := cache.List(dir)
+	if err != nil || len(all) != 1 {
+		t.Fatalf("compiled modules: %+v, %v", all, err)
 	}
-	var st unix.Stat_t
-	if err := unix.Stat(found[0], &st); err != nil {
-		t.Fatal(err)
+	if all[0].Blob != "" {
+		return all[0].Blob
 	}
-	return st
+	return filepath.Join(dir, all[0].Engine, all[0].Digest+".cwasm")
 }
 
 func taskPID(t *testing.T, node *testnode.Node, id string) string {

@@ -2,14 +2,12 @@ package test
 
 import (
 	"errors"
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 
-	"github.com/wasmshim/containerd-shim-wasm/internal/repo"
 	"github.com/wasmshim/containerd-shim-wasm/internal/testguest"
 	"github.com/wasmshim/containerd-shim-wasm/internal/testnode"
 )
@@ -17,15 +15,7 @@ import (
 // shimVerb runs a verb of the shim that is for people, and returns what it prints.
 func shimVerb(t *testing.T, args ...string) string {
 	t.Helper()
-	path := os.Getenv("CONTAINERD_SHIM_WASM")
-	if path == "" {
-		root, err := repo.Root()
-		if err != nil {
-			t.Fatal(err)
-		}
-		path = filepath.Join(root, "bin", "containerd-shim-wasm-v1")
-	}
-	output, err := exec.Command(path, args...).Output()
+	output, err := shimCommand(t, args...).Output()
 	if err != nil {
 		var exit *exec.ExitError
 		errors.As(err, &exit)
@@ -65,7 +55,7 @@ func blobFile(node *testnode.Node, digest string) string {
 // What was compiled for an image goes when the last image with that module does, by containerd's own
 // garbage collection, and no container minds.
 func TestCompiledCodeGoesWithItsImages(t *testing.T) {
-	guest := testguest.Build(t, "probe")
+	guest := ownGuest(t, "probe")
 	const first, second = "example.com/keep/first:latest", "example.com/keep/second:latest"
 	images := map[string]string{}
 	for _, ref := range []string{first, second} {
@@ -78,8 +68,7 @@ func TestCompiledCodeGoesWithItsImages(t *testing.T) {
 			node.Import(t, tar)
 		}
 		node.NoLeaks(t)
-		cache := filepath.Join(t.TempDir(), "cache")
-		file := shimConfig(t, fmt.Sprintf("cache_dir = %q", cache))
+		cache, file := newCache(t)
 		list := func() string { return shimVerb(t, "cache", "ls", "--config", file) }
 		run := func(ref string) {
 			t.Helper()

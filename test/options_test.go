@@ -62,7 +62,7 @@ func TestRuntimeOptions(t *testing.T) {
 	nodes.EachVersion(t, func(t *testing.T, node *testnode.Node) {
 		c, image := refusedNode(t, node)
 		node.NoLeaks(t)
-		cache := filepath.Join(t.TempDir(), "cache")
+		cache, file := newCache(t)
 		for name, test := range map[string]struct {
 			options any
 			want    []string // nothing: the task is created
@@ -70,7 +70,7 @@ func TestRuntimeOptions(t *testing.T) {
 			"none":              {options: nil},
 			"empty":             {options: &runtimeoptions.Options{}},
 			"runc's":            {options: &runcoptions.Options{BinaryName: "runc"}},
-			"path":              {options: &runtimeoptions.Options{ConfigPath: shimConfig(t, fmt.Sprintf("cache_dir = %q", cache))}},
+			"path":              {options: &runtimeoptions.Options{ConfigPath: file}},
 			"body":              {options: &runtimeoptions.Options{ConfigBody: []byte(fmt.Sprintf("cache_dir = %q", cache))}},
 			"limit in the body": {options: &runtimeoptions.Options{ConfigBody: []byte("max_module_size = 64")}, want: []string{"the limit is 64", "raise max_module_size in the options of the runtime in containerd's configuration"}},
 			"wrong body":        {options: &runtimeoptions.Options{ConfigBody: []byte("Debug = true")}, want: []string{"the options of the runtime in containerd's configuration", `unknown key "Debug"`}},
@@ -92,8 +92,6 @@ func TestRuntimeOptions(t *testing.T) {
 			}
 			wantAll(t, err.Error(), test.want)
 		}
-		if entries, err := filepath.Glob(filepath.Join(cache, "*", "*.cwasm")); err != nil || len(entries) != 1 {
-			t.Errorf("the cache of the options holds %q, %v", entries, err)
-		}
+		compiledFile(t, cache)
 	})
 }

@@ -49,8 +49,7 @@ func TestShimKilledWhileCompiling(t *testing.T) {
 	nodes.EachVersion(t, func(t *testing.T, node *testnode.Node) {
 		node.Import(t, image)
 		node.NoLeaks(t)
-		cache := filepath.Join(t.TempDir(), "cache")
-		file := shimConfig(t, fmt.Sprintf("cache_dir = %q", cache))
+		cache, file := newCache(t)
 		run := func() testnode.Result {
 			return node.Ctr(t, "run", "--rm", "--runtime", runtime, "--runtime-config-path", file, ref, "big")
 		}
@@ -70,6 +69,9 @@ func TestShimKilledWhileCompiling(t *testing.T) {
 		noPreparer(t)
 		if got := run(); got != (testnode.Result{}) {
 			t.Errorf("after a shim was killed: %+v", got)
+		}
+		if !eventually(func() bool { return isKept(t, cache) }) {
+			t.Errorf("the cache keeps %q to itself", ownCode(t, cache))
 		}
 		emptyCache(t, cache)
 		compiledFile(t, cache)
