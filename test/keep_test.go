@@ -2,6 +2,7 @@ package test
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -131,6 +132,60 @@ func TestCompiledCodeGoesWithItsImages(t *testing.T) {
 		}
 		if got := node.Ctr(t, "tasks", "exec", "--exec-id", "look", "long", "/app.wasm", "exit", "7"); got.Code != 7 {
 			t.Errorf("its module runs no more: %+v", got)
+		}
+	})
+}
+
+// What exceeds the limit goes, also from containerd's content store, but not while a container runs it.
+// So does what is pruned.
+func TestCacheWithinItsLimit(t *testing.T) {
+	guest := ownGuest(t, "probe")
+	const ref = "example.com/keep/limited:latest"
+	tar := testguest.Image(t, ref, testguest.ImageOpts{Files: map[string]string{"/app.wasm": guest}, Entrypoint: []string{"/app.wasm"}})
+	nodes.EachVersion(t, func(t *testing.T, node *testnode.Node) {
+		node.Import(t, tar)
+		node.NoLeaks(t)
+		cache, file := newCache(t, `cache_size = "1KiB"`)
+		roomy := shimConfig(t, fmt.Sprintf("cache_dir = %q", cache))
+		run := func(file string, args ...string) {
+			t.Helper()
+			got := node.Ctr(t, append([]string{"run", "--runtime", runtime, "--runtime-config-path", file}, args...)...)
+			if got.Code != 0 {
+				t.Fatalf("%+v", got)
+			}
+		}
+		empty := func() bool {
+			return strings.Contains(shimVerb(t, "cache", "ls", "--config", file), "\n0 modules") && len(compiledBlobs(t, node)) == 0 && len(ownCode(t, cache)) == 0
+		}
+		run(file, "--rm", ref, "short", "/app.wasm", "exit", "0")
+		if !eventually(empty) {
+			t.Errorf("more than the limit is kept: %q\n%s", compiledBlobs(t, node), shimVerb(t, "cache", "ls", "--config", file))
+		}
+
+		t.Cleanup(func() {
+			node.Ctr(t, "tasks", "delete", "--force", "long")
+			node.Ctr(t, "containers", "delete", "long")
+		})
+		run(roomy, "--detach", ref, "long", "/app.wasm", "sleep", "1000")
+		if !eventually(func() bool { return len(compiledBlobs(t, node)) == 1 && !isNamed(t, cache) }) {
+			t.Fatal("the image does not keep the module")
+		}
+		// The first container still maps the file that was compiled for it; the next one maps the blob.
+		run(roomy, "--detach", ref, "longer", "/app.wasm", "sleep", "1000")
+		blob := blobFile(node, compiledBlobs(t, node)[0])
+		if text := shimVerb(t, "cache", "prune", "--all", "--config", file); text != "freed 0.0KiB\n" {
+			t.Errorf("what is in use was pruned: %s", text)
+		}
+		node.Ctr(t, "tasks", "delete", "--force", "longer")
+		node.Ctr(t, "containers", "delete", "longer")
+		if text := shimVerb(t, "cache", "prune", "--config", file); text != "freed 0.0KiB\n" {
+			t.Errorf("what this shim made was pruned: %s", text)
+		}
+		if text := shimVerb(t, "cache", "prune", "--all", "--config", file); !strings.Contains(text, " /app.wasm ") || !strings.Contains(text, "\nfreed ") {
+			t.Errorf("pruned: %s", text)
+		}
+		if _, err := os.Stat(blob); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("the blob is still there: %v", err)
 		}
 	})
 }
