@@ -52,13 +52,17 @@ func checkPulls(ctx context.Context, n *node) Result {
 	case c.pid == 0:
 		return unknown("containerd's configuration file", "run this command as root, outside of containers")
 	}
-	local, err := install.LocalPull(ctx, c.exe, c.config)
+	pulls, err := install.AskPulls(ctx, c.exe, c.config)
 	if err != nil {
 		return unknown(err.Error(), `look for use_local_image_pull = true in what "containerd config dump" prints (docs/install.md, Pulling images)`)
 	}
-	if !local {
-		return warn("images of platform wasi/wasm and wasip1/wasm with layers of files are not unpacked",
-			installAndRestart+" (docs/install.md, Pulling images)")
+	const lost = "images of platform wasi/wasm and wasip1/wasm with layers of files are not unpacked"
+	switch {
+	case !pulls.Local && pulls.Verifiers != "":
+		return warn(lost+", because there are image verifiers in "+pulls.Verifiers,
+			"push such images for platform linux/wasm, or with a Wasm layer (docs/install.md, Pulling images)")
+	case !pulls.Local:
+		return warn(lost, installAndRestart+" (docs/install.md, Pulling images)")
 	}
 	if info, err := os.Stat(c.config); err == nil && info.ModTime().After(c.started) {
 		return warn(c.config+" is newer than the containerd that runs", "systemctl restart containerd")

@@ -99,6 +99,11 @@ func (n *node) verifiers() string {
 			dir = named
 		}
 	}
+	return withPrograms(dir)
+}
+
+// withPrograms returns the folder if there is anything in it.
+func withPrograms(dir string) string {
 	programs, err := os.ReadDir(dir)
 	if err != nil || len(programs) == 0 {
 		return ""
@@ -131,13 +136,23 @@ func (n *node) checkPull() {
 	}
 }
 
-// LocalPull asks a containerd binary whether CRI, with the configuration file at path,
-// pulls images by itself, which it must from 2.3 on to unpack every platform.
-func LocalPull(ctx context.Context, binary, path string) (bool, error) {
+// Pulls is how CRI pulls images.
+type Pulls struct {
+	// Local says that it does so by itself, which it must from 2.3 on to unpack
+	// every platform.
+	Local bool
+	// Verifiers is the folder of image verifiers, which are then not asked; empty if
+	// there are none.
+	Verifiers string
+}
+
+// AskPulls asks a containerd binary what it makes of the configuration file at path.
+func AskPulls(ctx context.Context, binary, path string) (Pulls, error) {
 	tree, err := containerd{path: binary}.dump(ctx, path)
 	if err != nil {
-		return false, err
+		return Pulls{}, err
 	}
 	setting := pullSetting(tree)
-	return setting != nil && *setting, nil
+	dir, _ := table(tree, "plugins", verifierPlugin)["bin_dir"].(string)
+	return Pulls{Local: setting != nil && *setting, Verifiers: withPrograms(dir)}, nil
 }

@@ -121,6 +121,15 @@ func TestDoctorOnBrokenNode(t *testing.T) {
 			cut(t, node.ConfigPath(), localPull, "\n")
 			node.restart(t)
 		}, "image pulls", doctor.Warning, "wasi/wasm", "install", doctor.OK},
+		"verifiers": {"2.4", func(t *testing.T, node installation) {
+			dir := t.TempDir()
+			if err := os.WriteFile(filepath.Join(dir, "verify"), nil, 0o755); err != nil {
+				t.Fatal(err)
+			}
+			cut(t, node.ConfigPath(), localPull, "\n")
+			extend(t, node.ConfigPath(), "[plugins.'io.containerd.image-verifier.v1.bindir']\nbin_dir = '"+dir+"'\n")
+			node.restart(t)
+		}, "image pulls", doctor.Warning, "because there are image verifiers in", "linux/wasm", doctor.OK},
 		"setting for pulls not read": {"2.4", func(t *testing.T, node installation) {
 			if err := os.WriteFile(node.ConfigPath(), []byte(node.configuration), 0o644); err != nil {
 				t.Fatal(err)
@@ -154,6 +163,18 @@ func TestDoctorWithoutContainerd(t *testing.T) {
 func setConfig(t *testing.T, node installation, text string) {
 	t.Helper()
 	if err := os.WriteFile(node.config, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// extend adds text to a file.
+func extend(t *testing.T, path, text string) {
+	t.Helper()
+	before, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, append(before, text...), 0o644); err != nil {
 		t.Fatal(err)
 	}
 }
