@@ -37,7 +37,7 @@ func TestProgram(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if each := len(code) / 100; each < 1500 || each > 2500 {
+	if each := len(code) / 100; each < 1200 || each > 2000 {
 		t.Errorf("it has %d bytes for each function", each)
 	}
 }
