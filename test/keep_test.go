@@ -189,3 +189,41 @@ func TestCacheWithinItsLimit(t *testing.T) {
 		}
 	})
 }
+
+// A module compiled ahead of time is there for the first container.
+func TestCacheWarm(t *testing.T) {
+	guest := ownGuest(t, "hello-c")
+	const ref = "example.com/keep/warm:latest"
+	tar := testguest.Image(t, ref, testguest.ImageOpts{Files: map[string]string{"/bin/app.wasm": guest}, Entrypoint: []string{"app.wasm"}})
+	nodes.EachVersion(t, func(t *testing.T, node *testnode.Node) {
+		node.Import(t, tar)
+		node.NoLeaks(t)
+		_, file := newCache(t)
+		warm := func() string {
+			return shimVerb(t, "cache", "warm", "--address", node.Address(), "--namespace", node.Namespace, "--config", file, ref)
+		}
+		if got := warm(); got != "/bin/app.wasm compiled\n" {
+			t.Errorf("said %q", got)
+		}
+		if got := warm(); got != "/bin/app.wasm was compiled already\n" {
+			t.Errorf("said %q", got)
+		}
+		if len(compiledBlobs(t, node)) != 1 {
+			t.Errorf("the image keeps %q", compiledBlobs(t, node))
+		}
+		log, err := os.Stat(node.Log())
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := node.Ctr(t, "run", "--rm", "--runtime", runtime, "--runtime-config-path", file, ref, "hello")
+		if got.Code != 0 || !strings.Contains(got.Stdout, "hello") {
+			t.Errorf("%+v", got)
+		}
+		if text := node.LogTail(log.Size(), 1000); strings.Contains(text, "msg=compiled") {
+			t.Error("the container compiled the module again")
+		}
+		if left := node.Ctr(t, "snapshots", "list"); strings.Contains(left.Stdout, "View") {
+			t.Errorf("a view was left: %s", left.Stdout)
+		}
+	})
+}

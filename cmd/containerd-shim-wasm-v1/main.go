@@ -29,9 +29,9 @@ var version = "devel"
 
 func init() {
 	// The main thread of a process cannot be thrown away, so the goroutines of
-	// package sandbox must never land on it. Only the daemon has such; in the
-	// other verbs the lock would cost one more thread.
-	if slices.Contains(os.Args, shim.ServeVerb) {
+	// package sandbox must never land on it. Only the daemon and "cache warm" have
+	// such; in the other verbs the lock would cost one more thread.
+	if slices.Contains(os.Args, shim.ServeVerb) || len(os.Args) > 1 && os.Args[1] == "cache" {
 		runtime.LockOSThread()
 	}
 }
@@ -46,7 +46,7 @@ For people:
   containerd-shim-wasm-v1 install [--print]    install on this node (see install --help)
   containerd-shim-wasm-v1 uninstall            undo that
   containerd-shim-wasm-v1 image VERB           pack and inspect images (see image --help)
-  containerd-shim-wasm-v1 cache VERB           list and remove compiled modules (see cache --help)
+  containerd-shim-wasm-v1 cache VERB           list, remove and make compiled modules (see cache --help)
   containerd-shim-wasm-v1 doctor               check this node, and say how to mend it
   containerd-shim-wasm-v1 -v                   print the version
   ctr run --rm --runtime io.containerd.wasm.v1 IMAGE NAME

@@ -103,6 +103,11 @@ func bytesOf(n int64) string {
 	return fmt.Sprintf("%.1fKiB", float64(n)/(1<<10))
 }
 
+// cacheWarm is here for the list of verbs: the shim, which can compile, takes it itself.
+func cacheWarm(context.Context, []string, stdio) error {
+	return errors.New("cache warm: run it through containerd-shim-wasm-v1, which can compile")
+}
+
 // cachePrune removes compiled modules of other engines, or all that are not in use, and
 // says what that freed.
 func cachePrune(ctx context.Context, args []string, stdio stdio) error {

@@ -30,7 +30,7 @@ type entry struct {
 	size                     int64
 }
 
-// name tells an image's labels apart: it may hold several modules, and each be compiled by
+// labelName tells an image's labels apart: it may hold several modules, and each be compiled by
 // several engines.
 func labelName(engine, module string) string {
 	return engine[:min(12, len(engine))] + "." + module[:min(32, len(module))]
@@ -41,7 +41,7 @@ func labelName(engine, module string) string {
 // may be gone soon, and writes a line when the container has started. If it closes
 // the input instead, nothing is to be done.
 func keep(ctx context.Context, args []string, stdio stdio) error {
-	set := newFlags("keep", "--cache DIR --engine KEY --module KEY --key KEY --size BYTES --container ID", stdio)
+	set := newFlags("keep", "--cache DIR --engine KEY --module KEY --key KEY --size BYTES (--container ID | --image NAME)", stdio)
 	var e entry
 	address, namespace := containerdFlags(set)
 	set.StringVar(&e.dir, "cache", "", "the compile cache's `folder`")
@@ -50,6 +50,7 @@ func keep(ctx context.Context, args []string, stdio stdio) error {
 	set.StringVar(&e.key, "key", "", "what tells the image apart")
 	set.Int64Var(&e.size, "size", 0, "how many `bytes` the cache may hold")
 	container := set.String("container", "", "the container's `id`")
+	image := set.String("image", "", "the `name` of the image, instead of a container")
 	if err := parse(set, args, 0, 0); err != nil {
 		return err
 	}
@@ -64,7 +65,7 @@ func keep(ctx context.Context, args []string, stdio stdio) error {
 		return err
 	}
 	defer s.Close()
-	target, err := s.TargetOf(ctx, e.namespace, *container)
+	target, err := targetOf(ctx, s, e.namespace, *container, *image)
 	if err != nil {
 		return err
 	}
@@ -72,6 +73,13 @@ func keep(ctx context.Context, args []string, stdio stdio) error {
 		return nil
 	}
 	return errors.Join(e.keep(ctx, s, target), trim(ctx, e.dir, e.size))
+}
+
+func targetOf(ctx context.Context, s *store.Store, namespace, container, image string) (store.Target, error) {
+	if image != "" {
+		return s.TargetOfImage(ctx, namespace, image)
+	}
+	return s.TargetOf(ctx, namespace, container)
 }
 
 func (e entry) keep(ctx context.Context, s *store.Store, target store.Target) error {

@@ -54,6 +54,12 @@ func (s *Store) TargetOf(ctx context.Context, namespace, container string) (Targ
 	return Target{Image: c.Image, Digest: t.Digest}, nil
 }
 
+// TargetOfImage returns an image by its name.
+func (s *Store) TargetOfImage(ctx context.Context, namespace, image string) (Target, error) {
+	t, err := s.target(In(ctx, namespace), image)
+	return Target{Image: image, Digest: t.Digest}, err
+}
+
 // Keep stores code, whose digest is sum, as a blob that lives as long as the image, and
 // returns the path of its file. name tells the image's blobs of this kind apart.
 func (s *Store) Keep(ctx context.Context, namespace string, to Target, name string, code *os.File, sum digest.Digest) (string, error) {
@@ -87,6 +93,15 @@ func (s *Store) Release(ctx context.Context, namespace string, target digest.Dig
 		err = nil // the image is gone, and with it what it referred to
 	}
 	return errors.Join(err, done(true))
+}
+
+// leaseOf returns the lease of a context that lease has made.
+func leaseOf(ctx context.Context) string {
+	headers, _ := metadata.FromOutgoingContext(ctx)
+	if ids := headers.Get(leaseHeader); len(ids) > 0 {
+		return ids[0]
+	}
+	return ""
 }
 
 // lease keeps what is written from the garbage collector until done is called, which

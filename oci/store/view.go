@@ -1,0 +1,80 @@
+package store
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	snapshots "github.com/containerd/containerd/api/services/snapshots/v1"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/wasmshim/containerd-shim-wasm/oci"
+)
+
+// View is an image's files as a container would see them, not mounted yet, and what a
+// container would run in them. It is also the JSON that wasm-images view prints.
+type View struct {
+	Mounts []ViewMount `json:"mounts"`
+	Args   []string    `json:"args"` // the entry point and its arguments
+	Env    []string    `json:"env"`
+	Cwd    string      `json:"cwd"`
+}
+
+// ViewMount is one mount of a view, as the snapshotter says.
+type ViewMount struct {
+	Type    string   `json:"type"`
+	Source  string   `json:"source"`
+	Target  string   `json:"target"`
+	Options []string `json:"options"`
+}
+
+// View prepares a read-only view of an unpacked image, which done removes.
+func (s *Store) View(ctx context.Context, namespace, image, snapshotter string) (_ View, done func() error, err error) {
+	ctx = In(ctx, namespace)
+	view, chain, err := s.look(ctx, image)
+	if err != nil {
+		return View{}, nil, fmt.Errorf("image %s: %w", image, err)
+	}
+	ctx, end, err := s.lease(ctx)
+	if err != nil {
+		return View{}, nil, err
+	}
+	key := fmt.Sprintf("%s-view", leaseOf(ctx))
+	response, err := s.snapshots.View(ctx, &snapshots.ViewSnapshotRequest{Snapshotter: snapshotter, Key: key, Parent: chain})
+	if err != nil {
+		return View{}, nil, errors.Join(fmt.Errorf("image %s is not unpacked in %s: %w", image, snapshotter, explain(err)), end(false))
+	}
+	for _, m := range response.Mounts {
+		view.Mounts = append(view.Mounts, ViewMount{Type: m.Type, Source: m.Source, Target: m.Target, Options: m.Options})
+	}
+	return view, func() error {
+		_, err := s.snapshots.Remove(ctx, &snapshots.RemoveSnapshotRequest{Snapshotter: snapshotter, Key: key})
+		if err != nil {
+			err = fmt.Errorf("remove view of image %s: %w", image, explain(err))
+		}
+		return errors.Join(err, end(false))
+	}, nil
+}
+
+// look reads what a container of an image would run, and the chain id of its files.
+func (s *Store) look(ctx context.Context, image string) (View, string, error) {
+	target, err := s.target(ctx, image)
+	if err != nil {
+		return View{}, "", err
+	}
+	chosen, err := s.choose(ctx, target, nil)
+	if err != nil {
+		return View{}, "", err
+	}
+	data, err := s.read(ctx, chosen.manifest.Config, oci.MaxConfig)
+	if err != nil {
+		return View{}, "", err
+	}
+	var config ocispec.Image
+	if err := json.Unmarshal(data, &config); err != nil {
+		return View{}, "", fmt.Errorf("decode configuration: %w", err)
+	}
+	c := config.Config
+	return View{Args: append(c.Entrypoint, c.Cmd...), Env: c.Env, Cwd: c.WorkingDir}, chosen.chain, nil
+}
