@@ -104,7 +104,11 @@ func bytesOf(n int64) string {
 }
 
 // cacheWarm is here for the list of verbs: the shim, which can compile, takes it itself.
-func cacheWarm(context.Context, []string, stdio) error {
+func cacheWarm(_ context.Context, args []string, stdio stdio) error {
+	set := newFlags("cache warm", "[--address SOCKET] [--namespace NAME] [--snapshotter NAME] [--config FILE] IMAGE", stdio)
+	if err := parse(set, args, 0, 1); err != nil {
+		return err
+	}
 	return errors.New("cache warm: run it through containerd-shim-wasm-v1, which can compile")
 }
 
