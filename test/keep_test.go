@@ -1,6 +1,7 @@
 package test
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"os"
@@ -35,13 +36,18 @@ func ownCode(t *testing.T, cache string) []string {
 	return found
 }
 
-// compiledBlobs are the digests of the blobs that images refer to as compiled code.
-func compiledBlobs(t *testing.T, node *testnode.Node) []string {
+// compiledBlobs are the digests of the blobs that images refer to as compiled code of a module.
+func compiledBlobs(t *testing.T, node *testnode.Node, guest string) []string {
 	t.Helper()
+	code, err := os.ReadFile(guest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := fmt.Sprintf(".%x", sha256.Sum256(code))[:33]
 	var digests []string
 	for line := range strings.Lines(node.Ctr(t, "content", "list").Stdout) {
 		for label := range strings.SplitSeq(strings.Join(strings.Fields(line), ","), ",") {
-			if _, digest, ok := strings.Cut(label, "=sha256:"); ok && strings.Contains(label, "gc.ref.content.wasm-shim.") {
+			if _, digest, ok := strings.Cut(label, "=sha256:"); ok && strings.Contains(label, "gc.ref.content.wasm-shim.") && strings.Contains(label, name) {
 				digests = append(digests, digest)
 			}
 		}
@@ -82,7 +88,7 @@ func TestCompiledCodeGoesWithItsImages(t *testing.T) {
 		var blobs []string
 		kept := func(refs ...string) func() bool {
 			return func() bool {
-				blobs = compiledBlobs(t, node)
+				blobs = compiledBlobs(t, node, guest)
 				text := list()
 				for _, ref := range refs {
 					if !strings.Contains(text, node.Namespace+"/"+ref) {
@@ -155,11 +161,11 @@ func TestCacheWithinItsLimit(t *testing.T) {
 			}
 		}
 		empty := func() bool {
-			return strings.Contains(shimVerb(t, "cache", "ls", "--config", file), "\n0 modules") && len(compiledBlobs(t, node)) == 0 && len(ownCode(t, cache)) == 0
+			return strings.Contains(shimVerb(t, "cache", "ls", "--config", file), "\n0 modules") && len(compiledBlobs(t, node, guest)) == 0 && len(ownCode(t, cache)) == 0
 		}
 		run(file, "--rm", ref, "short", "/app.wasm", "exit", "0")
 		if !eventually(empty) {
-			t.Errorf("more than the limit is kept: %q\n%s", compiledBlobs(t, node), shimVerb(t, "cache", "ls", "--config", file))
+			t.Errorf("more than the limit is kept: %q\n%s", compiledBlobs(t, node, guest), shimVerb(t, "cache", "ls", "--config", file))
 		}
 
 		t.Cleanup(func() {
@@ -167,12 +173,12 @@ func TestCacheWithinItsLimit(t *testing.T) {
 			node.Ctr(t, "containers", "delete", "long")
 		})
 		run(roomy, "--detach", ref, "long", "/app.wasm", "sleep", "1000")
-		if !eventually(func() bool { return len(compiledBlobs(t, node)) == 1 && !isNamed(t, cache) }) {
+		if !eventually(func() bool { return len(compiledBlobs(t, node, guest)) == 1 && !isNamed(t, cache) }) {
 			t.Fatal("the image does not keep the module")
 		}
 		// The first container still maps the file that was compiled for it; the next one maps the blob.
 		run(roomy, "--detach", ref, "longer", "/app.wasm", "sleep", "1000")
-		blob := blobFile(node, compiledBlobs(t, node)[0])
+		blob := blobFile(node, compiledBlobs(t, node, guest)[0])
 		if text := shimVerb(t, "cache", "prune", "--all", "--config", file); text != "freed 0.0KiB\n" {
 			t.Errorf("what is in use was pruned: %s", text)
 		}
@@ -208,8 +214,8 @@ func TestCacheWarm(t *testing.T) {
 		if got := warm(); got != "/bin/app.wasm was compiled already\n" {
 			t.Errorf("said %q", got)
 		}
-		if len(compiledBlobs(t, node)) != 1 {
-			t.Errorf("the image keeps %q", compiledBlobs(t, node))
+		if len(compiledBlobs(t, node, guest)) != 1 {
+			t.Errorf("the image keeps %q", compiledBlobs(t, node, guest))
 		}
 		log, err := os.Stat(node.Log())
 		if err != nil {
@@ -224,6 +230,37 @@ func TestCacheWarm(t *testing.T) {
 		}
 		if left := node.Ctr(t, "snapshots", "list"); strings.Contains(left.Stdout, "View") {
 			t.Errorf("a view was left: %s", left.Stdout)
+		}
+	})
+}
+
+// The same for a layer that is the module itself.
+func TestCacheWarmLayer(t *testing.T) {
+	guest := ownGuest(t, "hello-c")
+	const ref = "example.com/keep/layer:latest"
+	nodes.EachVersion(t, func(t *testing.T, node *testnode.Node) {
+		shimVerb(t, "image", "pack", guest, "-t", ref, "--format", "layer", "--import", "--address", node.Address(), "--namespace", node.Namespace)
+		node.NoLeaks(t)
+		_, file := newCache(t)
+		warm := func() string {
+			return shimVerb(t, "cache", "warm", "--address", node.Address(), "--namespace", node.Namespace, "--config", file, ref)
+		}
+		if got := warm(); !strings.HasSuffix(got, " compiled\n") {
+			t.Errorf("said %q", got)
+		}
+		if got := warm(); !strings.HasSuffix(got, " was compiled already\n") {
+			t.Errorf("said %q", got)
+		}
+		if len(compiledBlobs(t, node, guest)) != 1 {
+			t.Errorf("the image keeps %q", compiledBlobs(t, node, guest))
+		}
+		got := node.Ctr(t, "run", "--rm", "--runtime", runtime, "--runtime-config-path", file, ref, "hello")
+		if got.Code != 0 || !strings.Contains(got.Stdout, "hello") {
+			t.Errorf("%+v", got)
+		}
+		node.Ctr(t, "images", "remove", "--sync", ref)
+		if text := shimVerb(t, "cache", "ls", "--config", file); !strings.Contains(text, "\n0 modules") {
+			t.Errorf("listed without images:\n%s", text)
 		}
 	})
 }

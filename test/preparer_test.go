@@ -40,14 +40,16 @@ func compilingShim(t *testing.T, node *testnode.Node) int {
 // A shim that is killed while a module is compiled leaves no preparer, and nothing in the cache that
 // the next one would load or stumble over.
 func TestShimKilledWhileCompiling(t *testing.T) {
-	const ref = "example.com/preparer/big:latest"
+	const ref, smallRef = "example.com/preparer/big:latest", "example.com/preparer/small:latest"
 	big, err := testguest.Keep("big.wasm", testguest.Big(4<<20))
 	if err != nil {
 		t.Fatal(err)
 	}
 	image := testguest.Image(t, ref, testguest.ImageOpts{Files: map[string]string{"/app.wasm": big}, Entrypoint: []string{"/app.wasm"}})
+	small := testguest.Image(t, smallRef, testguest.ImageOpts{Files: map[string]string{"/app.wasm": ownGuest(t, "probe")}, Entrypoint: []string{"/app.wasm"}})
 	nodes.EachVersion(t, func(t *testing.T, node *testnode.Node) {
 		node.Import(t, image)
+		node.Import(t, small)
 		node.NoLeaks(t)
 		cache, file := newCache(t)
 		run := func() testnode.Result {
@@ -67,6 +69,13 @@ func TestShimKilledWhileCompiling(t *testing.T) {
 		}
 		noTask(t, node)
 		noPreparer(t)
+		// Whatever starts next, and be it another module, cleans up.
+		if got := node.Ctr(t, "run", "--rm", "--runtime", runtime, "--runtime-config-path", file, smallRef, "small", "/app.wasm", "exit", "0"); got != (testnode.Result{}) {
+			t.Errorf("another container: %+v", got)
+		}
+		if !eventually(func() bool { return len(temporaryFiles(t, cache)) == 0 }) {
+			t.Errorf("the next start has left %q", temporaryFiles(t, cache))
+		}
 		if got := run(); got != (testnode.Result{}) {
 			t.Errorf("after a shim was killed: %+v", got)
 		}
@@ -74,6 +83,19 @@ func TestShimKilledWhileCompiling(t *testing.T) {
 			t.Errorf("the cache keeps %q to itself", ownCode(t, cache))
 		}
 		emptyCache(t, cache)
-		compiledFile(t, cache)
 	})
+}
+
+// temporaryFiles are those of a cache that belong to no whole entry.
+func temporaryFiles(t *testing.T, dir string) []string {
+	t.Helper()
+	var found []string
+	for _, pattern := range []string{"*.part", "*.lock"} {
+		paths, err := filepath.Glob(filepath.Join(dir, "*", pattern))
+		if err != nil {
+			t.Fatal(err)
+		}
+		found = append(found, paths...)
+	}
+	return found
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -55,7 +56,7 @@ func identify(f *os.File) (identity, error) {
 // lookup opens an intact entry and takes note of its use. Any error means:
 // compile.
 func (c *Cache) lookup(digest string) (Entry, error) {
-	ix, err := c.readIndex(digest)
+	ix, used, err := c.readUsed(digest)
 	if err != nil {
 		return Entry{}, err
 	}
@@ -63,10 +64,16 @@ func (c *Cache) lookup(digest string) (Entry, error) {
 	if err != nil {
 		return Entry{}, err
 	}
-	// Where nothing can be written nothing is removed either.
-	_ = unix.UtimesNanoAt(unix.AT_FDCWD, c.path(digest, indexSuffix), justUsed, unix.AT_SYMLINK_NOFOLLOW)
+	if time.Since(used) > coarse {
+		// Where nothing can be written nothing is removed either.
+		_ = unix.UtimesNanoAt(unix.AT_FDCWD, c.path(digest, indexSuffix), justUsed, unix.AT_SYMLINK_NOFOLLOW)
+	}
 	return Entry{Code: code, Module: ix.Module, Digest: digest, images: ix.Images}, nil
 }
+
+// coarse is how exactly the time of an entry's last use is known: writing it takes
+// longer than the rest of a lookup's system calls.
+const coarse = time.Minute
 
 // justUsed leaves the time of the last read alone (utimensat(2)).
 var justUsed = []unix.Timespec{{Nsec: unix.UTIME_OMIT}, {Nsec: unix.UTIME_NOW}}
@@ -85,16 +92,46 @@ func known(images []Image, key string) bool {
 }
 
 func (c *Cache) readIndex(digest string) (index, error) {
+	ix, _, err := c.readUsed(digest)
+	return ix, err
+}
+
+// readUsed returns the index of an entry and when it was last used.
+func (c *Cache) readUsed(digest string) (index, time.Time, error) {
 	var ix index
-	data, err := os.ReadFile(c.path(digest, indexSuffix))
+	data, used, err := readIndexFile(c.path(digest, indexSuffix))
 	if err != nil {
-		return ix, fmt.Errorf("read cache index: %w", err)
+		return ix, used, fmt.Errorf("read cache index: %w", err)
 	}
 	if err := json.Unmarshal(data, &ix); err != nil {
-		return ix, fmt.Errorf("decode cache index of %s: %w", digest, err)
+		return ix, used, fmt.Errorf("decode cache index of %s: %w", digest, err)
 	}
-	return ix, nil
+	return ix, used, nil
 }
+
+// readIndexFile is os.ReadFile with the time of the last change, in half the system
+// calls: every start of a container pays for them.
+func readIndexFile(path string) ([]byte, time.Time, error) {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, time.Time{}, &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return nil, time.Time{}, &os.PathError{Op: "stat", Path: path, Err: err}
+	}
+	data := make([]byte, min(st.Size, maxIndex))
+	n, err := unix.Read(fd, data)
+	if err != nil {
+		return nil, time.Time{}, &os.PathError{Op: "read", Path: path, Err: err}
+	}
+	return data[:n], time.Unix(st.Mtim.Unix()), nil
+}
+
+// maxIndex bounds what is read, in bytes: the names that a module of usual size exports
+// are less. A longer index is taken for damaged.
+const maxIndex = 16 << 20
 
 // codePath is where the code of an entry lies.
 func (c *Cache) codePath(digest string, ix index) string {
