@@ -264,3 +264,50 @@ func TestCacheWarmLayer(t *testing.T) {
 		}
 	})
 }
+
+// Each namespace's image keeps the one blob for itself.
+func TestCompiledCodeInTwoNamespaces(t *testing.T) {
+	const ref = "example.com/keep/namespaces:latest"
+	guest := ownGuest(t, "hello-c")
+	tar := testguest.Image(t, ref, testguest.ImageOpts{Files: map[string]string{"/app.wasm": guest}, Entrypoint: []string{"/app.wasm"}})
+	nodes.EachVersion(t, func(t *testing.T, node *testnode.Node) {
+		node.Import(t, tar)
+		node.NoLeaks(t)
+		cache, file := newCache(t)
+		other := node.Namespace + "-other"
+		elsewhere := func(args ...string) {
+			t.Helper()
+			if got := node.Ctr(t, append([]string{"--namespace", other}, args...)...); got.Code != 0 {
+				t.Fatalf("%+v", got)
+			}
+		}
+		elsewhere("images", "import", tar)
+		// A namespace's own cgroup would stay.
+		run := []string{"run", "--rm", "--runtime", runtime, "--runtime-config-path", file, "--cgroup", "/" + node.Namespace + "/hello", ref, "hello"}
+		if got := node.Ctr(t, run...); got.Code != 0 {
+			t.Fatalf("%+v", got)
+		}
+		if !eventually(func() bool { return isKept(t, cache) }) {
+			t.Fatalf("the cache keeps %q to itself", ownCode(t, cache))
+		}
+		blob := blobFile(node, compiledBlobs(t, node, guest)[0])
+		// It may be over before containerd has said what its image is: then the next one is asked.
+		if !eventually(func() bool {
+			elsewhere(run...)
+			return strings.Contains(shimVerb(t, "cache", "ls", "--config", file), other+"/"+ref)
+		}) {
+			t.Fatalf("the other namespace's image does not keep the module:\n%s", shimVerb(t, "cache", "ls", "--config", file))
+		}
+		node.Ctr(t, "images", "remove", "--sync", ref)
+		if _, err := os.Stat(blob); err != nil {
+			t.Errorf("the other namespace's module is gone: %v", err)
+		}
+		if text := shimVerb(t, "cache", "ls", "--config", file); !strings.Contains(text, "\n1 modules") {
+			t.Errorf("listed\n%s", text)
+		}
+		elsewhere("images", "remove", "--sync", ref)
+		if _, err := os.Stat(blob); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("the module is still there without its images: %v", err)
+		}
+	})
+}
