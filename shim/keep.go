@@ -46,63 +46,76 @@ func layersOf(rootfs []sandbox.Mount) string {
 // keeper is the program that gives compiled code to containerd, so that it goes with
 // the container's image (wasm-images keep).
 type keeper struct {
-	word io.WriteCloser
+	// input gets the program's when it runs, and is closed if it does not.
+	input <-chan io.WriteCloser
 }
 
-func (k keeper) started() bool { return k.word != nil }
+func (k keeper) started() bool { return k.input != nil }
 
 // cancel has it end with nothing done.
 func (k keeper) cancel() {
 	if k.started() {
-		k.word.Close()
+		go func() {
+			if input, ok := <-k.input; ok {
+				input.Close()
+			}
+		}()
 	}
 }
 
-// startKeeper starts one for an entry of the cache. It asks what the container's
-// image is while the container is sure to exist, and then waits. Nothing depends on it: what
-// it does not do, the next container with that module has done. A container without
-// layers has no image.
+// startKeeper starts one for an entry of the cache, and nobody waits for that. It asks
+// what the container's image is while the container is sure to exist, and then waits.
+// Nothing depends on it: what it does not do, the next container with that module has
+// done. A container without layers has no image.
 func (c *container) startKeeper(module source, key string) keeper {
 	if len(c.rootfs) == 0 {
 		return keeper{}
 	}
-	k, err := c.runKeeper(module, key)
-	if err != nil {
-		c.node.log.WithError(err).WithField("container", c.id).Debug("keep the compiled module with its image")
-	}
-	return k
+	started := make(chan io.WriteCloser, 1)
+	go func() {
+		defer close(started)
+		input, err := c.runKeeper(c.imageKey(module), key)
+		if err != nil {
+			c.node.log.WithError(err).WithField("container", c.id).Debug("keep the compiled module with its image")
+			return
+		}
+		started <- input
+	}()
+	return keeper{started}
 }
 
-func (c *container) runKeeper(module source, key string) (keeper, error) {
+// runKeeper starts the program for the entry with the given key in the cache, and
+// returns its input.
+func (c *container) runKeeper(imageKey, key string) (io.WriteCloser, error) {
 	engine, err := c.node.prepareEngine()
 	if err != nil {
-		return keeper{}, err
+		return nil, err
 	}
 	program, err := c.node.prepareImages()
 	if err != nil {
-		return keeper{}, err
+		return nil, err
 	}
 	flags := c.node.flags
 	cmd := exec.CommandContext(context.Background(), program, "keep", "--address", flags.Address, "--namespace", flags.Namespace, "--container", c.id,
 		"--cache", c.settings.CacheDir, "--size", strconv.FormatInt(c.settings.CacheSize, 10),
-		"--engine", engine.key, "--module", key, "--key", c.imageKey(module))
+		"--engine", engine.key, "--module", key, "--key", imageKey)
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH")}
 	cmd.Dir = "/" // not the bundle, which goes
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
-	word, err := cmd.StdinPipe()
+	input, err := cmd.StdinPipe()
 	if err != nil {
-		return keeper{}, err
+		return nil, err
 	}
 	if err := cmd.Start(); err != nil {
-		return keeper{}, err
+		return nil, err
 	}
 	go func() {
 		if err := cmd.Wait(); err != nil {
 			c.node.log.WithError(err).WithField("container", c.id).Debugf("keep the compiled module with its image: %s", bytes.TrimSpace(stderr.Bytes()))
 		}
 	}()
-	return keeper{word}, nil
+	return input, nil
 }
 
 // keep lets the keeper go on once the container has started.
@@ -110,7 +123,11 @@ func (c *container) keep(k keeper) {
 	if !k.started() {
 		return
 	}
-	defer k.word.Close()
+	input, ok := <-k.input
+	if !ok {
+		return
+	}
+	defer input.Close()
 	select {
 	case <-c.init.begun:
 	case <-c.init.exited:
@@ -121,7 +138,7 @@ func (c *container) keep(k keeper) {
 			return
 		}
 	}
-	if _, err := io.WriteString(k.word, "started\n"); err != nil {
+	if _, err := io.WriteString(input, "started\n"); err != nil {
 		c.node.log.WithError(err).WithField("container", c.id).Debug("keep the compiled module with its image")
 	}
 }
