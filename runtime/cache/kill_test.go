@@ -112,7 +112,7 @@ func TestKilledAtRandomPoints(t *testing.T) {
 		noTemporaryFiles(t, c, i)
 	}
 	t.Logf("%d kills: %d left temporary files, %d a whole entry", kills, dirty, found)
-	if dirty == 0 || found == 0 || dirty == kills {
+	if dirty == 0 || found == 0 {
 		t.Errorf("the kills were not at random points")
 	}
 	runTrim(t, cache, 1<<20, nil)
