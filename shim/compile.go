@@ -31,25 +31,29 @@ func (n *node) compiled(ctx context.Context, engine engine, s settings, from sou
 	if err != nil {
 		return cache.Entry{}, err
 	}
-	order := s.order(from, digest)
 	compile := func(ctx context.Context, out *os.File) (*control.Module, error) {
 		begin(from.key(digest))
-		module, err := from.freeze(digest, s.CacheDir)
-		if err != nil {
-			return nil, err
-		}
-		defer module.Close()
-		return n.compile(ctx, engine, s, order, module, out)
+		return n.compileFrozen(ctx, engine, s, from, digest, out)
 	}
 	compiled, err := n.load(ctx, engine, s, from.key(digest), compile)
 	if err != nil {
 		return cache.Entry{}, err
 	}
-	if err := check(compiled.Module, order, entry); err != nil {
+	if err := check(compiled.Module, s.order(from, digest), entry); err != nil {
 		compiled.Close()
 		return cache.Entry{}, err
 	}
 	return compiled, nil
+}
+
+// compileFrozen compiles what was hashed, whatever happens to the file meanwhile.
+func (n *node) compileFrozen(ctx context.Context, engine engine, s settings, from source, digest string, out *os.File) (*control.Module, error) {
+	module, err := from.freeze(digest, s.CacheDir)
+	if err != nil {
+		return nil, err
+	}
+	defer module.Close()
+	return n.compile(ctx, engine, s, s.order(from, digest), module, out)
 }
 
 // uncachedDir is where code lies that cannot be cached, below the folder for

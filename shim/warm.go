@@ -76,7 +76,7 @@ func (n *node) warmFile(ctx context.Context, w Warming, s settings) (_ string, e
 	}
 	defer func() { err = errors.Join(err, done()) }()
 	if len(view.Args) == 0 {
-		return "", fmt.Errorf("image %s has no entry point that would name a module", w.Image)
+		return "", fmt.Errorf("%w: image %s has no entry point that would name a module", errNative, w.Image)
 	}
 	command, err := parseCommand(view.Args)
 	if err != nil {
@@ -110,9 +110,9 @@ func (n *node) warm(ctx context.Context, w Warming, s settings, from source, roo
 	if err != nil {
 		return "", err
 	}
-	order, key := s.order(from, digest), from.key(digest)
+	key := from.key(digest)
 	compiled, err := n.load(ctx, engine, s, key, func(ctx context.Context, out *os.File) (*control.Module, error) {
-		return n.compile(ctx, engine, s, order, from.file, out)
+		return n.compileFrozen(ctx, engine, s, from, digest, out)
 	})
 	if err != nil {
 		return "", err

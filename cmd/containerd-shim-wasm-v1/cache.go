@@ -6,7 +6,9 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"os/signal"
 	"strings"
+	"syscall"
 
 	"github.com/wasmshim/containerd-shim-wasm/config"
 	"github.com/wasmshim/containerd-shim-wasm/shim"
@@ -14,16 +16,18 @@ import (
 
 const warmVerb = "warm"
 
-// warm compiles an image's modules ahead of time.
+// warm compiles an image's modules ahead of time, or those of all images as they come.
 func warm(args []string) error {
 	w := shim.Warming{}
+	watch := false
 	set := flag.NewFlagSet("cache warm", flag.ContinueOnError)
 	set.StringVar(&w.Address, "address", env("CONTAINERD_ADDRESS", "/run/containerd/containerd.sock"), "containerd's `socket`")
 	set.StringVar(&w.Namespace, "namespace", env("CONTAINERD_NAMESPACE", "default"), "containerd's `namespace`: k8s.io is the kubelet's")
 	set.StringVar(&w.Snapshotter, "snapshotter", "overlayfs", "the `name` of the snapshotter that has unpacked the image")
 	set.StringVar(&w.Config, "config", config.DefaultPath, "the `file` with the node's configuration, which names the cache")
+	set.BoolVar(&watch, "watch", false, "go on for every image that is there or is pulled, until it is stopped")
 	set.Usage = func() {
-		fmt.Fprintln(set.Output(), "usage: containerd-shim-wasm-v1 cache warm [--address SOCKET] [--namespace NAME] [--config FILE] IMAGE")
+		fmt.Fprintln(set.Output(), "usage: containerd-shim-wasm-v1 cache warm [--address SOCKET] [--namespace NAME] [--config FILE] IMAGE|--watch")
 		set.PrintDefaults()
 	}
 	err := set.Parse(args)
@@ -32,17 +36,39 @@ func warm(args []string) error {
 		return nil
 	case err != nil:
 		return fmt.Errorf("cache warm: %w", err)
-	case set.NArg() != 1:
-		return errors.New("cache warm: name one image, as ctr images list shows it; see cache warm -h")
+	case watch && set.NArg() == 0:
+		return warmAll(w)
+	case watch || set.NArg() != 1:
+		return errors.New("cache warm: name one image, as ctr images list shows it, or --watch; see cache warm -h")
 	}
 	w.Image = set.Arg(0)
-	lines, err := shim.Warm(context.Background(), w, shim.Programs{Worker: worker.place, Images: images.place})
+	lines, err := shim.Warm(context.Background(), w, programs)
 	for _, line := range lines {
 		if line != "" {
 			fmt.Println(line)
 		}
 	}
 	return err
+}
+
+// programs are those that the verbs about the cache need.
+var programs = shim.Programs{Worker: worker.place, Images: images.place}
+
+// warmAll goes on until it is told to stop. What cannot be compiled is told, and no
+// reason to stop.
+func warmAll(w shim.Warming) error {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	return shim.WarmAll(ctx, w, programs, func(image string, lines []string, err error) {
+		for _, line := range lines {
+			if line != "" {
+				fmt.Printf("%s: %s\n", image, line)
+			}
+		}
+		if err != nil {
+			fmt.Fprintf(os.Stderr, "%s: %v\n", image, err)
+		}
+	})
 }
 
 func env(name, otherwise string) string {

@@ -40,6 +40,7 @@ var verbs = map[string]verb{
 	"cache warm":    {"compile the modules of an image ahead of time", cacheWarm},
 	"find":          {"print the Wasm layers of a container's or an image's manifest as JSON", find},
 	"keep":          {"give a compiled module to the image of a container", keep},
+	"watch":         {"print the names of images that are there, and as they come", watch},
 	"view":          {"print how to mount the files of an image, as JSON", view},
 	"image adapt":   {"give an artifact in containerd an image's config, for ctr", imageAdapt},
 	"image inspect": {"say what of an image runs and why, or why nothing does", imageInspect},

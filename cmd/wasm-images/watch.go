@@ -1,0 +1,27 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/wasmshim/containerd-shim-wasm/oci/store"
+)
+
+// watch is the shim's own verb: it prints the name of each image that containerd has in a
+// namespace or comes to have, one a line.
+func watch(ctx context.Context, args []string, stdio stdio) error {
+	set := newFlags("watch", "[--address SOCKET] [--namespace NAME]", stdio)
+	address, namespace := containerdFlags(set)
+	if err := parse(set, args, 0, 0); err != nil {
+		return err
+	}
+	s, err := store.Connect(*address)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	return s.Watch(ctx, *namespace, func(image string) error {
+		_, err := fmt.Fprintln(stdio.out, image)
+		return err
+	})
+}

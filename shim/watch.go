@@ -1,0 +1,68 @@
+package shim
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"os/exec"
+	"strings"
+	"time"
+
+	"github.com/sirupsen/logrus"
+)
+
+// WarmAll is Warm for every image that a namespace has and comes to have, until the
+// context or containerd ends; w names no image. It tells of each image by a line or an
+// error, and of those that are not Wasm nothing.
+func WarmAll(ctx context.Context, w Warming, programs Programs, tell func(image string, lines []string, err error)) error {
+	n := &node{flags: Flags{Namespace: w.Namespace, Address: w.Address}, log: logrus.NewEntry(logrus.StandardLogger()), programs: programs}
+	program, err := n.prepareImages()
+	if err != nil {
+		return err
+	}
+	cmd := exec.CommandContext(ctx, program, "watch", "--address", w.Address, "--namespace", w.Namespace)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	names, err := cmd.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("start wasm-images watch: %w", err)
+	}
+	for lines := bufio.NewScanner(names); lines.Scan(); {
+		w.Image = lines.Text()
+		if strings.HasPrefix(w.Image, "sha256:") {
+			continue // CRI's second name for an image that has another
+		}
+		warmed, err := warmSoon(ctx, w, programs)
+		if !isNative(err) {
+			tell(w.Image, warmed, err)
+		}
+	}
+	err = cmd.Wait()
+	if ctx.Err() != nil {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", bytes.TrimSpace(stderr.Bytes()), err)
+}
+
+// warmPatience is how long a new image may take to be unpacked: containerd tells of
+// some before.
+const warmPatience = 3 * time.Second
+
+// warmSoon tries again for a while when an image is not ready.
+func warmSoon(ctx context.Context, w Warming, programs Programs) ([]string, error) {
+	deadline := time.Now().Add(warmPatience)
+	for wait := 50 * time.Millisecond; ; wait *= 2 {
+		lines, err := Warm(ctx, w, programs)
+		if err == nil || isNative(err) || ctx.Err() != nil || time.Now().Add(wait).After(deadline) {
+			return lines, err
+		}
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+		}
+	}
+}
