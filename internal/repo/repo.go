@@ -4,11 +4,14 @@ package repo
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strings"
 )
 
 const moduleLine = "module github.com/wasmshim/containerd-shim-wasm\n"
@@ -42,4 +45,21 @@ func Cache(name string) (string, error) {
 	}
 	dir := filepath.Join(root, ".cache", name)
 	return dir, os.MkdirAll(dir, 0o755)
+}
+
+// BuildTools runs hack/tools/build.sh, which builds what is missing of the named tools and tells on
+// standard error what it builds. It returns the lines of its output: the folder of each, or with
+// --list the names and versions of all.
+func BuildTools(ctx context.Context, args ...string) ([]string, error) {
+	root, err := Root()
+	if err != nil {
+		return nil, err
+	}
+	command := exec.CommandContext(ctx, filepath.Join(root, "hack", "tools", "build.sh"), args...)
+	command.Stderr = os.Stderr
+	output, err := command.Output()
+	if err != nil {
+		return nil, fmt.Errorf("hack/tools/build.sh %s: %w", strings.Join(args, " "), err)
+	}
+	return strings.Split(strings.TrimSpace(string(output)), "\n"), nil
 }

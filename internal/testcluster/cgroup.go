@@ -2,7 +2,6 @@ package testcluster
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"io/fs"
 	"maps"
@@ -94,25 +93,6 @@ func (c *Cluster) cgroups() ([]string, error) {
 		}
 	}
 	return found, nil
-}
-
-// removeCgroups removes them; one is busy until the kernel has let go of its last process.
-func (c *Cluster) removeCgroups(ctx context.Context) error {
-	return poll(ctx, func() (bool, error) {
-		cgroups, err := c.cgroups()
-		if err != nil {
-			return false, err
-		}
-		busy := false
-		for _, cgroup := range slices.Backward(cgroups) {
-			err := unix.Rmdir(cgroup)
-			busy = busy || err == unix.EBUSY
-			if err != nil && err != unix.EBUSY && err != unix.ENOENT {
-				return false, &fs.PathError{Op: "rmdir", Path: cgroup, Err: err}
-			}
-		}
-		return !busy, nil
-	})
 }
 
 // thaw ends the pause of every paused container (cgroup v1's freezer and v2).

@@ -28,6 +28,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/wasmshim/containerd-shim-wasm/internal/leaks"
 )
 
 // Options say what to bring up. The zero value is what tests use.
@@ -382,7 +384,7 @@ func (c *Cluster) clean(ctx context.Context) error {
 	if err := c.killNode(ctx); err != nil {
 		return err
 	}
-	if err := c.removeCgroups(ctx); err != nil {
+	if err := leaks.RemoveCgroups(ctx, c.cgroups); err != nil {
 		return err
 	}
 	var failures []error

@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/wasmshim/containerd-shim-wasm/internal/leaks"
 )
 
 // leaksWithin bounds the wait for what kubelet, containerd and shims clean up after a pod has gone. The kubelet
@@ -19,7 +21,7 @@ const leaksWithin = 100 * time.Second
 
 // Snapshot is what pods have made of the node at one moment, each thing described in a line: processes, mounts,
 // cgroups, network namespaces, volumes, and files of containerd, runc and the shims.
-type Snapshot map[string]struct{}
+type Snapshot = leaks.Snapshot
 
 // shimFolders are where shims keep files for each task or pod.
 var shimFolders = []string{
@@ -44,31 +46,8 @@ func (c *Cluster) Snapshot() (Snapshot, error) {
 func (c *Cluster) Leaks(ctx context.Context, before Snapshot) ([]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, leaksWithin)
 	defer cancel()
-	var left []string
-	err := poll(ctx, func() (bool, error) {
-		now, err := c.Snapshot()
-		left = now.since(before)
-		return len(left) == 0, err
-	})
-	if errors.Is(err, context.DeadlineExceeded) {
-		return left, nil
-	}
-	return left, err
+	return leaks.Wait(ctx, before, c.Snapshot)
 }
-
-// since returns what is in s and not in before, sorted.
-func (s Snapshot) since(before Snapshot) []string {
-	var fresh []string
-	for thing := range s {
-		if _, known := before[thing]; !known {
-			fresh = append(fresh, thing)
-		}
-	}
-	slices.Sort(fresh)
-	return fresh
-}
-
-func (s Snapshot) add(format string, args ...any) { s[fmt.Sprintf(format, args...)] = struct{}{} }
 
 func (c *Cluster) seeProcesses(seen Snapshot) error {
 	all, err := c.onNode()
@@ -81,7 +60,7 @@ func (c *Cluster) seeProcesses(seen Snapshot) error {
 	}
 	for pid, s := range all {
 		if !parts[pid] {
-			seen.add("process %d (%s)", pid, s.name)
+			seen.Add("process %d (%s)", pid, s.name)
 		}
 	}
 	return nil
@@ -98,7 +77,7 @@ func (c *Cluster) seeMounts(seen Snapshot) error {
 	for lines.Scan() {
 		// proc_pid_mountinfo(5): the fifth field is the mount point.
 		if fields := strings.Fields(lines.Text()); len(fields) > 4 {
-			seen.add("mount %s", fields[4])
+			seen.Add("mount %s", fields[4])
 		}
 	}
 	return lines.Err()
@@ -109,7 +88,7 @@ func (c *Cluster) seeCgroups(seen Snapshot) error {
 	for _, cgroup := range cgroups {
 		// Those of the classes of pods come with the first pod of a class and stay.
 		if strings.Contains(cgroup, "/pod") {
-			seen.add("cgroup %s", cgroup)
+			seen.Add("cgroup %s", cgroup)
 		}
 	}
 	return err
@@ -125,7 +104,7 @@ func (c *Cluster) seeFiles(seen Snapshot) error {
 			return err
 		}
 		for _, entry := range entries {
-			seen.add("file %s", filepath.Join(dir, entry.Name()))
+			seen.Add("file %s", filepath.Join(dir, entry.Name()))
 		}
 	}
 	return nil

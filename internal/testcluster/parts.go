@@ -14,6 +14,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/wasmshim/containerd-shim-wasm/internal/poll"
 )
 
 // Parts of the cluster, as [Cluster.Restart] and the others call them: the name of the program.
@@ -179,7 +181,7 @@ func (c *Cluster) wait(ctx context.Context, p part) error {
 	ctx, cancel := context.WithTimeout(ctx, readyWithin)
 	defer cancel()
 	var last error
-	err := poll(ctx, func() (bool, error) {
+	err := poll.Until(ctx, func() (bool, error) {
 		if !c.process(p.name).alive() {
 			return false, errors.New("it has ended")
 		}

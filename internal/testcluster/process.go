@@ -10,7 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
-	"time"
+
+	"github.com/wasmshim/containerd-shim-wasm/internal/poll"
 )
 
 // process names one process of the machine for good: a number may be given to another later, but not with
@@ -48,7 +49,7 @@ func (p process) signal(s syscall.Signal) error {
 }
 
 func (p process) gone(ctx context.Context) error {
-	return poll(ctx, func() (bool, error) { return !p.alive(), nil })
+	return poll.Until(ctx, func() (bool, error) { return !p.alive(), nil })
 }
 
 type stat struct {
@@ -147,20 +148,4 @@ func (c *Cluster) HostPID(onNode int) (int, error) {
 		}
 	}
 	return 0, nil
-}
-
-// poll asks until done or the context ends.
-func poll(ctx context.Context, done func() (bool, error)) error {
-	ticker := time.NewTicker(50 * time.Millisecond)
-	defer ticker.Stop()
-	for {
-		if ok, err := done(); ok || err != nil {
-			return err
-		}
-		select {
-		case <-ticker.C:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
 }

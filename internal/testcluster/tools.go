@@ -3,16 +3,15 @@ package testcluster
 import (
 	"context"
 	"fmt"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
+
+	"github.com/wasmshim/containerd-shim-wasm/internal/repo"
 )
 
 // findTools builds what is missing of the tools, one after the other.
 func (c *Cluster) findTools(ctx context.Context) (string, error) {
 	names := append([]string{"kubernetes", "etcd", "versitygw", "cni-plugins", "runc", "containerd-" + c.state.Containerd}, c.state.Argo...)
-	pinned, err := c.build(ctx, "--list")
+	pinned, err := repo.BuildTools(ctx, "--list")
 	if err != nil {
 		return "", err
 	}
@@ -21,7 +20,7 @@ func (c *Cluster) findTools(ctx context.Context) (string, error) {
 		name, version, _ := strings.Cut(line, " ")
 		versions[name] = version
 	}
-	folders, err := c.build(ctx, names...)
+	folders, err := repo.BuildTools(ctx, names...)
 	if err != nil {
 		return "", err
 	}
@@ -36,15 +35,4 @@ func (c *Cluster) findTools(ctx context.Context) (string, error) {
 		c.state.Tools[name] = tool{Bin: folders[i], Version: versions[name]}
 	}
 	return fmt.Sprintf("%d, found", len(names)), nil
-}
-
-// build runs hack/tools/build.sh, which tells on standard error what it builds, and returns the lines of its output.
-func (c *Cluster) build(ctx context.Context, args ...string) ([]string, error) {
-	command := exec.CommandContext(ctx, filepath.Join(c.repo, "hack", "tools", "build.sh"), args...)
-	command.Stderr = os.Stderr
-	output, err := command.Output()
-	if err != nil {
-		return nil, fmt.Errorf("hack/tools/build.sh %s: %w", strings.Join(args, " "), err)
-	}
-	return strings.Split(strings.TrimSpace(string(output)), "\n"), nil
 }

@@ -11,6 +11,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	criapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/wasmshim/containerd-shim-wasm/internal/poll"
 )
 
 const (
@@ -132,7 +134,7 @@ func (p *Pods) Import(ctx context.Context, tarPath, ref string) error {
 	if err := p.node.importInto(ctx, podNamespace, tarPath); err != nil {
 		return err
 	}
-	return poll(ctx, func() (bool, error) { return p.Has(ctx, ref), nil })
+	return poll.Until(ctx, func() (bool, error) { return p.Has(ctx, ref), nil })
 }
 
 // Has tells whether CRI knows the image called ref.

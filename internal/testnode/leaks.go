@@ -8,9 +8,10 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
+
+	"github.com/wasmshim/containerd-shim-wasm/internal/leaks"
 )
 
 // leaksWithin bounds the wait for what containerd and shims clean up after their last answer.
@@ -30,7 +31,7 @@ const (
 
 // Snapshot is what of a node's tasks is on the machine at one moment, each thing described in a
 // line: processes, mounts, cgroups, network namespaces, sockets, bundles and files of the shims.
-type Snapshot map[string]struct{}
+type Snapshot = leaks.Snapshot
 
 // Snapshot looks at the machine now. What belongs to other nodes is left out; files below the
 // shims' folders that tell nothing about their node are kept in.
@@ -50,34 +51,8 @@ func (n *Node) Snapshot() (Snapshot, error) {
 func (n *Node) Leaks(before Snapshot) ([]string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), leaksWithin)
 	defer cancel()
-	var left []string
-	err := poll(ctx, func() (bool, error) {
-		now, err := n.Snapshot()
-		if err != nil {
-			return false, err
-		}
-		left = now.since(before)
-		return len(left) == 0, nil
-	})
-	if errors.Is(err, context.DeadlineExceeded) {
-		return left, nil
-	}
-	return left, err
+	return leaks.Wait(ctx, before, n.Snapshot)
 }
-
-// since returns what is in s and not in before, sorted.
-func (s Snapshot) since(before Snapshot) []string {
-	var fresh []string
-	for thing := range s {
-		if _, known := before[thing]; !known {
-			fresh = append(fresh, thing)
-		}
-	}
-	slices.Sort(fresh)
-	return fresh
-}
-
-func (s Snapshot) add(format string, args ...any) { s[fmt.Sprintf(format, args...)] = struct{}{} }
 
 // seeProcesses notes processes and the network namespaces that they hold.
 func (n *Node) seeProcesses(seen Snapshot) error {
@@ -90,9 +65,9 @@ func (n *Node) seeProcesses(seen Snapshot) error {
 		return err
 	}
 	for _, p := range own {
-		seen.add("%v", p)
+		seen.Add("%v", p)
 		if namespace, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/net", p.pid)); err == nil && namespace != host {
-			seen.add("network namespace %s", namespace)
+			seen.Add("network namespace %s", namespace)
 		}
 	}
 	return nil
@@ -102,7 +77,7 @@ func (n *Node) seeProcesses(seen Snapshot) error {
 func (n *Node) seeMounts(seen Snapshot) error {
 	points, err := n.mounts()
 	for _, point := range points {
-		seen.add("mount %s", point)
+		seen.Add("mount %s", point)
 	}
 	return err
 }
@@ -132,7 +107,7 @@ func (n *Node) seeCgroups(seen Snapshot) error {
 	cgroups, err := n.cgroups()
 	for _, cgroup := range cgroups {
 		if filepath.Base(cgroup) != n.Namespace {
-			seen.add("cgroup %s", cgroup)
+			seen.Add("cgroup %s", cgroup)
 		}
 	}
 	return err
@@ -166,7 +141,7 @@ func (n *Node) seeBundles(seen Snapshot) error {
 			return err
 		}
 		for _, path := range paths {
-			seen.add("bundle or state %s", path)
+			seen.Add("bundle or state %s", path)
 		}
 	}
 	return nil
@@ -190,7 +165,7 @@ func (n *Node) seeShimFiles(seen Snapshot) error {
 			// The folders are made once and stay.
 			ofAnother := strings.Contains(path, "/tn-") && !strings.Contains(path, n.Namespace)
 			if !entry.IsDir() && !ofAnother && !others[path] {
-				seen.add("shim file %s (%v)", path, entry.Type())
+				seen.Add("shim file %s (%v)", path, entry.Type())
 			}
 			return nil
 		})

@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/containerd/containerd/v2/client"
+
+	"github.com/wasmshim/containerd-shim-wasm/internal/poll"
 )
 
 const (
@@ -246,7 +248,7 @@ func (n *Node) ready(ctx context.Context) error {
 		defer c.Close()
 		return c.IsServing(ctx)
 	}
-	err := poll(ctx, serving)
+	err := poll.Until(ctx, serving)
 	if n.daemon.gone() {
 		return fmt.Errorf("it ended: %w", n.daemon.err)
 	}
@@ -280,21 +282,4 @@ func (n *Node) LogTail(offset int64, lines int) string {
 	content = content[min(offset, int64(len(content))):]
 	all := strings.Split(strings.TrimRight(string(content), "\n"), "\n")
 	return strings.Join(all[max(0, len(all)-lines):], "\n")
-}
-
-// poll asks done until it says yes, fails, or the context ends: what it waits for announces itself
-// to nobody.
-func poll(ctx context.Context, done func() (bool, error)) error {
-	ticker := time.NewTicker(20 * time.Millisecond)
-	defer ticker.Stop()
-	for {
-		if ok, err := done(); ok || err != nil {
-			return err
-		}
-		select {
-		case <-ticker.C:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
 }

@@ -64,8 +64,8 @@ func TestLeaksAndRestart(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, kind := range []string{"process", "mount", "cgroup", "network namespace", "bundle", "shim file"} {
-			if !slices.ContainsFunc(after.since(before), func(thing string) bool { return strings.HasPrefix(thing, kind) }) {
-				t.Errorf("no %s among %q", kind, after.since(before))
+			if !slices.ContainsFunc(after.Since(before), func(thing string) bool { return strings.HasPrefix(thing, kind) }) {
+				t.Errorf("no %s among %q", kind, after.Since(before))
 			}
 		}
 		if err := node.Kill9(); err != nil {

@@ -10,6 +10,9 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/wasmshim/containerd-shim-wasm/internal/leaks"
+	"github.com/wasmshim/containerd-shim-wasm/internal/poll"
 )
 
 // Stop ends the node and removes all of it: containerd, the tasks and shims that are left, their
@@ -19,12 +22,12 @@ func (n *Node) Stop() error {
 	ctx, cancel := context.WithTimeout(context.Background(), stopWithin)
 	defer cancel()
 	sockets, _, err := n.listeners()
-	return errors.Join(err, n.Terminate(), n.killAll(ctx), n.unmountAll(), n.removeCgroups(ctx), n.removeState(sockets))
+	return errors.Join(err, n.Terminate(), n.killAll(ctx), n.unmountAll(), leaks.RemoveCgroups(ctx, n.cgroups), n.removeState(sockets))
 }
 
 // killAll kills the node's processes until none is left: a shim may start one while it looks.
 func (n *Node) killAll(ctx context.Context) error {
-	return poll(ctx, func() (bool, error) {
+	return poll.Until(ctx, func() (bool, error) {
 		own, err := n.processes()
 		if err != nil {
 			return false, err
@@ -79,25 +82,6 @@ func (n *Node) unmountAll() error {
 		}
 	}
 	return err
-}
-
-// removeCgroups removes the node's cgroups; one is busy until the kernel has let go of its last process.
-func (n *Node) removeCgroups(ctx context.Context) error {
-	return poll(ctx, func() (bool, error) {
-		cgroups, err := n.cgroups()
-		if err != nil {
-			return false, err
-		}
-		busy := false
-		for _, cgroup := range slices.Backward(cgroups) {
-			err := unix.Rmdir(cgroup)
-			busy = busy || err == unix.EBUSY
-			if err != nil && err != unix.EBUSY && err != unix.ENOENT {
-				return false, &fs.PathError{Op: "rmdir", Path: cgroup, Err: err}
-			}
-		}
-		return !busy, nil
-	})
 }
 
 // removeState removes the files of the node and of the shims that had no chance to do so.

@@ -3,9 +3,6 @@ package testnode
 import (
 	"context"
 	"fmt"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 
 	"github.com/wasmshim/containerd-shim-wasm/internal/repo"
@@ -20,30 +17,14 @@ func Versions() []string { return []string{"1.7", "2.1", "2.2", "2.4"} }
 
 func sourceTree() (string, error) { return repo.Root() }
 
-// buildScript runs hack/tools/build.sh, which tells on standard error what it builds, and returns
-// the lines of its output.
-func buildScript(ctx context.Context, args ...string) ([]string, error) {
-	root, err := sourceTree()
-	if err != nil {
-		return nil, err
-	}
-	command := exec.CommandContext(ctx, filepath.Join(root, "hack", "tools", "build.sh"), args...)
-	command.Stderr = os.Stderr
-	output, err := command.Output()
-	if err != nil {
-		return nil, fmt.Errorf("hack/tools/build.sh %s: %w", strings.Join(args, " "), err)
-	}
-	return strings.Split(strings.TrimSpace(string(output)), "\n"), nil
-}
-
 // Tools returns the folder of each named tool, built first if it is not there yet.
 func Tools(ctx context.Context, names ...string) ([]string, error) {
-	return buildScript(ctx, names...)
+	return repo.BuildTools(ctx, names...)
 }
 
 // release returns the full version of a containerd.
 func release(ctx context.Context, version string) (string, error) {
-	pinned, err := buildScript(ctx, "--list")
+	pinned, err := repo.BuildTools(ctx, "--list")
 	if err != nil {
 		return "", err
 	}

@@ -1,0 +1,23 @@
+// Package poll waits for what announces itself to nobody. No shipped binary imports it.
+package poll
+
+import (
+	"context"
+	"time"
+)
+
+// Until asks done, fifty times a second, until it says yes or fails, or the context ends.
+func Until(ctx context.Context, done func() (bool, error)) error {
+	ticker := time.NewTicker(20 * time.Millisecond)
+	defer ticker.Stop()
+	for {
+		if ok, err := done(); ok || err != nil {
+			return err
+		}
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
