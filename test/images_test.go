@@ -51,11 +51,11 @@ func TestImageFormats(t *testing.T) {
 	}
 	cells := map[string]map[string]cell{} // by format, then by column
 	var columns []string
-	eachInstalledNode(t, func(t *testing.T, node *testnode.Node) {
+	eachInstalledNode(t, func(t *testing.T, node installation) {
 		registry.ServeIn(t, node.PID())
 		byCtr, byCRI := "ctr "+node.Version, "CRI "+node.Version
 		columns = append(columns, byCtr, byCRI)
-		pod := runPod(t, node, ourHandler, nil)
+		pod := runPod(t, node.Node, ourHandler, nil)
 		for _, format := range testimage.Formats() {
 			t.Run(format.Name, func(t *testing.T) {
 				row := cells[format.Name]
@@ -82,33 +82,17 @@ func TestImageFormats(t *testing.T) {
 	}
 }
 
-// eachInstalledNode runs the test on every containerd with the configuration that install writes for it,
-// with the images of pods there, and fails it for what it leaves behind.
-func eachInstalledNode(t *testing.T, test func(t *testing.T, node *testnode.Node)) {
+// eachInstalledNode runs the test on every containerd, on a node where install has run, with the images of
+// pods there, and fails it for what it leaves behind.
+func eachInstalledNode(t *testing.T, test func(t *testing.T, node installation)) {
 	t.Helper()
 	for _, version := range testnode.Versions() {
 		t.Run("containerd-"+version, func(t *testing.T) {
-			node := testnode.New(t, testnode.Options{Version: version, CRI: true, Config: installed(t, version)})
-			importPodImages(t, node)
+			node := installedNode(t, version)
 			node.NoLeaks(t)
 			test(t, node)
 		})
 	}
-}
-
-// installed is what install adds to containerd's configuration. Nothing is added for 1.7, where an
-// imported file replaces the node's own settings of the plugin, and install needs none but the entry of
-// the runtime, which the node has.
-func installed(t *testing.T, version string) string {
-	t.Helper()
-	if version == "1.7" {
-		return ""
-	}
-	output, err := shimCommand(t, "install", "--print", "--config", "/nonexistent", "--containerd-version", version+".0").Output()
-	if err != nil {
-		t.Fatalf("install --print: %v", err)
-	}
-	return string(output)
 }
 
 // manifestFor returns the digest of an index's manifest for a platform.
@@ -128,7 +112,7 @@ func manifestFor(t *testing.T, image *testimage.Image, platform string) string {
 }
 
 // runWithCtr pulls and runs an image as a developer does, and says what it took.
-func runWithCtr(t *testing.T, node *testnode.Node, format testimage.Format, ref string) cell {
+func runWithCtr(t *testing.T, node installation, format testimage.Format, ref string) cell {
 	t.Helper()
 	took := works
 	if format.NeedsCommand() {
@@ -138,7 +122,7 @@ func runWithCtr(t *testing.T, node *testnode.Node, format testimage.Format, ref 
 	var local []string
 	if format.Asks != "" {
 		platform, took = []string{"--platform", format.Asks}, "`--platform`"
-		if strings.Contains(installed(t, node.Version), "use_local_image_pull") {
+		if strings.Contains(node.configuration, localPull) {
 			// The transfer service of this version unpacks linux only.
 			local, took = []string{"--local"}, "`--local --platform`"
 		}
@@ -152,7 +136,7 @@ func runWithCtr(t *testing.T, node *testnode.Node, format testimage.Format, ref 
 	if format.ArtifactConfig {
 		// ctr refuses a configuration that is not an image's before any shim is asked.
 		image = ref + "-adapted"
-		adapt(t, node, ref, image)
+		imageVerb(t, node.Node, "adapt", ref, "-t", image)
 		defer node.Ctr(t, "image", "rm", "--sync", image)
 		platform, took = nil, "`image adapt`"
 	}
@@ -160,15 +144,6 @@ func runWithCtr(t *testing.T, node *testnode.Node, format testimage.Format, ref 
 	run := slices.Concat([]string{"run", "--rm", "--runtime", runtime}, platform, []string{image, id}, format.Entry)
 	check(t, strings.Join(run, " "), node.Ctr(t, run...), testnode.Result{Stdout: greeting})
 	return took
-}
-
-// adapt gives an artifact a configuration that ctr accepts.
-func adapt(t *testing.T, node *testnode.Node, ref, image string) {
-	t.Helper()
-	output, err := shimCommand(t, "image", "adapt", "--address", node.Address(), "--namespace", node.Namespace, ref, "-t", image).CombinedOutput()
-	if err != nil {
-		t.Fatalf("image adapt %s: %v: %s", ref, err, output)
-	}
 }
 
 // shimCommand is our shim's binary as people call it.
@@ -281,8 +256,8 @@ func checkTable(t *testing.T, table string) {
 
 // Annotations of other Wasm runtimes neither help nor hurt: what a container is, its entry point says.
 func TestImageAnnotations(t *testing.T) {
-	eachInstalledNode(t, func(t *testing.T, node *testnode.Node) {
-		pod := runPod(t, node, ourHandler, func(c *criapi.PodSandboxConfig) {
+	eachInstalledNode(t, func(t *testing.T, node installation) {
+		pod := runPod(t, node.Node, ourHandler, func(c *criapi.PodSandboxConfig) {
 			c.Annotations = map[string]string{"run.oci.handler": "wasm", "module.wasm.image/variant": "compat"}
 		})
 		for _, w := range []way{asWasm, asNative} {
