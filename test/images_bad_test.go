@@ -159,6 +159,10 @@ func TestImageRefusedByContainerd(t *testing.T) {
 		}
 		counted := importImage(t, node, "counted", testimage.CountedLayer(guest))
 		refuseImage(t, node, nil, counted, nil, "mismatched image rootfs and manifest layers")
+		const mended = "example.com/images/mended:latest"
+		imageVerb(t, node, "adapt", counted, "-t", mended)
+		defer node.Ctr(t, "image", "rm", "--sync", mended)
+		check(t, "the adapted image", node.Ctr(t, "run", "--rm", "--runtime", runtime, mended, "mended"), testnode.Result{Stdout: greeting})
 	})
 }
 
