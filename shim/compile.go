@@ -23,19 +23,8 @@ import (
 // time, from the preparer; then it calls begin first. The caller closes the entry
 // when a worker has been launched.
 func (n *node) compiled(ctx context.Context, engine engine, s settings, from source, entry entryPoint, begin func(key string)) (cache.Entry, error) {
-	if err := s.checkSize(from); err != nil {
-		return cache.Entry{}, err
-	}
 	n.sweepOnce.Do(func() { go n.sweep(s.CacheDir) })
-	digest, err := n.digest(from, s.CacheDir)
-	if err != nil {
-		return cache.Entry{}, err
-	}
-	compile := func(ctx context.Context, out *os.File) (*control.Module, error) {
-		begin(from.key(digest))
-		return n.compileFrozen(ctx, engine, s, from, digest, out)
-	}
-	compiled, err := n.load(ctx, engine, s, from.key(digest), compile)
+	compiled, digest, err := n.entry(ctx, engine, s, from, begin)
 	if err != nil {
 		return cache.Entry{}, err
 	}
@@ -44,6 +33,23 @@ func (n *node) compiled(ctx context.Context, engine engine, s settings, from sou
 		return cache.Entry{}, err
 	}
 	return compiled, nil
+}
+
+// entry is compiled without its checks of what a container wants of the module. It
+// returns the digest of the source's file, too.
+func (n *node) entry(ctx context.Context, engine engine, s settings, from source, begin func(key string)) (_ cache.Entry, digest string, err error) {
+	if err := s.checkSize(from); err != nil {
+		return cache.Entry{}, "", err
+	}
+	if digest, err = n.digest(from, s.CacheDir); err != nil {
+		return cache.Entry{}, "", err
+	}
+	key := from.key(digest)
+	compiled, err := n.load(ctx, engine, s, key, func(ctx context.Context, out *os.File) (*control.Module, error) {
+		begin(key)
+		return n.compileFrozen(ctx, engine, s, from, digest, out)
+	})
+	return compiled, digest, err
 }
 
 // compileFrozen compiles what was hashed, whatever happens to the file meanwhile.

@@ -19,7 +19,12 @@ const findLimit = 10 * time.Second
 // findImage returns what the image of one of containerd's containers holds of Wasm:
 // nothing, and no error, if the container has no image or its image has none.
 func (n *node) findImage(ctx context.Context, containerID string) (oci.Found, error) {
-	output, err := n.runImages(ctx, findLimit, "find", "--address", n.flags.Address, "--namespace", n.flags.Namespace, "--container", containerID)
+	return n.find(ctx, "--container", containerID)
+}
+
+// find is findImage for what a flag of wasm-images find names.
+func (n *node) find(ctx context.Context, flag, name string) (oci.Found, error) {
+	output, err := n.runImages(ctx, findLimit, "find", flag, name)
 	if err != nil {
 		return oci.Found{}, err
 	}
@@ -32,15 +37,13 @@ func (n *node) findImage(ctx context.Context, containerID string) (oci.Found, er
 
 // runImages runs a verb of the program that asks containerd about images, and returns
 // what it prints. What it says went wrong is the error.
-func (n *node) runImages(ctx context.Context, limit time.Duration, args ...string) ([]byte, error) {
-	program, err := n.prepareImages()
+func (n *node) runImages(ctx context.Context, limit time.Duration, verb string, args ...string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	cmd, err := n.imagesCommand(ctx, verb, args...)
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, program, args...)
-	cmd.Env = []string{"PATH=" + os.Getenv("PATH")}
 	// Nothing that it might leave behind may hold a container up.
 	cmd.WaitDelay = time.Second
 	var stderr bytes.Buffer
@@ -51,11 +54,23 @@ func (n *node) runImages(ctx context.Context, limit time.Duration, args ...strin
 	case err == nil:
 		return output, nil
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
-		return nil, fmt.Errorf("containerd has not answered wasm-images %s within %s", args[0], limit)
+		return nil, fmt.Errorf("containerd has not answered wasm-images %s within %s", verb, limit)
 	case said != "":
 		return nil, errors.New(said)
 	}
-	return nil, fmt.Errorf("wasm-images %s: %w", args[0], err)
+	return nil, fmt.Errorf("wasm-images %s: %w", verb, err)
+}
+
+// imagesCommand returns that program with a verb about our namespace of our containerd,
+// not started. It gets nothing of our environment but where programs are.
+func (n *node) imagesCommand(ctx context.Context, verb string, args ...string) (*exec.Cmd, error) {
+	program, err := n.prepareImages()
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.CommandContext(ctx, program, append([]string{verb, "--address", n.flags.Address, "--namespace", n.flags.Namespace}, args...)...)
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH")}
+	return cmd, nil
 }
 
 // prepareImages returns the path of that program, placed on the node; again if an

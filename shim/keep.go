@@ -7,7 +7,6 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
-	"os"
 	"os/exec"
 	"strconv"
 	"strings"
@@ -87,19 +86,10 @@ func (c *container) startKeeper(module source, key string) keeper {
 // runKeeper starts the program for the entry with the given key in the cache, and
 // returns its input.
 func (c *container) runKeeper(imageKey, key string) (io.WriteCloser, error) {
-	engine, err := c.node.prepareEngine()
+	cmd, err := c.node.keepCommand(context.Background(), c.settings, key, imageKey, "--container", c.id)
 	if err != nil {
 		return nil, err
 	}
-	program, err := c.node.prepareImages()
-	if err != nil {
-		return nil, err
-	}
-	flags := c.node.flags
-	cmd := exec.CommandContext(context.Background(), program, "keep", "--address", flags.Address, "--namespace", flags.Namespace, "--container", c.id,
-		"--cache", c.settings.CacheDir, "--size", strconv.FormatInt(c.settings.CacheSize, 10),
-		"--engine", engine.key, "--module", key, "--key", imageKey)
-	cmd.Env = []string{"PATH=" + os.Getenv("PATH")}
 	cmd.Dir = "/" // not the bundle, which goes
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
@@ -116,6 +106,17 @@ func (c *container) runKeeper(imageKey, key string) (io.WriteCloser, error) {
 		}
 	}()
 	return input, nil
+}
+
+// keepCommand returns the program for the entry with the given key in the cache, and for
+// the image that a flag of wasm-images keep names; not started.
+func (n *node) keepCommand(ctx context.Context, s settings, key, imageKey, flag, name string) (*exec.Cmd, error) {
+	engine, err := n.prepareEngine()
+	if err != nil {
+		return nil, err
+	}
+	return n.imagesCommand(ctx, "keep", flag, name, "--cache", s.CacheDir, "--size", strconv.FormatInt(s.CacheSize, 10),
+		"--engine", engine.key, "--module", key, "--key", imageKey)
 }
 
 // keep lets the keeper go on once the container has started.

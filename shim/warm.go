@@ -8,15 +8,11 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
-	"strconv"
 	"strings"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/sirupsen/logrus"
 
-	"github.com/wasmshim/containerd-shim-wasm/oci"
-	"github.com/wasmshim/containerd-shim-wasm/runtime/control"
 	"github.com/wasmshim/containerd-shim-wasm/sandbox"
 )
 
@@ -31,26 +27,38 @@ type Warming struct {
 // image's entry point names the module in an image whose layers are files; other files
 // are compiled when a container runs them.
 func Warm(ctx context.Context, w Warming, programs Programs) ([]string, error) {
-	s, err := loadSettings(w.Config)
+	n, err := w.node(programs)
 	if err != nil {
 		return nil, err
 	}
+	return n.warmImage(ctx, w)
+}
+
+// node returns what compiles ahead of time, in a process that is no daemon.
+func (w Warming) node(programs Programs) (*node, error) {
 	if err := os.MkdirAll(StateDir, 0o700); err != nil {
 		return nil, fmt.Errorf("create %s: %w", StateDir, err)
 	}
 	n := &node{flags: Flags{Namespace: w.Namespace, Address: w.Address}, stateDir: StateDir, log: logrus.NewEntry(logrus.StandardLogger()), programs: programs}
 	n.log.Logger.SetLevel(logrus.WarnLevel)
-	output, err := n.runImages(ctx, findLimit, "find", "--address", w.Address, "--namespace", w.Namespace, "--image", w.Image)
+	return n, nil
+}
+
+func (n *node) warmImage(ctx context.Context, w Warming) ([]string, error) {
+	s, err := loadSettings(w.Config)
 	if err != nil {
 		return nil, err
 	}
-	var found oci.Found
-	if err := json.Unmarshal(output, &found); err != nil {
-		return nil, fmt.Errorf("read the answer of wasm-images find: %w", err)
+	found, err := n.find(ctx, "--image", w.Image)
+	if err != nil {
+		return nil, err
 	}
 	if len(found.Modules) == 0 {
 		line, err := n.warmFile(ctx, w, s)
-		return []string{line}, err
+		if err != nil {
+			return nil, err
+		}
+		return []string{line}, nil
 	}
 	var lines []string
 	for _, layer := range found.Modules {
@@ -103,17 +111,7 @@ func (n *node) warm(ctx context.Context, w Warming, s settings, from source, roo
 	if err != nil {
 		return "", err
 	}
-	if err := s.checkSize(from); err != nil {
-		return "", err
-	}
-	digest, err := n.digest(from, s.CacheDir)
-	if err != nil {
-		return "", err
-	}
-	key := from.key(digest)
-	compiled, err := n.load(ctx, engine, s, key, func(ctx context.Context, out *os.File) (*control.Module, error) {
-		return n.compileFrozen(ctx, engine, s, from, digest, out)
-	})
+	compiled, _, err := n.entry(ctx, engine, s, from, func(string) {})
 	if err != nil {
 		return "", err
 	}
@@ -125,12 +123,10 @@ func (n *node) warm(ctx context.Context, w Warming, s settings, from source, roo
 		return "", err
 	}
 	c := &container{node: n, spec: &specs.Spec{}, rootfs: rootfs}
-	program, err := n.prepareImages()
+	cmd, err := n.keepCommand(ctx, s, compiled.Digest, c.imageKey(from), "--image", w.Image)
 	if err != nil {
 		return "", err
 	}
-	cmd := exec.CommandContext(ctx, program, "keep", "--address", w.Address, "--namespace", w.Namespace, "--image", w.Image,
-		"--cache", s.CacheDir, "--size", strconv.FormatInt(s.CacheSize, 10), "--engine", engine.key, "--module", key, "--key", c.imageKey(from))
 	cmd.Stdin = strings.NewReader("go\n")
 	if output, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("keep %s: %w: %s", from.file.Name(), err, bytes.TrimSpace(output))
@@ -147,11 +143,10 @@ type view struct {
 
 // view returns that of an image whose layers are files; done gives it up.
 func (n *node) view(w Warming) (_ view, done func() error, err error) {
-	program, err := n.prepareImages()
+	cmd, err := n.imagesCommand(context.Background(), "view", "--image", w.Image, "--snapshotter", w.Snapshotter)
 	if err != nil {
 		return view{}, nil, err
 	}
-	cmd := exec.Command(program, "view", "--address", w.Address, "--namespace", w.Namespace, "--image", w.Image, "--snapshotter", w.Snapshotter)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	hold, err := cmd.StdinPipe()

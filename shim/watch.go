@@ -5,23 +5,22 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"os/exec"
 	"strings"
 	"time"
-
-	"github.com/sirupsen/logrus"
 )
 
 // WarmAll is Warm for every image that a namespace has and comes to have, until the
 // context or containerd ends; w names no image. It tells of each image by a line or an
 // error, and of those that are not Wasm nothing.
 func WarmAll(ctx context.Context, w Warming, programs Programs, tell func(image string, lines []string, err error)) error {
-	n := &node{flags: Flags{Namespace: w.Namespace, Address: w.Address}, log: logrus.NewEntry(logrus.StandardLogger()), programs: programs}
-	program, err := n.prepareImages()
+	n, err := w.node(programs)
 	if err != nil {
 		return err
 	}
-	cmd := exec.CommandContext(ctx, program, "watch", "--address", w.Address, "--namespace", w.Namespace)
+	cmd, err := n.imagesCommand(ctx, "watch")
+	if err != nil {
+		return err
+	}
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	names, err := cmd.StdoutPipe()
@@ -36,7 +35,7 @@ func WarmAll(ctx context.Context, w Warming, programs Programs, tell func(image 
 		if strings.HasPrefix(w.Image, "sha256:") {
 			continue // CRI's second name for an image that has another
 		}
-		warmed, err := warmSoon(ctx, w, programs)
+		warmed, err := n.warmSoon(ctx, w)
 		if !isNative(err) {
 			tell(w.Image, warmed, err)
 		}
@@ -53,10 +52,10 @@ func WarmAll(ctx context.Context, w Warming, programs Programs, tell func(image 
 const warmPatience = 3 * time.Second
 
 // warmSoon tries again for a while when an image is not ready.
-func warmSoon(ctx context.Context, w Warming, programs Programs) ([]string, error) {
+func (n *node) warmSoon(ctx context.Context, w Warming) ([]string, error) {
 	deadline := time.Now().Add(warmPatience)
 	for wait := 50 * time.Millisecond; ; wait *= 2 {
-		lines, err := Warm(ctx, w, programs)
+		lines, err := n.warmImage(ctx, w)
 		if err == nil || isNative(err) || ctx.Err() != nil || time.Now().Add(wait).After(deadline) {
 			return lines, err
 		}

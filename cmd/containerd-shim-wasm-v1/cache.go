@@ -44,15 +44,10 @@ func warm(args []string) error {
 	w.Image = set.Arg(0)
 	lines, err := shim.Warm(context.Background(), w, programs)
 	for _, line := range lines {
-		if line != "" {
-			fmt.Println(line)
-		}
+		fmt.Println(line)
 	}
 	return err
 }
-
-// programs are those that the verbs about the cache need.
-var programs = shim.Programs{Worker: worker.place, Images: images.place}
 
 // warmAll goes on until it is told to stop. What cannot be compiled is told, and no
 // reason to stop.
@@ -61,9 +56,7 @@ func warmAll(w shim.Warming) error {
 	defer stop()
 	return shim.WarmAll(ctx, w, programs, func(image string, lines []string, err error) {
 		for _, line := range lines {
-			if line != "" {
-				fmt.Printf("%s: %s\n", image, line)
-			}
+			fmt.Printf("%s: %s\n", image, line)
 		}
 		if err != nil {
 			fmt.Fprintf(os.Stderr, "%s: %v\n", image, err)

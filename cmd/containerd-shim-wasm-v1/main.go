@@ -134,7 +134,7 @@ func runVerb(verb string, flags shim.Flags) error {
 	case "delete":
 		return shim.Delete(flags, os.Stdout)
 	case shim.ServeVerb:
-		return shim.Serve(flags, shim.Programs{Worker: worker.place, Images: images.place})
+		return shim.Serve(flags, programs)
 	}
 	return fmt.Errorf("unknown verb %q; see --help", verb)
 }

@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+
+	"github.com/wasmshim/containerd-shim-wasm/shim"
 )
 
 // embedded holds the programs that travel inside this one, and the sha256 of each,
@@ -25,6 +27,9 @@ const (
 	worker program = "wasm-worker" // holds wasmtime
 	images program = "wasm-images" // speaks to containerd and registries
 )
+
+// programs are all of them, for package shim to place.
+var programs = shim.Programs{Worker: worker.place, Images: images.place}
 
 // open returns the program's content, its digest and its size in bytes.
 func (p program) open() (content fs.File, digest string, size int64, err error) {

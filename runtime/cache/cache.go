@@ -16,11 +16,8 @@ package cache
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 
@@ -71,15 +68,6 @@ func Unusable(err error) bool {
 		}
 	}
 	return false
-}
-
-// Digest returns the sha256 of what r holds, in hex: the name of a module.
-func Digest(r io.Reader) (string, error) {
-	h := sha256.New()
-	if _, err := io.Copy(h, r); err != nil {
-		return "", fmt.Errorf("hash module: %w", err)
-	}
-	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
 // Compiler writes the compiled module to out and describes it.

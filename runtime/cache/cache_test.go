@@ -4,6 +4,8 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -42,11 +44,8 @@ func TestMain(m *testing.M) {
 }
 
 func digestOf(content string) string {
-	digest, err := Digest(strings.NewReader(content))
-	if err != nil {
-		panic(err)
-	}
-	return digest
+	sum := sha256.Sum256([]byte(content))
+	return hex.EncodeToString(sum[:])
 }
 
 // compiler counts its runs.
