@@ -16,6 +16,8 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/containerd/containerd/v2/client"
+
 	"github.com/wasmshim/containerd-shim-wasm/internal/testnode"
 )
 
@@ -82,13 +84,13 @@ func (p plan) run(ctx context.Context) error {
 		if err := p.measureLaunches(ctx); err != nil {
 			return err
 		}
-		measures = append(measures, p.measureVersion)
+		measures = append(measures, onNode(p.measureNode))
 	}
 	if !p.podsOnly {
 		if err := p.measureSizes(ctx); err != nil {
 			return fmt.Errorf("modules of two sizes: %w", err)
 		}
-		measures = append(measures, p.measureSizesVersion)
+		measures = append(measures, onNode(p.measureSizesNode))
 	}
 	for _, version := range p.versions {
 		for _, measure := range measures {
@@ -113,19 +115,26 @@ func (p plan) measureLaunches(ctx context.Context) error {
 	return nil
 }
 
-// measureVersion measures with one version of containerd.
-func (p plan) measureVersion(ctx context.Context, version string) (err error) {
-	progress("starting containerd %s", version)
-	node, err := testnode.Start(ctx, testnode.Options{Version: version, LogLevel: "warn"})
-	if err != nil {
-		return err
+// onNode returns measure for one version of containerd, which it starts and stops.
+func onNode(measure func(context.Context, *testnode.Node, *client.Client) error) func(context.Context, string) error {
+	return func(ctx context.Context, version string) (err error) {
+		progress("starting containerd %s", version)
+		node, err := testnode.Start(ctx, testnode.Options{Version: version, LogLevel: "warn"})
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, node.Stop()) }()
+		c, err := node.Connect()
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		return measure(ctx, node, c)
 	}
-	defer func() { err = errors.Join(err, node.Stop()) }()
-	client, err := node.Connect()
-	if err != nil {
-		return err
-	}
-	defer client.Close()
+}
+
+// measureNode measures containers beside runc's.
+func (p plan) measureNode(ctx context.Context, node *testnode.Node, client *client.Client) error {
 	fmt.Printf("\ncontainerd %s, hello world in C, as Wasm (precompiled) and as a static native program\n", node.Release)
 	pair, err := contenders(ctx, node, client)
 	if err != nil {

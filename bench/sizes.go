@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/containerd/containerd/v2/client"
 	"golang.org/x/sys/unix"
 
 	"github.com/wasmshim/containerd-shim-wasm/internal/testguest"
@@ -81,15 +82,21 @@ func (p plan) launchSizes(ctx context.Context, stages []*stage) error {
 	}
 	fmt.Printf("\nstart-up by the size of the machine code, %.2f and %.1f MB, below containerd, n=%d each, alternating\n",
 		stages[0].megabytes(), stages[1].megabytes(), p.n)
-	table := newTable(os.Stdout)
-	fmt.Fprintln(table, "ms\tsmall p50\tsmall p95\tlarge p50\tlarge p95\tratio p50\t")
-	for _, what := range []string{untilLaunched, untilExit, launchToExit} {
-		a, b := times[0].quantile(what, 0.5), times[1].quantile(what, 0.5)
-		fmt.Fprintf(table, "%s\t%.2f\t%.2f\t%.2f\t%.2f\t%s\t\n", what, a, times[0].quantile(what, 0.95), b, times[1].quantile(what, 0.95), ratio(b, a))
-	}
-	table.Flush()
+	printSizes(times, []string{untilLaunched, untilExit, launchToExit}, 2)
 	printGoal(os.Stdout, "launch to exit, large/small, p50", times[1].quantile(launchToExit, 0.5)/times[0].quantile(launchToExit, 0.5), "≤", 1.3, "")
 	return nil
+}
+
+// printSizes prints the times of the two with so many decimals.
+func printSizes(times []samples, phases []string, decimals int) {
+	table := newTable(os.Stdout)
+	fmt.Fprintln(table, "ms\tsmall p50\tsmall p95\tlarge p50\tlarge p95\tratio p50\t")
+	for _, phase := range phases {
+		a, b := times[0].quantile(phase, 0.5), times[1].quantile(phase, 0.5)
+		fmt.Fprintf(table, "%s\t%.*f\t%.*f\t%.*f\t%.*f\t%s\t\n", phase, decimals, a, decimals, times[0].quantile(phase, 0.95),
+			decimals, b, decimals, times[1].quantile(phase, 0.95), ratio(b, a))
+	}
+	table.Flush()
 }
 
 func (s *stage) megabytes() float64 {
@@ -100,19 +107,8 @@ func (s *stage) megabytes() float64 {
 	return float64(info.Size()) / 1e6
 }
 
-// measureSizesVersion compares the two as containers of one version of containerd.
-func (p plan) measureSizesVersion(ctx context.Context, version string) (err error) {
-	progress("starting containerd %s", version)
-	node, err := testnode.Start(ctx, testnode.Options{Version: version, LogLevel: "warn"})
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, node.Stop()) }()
-	client, err := node.Connect()
-	if err != nil {
-		return err
-	}
-	defer client.Close()
+// measureSizesNode compares the two as containers.
+func (p plan) measureSizesNode(ctx context.Context, node *testnode.Node, client *client.Client) error {
 	small, large, err := programs()
 	if err != nil {
 		return err
@@ -142,13 +138,7 @@ func (p plan) cycleSizes(ctx context.Context, release string, pair []contender) 
 		}
 	}
 	fmt.Printf("\ncontainerd %s, whole containers of the two sizes, one at a time, n=%d each, alternating\n", release, p.n)
-	table := newTable(os.Stdout)
-	fmt.Fprintln(table, "ms\tsmall p50\tsmall p95\tlarge p50\tlarge p95\tratio p50\t")
-	for _, phase := range phases {
-		a, b := times[0].quantile(phase, 0.5), times[1].quantile(phase, 0.5)
-		fmt.Fprintf(table, "%s\t%.1f\t%.1f\t%.1f\t%.1f\t%s\t\n", phase, a, times[0].quantile(phase, 0.95), b, times[1].quantile(phase, 0.95), ratio(b, a))
-	}
-	table.Flush()
+	printSizes(times, phases, 1)
 	printGoal(os.Stdout, "whole cycle, large/small, p50", times[1].quantile(total, 0.5)/times[0].quantile(total, 0.5), "≤", 1.3, "")
 	return nil
 }
