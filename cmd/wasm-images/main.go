@@ -102,7 +102,7 @@ func usage(w io.Writer, group string) {
 
 // programOf returns the program of a verb: people use the shim's, the shim its own.
 func programOf(verb string) string {
-	if word, _, _ := strings.Cut(verb, " "); word == "image" || word == "doctor" {
+	if word, _, _ := strings.Cut(verb, " "); word == "image" || word == "cache" || word == "doctor" {
 		return "containerd-shim-wasm-v1"
 	}
 	return "wasm-images"
