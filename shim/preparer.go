@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"strings"
 
@@ -44,7 +45,11 @@ func isOrphan(id string) bool {
 	if _, err := fmt.Sscanf(id, "%d-%d-", &pid, &namespace); err != nil || namespace != pidNamespace() {
 		return false
 	}
-	return errors.Is(unix.Kill(pid, 0), unix.ESRCH)
+	// One that is ending, or that nobody has waited for yet, takes signals still, but
+	// its program is gone (proc_pid_exe(5)). A dying process drops its memory before
+	// it closes the connection whose end makes containerd run the delete verb.
+	_, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
+	return errors.Is(err, fs.ErrNotExist)
 }
 
 // pidNamespace returns the number of our own (namespaces(7)), or 0 if it cannot be read.

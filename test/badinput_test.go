@@ -174,7 +174,8 @@ func noTask(t *testing.T, node *testnode.Node) {
 	}
 }
 
-// noPreparer fails for a preparer's cgroup whose shim is gone: it is named compile-PID-NUMBER.
+// noPreparer fails for a preparer's cgroup whose shim is gone, be it waited for or not: the
+// cgroup is named compile-PID-NAMESPACE-NUMBER.
 func noPreparer(t *testing.T) {
 	t.Helper()
 	var left []string
@@ -187,7 +188,11 @@ func noPreparer(t *testing.T) {
 			}
 			for _, path := range paths {
 				var pid int
-				if _, err := fmt.Sscanf(filepath.Base(path), "compile-%d-", &pid); err != nil || unix.Kill(pid, 0) == unix.ESRCH {
+				_, err := fmt.Sscanf(filepath.Base(path), "compile-%d-", &pid)
+				if err == nil {
+					_, err = os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
+				}
+				if err != nil {
 					left = append(left, path)
 				}
 			}
