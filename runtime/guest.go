@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strings"
 
 	wasmtime "github.com/bytecodealliance/wasmtime-go/v44"
 
@@ -81,24 +80,6 @@ func newWASI(order control.Guest) (*wasmtime.WasiConfig, error) {
 		return nil, fmt.Errorf("open the container's root: %w", err)
 	}
 	return wasi, nil
-}
-
-// environment splits the guest's environment. WASI preview 1 has no working
-// directory; Go's wasip1 port takes it from PWD, so that is set.
-func environment(order control.Guest) (names, values []string) {
-	hasPWD := false
-	for _, e := range order.Env {
-		name, value, _ := strings.Cut(e, "=")
-		if name == "" {
-			continue
-		}
-		hasPWD = hasPWD || name == "PWD"
-		names, values = append(names, name), append(values, value)
-	}
-	if !hasPWD && order.Cwd != "" {
-		names, values = append(names, "PWD"), append(values, order.Cwd)
-	}
-	return names, values
 }
 
 // run runs the guest to its end and returns its exit code. What a person must
