@@ -30,6 +30,8 @@ var forwarded = []os.Signal{
 func emissaryMain(order control.Guest, daemon io.ReadWriteCloser) int {
 	// Unlike a guest's worker this one works for as long as it lives.
 	debug.SetGCPercent(50)
+	// Argo's guests inherit what argoexec was started with.
+	order.Env = complete(order.Env, order.Root, os.Getuid())
 	signals := notify()
 	command, _, err := argo.Parse(order.Emissary)
 	if sendErr := control.Send(daemon, report(nil, err)); sendErr != nil || err != nil {
