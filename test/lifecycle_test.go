@@ -131,7 +131,7 @@ func TestExec(t *testing.T) {
 			check(t, c.name, got, c.want)
 		}
 		e := main.exec([]string{"/app.wasm", "env"}, func(p *specs.Process) { p.Env = []string{"ONLY=this"}; p.Cwd = "/tmp" })
-		if code, got := main.finish(e); code != 0 || got != "ONLY=this\nPWD=/tmp\n" {
+		if code, got := main.finish(e); code != 0 || got != "ONLY=this\nHOME=/\nPWD=/tmp\n" {
 			t.Errorf("environment: %d, %q", code, got)
 		}
 		main.expectStatus(client.Running)

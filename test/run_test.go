@@ -114,8 +114,8 @@ func TestRunArgumentsAndEnvironment(t *testing.T) {
 		}{
 			"default-command": {nil, nil, "from the image\n"},
 			"arguments":       {nil, []string{"probe.wasm", "args", "a b", "", "ü\t'\"", "--flag"}, "a b\n\nü\t'\"\n--flag\n"},
-			"environment":     {[]string{"--env", "CHANGED=a=b"}, []string{"probe.wasm", "env"}, "PATH=/nowhere:/bin\nKEPT=image\nCHANGED=a=b\nPWD=/work\n"},
-			"directory":       {[]string{"--cwd", "/other"}, []string{"/bin/probe.wasm", "env"}, "PATH=/nowhere:/bin\nKEPT=image\nCHANGED=image\nPWD=/other\n"},
+			"environment":     {[]string{"--env", "CHANGED=a=b"}, []string{"probe.wasm", "env"}, "PATH=/nowhere:/bin\nKEPT=image\nCHANGED=a=b\nHOME=/\nPWD=/work\n"},
+			"directory":       {[]string{"--cwd", "/other"}, []string{"/bin/probe.wasm", "env"}, "PATH=/nowhere:/bin\nKEPT=image\nCHANGED=image\nHOME=/\nPWD=/other\n"},
 		} {
 			t.Run(name, func(t *testing.T) {
 				node.NoLeaks(t)
