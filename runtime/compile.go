@@ -8,64 +8,84 @@ import (
 
 	wasmtime "github.com/bytecodealliance/wasmtime-go/v44"
 
+	"github.com/wasmshim/containerd-shim-wasm/runtime/component"
 	"github.com/wasmshim/containerd-shim-wasm/runtime/control"
 )
 
-// Compile is the preparer's work: it reads a module from in, checks that a
-// container could run it, and writes machine code to out. Only the process it
+// Compile is the preparer's work: it reads a module or a component from in, checks
+// that a container could run it, and writes machine code to out. Only the process it
 // runs in is at risk from a hostile module.
 func Compile(order control.Compile, in, out *os.File) (*control.Module, error) {
 	content, err := unpack(order, in)
 	if err != nil {
 		return nil, err
 	}
-	engine := newEngine()
-	translate := compileModule
-	if isMachineCode(content) {
-		translate = takePrecompiled
-	}
-	module, code, err := translate(engine, order, content)
+	module, code, err := translate(order, content)
 	if err != nil {
-		return nil, err
-	}
-	if err := checkImports(engine, module, order.Name); err != nil {
 		return nil, err
 	}
 	if _, err := out.Write(code); err != nil {
 		return nil, fmt.Errorf("write compiled %s: %w", order.Name, err)
 	}
-	described := describe(module)
-	described.Precompiled = isMachineCode(content)
-	return described, nil
+	return module, nil
 }
 
-func compileModule(engine *wasmtime.Engine, order control.Compile, wasm []byte) (*wasmtime.Module, []byte, error) {
+// translate describes a module or a component, and returns its machine code.
+func translate(order control.Compile, content []byte) (*control.Module, []byte, error) {
+	switch {
+	case isMachineCode(content):
+		return takePrecompiled(order, content)
+	case component.Is(content):
+		return compileComponent(order, content)
+	}
+	return compileModule(order, content)
+}
+
+func compileModule(order control.Compile, wasm []byte) (*control.Module, []byte, error) {
 	if err := checkHeader(order, wasm); err != nil {
 		return nil, nil, err
 	}
+	engine := newEngine()
 	module, err := wasmtime.NewModule(engine, wasm)
 	if err != nil {
 		return nil, nil, fmt.Errorf("%s is not a valid WebAssembly module: %s", order.Name, firstLine(err))
+	}
+	if err := checkImports(engine, module, order.Name); err != nil {
+		return nil, nil, err
 	}
 	code, err := module.Serialize()
 	if err != nil {
 		return nil, nil, fmt.Errorf("serialize %s: %w", order.Name, err)
 	}
-	return module, code, nil
+	return describe(module), code, nil
+}
+
+func compileComponent(order control.Compile, wasm []byte) (*control.Module, []byte, error) {
+	compiled, err := component.New(wasm)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%s is not a valid WebAssembly component: %s", order.Name, firstLine(err))
+	}
+	defer compiled.Close()
+	if err := checkInterfaces(compiled, order.Name); err != nil {
+		return nil, nil, err
+	}
+	code, err := compiled.Serialize()
+	if err != nil {
+		return nil, nil, fmt.Errorf("serialize %s: %w", order.Name, err)
+	}
+	return &control.Module{Functions: compiled.Functions(), Component: true}, code, nil
 }
 
 // checkHeader says more of what is no module than wasmtime, which would try to read text as
 // WebAssembly's text format. The daemon has looked only where the file is not compressed.
 func checkHeader(order control.Compile, content []byte) error {
-	const magic, component = "\x00asm", "\x00asm\x0d\x00\x01\x00"
+	const magic = "\x00asm"
 	head := string(content[:min(len(content), 8)])
 	switch {
 	case head == "":
 		return fmt.Errorf("%s is empty, not a WebAssembly module", order.Name)
 	case !strings.HasPrefix(head, magic):
 		return fmt.Errorf(`%s is not WebAssembly: it starts with %q, not with "\0asm"`, order.Name, head)
-	case head == component:
-		return fmt.Errorf("%s is a WebAssembly component; this version runs core modules only: build it for wasm32-wasip1", order.Name)
 	}
 	return nil
 }
@@ -78,15 +98,42 @@ func isMachineCode(content []byte) bool {
 
 // takePrecompiled has the engine judge machine code that the operator trusts: whether it was made by
 // the same version, with the same settings, for this processor.
-func takePrecompiled(engine *wasmtime.Engine, order control.Compile, code []byte) (*wasmtime.Module, []byte, error) {
+func takePrecompiled(order control.Compile, code []byte) (*control.Module, []byte, error) {
 	if !order.Trusted {
 		return nil, nil, order.Distrust()
 	}
+	judge := judgeModule
+	if component.IsMachineCode(code) {
+		judge = judgeComponent
+	}
+	module, err := judge(order, code)
+	if err != nil {
+		return nil, nil, err
+	}
+	module.Precompiled = true
+	return module, code, nil
+}
+
+func judgeModule(order control.Compile, code []byte) (*control.Module, error) {
+	engine := newEngine()
 	module, err := wasmtime.NewModuleDeserialize(engine, code)
 	if err != nil {
-		return nil, nil, fmt.Errorf("%s was precompiled for another engine or processor than this node's: %s", order.Name, firstLine(err))
+		return nil, foreign(order, err)
 	}
-	return module, code, nil
+	return describe(module), checkImports(engine, module, order.Name)
+}
+
+func judgeComponent(order control.Compile, code []byte) (*control.Module, error) {
+	loaded, err := component.Deserialize(code)
+	if err != nil {
+		return nil, foreign(order, err)
+	}
+	defer loaded.Close()
+	return &control.Module{Functions: loaded.Functions(), Component: true}, checkInterfaces(loaded, order.Name)
+}
+
+func foreign(order control.Compile, err error) error {
+	return fmt.Errorf("%s was precompiled for another engine or processor than this node's: %s", order.Name, firstLine(err))
 }
 
 // checkImports names what a module imports that no Wasm container provides.
@@ -106,12 +153,21 @@ func checkImports(engine *wasmtime.Engine, module *wasmtime.Module, name string)
 			unknown = append(unknown, fmt.Sprintf("%q.%q", i.Module(), field))
 		}
 	}
+	return unprovided(name, unknown, "build it for WASI preview 1 (wasm32-wasip1)")
+}
+
+// checkInterfaces names what a component imports that no Wasm container provides.
+func checkInterfaces(c *component.Component, name string) error {
+	return unprovided(name, c.Unprovided(), "build it for wasi:cli/command of WASI 0.2 (wasm32-wasip2)")
+}
+
+func unprovided(name string, unknown []string, remedy string) error {
 	if len(unknown) == 0 {
 		return nil
 	}
 	slices.Sort(unknown)
-	return fmt.Errorf("%s imports what a Wasm container does not provide: %s; build it for WASI preview 1 (wasm32-wasip1)",
-		name, strings.Join(shorten(slices.Compact(unknown), 20), ", "))
+	return fmt.Errorf("%s imports what a Wasm container does not provide: %s; %s",
+		name, strings.Join(shorten(slices.Compact(unknown), 20), ", "), remedy)
 }
 
 // shorten keeps a list readable in an error.

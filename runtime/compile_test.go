@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -23,6 +24,19 @@ import (
 func command(t *testing.T) []byte {
 	t.Helper()
 	wasm, err := wasmtime.Wat2Wasm(`(module (func (export "_start")) (func (export "add") (param i32)))`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return wasm
+}
+
+// libraryComponent is a component that can be asked for nothing but to greet.
+func libraryComponent(t *testing.T, imports string) []byte {
+	t.Helper()
+	wasm, err := wasmtime.Wat2Wasm(`(component ` + imports + `
+		(core module $m (func (export "greet")))
+		(core instance $i (instantiate $m))
+		(func (export "greet") (canon lift (core func $i "greet"))))`)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -160,23 +174,25 @@ func TestCompileRefuses(t *testing.T) {
 		content     []byte
 		want        string
 	}{
-		"text":           {"", text, `layer is not WebAssembly: it starts with "(module)"`},
-		"text, gzip":     {"gzip", packed(t, "gzip", text), `layer is not WebAssembly: it starts with "(module)"`},
-		"text, zstd":     {"zstd", packed(t, "zstd", text), "layer is not WebAssembly"},
-		"text, zip":      {"zip", packed(t, "zip", text), "layer is not WebAssembly"},
-		"nothing":        {"gzip", packed(t, "gzip", nil), "layer is empty"},
-		"component":      {"gzip", packed(t, "gzip", []byte("\x00asm\x0d\x00\x01\x00")), "layer is a WebAssembly component"},
-		"other version":  {"gzip", packed(t, "gzip", []byte("\x00asm\x02\x00\x00\x00")), "layer is not a valid WebAssembly module"},
-		"not gzip":       {"gzip", wasm, "layer is not gzip, as its media type says"},
-		"not zstd":       {"zstd", wasm, "unpack layer: its zstd data is damaged: Unknown frame descriptor"},
-		"not zip":        {"zip", wasm, "layer is not zip, as its media type says"},
-		"short gzip":     {"gzip", short(packed(t, "gzip", wasm)), "unpack layer: its gzip data is damaged: unexpected EOF"},
-		"short zstd":     {"zstd", short(packed(t, "zstd", wasm)), "unpack layer: its zstd data is damaged: unexpected EOF"},
-		"short zip":      {"zip", short(packed(t, "zip", wasm)), "layer is not zip"},
-		"two in a zip":   {"zip", zipped(t, map[string][]byte{"a.wasm": wasm, "b.wasm": wasm}), "layer must hold one .wasm file and has 2; it holds: "},
-		"none in a zip":  {"zip", zipped(t, map[string][]byte{"a\n.txt": text}), `layer must hold one .wasm file and has 0; it holds: "a\n.txt"`},
-		"unknown":        {"lzma", wasm, `layer is compressed by "lzma", which is unknown`},
-		"damaged module": {"", wasm[:len(wasm)-1], "layer is not a valid WebAssembly module"},
+		"text":              {"", text, `layer is not WebAssembly: it starts with "(module)"`},
+		"text, gzip":        {"gzip", packed(t, "gzip", text), `layer is not WebAssembly: it starts with "(module)"`},
+		"text, zstd":        {"zstd", packed(t, "zstd", text), "layer is not WebAssembly"},
+		"text, zip":         {"zip", packed(t, "zip", text), "layer is not WebAssembly"},
+		"nothing":           {"gzip", packed(t, "gzip", nil), "layer is empty"},
+		"draft component":   {"gzip", packed(t, "gzip", []byte("\x00asm\x0c\x00\x01\x00")), "layer is not a valid WebAssembly component: failed to parse WebAssembly module: unknown binary version"},
+		"damaged component": {"", short(libraryComponent(t, "")), "layer is not a valid WebAssembly component: "},
+		"foreign component": {"", libraryComponent(t, `(import "example:host/api" (instance))`), "layer imports what a Wasm container does not provide: example:host/api; build it for wasi:cli/command of WASI 0.2"},
+		"other version":     {"gzip", packed(t, "gzip", []byte("\x00asm\x02\x00\x00\x00")), "layer is not a valid WebAssembly module"},
+		"not gzip":          {"gzip", wasm, "layer is not gzip, as its media type says"},
+		"not zstd":          {"zstd", wasm, "unpack layer: its zstd data is damaged: Unknown frame descriptor"},
+		"not zip":           {"zip", wasm, "layer is not zip, as its media type says"},
+		"short gzip":        {"gzip", short(packed(t, "gzip", wasm)), "unpack layer: its gzip data is damaged: unexpected EOF"},
+		"short zstd":        {"zstd", short(packed(t, "zstd", wasm)), "unpack layer: its zstd data is damaged: unexpected EOF"},
+		"short zip":         {"zip", short(packed(t, "zip", wasm)), "layer is not zip"},
+		"two in a zip":      {"zip", zipped(t, map[string][]byte{"a.wasm": wasm, "b.wasm": wasm}), "layer must hold one .wasm file and has 2; it holds: "},
+		"none in a zip":     {"zip", zipped(t, map[string][]byte{"a\n.txt": text}), `layer must hold one .wasm file and has 0; it holds: "a\n.txt"`},
+		"unknown":           {"lzma", wasm, `layer is compressed by "lzma", which is unknown`},
+		"damaged module":    {"", wasm[:len(wasm)-1], "layer is not a valid WebAssembly module"},
 	} {
 		_, code, err := compile(t, control.Compile{Compression: test.compression}, test.content)
 		if err == nil || !strings.Contains(err.Error(), test.want) || len(code) > 0 {
@@ -189,21 +205,29 @@ func short(content []byte) []byte { return content[:len(content)-5] }
 
 // Machine code is taken as it is, if the operator has said so.
 func TestCompileTakesPrecompiled(t *testing.T) {
-	_, machine, err := compile(t, control.Compile{}, command(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, compression := range compressions {
-		order := control.Compile{Compression: compression, Digest: "0123"}
-		content := packed(t, compression, machine)
-		_, code, err := compile(t, order, content)
-		if err == nil || !strings.Contains(err.Error(), `layer is precompiled machine code`) || !strings.Contains(err.Error(), `add "sha256:0123" to precompiled in /etc/config.toml`) || len(code) > 0 {
-			t.Errorf("%q: not trusted: got %v", compression, err)
+	for name, test := range map[string]struct {
+		wasm []byte
+		want control.Module
+	}{
+		"module":    {command(t), control.Module{Functions: []string{"_start"}, Precompiled: true}},
+		"component": {libraryComponent(t, ""), control.Module{Functions: []string{"greet"}, Precompiled: true, Component: true}},
+	} {
+		_, machine, err := compile(t, control.Compile{}, test.wasm)
+		if err != nil {
+			t.Fatal(err)
 		}
-		order.Trusted = true
-		module, code, err := compile(t, order, content)
-		if err != nil || !module.Precompiled || !slices.Equal(module.Functions, []string{"_start"}) || !bytes.Equal(code, machine) {
-			t.Errorf("%q: trusted: got %+v with %d bytes of %d, %v", compression, module, len(code), len(machine), err)
+		for _, compression := range compressions {
+			order := control.Compile{Compression: compression, Digest: "0123"}
+			content := packed(t, compression, machine)
+			_, code, err := compile(t, order, content)
+			if err == nil || !strings.Contains(err.Error(), `layer is precompiled machine code`) || !strings.Contains(err.Error(), `add "sha256:0123" to precompiled in /etc/config.toml`) || len(code) > 0 {
+				t.Errorf("%s, %q: not trusted: got %v", name, compression, err)
+			}
+			order.Trusted = true
+			module, code, err := compile(t, order, content)
+			if err != nil || !reflect.DeepEqual(*module, test.want) || !bytes.Equal(code, machine) {
+				t.Errorf("%s, %q: trusted: got %+v with %d bytes of %d, %v", name, compression, module, len(code), len(machine), err)
+			}
 		}
 	}
 }

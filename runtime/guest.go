@@ -7,6 +7,7 @@ import (
 
 	wasmtime "github.com/bytecodealliance/wasmtime-go/v44"
 
+	"github.com/wasmshim/containerd-shim-wasm/runtime/component"
 	"github.com/wasmshim/containerd-shim-wasm/runtime/control"
 )
 
@@ -18,8 +19,27 @@ const TrapCode = 134
 // that could be checked before had been.
 const StartFailure = 126
 
-// guest is a module loaded and linked, of which no instruction has run.
-type guest struct {
+// guest is loaded and linked; no instruction of it has run.
+type guest interface {
+	// run runs the guest to its end and returns its exit code. What a person must
+	// know about a bad end goes to stderr.
+	run(stderr io.Writer) int
+}
+
+// load maps what was compiled and sets up its world.
+func load(order control.Guest) (guest, error) {
+	isComponent, err := component.IsCompiled(order.Module)
+	if err != nil {
+		return nil, fmt.Errorf("load compiled module: %w", err)
+	}
+	if isComponent {
+		return loadComponent(order)
+	}
+	return loadModule(order)
+}
+
+// moduleGuest is a core module under WASI preview 1.
+type moduleGuest struct {
 	order  control.Guest
 	module *wasmtime.Module
 	linker *wasmtime.Linker
@@ -27,8 +47,7 @@ type guest struct {
 	exited *int // the code of proc_exit, once called
 }
 
-// load maps the compiled module and sets up its world.
-func load(order control.Guest) (*guest, error) {
+func loadModule(order control.Guest) (*moduleGuest, error) {
 	engine := newEngine()
 	module, err := wasmtime.NewModuleDeserializeFile(engine, order.Module)
 	if err != nil {
@@ -47,7 +66,7 @@ func load(order control.Guest) (*guest, error) {
 	if order.MemoryLimit > 0 {
 		store.Limiter(int64(order.MemoryLimit), -1, -1, -1, -1)
 	}
-	g := &guest{order: order, module: module, linker: linker, store: store}
+	g := &moduleGuest{order: order, module: module, linker: linker, store: store}
 	if err := g.defineExit(); err != nil {
 		return nil, fmt.Errorf("define proc_exit: %w", err)
 	}
@@ -56,7 +75,7 @@ func load(order control.Guest) (*guest, error) {
 
 // defineExit replaces wasmtime's proc_exit, which takes codes from 126 on for a
 // mistake and traps: a container may exit with any code, as a native one.
-func (g *guest) defineExit() error {
+func (g *moduleGuest) defineExit() error {
 	g.linker.AllowShadowing(true)
 	return g.linker.FuncWrap("wasi_snapshot_preview1", "proc_exit", func(code int32) *wasmtime.Trap {
 		status := int(code)
@@ -82,9 +101,7 @@ func newWASI(order control.Guest) (*wasmtime.WasiConfig, error) {
 	return wasi, nil
 }
 
-// run runs the guest to its end and returns its exit code. What a person must
-// know about a bad end goes to stderr.
-func (g *guest) run(stderr io.Writer) int {
+func (g *moduleGuest) run(stderr io.Writer) int {
 	instance, err := g.linker.Instantiate(g.store, g.module)
 	if err != nil {
 		return g.exitCode(err, stderr, StartFailure)
@@ -105,7 +122,7 @@ func (g *guest) run(stderr io.Writer) int {
 // calls lists what to call: a function other than _start belongs to a reactor,
 // which is initialized first
 // (https://github.com/WebAssembly/WASI/blob/main/legacy/application-abi.md).
-func (g *guest) calls(instance *wasmtime.Instance) []string {
+func (g *moduleGuest) calls(instance *wasmtime.Instance) []string {
 	const initialize = "_initialize"
 	if g.order.Function != "_start" && g.order.Function != initialize && instance.GetFunc(g.store, initialize) != nil {
 		return []string{initialize, g.order.Function}
@@ -115,7 +132,7 @@ func (g *guest) calls(instance *wasmtime.Instance) []string {
 
 // exitCode turns what ended a call into an exit code: proc_exit's own, TrapCode
 // for a trap, other for anything else.
-func (g *guest) exitCode(err error, stderr io.Writer, other int) int {
+func (g *moduleGuest) exitCode(err error, stderr io.Writer, other int) int {
 	if g.exited != nil {
 		return *g.exited
 	}

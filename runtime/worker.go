@@ -46,7 +46,7 @@ func report(module *control.Module, err error) control.Report {
 	return control.Report{Module: module}
 }
 
-func prepare(order control.Guest) (*guest, error) {
+func prepare(order control.Guest) (guest, error) {
 	if err := exitOnSignals(); err != nil {
 		return nil, err
 	}

@@ -77,13 +77,11 @@ func explainOpen(path string, err error) error {
 	return fmt.Errorf("entry point %s cannot be read: %w", path, err)
 }
 
-// The first bytes of a module and of a component
-// (https://webassembly.github.io/spec/core/binary/modules.html#binary-module,
-// https://github.com/WebAssembly/component-model/blob/main/design/mvp/Binary.md).
+// The first bytes of a module; a component's are as many
+// (https://webassembly.github.io/spec/core/binary/modules.html#binary-module).
 const (
-	wasmMagic      = "\x00asm"
-	moduleHeader   = wasmMagic + "\x01\x00\x00\x00"
-	componentLayer = "\x01\x00"
+	wasmMagic    = "\x00asm"
+	moduleHeader = wasmMagic + "\x01\x00\x00\x00"
 )
 
 func checkMagic(file *os.File, path string) error {
@@ -98,14 +96,12 @@ func checkMagic(file *os.File, path string) error {
 // checkHead judges the first bytes, as many as a module's header has or fewer, of what.
 func checkHead(head []byte, what string) error {
 	switch got := string(head); {
-	case got == moduleHeader, oci.ContentOf(head) == oci.Precompiled:
+	case got == moduleHeader, oci.ContentOf(head) == oci.WasmComponent, oci.ContentOf(head) == oci.Precompiled:
 		return nil // whether compiled code may run, its digest decides
 	case got == "":
 		return fmt.Errorf("%s is an empty file, not a WebAssembly module", what)
 	case !strings.HasPrefix(got, wasmMagic):
 		return fmt.Errorf(`%s is not a WebAssembly module: it starts with %q, not with "\0asm"`, what, got)
-	case len(got) == len(moduleHeader) && got[6:] == componentLayer:
-		return fmt.Errorf("%s is a WebAssembly component; this version runs core modules only: build it for wasm32-wasip1", what)
 	}
 	return fmt.Errorf("%s is a truncated WebAssembly module or one of an unknown version: it starts with %q", what, head)
 }
@@ -117,6 +113,9 @@ func checkFunction(module control.Module, path, function string) error {
 	callable := "none"
 	if len(module.Functions) > 0 {
 		callable = strings.Join(module.Functions[:min(20, len(module.Functions))], ", ")
+	}
+	if function == "_start" && module.Component {
+		return fmt.Errorf("component %s does not export wasi:cli/run: it is a library, not a command; name a function as %s#FUNCTION (functions without arguments: %s)", path, path, callable)
 	}
 	if function == "_start" {
 		return fmt.Errorf("module %s has no _start function: it is a library, not a command; name a function as %s#FUNCTION (functions without arguments: %s)", path, path, callable)

@@ -75,7 +75,7 @@ func badInputs(t *testing.T) []badInput {
 		{name: "truncated", command: []string{"/truncated.wasm"}, want: []string{"/truncated.wasm is not a valid WebAssembly module"}},
 		{name: "less than a header", command: []string{"/header.wasm"}, want: []string{"/header.wasm is a truncated WebAssembly module"}},
 		{name: "version", command: []string{"/version.wasm"}, want: []string{"/version.wasm", "of an unknown version"}},
-		{name: "component", command: []string{"/component.wasm"}, want: []string{"/component.wasm is a WebAssembly component", "build it for wasm32-wasip1"}},
+		{name: "component", command: []string{"/component.wasm"}, want: []string{"component /component.wasm does not export wasi:cli/run", "#FUNCTION", "none"}},
 		{name: "unknown imports", command: []string{"/imports.wasm"}, want: []string{"/imports.wasm imports", `"env"."foo"`, `"wasi_snapshot_preview1"."nonsense"`, "build it for WASI preview 1"}},
 		{name: "no _start", command: []string{"/library.wasm"}, want: []string{"/library.wasm has no _start", "#FUNCTION", "none"}},
 		{name: "unknown function", command: []string{"/probe.wasm#nonsense"}, want: []string{`/probe.wasm exports no function "nonsense"`, "_start", "other"}},

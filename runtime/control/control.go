@@ -107,8 +107,11 @@ func (r reported) Is(target error) bool { return r.errno != 0 && target == error
 type Module struct {
 	// Name is what it was called when it was compiled; the daemon adds it, for people.
 	Name string `json:",omitempty"`
-	// Functions are the exported functions that take no arguments.
+	// Functions are the exported functions that take no arguments. That which runs a
+	// command component is called "_start" here, too.
 	Functions []string
+	// Component says that it is a component, not a core module.
+	Component bool `json:",omitempty"`
 	// Precompiled says that it was machine code already.
 	Precompiled bool `json:",omitempty"`
 }

@@ -1,0 +1,156 @@
+// What of wasmtime's C API for components is used here, as wasmtime 44 declares it in
+// wasmtime.h and the files that it includes: wasmtime-go links the library that has it,
+// but wraps core modules only, and its headers are in no place that cgo looks in.
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+typedef struct wasm_config_t wasm_config_t;
+typedef struct wasm_engine_t wasm_engine_t;
+typedef struct wasi_config_t wasi_config_t;
+typedef struct wasmtime_store wasmtime_store_t;
+typedef struct wasmtime_context wasmtime_context_t;
+typedef struct wasmtime_error wasmtime_error_t;
+
+// wasm.h: also wasm_byte_vec_t.
+typedef struct {
+	size_t size;
+	char *data;
+} wasm_name_t;
+
+typedef struct {
+	size_t size;
+	void **data;
+} wasm_frame_vec_t;
+
+wasm_config_t *wasm_config_new(void);
+void wasmtime_config_native_unwind_info_set(wasm_config_t *, bool);
+wasm_engine_t *wasm_engine_new_with_config(wasm_config_t *);
+void wasm_engine_delete(wasm_engine_t *);
+void wasm_byte_vec_delete(wasm_name_t *);
+void wasm_frame_vec_delete(wasm_frame_vec_t *);
+
+wasmtime_error_t *wasmtime_error_new(const char *);
+void wasmtime_error_delete(wasmtime_error_t *);
+void wasmtime_error_message(const wasmtime_error_t *, wasm_name_t *);
+void wasmtime_error_wasm_trace(const wasmtime_error_t *, wasm_frame_vec_t *);
+
+wasmtime_store_t *wasmtime_store_new(wasm_engine_t *, void *data, void (*finalizer)(void *));
+void wasmtime_store_delete(wasmtime_store_t *);
+wasmtime_context_t *wasmtime_store_context(wasmtime_store_t *);
+void wasmtime_store_limiter(wasmtime_store_t *, int64_t memory, int64_t table, int64_t instances, int64_t tables, int64_t memories);
+wasmtime_error_t *wasmtime_context_set_wasi(wasmtime_context_t *, wasi_config_t *);
+
+// wasi.h
+wasi_config_t *wasi_config_new(void);
+void wasi_config_delete(wasi_config_t *);
+bool wasi_config_set_argv(wasi_config_t *, size_t count, const char **args);
+bool wasi_config_set_env(wasi_config_t *, size_t count, const char **names, const char **values);
+void wasi_config_inherit_stdin(wasi_config_t *);
+void wasi_config_inherit_stdout(wasi_config_t *);
+void wasi_config_inherit_stderr(wasi_config_t *);
+bool wasi_config_preopen_dir(wasi_config_t *, const char *host, const char *guest, size_t dir_perms, size_t file_perms);
+
+// wasmtime/component/component.h
+typedef struct wasmtime_component_t wasmtime_component_t;
+typedef struct wasmtime_component_export_index_t wasmtime_component_export_index_t;
+typedef struct wasmtime_component_type_t wasmtime_component_type_t;
+typedef struct wasmtime_component_instance_type wasmtime_component_instance_type_t;
+typedef struct wasmtime_component_func_type_t wasmtime_component_func_type_t;
+
+wasmtime_error_t *wasmtime_component_new(const wasm_engine_t *, const uint8_t *, size_t, wasmtime_component_t **);
+wasmtime_error_t *wasmtime_component_serialize(const wasmtime_component_t *, wasm_name_t *);
+wasmtime_error_t *wasmtime_component_deserialize(const wasm_engine_t *, const uint8_t *, size_t, wasmtime_component_t **);
+wasmtime_error_t *wasmtime_component_deserialize_file(const wasm_engine_t *, const char *path, wasmtime_component_t **);
+void wasmtime_component_delete(wasmtime_component_t *);
+wasmtime_component_type_t *wasmtime_component_type(const wasmtime_component_t *);
+wasmtime_component_export_index_t *wasmtime_component_get_export_index(
+	const wasmtime_component_t *, const wasmtime_component_export_index_t *, const char *, size_t);
+void wasmtime_component_export_index_delete(wasmtime_component_export_index_t *);
+
+// wasmtime/component/types
+enum { ITEM_INSTANCE = 1, ITEM_FUNC = 3 };
+
+typedef struct {
+	uint8_t kind;
+	union {
+		wasmtime_component_instance_type_t *instance;
+		wasmtime_component_func_type_t *func;
+		uint64_t room[4]; // at least what the largest of the kinds needs
+	} of;
+} wasmtime_component_item_t;
+
+typedef struct {
+	uint8_t kind;
+	uint64_t room[2];
+} wasmtime_component_valtype_t;
+
+void wasmtime_component_type_delete(wasmtime_component_type_t *);
+size_t wasmtime_component_type_import_count(const wasmtime_component_type_t *, const wasm_engine_t *);
+bool wasmtime_component_type_import_nth(const wasmtime_component_type_t *, const wasm_engine_t *, size_t, const char **, size_t *, wasmtime_component_item_t *);
+size_t wasmtime_component_type_export_count(const wasmtime_component_type_t *, const wasm_engine_t *);
+bool wasmtime_component_type_export_nth(const wasmtime_component_type_t *, const wasm_engine_t *, size_t, const char **, size_t *, wasmtime_component_item_t *);
+void wasmtime_component_item_delete(wasmtime_component_item_t *);
+size_t wasmtime_component_instance_type_export_count(const wasmtime_component_instance_type_t *, const wasm_engine_t *);
+bool wasmtime_component_instance_type_export_nth(const wasmtime_component_instance_type_t *, const wasm_engine_t *, size_t, const char **, size_t *, wasmtime_component_item_t *);
+void wasmtime_component_func_type_delete(wasmtime_component_func_type_t *);
+size_t wasmtime_component_func_type_param_count(const wasmtime_component_func_type_t *);
+bool wasmtime_component_func_type_async(const wasmtime_component_func_type_t *);
+bool wasmtime_component_func_type_result(const wasmtime_component_func_type_t *, wasmtime_component_valtype_t *);
+void wasmtime_component_valtype_delete(wasmtime_component_valtype_t *);
+
+// wasmtime/component/val.h
+enum { VAL_U8 = 2, VAL_RESULT = 19 };
+
+typedef struct wasmtime_component_val {
+	uint8_t kind;
+	union {
+		uint8_t u8;
+		struct {
+			bool is_ok;
+			struct wasmtime_component_val *val;
+		} result;
+		uint64_t room[3];
+	} of;
+} wasmtime_component_val_t;
+
+void wasmtime_component_val_delete(wasmtime_component_val_t *);
+
+// wasmtime/component/linker.h, instance.h, func.h
+typedef struct wasmtime_component_linker_t wasmtime_component_linker_t;
+typedef struct wasmtime_component_linker_instance_t wasmtime_component_linker_instance_t;
+
+typedef struct {
+	uint64_t store_id;
+	uint32_t index;
+} wasmtime_component_instance_t;
+
+typedef struct {
+	struct {
+		uint64_t store_id;
+		uint32_t index;
+	};
+	uint32_t index2;
+} wasmtime_component_func_t;
+
+typedef wasmtime_error_t *(*wasmtime_component_func_callback_t)(void *, wasmtime_context_t *, const wasmtime_component_func_type_t *,
+	wasmtime_component_val_t *, size_t, wasmtime_component_val_t *, size_t);
+
+wasmtime_component_linker_t *wasmtime_component_linker_new(const wasm_engine_t *);
+void wasmtime_component_linker_delete(wasmtime_component_linker_t *);
+void wasmtime_component_linker_allow_shadowing(wasmtime_component_linker_t *, bool);
+wasmtime_error_t *wasmtime_component_linker_add_wasip2(wasmtime_component_linker_t *);
+wasmtime_component_linker_instance_t *wasmtime_component_linker_root(wasmtime_component_linker_t *);
+void wasmtime_component_linker_instance_delete(wasmtime_component_linker_instance_t *);
+wasmtime_error_t *wasmtime_component_linker_instance_add_instance(
+	wasmtime_component_linker_instance_t *, const char *, size_t, wasmtime_component_linker_instance_t **);
+wasmtime_error_t *wasmtime_component_linker_instance_add_func(
+	wasmtime_component_linker_instance_t *, const char *, size_t, wasmtime_component_func_callback_t, void *, void (*)(void *));
+wasmtime_error_t *wasmtime_component_linker_instantiate(
+	const wasmtime_component_linker_t *, wasmtime_context_t *, const wasmtime_component_t *, wasmtime_component_instance_t *);
+bool wasmtime_component_instance_get_func(
+	const wasmtime_component_instance_t *, wasmtime_context_t *, const wasmtime_component_export_index_t *, wasmtime_component_func_t *);
+wasmtime_component_func_type_t *wasmtime_component_func_type(const wasmtime_component_func_t *, wasmtime_context_t *);
+wasmtime_error_t *wasmtime_component_func_call(const wasmtime_component_func_t *, wasmtime_context_t *,
+	const wasmtime_component_val_t *, size_t, wasmtime_component_val_t *, size_t);
