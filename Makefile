@@ -14,7 +14,7 @@ PLACE   := cmd/containerd-shim-wasm-v1/programs
 CC_amd64 := $(if $(filter amd64,$(shell go env GOHOSTARCH)),gcc,x86_64-linux-gnu-gcc)
 CC_arm64 := $(if $(filter arm64,$(shell go env GOHOSTARCH)),gcc,aarch64-linux-gnu-gcc)
 
-.PHONY: help cross build worker wasm-images image examples demo deps test test-unit test-integration test-cgroup2 cluster cluster-down e2e bench lint install uninstall clean need-root
+.PHONY: help cross build worker wasm-images image examples demo deps tools test test-unit test-integration test-cgroup2 cluster cluster-down e2e bench lint install uninstall clean need-root
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -62,12 +62,17 @@ deps: ## install the Debian packages that tests need and that are missing
 
 test: need-root deps cross build lint test-unit test-integration test-cgroup2 ## everything: lint, unit, integration, cgroup v2
 
+# Those that tests measure ours by. Built here and not by the first test that asks, whose output
+# and time limit are go test's.
+tools:
+	@hack/tools/build.sh argo-3.6 argo-3.7 argo-4.0 containerd-1.7 containerd-2.1 containerd-2.2 containerd-2.4 runc >/dev/null
+
 # One package after the other: what one leaves behind must not be another's leak.
-test-unit: build ## tests of the packages
+test-unit: tools build ## tests of the packages
 	@echo "testing the packages"
 	@go test -p 1 -timeout 20m $$(go list ./... | grep -v '/test$$\|/test/e2e$$\|/internal/testcluster$$')
 
-test-integration: need-root build ## tests against real containerds (1.7, 2.1, 2.2, newest)
+test-integration: need-root tools build ## tests against real containerds (1.7, 2.1, 2.2, newest)
 	@echo "testing against real containerds"
 	@go test -timeout 40m ./test
 
