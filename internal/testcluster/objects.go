@@ -108,7 +108,7 @@ func (c *Cluster) apply(ctx context.Context, step string, text []byte) (string, 
 
 func (c *Cluster) upArgo(ctx context.Context, name string) (string, error) {
 	version := strings.TrimPrefix(name, "argo-")
-	text, err := c.argoManifest(version)
+	text, err := c.ArgoManifest(version, Argo(version))
 	if err != nil {
 		return "", err
 	}
@@ -124,14 +124,16 @@ func (c *Cluster) upArgo(ctx context.Context, name string) (string, error) {
 	return fmt.Sprintf("%s in %s", c.state.Tools[name].Version, namespace), nil
 }
 
-func (c *Cluster) argoManifest(version string) ([]byte, error) {
+// ArgoManifest returns what installs a version of Argo, of those that run in the cluster, into the given namespaces, for
+// a server-side apply. Both may be the same one.
+func (c *Cluster) ArgoManifest(version string, in ArgoNamespaces) ([]byte, error) {
 	manifest, err := template.ParseFS(manifests, "manifests/argo.yaml")
 	if err != nil {
 		return nil, err
 	}
 	var text bytes.Buffer
 	err = manifest.Execute(&text, map[string]any{
-		"Argo":       Argo(version),
+		"Argo":       in,
 		"Controller": c.argoImage("argo-"+version, "workflow-controller"),
 		"Executor":   c.argoImage("argo-"+version, "argoexec"),
 		"S3":         c.S3(),

@@ -87,14 +87,7 @@ func TestInstaller(t *testing.T) {
 		t.Fatal(err)
 	}
 	kubectl(t, "-n", installerNamespace, "wait", "pod", "--all", "--for=delete", "--timeout", within.String())
-	if after := filesOnNode(t); !maps.Equal(before, after) {
-		for _, path := range slices.Sorted(maps.Keys(after)) {
-			if before[path] != after[path] {
-				t.Errorf("%s is new or differs", path)
-			}
-		}
-		t.Errorf("there were %q", slices.Sorted(maps.Keys(before)))
-	}
+	sameFilesOnNode(t, before)
 	if got := systemd.Restarts(); got != 2 {
 		t.Errorf("containerd was restarted %d times", got)
 	}
@@ -243,7 +236,7 @@ func applyInstaller(t *testing.T) {
 	})
 }
 
-// The overlay for k3s still fits what it changes.
+// The overlay for k3s still fits what it changes, and the API server would take it.
 func TestInstallerOverlay(t *testing.T) {
 	set := kubectl(t, "kustomize", "../../deploy/overlays/k3s")
 	for _, want := range []string{"--restart=systemd:k3s.service", "path: /run/k3s/containerd", "mountPath: /run/k3s/containerd"} {
@@ -256,6 +249,10 @@ func TestInstallerOverlay(t *testing.T) {
 			t.Errorf("%q is left in\n%s", gone, set)
 		}
 	}
+	const namespace = "../../deploy/node-installer/namespace.yaml"
+	kubectl(t, "apply", "-f", namespace)
+	t.Cleanup(func() { kubectl(t, "delete", "-f", namespace, "--timeout", within.String()) })
+	kubectl(t, "apply", "--dry-run=server", "-k", "../../deploy/overlays/k3s")
 }
 
 // rollOut waits until the DaemonSet's pods are those of its newest version, and ready.
@@ -267,11 +264,26 @@ func rollOut(t *testing.T) {
 	})
 }
 
-// filesOnNode returns everything that the installer may write, by path: mode and content.
+// sameFilesOnNode checks that they are as before.
+func sameFilesOnNode(t *testing.T, before map[string]string) {
+	t.Helper()
+	after := filesOnNode(t)
+	if maps.Equal(before, after) {
+		return
+	}
+	for _, path := range slices.Sorted(maps.Keys(after)) {
+		if before[path] != after[path] {
+			t.Errorf("%s is new or differs", path)
+		}
+	}
+	t.Errorf("there were %q", slices.Sorted(maps.Keys(before)))
+}
+
+// filesOnNode returns everything that the installer may write and all of /etc, by path: mode and content.
 func filesOnNode(t *testing.T) map[string]string {
 	t.Helper()
 	files := map[string]string{}
-	for _, dir := range []string{"/usr/local/bin", "/etc/containerd", "/etc/containerd-shim-wasm", "/var/lib/containerd-shim-wasm"} {
+	for _, dir := range []string{"/usr/local/bin", "/etc", "/var/lib/containerd-shim-wasm"} {
 		root := cluster.OnNode(dir)
 		err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 			// The folder above a mount is made for it, and stays.
