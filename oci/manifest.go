@@ -158,7 +158,10 @@ func FormatPlatform(p ocispec.Platform) string {
 	return strings.ToLower(name)
 }
 
-// WasmPlatforms returns the platforms of Wasm images, the one to take first first.
+// WasmPlatforms returns the platforms of Wasm images, the one to take first first. It only matters
+// where several of them are on the node with the same layers of files, or with none. That of
+// components is the last: who ships both means the same program by both, and what ran before components
+// did goes on running.
 func WasmPlatforms() []string {
 	return []string{"wasi/wasm", "wasip1/wasm", "linux/wasm", "wasip2/wasm"}
 }

@@ -7,7 +7,8 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// Media types of layers that hold one Wasm module or component and nothing else.
+// Media types of layers that hold one Wasm module or component and nothing else. Which of the two
+// it is, the content alone says: tools give either to both.
 const (
 	// MediaTypeWasm is registered with IANA and what the CNCF's layout uses
 	// (https://tag-runtime.cncf.io/wgs/wasm/deliverables/wasm-oci-artifact/).
@@ -15,7 +16,7 @@ const (
 	// MediaTypeWasmContent is wasm-to-oci's, and that of the Istio and Solo tools
 	// (https://github.com/engineerd/wasm-to-oci, https://github.com/solo-io/wasm/tree/master/spec).
 	MediaTypeWasmContent = "application/vnd.wasm.content.layer.v1+wasm"
-	// MediaTypeW3CModule and MediaTypeW3CComponent tell the two binaries apart.
+	// MediaTypeW3CModule and MediaTypeW3CComponent are meant to tell the two apart.
 	MediaTypeW3CModule    = "application/vnd.w3c.wasm.module.v1+wasm"
 	MediaTypeW3CComponent = "application/vnd.w3c.wasm.component.v1+wasm"
 	// MediaTypeBytecodeAlliance is what runwasi's oci-tar-builder writes, for modules

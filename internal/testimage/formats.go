@@ -10,13 +10,16 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// Format is one way to ship a Wasm module that must run.
+// Format is one way to ship a Wasm module or component that must run.
 type Format struct {
 	Name  string // fit for a repository
 	About string // what makes such images, or what is special about it
 
-	// Build makes the image around a module.
+	// Build makes the image around a guest: a module unless Component says otherwise.
 	Build func(guest []byte) *Image
+
+	// Component says that such images hold components.
+	Component bool
 
 	// Entry is the command to give a container where the image has none, because its config is not that
 	// of an image or has an empty entry point. It is nil where the image brings its own.
@@ -32,7 +35,7 @@ type Format struct {
 	// ArtifactConfig says that the config is not an image's: "ctr run" refuses it, CRI does not.
 	ArtifactConfig bool
 
-	// InTar says that the module is a file of a tar layer, not a layer itself.
+	// InTar says that the guest is a file of a tar layer, not a layer itself.
 	InTar bool
 }
 
@@ -78,6 +81,12 @@ func tarFormats() []Format {
 			}, Platform: Native(), InTar: true,
 		})
 	}
+	for _, p := range []string{Native(), "wasip2/wasm"} {
+		formats = append(formats, Format{
+			Name: "component-tar-" + strings.ReplaceAll(p, "/", "-"), About: "an OCI image with a component in a tar layer",
+			Build: func(guest []byte) *Image { return inTar(guest, p, false) }, Component: true, Platform: p, InTar: true,
+		})
+	}
 	return append(formats,
 		Format{
 			Name: "compat", About: "Istio's and Solo's compat variant: /plugin.wasm in a tar layer, no entry point",
@@ -93,19 +102,23 @@ func tarFormats() []Format {
 // layerFormats have an image's config and the module as a layer.
 func layerFormats() []Format {
 	var formats []Format
-	for _, layer := range []struct{ name, mediaType, about string }{
-		{"application-wasm", wasmPlain, "Docker's and the CNCF's type"},
-		{"wasm-content", wasmContent, "wasm-to-oci's type"},
-		{"w3c-module", wasmModule, "the type of runwasi's oci-tar-builder for modules"},
-		{"w3c-component", wasmComponent, "type application/vnd.w3c.wasm.component.v1+wasm"},
-		{"bytecodealliance", wasmRunwasi, "runwasi's type"},
-		{"runwasi-component", wasmBuilder, "the type of runwasi's oci-tar-builder for components"},
+	for _, layer := range []struct {
+		name, mediaType, about string
+		component              bool
+	}{
+		{"application-wasm", wasmPlain, "Docker's and the CNCF's type", false},
+		{"wasm-content", wasmContent, "wasm-to-oci's type", false},
+		{"w3c-module", wasmModule, "the type of runwasi's oci-tar-builder for modules", false},
+		{"w3c-component", wasmComponent, "type application/vnd.w3c.wasm.component.v1+wasm: a component", true},
+		{"bytecodealliance", wasmRunwasi, "runwasi's type: a component", true},
+		{"bytecodealliance-module", wasmRunwasi, "runwasi's type, which is a component's: a module, as in runwasi's own images", false},
+		{"runwasi-component", wasmBuilder, "the type of runwasi's oci-tar-builder for components", true},
 	} {
 		formats = append(formats, Format{
 			Name: "layer-" + layer.name, About: "an image config and a Wasm layer of " + layer.about,
 			Build: func(guest []byte) *Image {
 				return asLayers("wasi/wasm", []string{"app.wasm"}, []wasm{{layer.mediaType, guest, ""}}, nil)
-			}, Platform: "wasi/wasm",
+			}, Component: layer.component, Platform: "wasi/wasm",
 		})
 	}
 	for _, p := range []string{Native(), "wasip1/wasm", "linux/wasm"} {
@@ -116,6 +129,12 @@ func layerFormats() []Format {
 			}, Platform: p,
 		})
 	}
+	formats = append(formats, Format{
+		Name: "layer-wasip2-wasm", About: "an image config for wasip2/wasm and a Wasm layer that is a component",
+		Build: func(guest []byte) *Image {
+			return asLayers("wasip2/wasm", []string{"app.wasm"}, []wasm{{wasmPlain, guest, ""}}, nil)
+		}, Component: true, Platform: "wasip2/wasm",
+	})
 	return append(formats,
 		Format{
 			Name: "layer-runwasi", About: "as runwasi's oci-tar-builder writes it: an empty entry point",
@@ -143,8 +162,8 @@ func artifactFormats() []Format {
 	entry := []string{"app.wasm"}
 	return []Format{
 		{
-			Name: "artifact-wkg", About: "the CNCF's layout as wkg pushes it",
-			Build: wkg, Platform: "wasip1/wasm", Entry: entry, ArtifactConfig: true,
+			Name: "artifact-wkg", About: "the CNCF's layout as wkg pushes it: a component",
+			Build: wkg, Component: true, Platform: "wasip2/wasm", Entry: entry, ArtifactConfig: true,
 		},
 		{
 			Name: "artifact-oras-config", About: "the CNCF's layout as oras push --config …:application/vnd.wasm.config.v0+json makes it",

@@ -21,6 +21,14 @@ import (
 
 var guest = []byte("\x00asm\x01\x00\x00\x00")
 
+// guestOf is what a format is made for.
+func guestOf(f testimage.Format) []byte {
+	if f.Component {
+		return testimage.Component([]string{"wasi:io/streams@0.2.0"}, []string{"wasi:cli/run@0.2.0"})
+	}
+	return guest
+}
+
 func TestFormatsAreWellFormed(t *testing.T) {
 	seen := map[string]bool{}
 	for _, f := range testimage.Formats() {
@@ -29,8 +37,8 @@ func TestFormatsAreWellFormed(t *testing.T) {
 				t.Error("two formats have this name")
 			}
 			seen[f.Name] = true
-			image := f.Build(guest)
-			if again := f.Build(guest); again.Root.Digest != image.Root.Digest {
+			image := f.Build(guestOf(f))
+			if again := f.Build(guestOf(f)); again.Root.Digest != image.Root.Digest {
 				t.Error("built twice, it is not the same")
 			}
 			for key, content := range image.Blobs {
@@ -63,6 +71,31 @@ func checkManifest(t *testing.T, image *testimage.Image, d ocispec.Descriptor) {
 	}
 }
 
+func TestConfigOfComponents(t *testing.T) {
+	f, ok := testimage.Named("artifact-wkg")
+	if !ok {
+		t.Fatal("no such format")
+	}
+	for system, guest := range map[string][]byte{"wasip1": guest, "wasip2": guestOf(f)} {
+		image := f.Build(guest)
+		var manifest ocispec.Manifest
+		if err := json.Unmarshal(image.Blobs[image.Root.Digest], &manifest); err != nil {
+			t.Fatal(err)
+		}
+		var config struct {
+			OS        string
+			Component *struct{ Exports, Imports []string }
+		}
+		if err := json.Unmarshal(image.Blobs[manifest.Config.Digest], &config); err != nil {
+			t.Fatal(err)
+		}
+		if c := config.Component; config.OS != system || (c != nil) != (system == "wasip2") ||
+			c != nil && (!slices.Equal(c.Exports, []string{"wasi:cli/run@0.2.0"}) || !slices.Equal(c.Imports, []string{"wasi:io/streams@0.2.0"})) {
+			t.Errorf("the config for %s is %+v, %+v", system, config, config.Component)
+		}
+	}
+}
+
 func TestNamed(t *testing.T) {
 	for _, name := range []string{"artifact-wkg", "bad-no-config"} {
 		if f, ok := testimage.Named(name); !ok || f.Name != name {
@@ -80,7 +113,7 @@ func TestRegistryTakesEveryFormat(t *testing.T) {
 		if f.Name == "bad-no-config" {
 			continue // which its About says, and TestRegistryRefusesManifestWithoutConfig
 		}
-		image := f.Build(guest)
+		image := f.Build(guestOf(f))
 		ref, err := name.ParseReference(registry.Push(t, f.Name, image))
 		if err != nil {
 			t.Fatal(err)
@@ -112,7 +145,7 @@ func TestRegistryRefusesManifestWithoutConfig(t *testing.T) {
 
 func TestTarIsALayout(t *testing.T) {
 	for _, f := range slices.Concat(testimage.Formats(), testimage.Bad()) {
-		image := f.Build(guest)
+		image := f.Build(guestOf(f))
 		path := filepath.Join(t.TempDir(), "image.tar")
 		if err := image.WriteTar(path, "example.com/tests/"+f.Name+":v1"); err != nil {
 			t.Fatal(err)

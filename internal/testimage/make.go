@@ -113,12 +113,18 @@ func nativeIndex(guest []byte) *Image {
 	})
 }
 
-// cncfConfig is https://tag-runtime.cncf.io/wgs/wasm/deliverables/wasm-oci-artifact/ for a module.
+// cncfConfig is https://tag-runtime.cncf.io/wgs/wasm/deliverables/wasm-oci-artifact/ as wkg writes it,
+// which leaves the target of a component open.
 func cncfConfig(guest []byte) map[string]any {
-	return map[string]any{
+	config := map[string]any{
 		"created": created, "author": nil, "architecture": "wasm", "os": "wasip1",
 		"layerDigests": []digest.Digest{digest.FromBytes(guest)}, "component": nil,
 	}
+	if isComponent(guest) {
+		imports, exports := interfaces(guest)
+		config["os"], config["component"] = "wasip2", map[string]any{"exports": exports, "imports": imports, "target": nil}
+	}
+	return config
 }
 
 // wkg is "wkg oci push": no titles, no artifact type, annotations about the package.

@@ -26,7 +26,8 @@ const (
 type files map[string]file
 
 type file struct {
-	layer   int // its number, from 0
+	layer   int    // its number, from 0
+	name    string // in that layer, as an absolute path
 	size    int64
 	content oci.Content
 	target  string // of a symbolic link
@@ -34,17 +35,11 @@ type file struct {
 
 // add lays a layer of files over those before.
 func (f files) add(ctx context.Context, source Source, number int, layer ocispec.Descriptor) error {
-	compressed, err := source.Open(ctx, layer)
+	archive, closeLayer, err := openFiles(ctx, source, layer)
 	if err != nil {
 		return err
 	}
-	defer compressed.Close()
-	plain, err := Uncompressed(compressed)
-	if err != nil {
-		return err
-	}
-	defer plain.Close()
-	archive := tar.NewReader(io.LimitReader(plain, maxUnpacked))
+	defer closeLayer()
 	for {
 		header, err := archive.Next()
 		if err == io.EOF {
@@ -62,6 +57,20 @@ func (f files) add(ctx context.Context, source Source, number int, layer ocispec
 	}
 }
 
+// openFiles opens a layer of files.
+func openFiles(ctx context.Context, source Source, layer ocispec.Descriptor) (archive *tar.Reader, closeLayer func(), err error) {
+	compressed, err := source.Open(ctx, layer)
+	if err != nil {
+		return nil, nil, err
+	}
+	plain, err := Uncompressed(compressed)
+	if err != nil {
+		compressed.Close()
+		return nil, nil, err
+	}
+	return tar.NewReader(io.LimitReader(plain, maxUnpacked)), func() { plain.Close(); compressed.Close() }, nil
+}
+
 func (f files) entry(archive io.Reader, number int, header *tar.Header) error {
 	at := path.Clean("/" + header.Name)
 	// What a layer takes away (https://github.com/opencontainers/image-spec/blob/main/layer.md#whiteouts).
@@ -76,7 +85,7 @@ func (f files) entry(archive io.Reader, number int, header *tar.Header) error {
 		if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
 			return err
 		}
-		f[at] = file{layer: number, size: header.Size, content: oci.ContentOf(head[:n])}
+		f[at] = file{layer: number, name: at, size: header.Size, content: oci.ContentOf(head[:n])}
 	case tar.TypeLink:
 		f[at] = f[path.Clean("/"+header.Linkname)]
 	case tar.TypeSymlink:

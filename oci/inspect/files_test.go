@@ -2,9 +2,16 @@ package inspect
 
 import (
 	"archive/tar"
+	"bytes"
+	"context"
+	"io"
 	"strings"
 	"testing"
 
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/wasmshim/containerd-shim-wasm/internal/testimage"
 	"github.com/wasmshim/containerd-shim-wasm/oci"
 )
 
@@ -67,5 +74,53 @@ func TestLookUsesTheImagesPath(t *testing.T) {
 	f := lay(t, []string{"opt/app"})
 	if at, _, ok := f.look("app", "", []string{"PATH=/bin:/opt"}); !ok || at != "/opt/app" {
 		t.Errorf("found %q, %v", at, ok)
+	}
+}
+
+// blobs are a source.
+type blobs map[digest.Digest][]byte
+
+func (b blobs) Open(_ context.Context, d ocispec.Descriptor) (io.ReadCloser, error) {
+	return io.NopCloser(bytes.NewReader(b[d.Digest])), nil
+}
+
+// Of a component, the file is read that the entry point leads to, wherever its content lies.
+func TestRunsTheComponentThatIsMeant(t *testing.T) {
+	library, command := testimage.Component(nil, nil), testimage.Component(nil, []string{"wasi:cli/run@0.2.3"})
+	l := look{source: blobs{}, node: Node{MaxModuleSize: 1 << 20}, files: files{}, report: &Image{}}
+	for n, layer := range [][]struct {
+		header  tar.Header
+		content []byte
+	}{
+		{{tar.Header{Name: "hidden.wasm"}, command}, {tar.Header{Name: "twice.wasm"}, library}, {tar.Header{Name: "./twice.wasm"}, command}, {tar.Header{Name: "lib/hidden.wasm"}, command}},
+		{{tar.Header{Name: "hidden.wasm"}, library}, {tar.Header{Name: "hard.wasm", Typeflag: tar.TypeLink, Linkname: "twice.wasm"}, nil},
+			{tar.Header{Name: "soft.wasm", Typeflag: tar.TypeSymlink, Linkname: "hard.wasm"}, nil}},
+	} {
+		var buffer bytes.Buffer
+		w := tar.NewWriter(&buffer)
+		for _, entry := range layer {
+			entry.header.Size, entry.header.Mode = int64(len(entry.content)), 0o644
+			if err := w.WriteHeader(&entry.header); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := w.Write(entry.content); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+		d := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayer, Digest: digest.FromBytes(buffer.Bytes()), Size: int64(buffer.Len())}
+		l.source.(blobs)[d.Digest] = buffer.Bytes()
+		l.manifest.Layers = append(l.manifest.Layers, d)
+		if err := l.files.add(t.Context(), l.source, n, d); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for entry, isCommand := range map[string]bool{"/hidden.wasm": false, "/lib/hidden.wasm": true, "/twice.wasm": true, "/hard.wasm": true, "/soft.wasm": true} {
+		runs, err := l.runs(t.Context(), entry)
+		if (err == nil) != isCommand || isCommand && !strings.Contains(runs, "run of wasi:cli/run@0.2.3") || !isCommand && !strings.Contains(err.Error(), "a library") {
+			t.Errorf("%s runs %q, %v", entry, runs, err)
+		}
 	}
 }

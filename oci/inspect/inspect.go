@@ -264,9 +264,9 @@ func (l *look) runs(ctx context.Context, entry string) (string, error) {
 	if entry == "" {
 		return l.unnamed(ctx, modules)
 	}
-	named, _, _ := strings.Cut(entry, "#") // the rest names a function
+	named, function, _ := strings.Cut(entry, "#")
 	if at, found, ok := l.files.look(named, l.config.Config.WorkingDir, l.config.Config.Env); ok {
-		return l.runsFile(at, found, named)
+		return l.runsFile(ctx, at, found, named, function)
 	}
 	chosen, err := oci.Found{Image: l.report.Digest.String(), Modules: modules}.Select(entry)
 	switch {
@@ -275,7 +275,7 @@ func (l *look) runs(ctx context.Context, entry string) (string, error) {
 	case err != nil:
 		return "", err
 	}
-	return l.runsLayer(ctx, chosen, "the entry point "+entry+" is no file")
+	return l.runsLayer(ctx, chosen, function, "the entry point "+entry+" is no file")
 }
 
 // hint names what could be run instead.
@@ -295,7 +295,7 @@ func (l *look) unnamed(ctx context.Context, modules []oci.Module) (string, error
 		if modules[0].Name != "" {
 			l.report.Command = modules[0].Name
 		}
-		return l.runsLayer(ctx, modules[0], "any command that is no file means it")
+		return l.runsLayer(ctx, modules[0], "", "any command that is no file means it")
 	case len(modules) > 1:
 		_, err := oci.Found{Image: l.report.Digest.String(), Modules: modules}.Select("")
 		return "", err
@@ -306,25 +306,27 @@ func (l *look) unnamed(ctx context.Context, modules []oci.Module) (string, error
 	return "one of its files that are WebAssembly, which the command names: " + strings.Join(found[:min(10, len(found))], ", "), nil
 }
 
-func (l *look) runsFile(at string, found file, named string) (string, error) {
+func (l *look) runsFile(ctx context.Context, at string, found file, named, function string) (string, error) {
 	where := fmt.Sprintf("the file %s of layer %d", at, found.layer)
+	isWasm := found.content == oci.WasmModule || found.content == oci.WasmComponent
 	switch {
-	case found.content == oci.WasmModule && found.size > l.node.MaxModuleSize:
+	case isWasm && found.size > l.node.MaxModuleSize:
 		return "", l.tooLarge(where)
 	case found.content == oci.WasmModule:
 		return where + ", " + string(found.content), nil
 	case found.content == oci.WasmComponent:
-		return "", errComponent(where)
+		w, err := l.worldOfFile(ctx, found)
+		if err != nil {
+			return "", fmt.Errorf("%s: %w", where, err)
+		}
+		runs, err := runsFunction(where, function, w)
+		return where + ", " + runs, err
 	case found.content == oci.Precompiled:
 		return where + ", " + string(found.content) + ", if the node's configuration lists its digest under precompiled", nil
 	case strings.HasSuffix(named, ".wasm"):
 		return "", fmt.Errorf("%s is not a WebAssembly module but %s", where, found.content)
 	}
 	return where + ", " + string(found.content) + ": no WebAssembly, so the stock runc shim runs it", nil
-}
-
-func errComponent(where string) error {
-	return fmt.Errorf("%s is a WebAssembly component; this version runs core modules only: build it for wasm32-wasip1", where)
 }
 
 // unpacks says whether containerd makes a root file system of it: it wants a diff id for each layer

@@ -15,6 +15,17 @@ import (
 // guest has a custom section, so that half of it is a module's beginning.
 var guest = []byte("\x00asm\x01\x00\x00\x00\x00\x05\x04test")
 
+// component is a command.
+var component = testimage.Component([]string{"wasi:io/streams@0.2.3"}, []string{"own:app/api", "wasi:cli/run@0.2.3"})
+
+// guestOf is what a format is made for.
+func guestOf(f testimage.Format) []byte {
+	if f.Component {
+		return component
+	}
+	return guest
+}
+
 var node = inspect.Node{MaxModuleSize: 1 << 20}
 
 // fromTar inspects an image by way of a tar.
@@ -46,13 +57,17 @@ func fromTar(t *testing.T, image *testimage.Image) inspect.Report {
 func TestEveryFormatRuns(t *testing.T) {
 	for _, f := range testimage.Formats() {
 		t.Run(f.Name, func(t *testing.T) {
-			report := fromTar(t, f.Build(guest))
+			report := fromTar(t, f.Build(guestOf(f)))
 			wasm := 0
+			means := "a WebAssembly module"
+			if f.Component {
+				means = "a WebAssembly component, of which run of wasi:cli/run@0.2.3 is called"
+			}
 			for _, i := range report.Images {
 				if i.Problem != "" {
 					t.Errorf("%s: %s", i.Platform, i.Problem)
 				}
-				if strings.Contains(i.Runs, "a WebAssembly module") || strings.Contains(i.Runs, "/plugin.wasm") {
+				if strings.Contains(i.Runs, means) || strings.Contains(i.Runs, "/plugin.wasm") {
 					wasm++
 				}
 				if i.NeedsCommand != f.NeedsCommand() {
@@ -167,7 +182,7 @@ func TestRegistrySaysTheSameAsATar(t *testing.T) {
 		if !ok {
 			t.Fatalf("no format %s", format)
 		}
-		image := f.Build(guest)
+		image := f.Build(guestOf(f))
 		ref, err := name.ParseReference(registry.Push(t, f.Name, image))
 		if err != nil {
 			t.Fatal(err)

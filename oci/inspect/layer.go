@@ -15,8 +15,8 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/oci"
 )
 
-// runsLayer says what the shim makes of a Wasm layer.
-func (l *look) runsLayer(ctx context.Context, m oci.Module, because string) (string, error) {
+// runsLayer says what the shim makes of a Wasm layer, of which the entry point may name a function.
+func (l *look) runsLayer(ctx context.Context, m oci.Module, function, because string) (string, error) {
 	n := slices.IndexFunc(l.manifest.Layers, func(d ocispec.Descriptor) bool { return d.Digest == m.Digest })
 	layer := l.manifest.Layers[n]
 	where := fmt.Sprintf("layer %d (%s)", n, m)
@@ -31,9 +31,9 @@ func (l *look) runsLayer(ctx context.Context, m oci.Module, because string) (str
 	if err != nil {
 		return "", err
 	}
+	var data []byte
 	if m.Compression != "" {
-		data, err := l.unpack(ctx, layer, m.Compression)
-		if err != nil {
+		if data, err = l.unpack(ctx, layer, m.Compression); err != nil {
 			return "", fmt.Errorf("%s: its %s data is damaged: %w", where, m.Compression, err)
 		}
 		if int64(len(data)) > l.node.MaxModuleSize {
@@ -46,7 +46,12 @@ func (l *look) runsLayer(ctx context.Context, m oci.Module, because string) (str
 	case oci.WasmModule:
 		return fmt.Sprintf("%s, %s: %s", where, content, because), nil
 	case oci.WasmComponent:
-		return "", errComponent(where)
+		w, err := l.worldOfLayer(ctx, layer, data)
+		if err != nil {
+			return "", fmt.Errorf("%s: %w", where, err)
+		}
+		runs, err := runsFunction(where, function, w)
+		return fmt.Sprintf("%s, %s: %s", where, runs, because), err
 	case oci.Precompiled:
 		if !slices.Contains(l.node.Precompiled, m.Digest.String()) {
 			return "", fmt.Errorf("%s is %s, which runs only where the node's configuration lists %s under precompiled", where, content, m.Digest)

@@ -60,7 +60,7 @@ var (
 			f.place, f.platform, f.mediaType = inLayer, "wasi/wasm", oci.MediaTypeBytecodeAlliance
 		}),
 		ociImage.with("artifact", "a Wasm artifact in the CNCF's layout, as wkg pushes it", func(f *Format) {
-			f.place, f.platform, f.config = inArtifact, "wasip1/wasm", oci.MediaTypeWasmConfigV0
+			f.place, f.config = inArtifact, oci.MediaTypeWasmConfigV0 // its platform says what it holds
 		}),
 		ociImage.with("oras", "an artifact with an empty config, as oras pushes it", func(f *Format) {
 			f.place, f.config, f.artifact = inArtifact, ocispec.MediaTypeEmptyJSON, orasArtifact
@@ -78,6 +78,22 @@ var (
 		}),
 	}
 )
+
+// binaries are the media types that say which of the two binaries a layer holds. The others are those
+// of both; runwasi's, which is called a component's, is what its tools give modules, too.
+var binaries = map[string]oci.Content{
+	oci.MediaTypeW3CModule:        oci.WasmModule,
+	oci.MediaTypeW3CComponent:     oci.WasmComponent,
+	oci.MediaTypeRunwasiComponent: oci.WasmComponent,
+}
+
+// typeOf is the media type to give instead of one for the other binary.
+func typeOf(content oci.Content) string {
+	if content == oci.WasmComponent {
+		return oci.MediaTypeW3CComponent
+	}
+	return oci.MediaTypeW3CModule
+}
 
 func (f Format) with(name, about string, change func(*Format)) Format {
 	f.Name, f.About = name, about

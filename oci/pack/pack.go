@@ -14,6 +14,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/wasmshim/containerd-shim-wasm/oci"
+	"github.com/wasmshim/containerd-shim-wasm/oci/world"
 )
 
 // Options say what to pack and how. Only Modules must be given.
@@ -26,7 +27,7 @@ type Options struct {
 	Env         []string // NAME=value
 	Annotations map[string]string
 	Files       []File
-	MediaType   string // of Wasm layers: one of oci.WasmMediaTypes
+	MediaType   string // of Wasm layers: one of oci.WasmMediaTypes, and one for what they hold
 	Compression string // "", "gzip", "zstd", "zip", or "none"; layers of files are compressed with gzip by default
 }
 
@@ -53,6 +54,7 @@ func Make(o Options) (*Image, error) {
 type job struct {
 	Options
 	modules []module
+	world   *world.World // of the component in the CNCF's layout
 	image   *Image
 
 	// The same for all platforms:
@@ -89,14 +91,8 @@ func (j *job) check() error {
 			return fmt.Errorf("environment variable %q is not of the form NAME=value", variable)
 		}
 	}
-	if j.MediaType != "" {
-		if j.Format.place == inFiles {
-			return errors.New("a media type can only be given where the module is a layer")
-		}
-		if !slices.Contains(oci.WasmMediaTypes(), j.MediaType) {
-			return fmt.Errorf("%q is not a media type of Wasm: give one of %s", j.MediaType, strings.Join(oci.WasmMediaTypes(), ", "))
-		}
-		j.Format.mediaType = j.MediaType
+	if err := j.checkMediaType(); err != nil {
+		return err
 	}
 	switch {
 	case j.Format.place == inFiles && (j.Compression == "zip" || j.Compression == "zstd" && j.Format.files == dockerFiles):
@@ -116,6 +112,27 @@ func (j *job) check() error {
 	return j.checkEntry(j.Entrypoint[0])
 }
 
+func (j *job) checkMediaType() error {
+	if j.Format.place == inFiles {
+		if j.MediaType != "" {
+			return errors.New("a media type can only be given where the module is a layer")
+		}
+		return nil
+	}
+	if j.MediaType != "" {
+		if !slices.Contains(oci.WasmMediaTypes(), j.MediaType) {
+			return fmt.Errorf("%q is not a media type of Wasm: give one of %s", j.MediaType, strings.Join(oci.WasmMediaTypes(), ", "))
+		}
+		j.Format.mediaType = j.MediaType
+	}
+	for _, m := range j.modules {
+		if says, ok := binaries[j.Format.mediaType]; ok && says != m.content {
+			return fmt.Errorf("%s is %s, and the media type %s is for %s: give %s", m.path, m.content, j.Format.mediaType, says, typeOf(m.content))
+		}
+	}
+	return nil
+}
+
 func (j *job) checkArtifact() error {
 	switch {
 	case len(j.Entrypoint)+len(j.Args)+len(j.Env) > 0:
@@ -126,11 +143,8 @@ func (j *job) checkArtifact() error {
 		return errors.New("it is not made for several platforms: use the format layer")
 	case len(j.Platforms) == 1 && j.Format.config != oci.MediaTypeWasmConfigV0:
 		return errors.New("its config has no place for a platform: use the format artifact or layer")
-	case j.Format.config == oci.MediaTypeWasmConfigV0 && j.modules[0].content == oci.WasmComponent:
-		// The layout wants the component's imports and exports, which takes a decoder.
-		return fmt.Errorf("%s is a component, whose interfaces its config has to list: use wkg for that, or the format oras or layer", j.modules[0].path)
-	case j.Format.config == oci.MediaTypeWasmConfigV0 && len(j.modules) > 1:
-		return errors.New("it holds exactly one module: use the format layer")
+	case j.Format.config == oci.MediaTypeWasmConfigV0:
+		return j.checkCNCF()
 	}
 	return nil
 }
@@ -166,7 +180,7 @@ func (j *job) make() error {
 	}
 	platforms := j.Platforms
 	if len(platforms) == 0 {
-		platforms = []string{j.Format.platform}
+		platforms = []string{j.platform()}
 	}
 	var manifests []ocispec.Descriptor
 	for _, text := range platforms {
@@ -297,7 +311,7 @@ func (j *job) makeManifest(p ocispec.Platform) (ocispec.Descriptor, error) {
 func (j *job) config(p ocispec.Platform) any {
 	switch {
 	case j.Format.config == oci.MediaTypeWasmConfigV0:
-		return wasmConfig(p, j.layers)
+		return wasmConfig(p, j.layers, j.world)
 	case j.Format.place == inArtifact:
 		return struct{}{}
 	}
@@ -310,21 +324,6 @@ func (j *job) config(p ocispec.Platform) any {
 		Config:   ocispec.ImageConfig{Entrypoint: j.Entrypoint, Cmd: j.Args, Env: j.Env},
 		RootFS:   ocispec.RootFS{Type: "layers", DiffIDs: diffIDs},
 	}
-}
-
-// wasmConfig is the config of a module in the CNCF's layout
-// (https://tag-runtime.cncf.io/wgs/wasm/deliverables/wasm-oci-artifact/), which wants a time.
-func wasmConfig(p ocispec.Platform, layers []ocispec.Descriptor) any {
-	digests := make([]digest.Digest, len(layers))
-	for i, layer := range layers {
-		digests[i] = layer.Digest
-	}
-	return struct {
-		Created      string          `json:"created"`
-		Architecture string          `json:"architecture"`
-		OS           string          `json:"os"`
-		LayerDigests []digest.Digest `json:"layerDigests"`
-	}{"1970-01-01T00:00:00Z", p.Architecture, p.OS, digests}
 }
 
 func (j *job) annotations() map[string]string {

@@ -17,13 +17,14 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/wasmshim/containerd-shim-wasm/internal/testimage"
 	"github.com/wasmshim/containerd-shim-wasm/oci/pack"
 )
 
-const (
-	module    = "\x00asm\x01\x00\x00\x00"
-	component = "\x00asm\x0d\x00\x01\x00"
-)
+const module = "\x00asm\x01\x00\x00\x00"
+
+// component is a command.
+var component = string(testimage.Component([]string{"wasi:io/streams@0.2.3", "wasi:cli/exit@0.2.3"}, []string{"wasi:cli/run@0.2.3"}))
 
 // write makes a file of that name in a new folder.
 func write(t *testing.T, name, content string) string {
@@ -235,6 +236,46 @@ func TestCNCFConfigNamesTheLayer(t *testing.T) {
 	}
 }
 
+// A component goes wherever a module does, under the types that are for it.
+func TestComponents(t *testing.T) {
+	for _, f := range pack.Formats() {
+		m := readBack(t, pack1(t, pack.Options{Modules: []string{write(t, "app.wasm", component)}, Format: f})).manifest()
+		want := map[string]string{
+			"layer": "application/wasm", "artifact": "application/wasm", "oras": "application/wasm",
+			"runwasi":     "application/vnd.bytecodealliance.wasm.component.layer.v0+wasm",
+			"wasm-to-oci": "application/vnd.wasm.content.layer.v1+wasm",
+		}[f.Name]
+		if want == "" {
+			continue // it is a file
+		}
+		if d := m.Layers[0]; d.MediaType != want || d.Digest != digest.FromString(component) {
+			t.Errorf("%s: its layer is %s, %s, want %s", f.Name, d.MediaType, d.Digest, want)
+		}
+	}
+	for _, mediaType := range []string{"application/vnd.w3c.wasm.component.v1+wasm", "application/vnd.bytecodealliance.wasm.component.layer.v0+wasm", "application/vnd.wasm.component.v1+wasm"} {
+		o := pack.Options{Modules: []string{write(t, "app.wasm", component)}, Format: format(t, "layer"), MediaType: mediaType}
+		if d := readBack(t, pack1(t, o)).manifest().Layers[0]; d.MediaType != mediaType || d.Digest != digest.FromString(component) {
+			t.Errorf("its layer is %s, %s, want %s", d.MediaType, d.Digest, mediaType)
+		}
+	}
+}
+
+// What the CNCF's layout wants of a component, and nobody else.
+func TestCNCFConfigOfComponents(t *testing.T) {
+	noImports := string(testimage.Component(nil, []string{"own:app/api"}))
+	for content, want := range map[string]string{
+		component: `"os":"wasip2","layerDigests":["` + digest.FromString(component).String() + `"],` +
+			`"component":{"exports":["wasi:cli/run@0.2.3"],"imports":["wasi:io/streams@0.2.3","wasi:cli/exit@0.2.3"],"target":"wasi:cli/command@0.2.3"}}`,
+		noImports: `"os":"wasip2","layerDigests":["` + digest.FromString(noImports).String() + `"],"component":{"exports":["own:app/api"],"imports":[]}}`,
+		module:    `"os":"wasip1","layerDigests":["` + digest.FromString(module).String() + `"]}`,
+	} {
+		l := readBack(t, pack1(t, pack.Options{Modules: []string{write(t, "app.wasm", content)}, Format: format(t, "artifact")}))
+		if got := string(l.blob(l.manifest().Config)); got != `{"created":"1970-01-01T00:00:00Z","architecture":"wasm",`+want {
+			t.Errorf("the config is %s, want its end to be %s", got, want)
+		}
+	}
+}
+
 func TestSameInputSameImage(t *testing.T) {
 	dir := t.TempDir()
 	for _, f := range pack.Formats() {
@@ -338,7 +379,11 @@ func TestWhatCannotBePacked(t *testing.T) {
 		"artifact entry":      {pack.Options{Modules: []string{app}, Format: format(t, "artifact"), Entrypoint: []string{"/app.wasm"}}, "no place for an entry point"},
 		"artifact files":      {pack.Options{Modules: []string{app}, Format: format(t, "oras"), Files: []pack.File{{Host: text, Guest: "/x"}}}, "no place for files"},
 		"artifact of two":     {pack.Options{Modules: []string{app, write(t, "b.wasm", module)}, Format: format(t, "artifact")}, "exactly one module"},
-		"component artifact":  {pack.Options{Modules: []string{write(t, "c.wasm", component)}, Format: format(t, "artifact")}, "use wkg"},
+		"damaged component":   {pack.Options{Modules: []string{write(t, "c.wasm", component[:20])}, Format: format(t, "artifact")}, "the component ends too early"},
+		"component's system":  {pack.Options{Modules: []string{write(t, "c.wasm", component)}, Format: format(t, "artifact"), Platforms: []string{"wasip1/wasm"}}, "whose platform is wasip2/wasm there"},
+		"module's system":     {pack.Options{Modules: []string{app}, Format: format(t, "artifact"), Platforms: []string{"wasip2/wasm"}}, "whose platform is wasip1/wasm there"},
+		"component's type":    {pack.Options{Modules: []string{app, write(t, "c.wasm", component)}, Format: format(t, "layer"), MediaType: "application/vnd.w3c.wasm.module.v1+wasm"}, "give application/vnd.w3c.wasm.component.v1+wasm"},
+		"module's type":       {pack.Options{Modules: []string{app}, Format: format(t, "layer"), MediaType: "application/vnd.wasm.component.v1+wasm"}, "give application/vnd.w3c.wasm.module.v1+wasm"},
 		"oras platform":       {pack.Options{Modules: []string{app}, Format: format(t, "oras"), Platforms: []string{"wasi/wasm"}}, "no place for a platform"},
 		"file over module":    {pack.Options{Modules: []string{app}, Files: []pack.File{{Host: text, Guest: "/app.wasm"}}}, "two files are to be /app.wasm"},
 		"file as folder":      {pack.Options{Modules: []string{app}, Files: []pack.File{{Host: text, Guest: "/app.wasm/x"}}}, "a file and, for"},

@@ -1,0 +1,87 @@
+package inspect
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+	"strings"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/wasmshim/containerd-shim-wasm/oci"
+	"github.com/wasmshim/containerd-shim-wasm/oci/world"
+)
+
+// maxListed bounds how many names an error lists.
+const maxListed = 20
+
+// runsFunction says what of a component is called: a function that the entry point names, or that of
+// a command.
+func runsFunction(where, function string, w world.World) (string, error) {
+	if missing := w.Missing(); len(missing) > 0 {
+		return "", fmt.Errorf("%s is %s that imports what a Wasm container does not provide: %s; build it for wasi:cli/command of WASI 0.2 (wasm32-wasip2)",
+			where, oci.WasmComponent, listed(missing))
+	}
+	if function == "" || function == "_start" {
+		if command := w.Command(); command != "" {
+			return fmt.Sprintf("%s, of which run of %s is called", oci.WasmComponent, command), nil
+		}
+		return "", fmt.Errorf("%s is %s that exports no wasi:cli/run@0.2: it is a library, not a command; name a function as FILE#FUNCTION (its exports: %s)",
+			where, oci.WasmComponent, listed(world.Names(w.Exports)))
+	}
+	of, _, isMember := strings.Cut(function, "#")
+	if isMember && w.Has(of, world.Instance) || w.Has(function, world.Function) {
+		return fmt.Sprintf("%s, of which %s is called, if it takes no arguments", oci.WasmComponent, function), nil
+	}
+	return "", fmt.Errorf("%s is %s that exports no function %q (its exports: %s)", where, oci.WasmComponent, function, listed(world.Names(w.Exports)))
+}
+
+func listed(names []string) string {
+	switch {
+	case len(names) == 0:
+		return "none"
+	case len(names) > maxListed:
+		return fmt.Sprintf("%s and %d more", strings.Join(names[:maxListed], ", "), len(names)-maxListed)
+	}
+	return strings.Join(names, ", ")
+}
+
+// worldOfFile reads a component that is a file of a layer, from the layer again: a root file system may
+// hold many, of which one is run.
+func (l *look) worldOfFile(ctx context.Context, f file) (world.World, error) {
+	archive, closeLayer, err := openFiles(ctx, l.source, l.manifest.Layers[f.layer])
+	if err != nil {
+		return world.World{}, err
+	}
+	defer closeLayer()
+	w, err := world.World{}, errors.New("the layer does not hold it any more")
+	for {
+		header, next := archive.Next()
+		if next == io.EOF {
+			return w, err // of the last entry with that name
+		}
+		if next != nil {
+			return world.World{}, next
+		}
+		if header.Typeflag == tar.TypeReg && path.Clean("/"+header.Name) == f.name {
+			w, err = world.Read(archive)
+		}
+	}
+}
+
+// worldOfLayer reads a component that is a layer. data is what the layer holds if it is compressed.
+func (l *look) worldOfLayer(ctx context.Context, layer ocispec.Descriptor, data []byte) (world.World, error) {
+	if data != nil {
+		return world.Read(bytes.NewReader(data))
+	}
+	reader, err := l.source.Open(ctx, layer)
+	if err != nil {
+		return world.World{}, err
+	}
+	defer reader.Close()
+	return world.Read(reader)
+}
