@@ -73,6 +73,20 @@ func Bad() []Format {
 			}, Platform: "wasi/wasm",
 		},
 		{
+			Name: "bad-component-imports", About: "a component that imports what no container provides",
+			Build: func([]byte) *Image {
+				content := Component([]string{"wasi:io/poll@0.2.0", "wasi:http/types@0.2.0"}, []string{"wasi:cli/run@0.2.0"})
+				return asLayers("wasi/wasm", entry, []wasm{{wasmComponent, content, ""}}, nil)
+			}, Platform: "wasi/wasm",
+		},
+		{
+			Name: "bad-component-library", About: "a component that is no command, and an entry point that names no function of it",
+			Build: func([]byte) *Image {
+				content := Component(nil, []string{"own:app/api@1.0.0"})
+				return asLayers("wasi/wasm", entry, []wasm{{wasmComponent, content, ""}}, nil)
+			}, Platform: "wasi/wasm",
+		},
+		{
 			Name: "bad-no-config", About: "a manifest without a config: registries refuse it, a tar can hold it",
 			Build: noConfig, Entry: entry,
 		},
