@@ -2,6 +2,7 @@ package testnode
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -124,6 +125,26 @@ func (n *Node) Pods() (*Pods, error) {
 		RuntimeServiceClient: criapi.NewRuntimeServiceClient(connection), images: criapi.NewImageServiceClient(connection),
 		connection: connection, node: n,
 	}, nil
+}
+
+// podsReady waits until CRI answers: containerd serves before that, and CRI refuses all requests
+// ("server is not initialized yet").
+func (n *Node) podsReady(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, readyWithin)
+	defer cancel()
+	pods, err := n.Pods()
+	if err != nil {
+		return err
+	}
+	var last error
+	err = poll.Until(ctx, func() (bool, error) {
+		_, last = pods.Version(ctx, &criapi.VersionRequest{})
+		return last == nil, nil
+	})
+	if err != nil {
+		err = fmt.Errorf("CRI: %w: %w", err, last)
+	}
+	return errors.Join(err, pods.Close())
 }
 
 // Close ends the connection.

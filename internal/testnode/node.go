@@ -181,7 +181,11 @@ func (n *Node) Restart(ctx context.Context) error {
 	if n.daemon, err = start(command); err != nil {
 		return fmt.Errorf("starting containerd %s: %w", n.Release, err)
 	}
-	if err := n.ready(ctx); err != nil {
+	err = n.ready(ctx)
+	if err == nil && n.options.CRI {
+		err = n.podsReady(ctx)
+	}
+	if err != nil {
 		err = fmt.Errorf("starting containerd %s: %w\n%s", n.Release, err, n.LogTail(0, 20))
 		return errors.Join(err, n.Kill9())
 	}
