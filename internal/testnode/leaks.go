@@ -14,8 +14,9 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/internal/leaks"
 )
 
-// leaksWithin bounds the wait for what containerd and shims clean up after their last answer.
-const leaksWithin = 15 * time.Second
+// leaksWithin bounds the wait for what containerd and shims clean up after their last answer. What gives
+// compiled code to containerd does so at a low priority: on a busy machine it takes its time.
+const leaksWithin = 2 * time.Minute
 
 // bundles is where containerd's runtime plugin keeps bundles, below its state, and their work
 // folders, below its root.

@@ -21,8 +21,8 @@ import (
 )
 
 const (
-	readyWithin = 60 * time.Second
-	stopWithin  = 30 * time.Second
+	readyWithin = 2 * time.Minute
+	stopWithin  = 2 * time.Minute
 )
 
 // Options say what to start. The zero value is the default version without CRI.
