@@ -86,9 +86,12 @@ func (n *Node) examine(folder string) (process, bool) {
 	environment, _ := os.ReadFile(filepath.Join(folder, "environ"))
 	arguments, _ := os.ReadFile(filepath.Join(folder, "cmdline"))
 	cgroups, _ := os.ReadFile(filepath.Join(folder, "cgroup"))
-	p.ours = pid == n.PID() ||
-		bytes.Contains(environment, append([]byte(n.marker()), 0)) ||
-		bytes.Contains(arguments, []byte(n.Namespace)) ||
-		bytes.Contains(cgroups, []byte(n.Namespace))
+	// Where the first process of the machine collects late or never, an orphan that has ended stays, in
+	// its cgroup even (v2). One whose parent is the node's is told by that.
+	ended := p.state == "Z" || p.state == "X"
+	p.ours = pid == n.PID() && !n.daemon.gone() || !ended &&
+		(bytes.Contains(environment, append([]byte(n.marker()), 0)) ||
+			bytes.Contains(arguments, []byte(n.Namespace)) ||
+			bytes.Contains(cgroups, []byte(n.Namespace)))
 	return p, true
 }
