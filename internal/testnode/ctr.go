@@ -16,6 +16,8 @@ import (
 	"github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/core/events"
 	"github.com/containerd/typeurl/v2"
+
+	"github.com/wasmshim/containerd-shim-wasm/internal/poll"
 )
 
 // Result is how a command ended.
@@ -84,7 +86,10 @@ func (n *Node) feed(ctx context.Context, command *exec.Cmd, stdin io.Reader) err
 	if err != nil {
 		return err
 	}
-	started, lost := c.Subscribe(ctx, `topic=="/tasks/start"`, `topic=="/tasks/exec-started"`)
+	started, lost, err := subscribe(ctx, c, `topic=="/tasks/start"`, `topic=="/tasks/exec-started"`)
+	if err != nil {
+		return errors.Join(err, c.Close())
+	}
 	pipe, err := command.StdinPipe()
 	if err != nil {
 		return errors.Join(err, c.Close())
@@ -106,6 +111,27 @@ func (n *Node) feed(ctx context.Context, command *exec.Cmd, stdin io.Reader) err
 		}
 	}()
 	return nil
+}
+
+// subscribe returns when containerd is telling: an event of our own has come back. What it tells before it
+// has taken notice of a subscriber is lost.
+func subscribe(ctx context.Context, c *client.Client, filters ...string) (<-chan *events.Envelope, <-chan error, error) {
+	const marker = "/testnode/subscribed"
+	told, lost := c.Subscribe(ctx, append(filters, fmt.Sprintf("topic==%q", marker))...)
+	err := poll.Until(ctx, func() (bool, error) {
+		if err := c.EventService().Publish(ctx, marker, &eventtypes.NamespaceCreate{Name: "subscribed"}); err != nil {
+			return false, err
+		}
+		select {
+		case <-told:
+			return true, nil
+		case err := <-lost:
+			return false, err
+		default:
+			return false, nil
+		}
+	})
+	return told, lost, err
 }
 
 // concerns tells whether an event is the start of a task or exec that the arguments name.
