@@ -218,9 +218,9 @@ func emptyCache(t *testing.T, dir string) {
 	}
 }
 
-// eventually asks until the answer is yes; no answer in half a minute is no.
+// eventually asks until the answer is yes; no answer in all the time of a test's patience is no.
 func eventually(done func() bool) bool {
-	deadline := time.Now().Add(30 * time.Second)
+	deadline := time.Now().Add(taskPatience)
 	for !done() {
 		if time.Now().After(deadline) {
 			return false
