@@ -28,14 +28,14 @@ func runsFunction(where, function string, w world.World) (string, error) {
 	}
 	if function == "" || function == "_start" {
 		if command := w.Command(); command != "" {
-			return fmt.Sprintf("%s, of which run of %s is called", oci.WasmComponent, command), nil
+			return fmt.Sprintf("%s, by its %s", oci.WasmComponent, command), nil
 		}
 		return "", fmt.Errorf("%s is %s that exports no wasi:cli/run@0.2: it is a library, not a command; name a function as FILE#FUNCTION (its exports: %s)",
 			where, oci.WasmComponent, listed(world.Names(w.Exports)))
 	}
 	of, _, isMember := strings.Cut(function, "#")
 	if isMember && w.Has(of, world.Instance) || w.Has(function, world.Function) {
-		return fmt.Sprintf("%s, of which %s is called, if it takes no arguments", oci.WasmComponent, function), nil
+		return fmt.Sprintf("%s, by its function %s, which must take no arguments", oci.WasmComponent, function), nil
 	}
 	return "", fmt.Errorf("%s is %s that exports no function %q (its exports: %s)", where, oci.WasmComponent, function, listed(world.Names(w.Exports)))
 }

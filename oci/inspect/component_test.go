@@ -52,10 +52,10 @@ func TestComponents(t *testing.T) {
 		runs      string // "" if it does not
 		problem   string
 	}{
-		{"command", testimage.Component(nil, command), "", "run of wasi:cli/run@0.2.3", ""},
-		{"command by its name here", testimage.Component(nil, command), "_start", "run of wasi:cli/run@0.2.3", ""},
-		{"function of an interface", testimage.Component(nil, []string{"own:app/api@1.0.0"}), "own:app/api@1.0.0#greet", "own:app/api@1.0.0#greet", ""},
-		{"function", exporting("greet"), "greet", "greet", ""},
+		{"command", testimage.Component(nil, command), "", "by its wasi:cli/run@0.2.3", ""},
+		{"command by its name here", testimage.Component(nil, command), "_start", "by its wasi:cli/run@0.2.3", ""},
+		{"function of an interface", testimage.Component(nil, []string{"own:app/api@1.0.0"}), "own:app/api@1.0.0#greet", "by its function own:app/api@1.0.0#greet", ""},
+		{"function", exporting("greet"), "greet", "by its function greet", ""},
 		{"library", testimage.Component(nil, []string{"own:app/api@1.0.0"}), "", "", "it is a library, not a command; name a function as FILE#FUNCTION (its exports: own:app/api@1.0.0)"},
 		{"nothing", testimage.Component(nil, nil), "", "", "(its exports: none)"},
 		{"no such function", exporting("greet"), "great", "", `exports no function "great" (its exports: greet)`},

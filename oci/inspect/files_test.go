@@ -119,7 +119,7 @@ func TestRunsTheComponentThatIsMeant(t *testing.T) {
 	}
 	for entry, isCommand := range map[string]bool{"/hidden.wasm": false, "/lib/hidden.wasm": true, "/twice.wasm": true, "/hard.wasm": true, "/soft.wasm": true} {
 		runs, err := l.runs(t.Context(), entry)
-		if (err == nil) != isCommand || isCommand && !strings.Contains(runs, "run of wasi:cli/run@0.2.3") || !isCommand && !strings.Contains(err.Error(), "a library") {
+		if (err == nil) != isCommand || isCommand && !strings.Contains(runs, "by its wasi:cli/run@0.2.3") || !isCommand && !strings.Contains(err.Error(), "a library") {
 			t.Errorf("%s runs %q, %v", entry, runs, err)
 		}
 	}

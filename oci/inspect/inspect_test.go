@@ -61,7 +61,7 @@ func TestEveryFormatRuns(t *testing.T) {
 			wasm := 0
 			means := "a WebAssembly module"
 			if f.Component {
-				means = "a WebAssembly component, of which run of wasi:cli/run@0.2.3 is called"
+				means = "a WebAssembly component, by its wasi:cli/run@0.2.3"
 			}
 			for _, i := range report.Images {
 				if i.Problem != "" {
