@@ -114,11 +114,12 @@ func checkFunction(module control.Module, path, function string) error {
 	if len(module.Functions) > 0 {
 		callable = strings.Join(module.Functions[:min(20, len(module.Functions))], ", ")
 	}
-	if function == "_start" && module.Component {
-		return fmt.Errorf("component %s does not export wasi:cli/run: it is a library, not a command; name a function as %s#FUNCTION (functions without arguments: %s)", path, path, callable)
+	kind, lacks := "module", "has no _start function"
+	if module.Component {
+		kind, lacks = "component", "does not export wasi:cli/run"
 	}
 	if function == "_start" {
-		return fmt.Errorf("module %s has no _start function: it is a library, not a command; name a function as %s#FUNCTION (functions without arguments: %s)", path, path, callable)
+		return fmt.Errorf("%s %s %s: it is a library, not a command; name a function as %s#FUNCTION (functions without arguments: %s)", kind, path, lacks, path, callable)
 	}
-	return fmt.Errorf("module %s exports no function %q without arguments (it has: %s)", path, function, callable)
+	return fmt.Errorf("%s %s exports no function %q without arguments (it has: %s)", kind, path, function, callable)
 }
