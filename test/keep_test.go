@@ -84,7 +84,6 @@ func TestCompiledCodeGoesWithItsImages(t *testing.T) {
 				t.Fatalf("%+v", got)
 			}
 		}
-		run(first)
 		var blobs []string
 		kept := func(refs ...string) func() bool {
 			return func() bool {
@@ -98,7 +97,7 @@ func TestCompiledCodeGoesWithItsImages(t *testing.T) {
 				return len(blobs) == len(refs) && len(ownCode(t, cache)) == 0
 			}
 		}
-		if !eventually(kept(first)) {
+		if !untilKept(t, cache, func() { run(first) }, kept(first)) {
 			t.Fatalf("the first image does not keep the compiled module: blobs %q, own %q\n%s", blobs, ownCode(t, cache), list())
 		}
 		got := node.Ctr(t, "run", "--detach", "--runtime", runtime, "--runtime-config-path", file, second, "long", "/app.wasm", "sleep", "1000")
@@ -163,8 +162,7 @@ func TestCacheWithinItsLimit(t *testing.T) {
 		empty := func() bool {
 			return strings.Contains(shimVerb(t, "cache", "ls", "--config", file), "\n0 modules") && len(compiledBlobs(t, node, guest)) == 0 && len(ownCode(t, cache)) == 0
 		}
-		run(file, "--rm", ref, "short", "/app.wasm", "exit", "0")
-		if !eventually(empty) {
+		if !untilKept(t, cache, func() { run(file, "--rm", ref, "short", "/app.wasm", "exit", "0") }, empty) {
 			t.Errorf("more than the limit is kept: %q\n%s", compiledBlobs(t, node, guest), shimVerb(t, "cache", "ls", "--config", file))
 		}
 
@@ -284,16 +282,17 @@ func TestCompiledCodeInTwoNamespaces(t *testing.T) {
 		elsewhere("images", "import", tar)
 		// A namespace's own cgroup would stay.
 		run := []string{"run", "--rm", "--runtime", runtime, "--runtime-config-path", file, "--cgroup", "/" + node.Namespace + "/hello", ref, "hello"}
-		if got := node.Ctr(t, run...); got.Code != 0 {
-			t.Fatalf("%+v", got)
+		here := func() {
+			t.Helper()
+			if got := node.Ctr(t, run...); got.Code != 0 {
+				t.Fatalf("%+v", got)
+			}
 		}
-		if !eventually(func() bool { return isKept(t, cache) }) {
+		if !untilKept(t, cache, here, func() bool { return isKept(t, cache) }) {
 			t.Fatalf("the cache keeps %q to itself", ownCode(t, cache))
 		}
 		blob := blobFile(node, compiledBlobs(t, node, guest)[0])
-		// It may be over before containerd has said what its image is: then the next one is asked.
-		if !eventually(func() bool {
-			elsewhere(run...)
+		if !untilKept(t, cache, func() { elsewhere(run...) }, func() bool {
 			return strings.Contains(shimVerb(t, "cache", "ls", "--config", file), other+"/"+ref)
 		}) {
 			t.Fatalf("the other namespace's image does not keep the module:\n%s", shimVerb(t, "cache", "ls", "--config", file))

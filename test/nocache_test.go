@@ -94,11 +94,10 @@ func TestTamperedEntryIsCompiledAnew(t *testing.T) {
 			if got.Code != 0 || !strings.Contains(got.Stdout, "hello") {
 				t.Fatalf("%+v", got)
 			}
-			if !eventually(func() bool { return isKept(t, dir) }) {
-				t.Errorf("the cache keeps %q to itself", ownCode(t, dir))
-			}
 		}
-		run()
+		if !untilKept(t, dir, run, func() bool { return isKept(t, dir) }) {
+			t.Errorf("the cache keeps %q to itself", ownCode(t, dir))
+		}
 		path := compiledFile(t, dir)
 		blob, err := os.OpenFile(path, os.O_RDWR, 0)
 		if err != nil {
@@ -113,6 +112,9 @@ func TestTamperedEntryIsCompiledAnew(t *testing.T) {
 		got := node.Ctr(t, "run", "--rm", "--runtime", runtime, "--runtime-config-path", file, ref, "hello")
 		if got.Code != 0 || !strings.Contains(got.Stdout, "hello") {
 			t.Errorf("%+v", got)
+		}
+		if !isIdle(t, dir) {
+			t.Error("the cache is still at work")
 		}
 		// containerd has no way to mend a blob: the compiled module stays with the cache until the image
 		// has been pulled again.

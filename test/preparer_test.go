@@ -52,20 +52,24 @@ func TestShimKilledWhileCompiling(t *testing.T) {
 		node.Import(t, small)
 		node.NoLeaks(t)
 		cache, file := newCache(t)
-		run := func() testnode.Result {
-			return node.Ctr(t, "run", "--rm", "--runtime", runtime, "--runtime-config-path", file, ref, "big")
-		}
-		ended := make(chan testnode.Result)
-		go func() { ended <- run() }()
+		run := []string{"run", "--rm", "--runtime", runtime, "--runtime-config-path", file, ref, "big"}
+		var first testnode.Result
+		ended := make(chan error, 1)
+		go func() {
+			var err error
+			first, err = node.RunCtr(t.Context(), testnode.CtrOpts{}, run...)
+			ended <- err
+		}()
 		var shim int
 		if !eventually(func() bool { shim = compilingShim(t, node); return shim != 0 }) {
-			t.Fatalf("nothing is being compiled: %+v", <-ended)
+			err := <-ended
+			t.Fatalf("nothing is being compiled: %+v, %v", first, err)
 		}
 		if err := unix.Kill(shim, unix.SIGKILL); err != nil {
 			t.Fatal(err)
 		}
-		if got := <-ended; got.Code == 0 {
-			t.Errorf("the shim was killed: %+v", got)
+		if err := <-ended; err != nil || first.Code == 0 {
+			t.Errorf("the shim was killed: %+v, %v", first, err)
 		}
 		noTask(t, node)
 		noPreparer(t)
@@ -76,10 +80,13 @@ func TestShimKilledWhileCompiling(t *testing.T) {
 		if !eventually(func() bool { return len(temporaryFiles(t, cache)) == 0 }) {
 			t.Errorf("the next start has left %q", temporaryFiles(t, cache))
 		}
-		if got := run(); got != (testnode.Result{}) {
-			t.Errorf("after a shim was killed: %+v", got)
+		again := func() {
+			t.Helper()
+			if got := node.Ctr(t, run...); got != (testnode.Result{}) {
+				t.Errorf("after a shim was killed: %+v", got)
+			}
 		}
-		if !eventually(func() bool { return isKept(t, cache) }) {
+		if !untilKept(t, cache, again, func() bool { return isKept(t, cache) }) {
 			t.Errorf("the cache keeps %q to itself", ownCode(t, cache))
 		}
 		emptyCache(t, cache)
