@@ -2,7 +2,6 @@ package test
 
 import (
 	"bytes"
-	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -22,8 +21,7 @@ func TestDigestIsRemembered(t *testing.T) {
 		}
 		node.Import(t, testguest.Image(t, image, testguest.ImageOpts{Files: files, Entrypoint: []string{"/hello-c.wasm"}}))
 		node.NoLeaks(t)
-		cache := filepath.Join(t.TempDir(), "cache")
-		config := shimConfig(t, fmt.Sprintf("cache_dir = %q", cache))
+		cache, config := newCache(t)
 		run := func(guest string) testnode.Result {
 			return node.Ctr(t, "run", "--rm", "--runtime", runtime, "--runtime-config-path", config, image, guest, "/"+guest+".wasm")
 		}

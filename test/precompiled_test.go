@@ -39,7 +39,7 @@ func TestPrecompiledNeedsTheOperator(t *testing.T) {
 	nodes.EachVersion(t, func(t *testing.T, node *testnode.Node) {
 		node.Import(t, packed)
 		node.NoLeaks(t)
-		cache := filepath.Join(t.TempDir(), "cache")
+		cache, _ := newCache(t)
 		run := func(precompiled, command string) (testnode.Result, string) {
 			config := shimConfig(t, fmt.Sprintf("cache_dir = %q\nprecompiled = [%s]", cache, precompiled))
 			return node.Ctr(t, "run", "--rm", "--runtime", runtime, "--runtime-config-path", config, image, "precompiled", command), config
