@@ -71,7 +71,13 @@ func TestPauseStopsTheCPU(t *testing.T) {
 		looping := asWasm.run(t, node, "loop", "looping")
 		looping.ctr("pause", looping.container.ID())
 		looping.expectStatus(client.Paused)
+		// The kernel calls a process frozen that has yet to give up its processor.
 		before := looping.usage().CPU
+		waitFor(t, func() bool {
+			last := before
+			before = looping.usage().CPU
+			return before == last
+		}, "the kernel to count what the paused task has used")
 		burn(t, 200*time.Millisecond)
 		if after := looping.usage().CPU; after != before {
 			t.Errorf("CPU time of a paused task grew from %d to %d", before, after)
