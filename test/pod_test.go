@@ -3,6 +3,7 @@ package test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -10,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 
 	criapi "k8s.io/cri-api/pkg/apis/runtime/v1"
@@ -146,7 +148,9 @@ func removeCgroupParent(t testing.TB, path string) {
 			t.Fatal(err)
 		}
 		for _, dir := range dirs {
-			if err := os.Remove(dir); err != nil {
+			var err error
+			// What is below it goes with the pod, or with the delete verb of a shim that was killed.
+			if !eventually(func() bool { err = os.Remove(dir); return !errors.Is(err, syscall.EBUSY) }) || err != nil && !os.IsNotExist(err) {
 				t.Error(err)
 			}
 		}
@@ -306,11 +310,11 @@ func (p *pod) daemons(program string) []int {
 	return found
 }
 
-// ours returns the process id of our daemon.
+// ours returns the process id of our daemon. A program that it starts is for a moment one more of its name.
 func (p *pod) ours() int {
 	p.t.Helper()
-	found := p.daemons("containerd-shim-wasm-v1")
-	if len(found) != 1 {
+	var found []int
+	if !eventually(func() bool { found = p.daemons("containerd-shim-wasm-v1"); return len(found) == 1 }) {
 		p.t.Fatalf("the daemons of pod %s are %v", p.id, found)
 	}
 	return found[0]
