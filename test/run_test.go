@@ -137,7 +137,7 @@ func TestRunNative(t *testing.T) {
 			"hello":  {[]string{"/hello"}, testnode.Result{Stdout: "hello from native C\n"}},
 			"zero":   {[]string{"true"}, testnode.Result{}},
 			"code":   {[]string{"sh", "-c", "echo out; echo err >&2; exit 42"}, testnode.Result{Stdout: "out\n", Stderr: "err\n", Code: 42}},
-			"signal": {[]string{"sh", "-c", "sh -c 'kill -SEGV $$'; exit $?"}, testnode.Result{Stderr: "Segmentation fault\n", Code: 139}},
+			"signal": {[]string{"sh", "-c", "ulimit -c 0; sh -c 'kill -SEGV $$'; exit $?"}, testnode.Result{Stderr: "Segmentation fault\n", Code: 139}},
 			"stdin":  {[]string{"cat"}, testnode.Result{Stdout: "from stdin"}},
 		} {
 			for _, under := range []string{stock, runtime} {
