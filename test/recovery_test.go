@@ -157,8 +157,8 @@ func testRestart(t *testing.T, node *testnode.Node, w way) {
 	paused.expectCode(143)
 
 	meanwhile.reload()
-	meanwhile.expectStatus(client.Stopped)
 	meanwhile.expectCode(143)
+	meanwhile.expectStatus(client.Stopped)
 }
 
 // reload finds the task again, as a client that knows only its name does.
