@@ -8,8 +8,11 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
+	"github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/pkg/oci"
+	"github.com/containerd/errdefs"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/wasmshim/containerd-shim-wasm/internal/testguest"
@@ -215,8 +218,9 @@ func TestEmissaryIsStopped(t *testing.T) {
 	withEmissary(t, func(t *testing.T, node *testnode.Node) {
 		stops := map[string]func(e emissary){
 			"kill command": func(e emissary) {
+				// The end of process 1 kills what is in its namespace still, Argo's own command too.
 				code, output := e.finish(e.exec([]string{argoDir + "/argoexec", "kill", "15", "1"}, nil))
-				if code != 0 || output != "killing 1 with terminated\n" {
+				if code != 0 && code != 137 || output != "killing 1 with terminated\n" {
 					t.Errorf("argoexec kill ended with %d: %q", code, output)
 				}
 			},
@@ -236,6 +240,9 @@ func TestEmissaryIsStopped(t *testing.T) {
 					e.start()
 					e.output.await(t, "looping")
 					stop(e)
+					if w.name == argoNative.name {
+						e.remind(t)
+					}
 					codes = append(codes, fmt.Sprint(e.code(), " ", e.exitCode(t)))
 				}
 				if codes[0] != codes[1] {
@@ -244,6 +251,24 @@ func TestEmissaryIsStopped(t *testing.T) {
 			})
 		}
 	})
+}
+
+// remind signals the real argoexec again from time to time, until it has ended: it keeps one signal at a time and
+// loses what comes while that is one of Go's own.
+func (e emissary) remind(t *testing.T) {
+	t.Helper()
+	ticker := time.NewTicker(10 * time.Second)
+	defer ticker.Stop()
+	waitFor(t, func() bool {
+		select {
+		case <-ticker.C:
+			if err := e.Kill(e.ctx, syscall.SIGTERM); err != nil && !errdefs.IsNotFound(err) {
+				t.Error(err)
+			}
+		default:
+		}
+		return e.status() == client.Stopped
+	}, "the end of Argo's emissary")
 }
 
 // Whoever kills the worker, the wait container learns that main has ended.
