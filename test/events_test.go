@@ -22,6 +22,7 @@ import (
 const (
 	ended   = "/tasks/exit TASK "
 	deleted = "/tasks/delete"
+	oom     = "/tasks/oom"
 )
 
 // eventRecord is what a containerd has told of tasks since the record began.
@@ -218,6 +219,21 @@ func companion(t *testing.T, node *testnode.Node, w way) []oci.SpecOpts {
 	return []oci.SpecOpts{inPod(leader.container.ID())}
 }
 
+// oomBeforeExit puts the news of an out-of-memory kill before that of the exit: in the stock shim each comes by
+// a way of its own (its epoller, its reaper), and either may be the faster one. Ours tells them in order.
+func oomBeforeExit(story string) string {
+	before, after, ok := strings.Cut(story, oom+"\n")
+	if !ok {
+		return story
+	}
+	story = before + after
+	at := strings.Index(story, ended)
+	if at < 0 {
+		return story
+	}
+	return story[:at] + oom + "\n" + story[at:]
+}
+
 // The wanted story is that of the stock runtime, which is played too, lest it be our invention.
 func TestEventsAreThoseOfTheStockRuntime(t *testing.T) {
 	eachVersionWithTasks(t, func(t *testing.T, node *testnode.Node) {
@@ -227,10 +243,17 @@ func TestEventsAreThoseOfTheStockRuntime(t *testing.T) {
 					events := recordEvents(t, node)
 					k := scenario.play(t, node, w, companion(t, node, w)...)
 					events.of(k, ended) // the stock shim of 2.4 may else tell of the delete first
+					if strings.Contains(scenario.want, oom) {
+						events.of(k, oom) // the stock shim forgets to tell of it after the delete
+					}
 					if _, err := k.Delete(k.ctx); err != nil {
 						t.Error(err)
 					}
-					if got := events.of(k, deleted); got != scenario.want {
+					got := events.of(k, deleted)
+					if w.name != asWasm.name {
+						got = oomBeforeExit(got)
+					}
+					if got != scenario.want {
 						t.Errorf("got events\n%swant\n%s", got, scenario.want)
 					}
 				})
