@@ -1,6 +1,6 @@
 // Package testguest builds the guests that tests, the demo and the benchmark run: Wasm modules in C,
-// Go and Rust, deliberately broken ones, and native programs to compare with, and packs them into
-// images. Each guest is built once for its source and its compiler and kept in .cache/guests.
+// Go and Rust, deliberately broken ones, components, and native programs to compare with, and packs them
+// into images. Each guest is built once for its source and its compiler and kept in .cache/guests.
 // No shipped binary imports it.
 package testguest
 
@@ -68,6 +68,9 @@ func Names() []string {
 	for name := range handmade {
 		names = append(names, name)
 	}
+	for name := range texts {
+		names = append(names, name)
+	}
 	slices.Sort(names)
 	return names
 }
@@ -78,11 +81,15 @@ func File(name string) (string, error) {
 	if binary, ok := handmade[name]; ok {
 		return Keep(name+".wasm", binary())
 	}
-	g, ok := compiled[name]
-	if !ok {
+	var path string
+	var err error
+	if g, ok := compiled[name]; ok {
+		path, err = g.build(name)
+	} else if source, ok := texts[name]; ok {
+		path, err = translate(name, source)
+	} else {
 		return "", fmt.Errorf("no guest is called %q; known: %s", name, strings.Join(Names(), ", "))
 	}
-	path, err := g.build(name)
 	if err != nil {
 		return "", fmt.Errorf("building guest %s: %w", name, err)
 	}
@@ -92,7 +99,7 @@ func File(name string) (string, error) {
 // Keep returns the path of a file in the cache that holds content, for guests that a caller makes
 // itself. The file is called name; equal content is kept once.
 func Keep(name string, content []byte) (string, error) {
-	return once(name, digest(content), func(path string) error {
+	return once("guests", name, digest(content), func(path string) error {
 		return os.WriteFile(path, content, 0o755)
 	})
 }
@@ -111,7 +118,7 @@ func (g guest) build(name string) (string, error) {
 	if g.version[0] == gccVersion[0] {
 		file = name
 	}
-	return once(file, key, func(path string) error { return g.run(source, path) })
+	return once("guests", file, key, func(path string) error { return g.run(source, path) })
 }
 
 // run compiles the source, written out beside the result and removed again, into output.
@@ -143,10 +150,10 @@ func (g guest) run(source []byte, output string) error {
 	return nil
 }
 
-// once returns the path of file in the cache folder for key. If it is not there, make writes it
+// once returns the path of file for key in the named folder of the cache. If it is not there, make writes it
 // under another name first; a lock keeps others from making it at the same time.
-func once(file, key string, produce func(path string) error) (string, error) {
-	cache, err := repo.Cache("guests")
+func once(folder, file, key string, produce func(path string) error) (string, error) {
+	cache, err := repo.Cache(folder)
 	if err != nil {
 		return "", err
 	}

@@ -11,6 +11,13 @@ func Build(t testing.TB, name string) string {
 	return must(t, func() (string, error) { return File(name) })
 }
 
+// BuildComponent returns the [Component] of the named guest.
+func BuildComponent(t testing.TB, name string) string {
+	t.Helper()
+	core := Build(t, name)
+	return must(t, func() (string, error) { return Component(core) })
+}
+
 // Image is [WriteImage] for tests. The tar lives as long as the test.
 func Image(t testing.TB, ref string, opts ImageOpts) string {
 	t.Helper()
