@@ -27,6 +27,30 @@ var updateImages = flag.Bool("update-images", false, "write the table of docs/im
 // greeting is what the guest of every image prints.
 const greeting = "hello from C\n"
 
+// greeter is the program of every image.
+type greeter struct{ module, component []byte }
+
+func builtGreeter(t *testing.T) greeter {
+	t.Helper()
+	var g greeter
+	var err error
+	if g.module, err = os.ReadFile(testguest.Build(t, "hello-c")); err != nil {
+		t.Fatal(err)
+	}
+	if g.component, err = os.ReadFile(testguest.BuildComponent(t, "hello-c")); err != nil {
+		t.Fatal(err)
+	}
+	return g
+}
+
+// of returns what a format is made for.
+func (g greeter) of(format testimage.Format) []byte {
+	if format.Component {
+		return g.component
+	}
+	return g.module
+}
+
 // cell is what it took to run an image in one way: "yes", or what had to be done for it.
 type cell string
 
@@ -35,15 +59,12 @@ const works cell = "yes"
 // Every format is pulled from a registry and run by ctr and by CRI, on every containerd; what came of it
 // is the table in docs/images.md.
 func TestImageFormats(t *testing.T) {
-	guest, err := os.ReadFile(testguest.Build(t, "hello-c"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	hello := builtGreeter(t)
 	registry := testregistry.Start(t)
 	refs := map[string]string{}
 	asked := map[string]string{} // names of those manifests of indexes that containerd does not choose itself
 	for _, format := range testimage.Formats() {
-		image := format.Build(guest)
+		image := format.Build(hello.of(format))
 		refs[format.Name] = registry.Push(t, format.Name, image)
 		if format.Asks != "" {
 			asked[format.Name] = registry.Ref(format.Name + "@" + manifestFor(t, image, format.Asks))

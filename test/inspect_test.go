@@ -2,25 +2,20 @@ package test
 
 import (
 	"encoding/json"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
-	"github.com/wasmshim/containerd-shim-wasm/internal/testguest"
 	"github.com/wasmshim/containerd-shim-wasm/internal/testimage"
 	"github.com/wasmshim/containerd-shim-wasm/oci/inspect"
 )
 
 // image inspect foretells what TestImageFormats and TestImageRefused see happen.
 func TestInspectForetells(t *testing.T) {
-	guest, err := os.ReadFile(testguest.Build(t, "hello-c"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	hello := builtGreeter(t)
 	for _, format := range testimage.Formats() {
 		t.Run(format.Name, func(t *testing.T) {
-			report := inspectTar(t, format.Build(guest))
+			report := inspectTar(t, format.Build(hello.of(format)))
 			for _, image := range report.Images {
 				if image.Runs == "" || image.Problem != "" {
 					t.Errorf("of %s it says: runs %q, problem %q", image.Platform, image.Runs, image.Problem)
@@ -28,6 +23,9 @@ func TestInspectForetells(t *testing.T) {
 				// Whether the program in the index beside Wasm is any good it does not know.
 				native := format.Name == "layer-index-native" && image.Platform == testimage.Native()
 				if runsNatively := strings.Contains(image.Runs, "stock runc shim"); runsNatively != native {
+					t.Errorf("of %s it says: %s", image.Platform, image.Runs)
+				}
+				if isComponent := strings.Contains(image.Runs, "a WebAssembly component, by its wasi:cli/run@0.2."); isComponent != format.Component {
 					t.Errorf("of %s it says: %s", image.Platform, image.Runs)
 				}
 				if image.NeedsCommand != format.NeedsCommand() {
@@ -41,7 +39,7 @@ func TestInspectForetells(t *testing.T) {
 			continue // its fault is not in what it holds, or only a compiler sees it
 		}
 		t.Run(format.Name, func(t *testing.T) {
-			for _, image := range inspectTar(t, format.Build(guest)).Images {
+			for _, image := range inspectTar(t, format.Build(hello.module)).Images {
 				if image.Problem == "" {
 					t.Errorf("it says that %s runs: %s", image.Platform, image.Runs)
 				}

@@ -20,30 +20,33 @@ func imageVerb(t *testing.T, node *testnode.Node, verb string, args ...string) {
 	}
 }
 
-// What is packed runs, in every format, with the arguments and the environment that it was packed with.
+// What is packed runs, in every format, with the arguments and the environment that it was packed with,
+// module or component.
 func TestPackAndRun(t *testing.T) {
-	probe := testguest.Build(t, "probe")
+	probes := map[string]string{"module": testguest.Build(t, "probe"), "component": testguest.BuildComponent(t, "probe")}
 	words := []string{"--arg", "say", "--arg", "packed"}
 	nodes.EachVersion(t, func(t *testing.T, node *testnode.Node) {
 		for _, format := range pack.Formats() {
-			t.Run(format.Name, func(t *testing.T) {
-				ref := "example.com/packed/" + format.Name + ":latest"
-				run := []string{"run", "--rm", "--runtime", runtime, ref, "packed"}
-				switch format.Name {
-				case "artifact", "oras", "wasm-to-oci": // their configuration holds no arguments, and ctr takes no other than an image's
-					imageVerb(t, node, "pack", probe, "-t", ref+"-artifact", "--format", format.Name, "--import")
-					defer node.Ctr(t, "image", "rm", "--sync", ref+"-artifact")
-					imageVerb(t, node, "adapt", append(words, ref+"-artifact", "-t", ref)...)
-				case "compat": // no entry point is part of it
-					imageVerb(t, node, "pack", probe, "-t", ref, "--format", format.Name, "--import")
-					run = append(run, "/plugin.wasm", "say", "packed")
-				default:
-					imageVerb(t, node, "pack", append(words, probe, "-t", ref, "--format", format.Name, "--import")...)
-				}
-				defer node.Ctr(t, "image", "rm", "--sync", ref)
-				node.NoLeaks(t)
-				check(t, format.Name, node.Ctr(t, run...), testnode.Result{Stdout: "packed\n"})
-			})
+			for kind, probe := range probes {
+				t.Run(format.Name+" of a "+kind, func(t *testing.T) {
+					ref := "example.com/packed/" + format.Name + "-" + kind + ":latest"
+					run := []string{"run", "--rm", "--runtime", runtime, ref, "packed"}
+					switch format.Name {
+					case "artifact", "oras", "wasm-to-oci": // their configuration holds no arguments, and ctr takes no other than an image's
+						imageVerb(t, node, "pack", probe, "-t", ref+"-artifact", "--format", format.Name, "--import")
+						defer node.Ctr(t, "image", "rm", "--sync", ref+"-artifact")
+						imageVerb(t, node, "adapt", append(words, ref+"-artifact", "-t", ref)...)
+					case "compat": // no entry point is part of it
+						imageVerb(t, node, "pack", probe, "-t", ref, "--format", format.Name, "--import")
+						run = append(run, "/plugin.wasm", "say", "packed")
+					default:
+						imageVerb(t, node, "pack", append(words, probe, "-t", ref, "--format", format.Name, "--import")...)
+					}
+					defer node.Ctr(t, "image", "rm", "--sync", ref)
+					node.NoLeaks(t)
+					check(t, format.Name, node.Ctr(t, run...), testnode.Result{Stdout: "packed\n"})
+				})
+			}
 		}
 	})
 }

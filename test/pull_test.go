@@ -8,7 +8,6 @@ import (
 	"testing"
 
 	"github.com/wasmshim/containerd-shim-wasm/install"
-	"github.com/wasmshim/containerd-shim-wasm/internal/testguest"
 	"github.com/wasmshim/containerd-shim-wasm/internal/testimage"
 	"github.com/wasmshim/containerd-shim-wasm/internal/testnode"
 	"github.com/wasmshim/containerd-shim-wasm/internal/testregistry"
@@ -61,13 +60,11 @@ func (n installation) restart(t *testing.T) {
 // pushed is a registry with images of the named formats in it, by name.
 func pushed(t *testing.T, formats ...string) (registry *testregistry.Registry, images map[string]*testimage.Image) {
 	t.Helper()
-	guest, err := os.ReadFile(testguest.Build(t, "hello-c"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	hello := builtGreeter(t)
 	registry, images = testregistry.Start(t), map[string]*testimage.Image{}
 	for _, name := range formats {
-		images[name] = named(t, name).Build(guest)
+		format := named(t, name)
+		images[name] = format.Build(hello.of(format))
 		registry.Push(t, name, images[name])
 	}
 	return registry, images
@@ -89,7 +86,7 @@ func TestPullAsInstalled(t *testing.T) {
 		// A foreign platform first: the others share its layer, and with it what was unpacked.
 		"oci-tar-wasi-wasm", "oci-tar-wasip1-wasm", "oci-tar-linux-wasm", "docker-tar-wasi-wasm",
 		"oci-tar-" + strings.ReplaceAll(testimage.Native(), "/", "-"),
-		"oci-index", "layer-application-wasm", "several", "artifact-wkg",
+		"component-tar-wasip2-wasm", "oci-index", "layer-application-wasm", "several", "artifact-wkg",
 	}
 	registry, _ := pushed(t, names...)
 	for _, version := range testnode.Versions() {
@@ -112,16 +109,17 @@ func TestPullAsInstalled(t *testing.T) {
 // install has something better to write, or nothing.
 func TestPullWithoutSetting(t *testing.T) {
 	unpacked := []string{"oci-tar-linux-wasm", "layer-application-wasm"}
-	lost := []string{"oci-tar-wasi-wasm", "oci-tar-wasip1-wasm", "several"}
+	lost := []string{"oci-tar-wasi-wasm", "oci-tar-wasip1-wasm", "component-tar-wasip2-wasm", "several"}
 	registry, _ := pushed(t, slices.Concat(unpacked, lost)...)
 	const images, transfer = "[plugins.'io.containerd.cri.v1.images'", "[plugins.'io.containerd.transfer.v1.local'"
 	unpack := func(platform string) string {
 		return "[" + transfer + ".unpack_config]]\nplatform = '" + platform + "'\nsnapshotter = 'overlayfs'\ndiffer = 'walking'\n"
 	}
+	unpackAll := unpack(testimage.Native()) + unpack("wasi/wasm") + unpack("wasip1/wasm") + unpack("wasip2/wasm")
 	for name, setting := range map[string]string{
 		"stock":              "",
-		"transfer service":   unpack(testimage.Native()) + unpack("wasi/wasm") + unpack("wasip1/wasm"),
-		"checked platforms":  transfer + "]\ncheck_platform_supported = true\n" + unpack(testimage.Native()) + unpack("wasi/wasm") + unpack("wasip1/wasm"),
+		"transfer service":   unpackAll,
+		"checked platforms":  transfer + "]\ncheck_platform_supported = true\n" + unpackAll,
 		"runtime's platform": images + ".runtime_platforms." + ourHandler + "]\nplatform = 'wasi/wasm'\nsnapshotter = 'overlayfs'\n",
 	} {
 		t.Run(name, func(t *testing.T) {
