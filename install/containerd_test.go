@@ -18,6 +18,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/wasmshim/containerd-shim-wasm/internal/poll"
 )
 
 // releases are the pinned containerd releases that every test with a real one runs
@@ -272,11 +274,16 @@ func (f nodeFixture) criStatus(socket string) map[string]any {
 		f.t.Fatal(err)
 	}
 	defer conn.Close()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
-	status, err := runtimeapi.NewRuntimeServiceClient(conn).Status(ctx, &runtimeapi.StatusRequest{Verbose: true}, grpc.WaitForReady(true))
+	var status *runtimeapi.StatusResponse
+	var refusal error // containerd serves before CRI is initialized, and refuses then
+	err = poll.Until(ctx, func() (bool, error) {
+		status, refusal = runtimeapi.NewRuntimeServiceClient(conn).Status(ctx, &runtimeapi.StatusRequest{Verbose: true}, grpc.WaitForReady(true))
+		return refusal == nil, nil
+	})
 	if err != nil {
-		f.t.Fatalf("CRI status: %v", err)
+		f.t.Fatalf("CRI status: %v: %v", err, refusal)
 	}
 	config := map[string]any{}
 	if err := json.Unmarshal([]byte(status.Info["config"]), &config); err != nil {
