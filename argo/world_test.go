@@ -151,10 +151,13 @@ func (w world) awaitLog(text string) {
 	await(w.t, text, func() bool { return strings.Contains(w.stderr.String(), text) })
 }
 
+// patience bounds every wait: the real argoexec sleeps for seconds, and many run at once.
+const patience = 3 * time.Minute
+
 // await waits until a condition holds.
 func await(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	deadline := time.After(time.Minute)
+	deadline := time.After(patience)
 	for !ok() {
 		select {
 		case <-deadline:
@@ -323,7 +326,7 @@ func (w world) runReal(c container, argoexec string, during func(world, signalle
 	}
 	select {
 	case <-ended:
-	case <-time.After(time.Minute):
+	case <-time.After(patience):
 		w.t.Fatalf("argoexec does not end:\n%s", w.stderr)
 	}
 	return w.finish(cmd.ProcessState.ExitCode())
@@ -355,7 +358,7 @@ func (w world) runOurs(c container, during func(world, signaller)) outcome {
 	}
 	select {
 	case exit = <-result:
-	case <-time.After(time.Minute):
+	case <-time.After(patience):
 		w.t.Fatalf("Run does not end:\n%s", w.stderr)
 	}
 	stdout.end()
