@@ -28,14 +28,15 @@ func init() {
 
 // plan is how much to measure.
 type plan struct {
-	n         int  // containers of each runtime one after the other; twice as many at once
-	parallel  int  // containers at once
-	sizesOnly bool // measure the start of a small and of a large module only
-	workers   int  // workers of one module that share its code
-	podsOnly  bool // leave out what is below and beside pods
-	pods      int  // Kubernetes pods of each runtime; 0 leaves the cluster out
-	fanOut    int  // tasks of a workflow
-	fanOuts   int  // workflows of each runtime
+	n          int  // containers of each runtime one after the other; twice as many at once
+	parallel   int  // containers at once
+	launchOnly bool // measure the sandbox launch only
+	sizesOnly  bool // measure the start of a small and of a large module only
+	workers    int  // workers of one module that share its code
+	podsOnly   bool // leave out what is below and beside pods
+	pods       int  // Kubernetes pods of each runtime; 0 leaves the cluster out
+	fanOut     int  // tasks of a workflow
+	fanOuts    int  // workflows of each runtime
 
 	clusterOnly bool // leave out what is below the cluster
 	crowd       int  // running containers when memory is measured
@@ -48,6 +49,7 @@ func main() {
 	flag.IntVar(&p.n, "n", 100, "containers of each runtime one at a time, and launches; twice as many at once")
 	flag.IntVar(&p.parallel, "c", 8, "containers at once")
 	flag.IntVar(&p.crowd, "crowd", 20, "running containers when memory is measured")
+	flag.BoolVar(&p.launchOnly, "launch", false, "measure the sandbox launch below containerd only")
 	flag.BoolVar(&p.sizesOnly, "sizes", false, "measure the start of a small and of a large module only")
 	flag.IntVar(&p.workers, "workers", 50, "workers of one module that share its code")
 	flag.BoolVar(&p.podsOnly, "pods", false, "measure pods through CRI only")
@@ -75,6 +77,9 @@ func (p plan) run(ctx context.Context) error {
 	}
 	if p.clusterOnly {
 		return p.measureCluster(ctx)
+	}
+	if p.launchOnly {
+		return p.measureLaunches(ctx)
 	}
 	var measures []func(context.Context, string) error
 	if !p.sizesOnly {

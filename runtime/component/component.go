@@ -38,6 +38,8 @@ import (
 	"io"
 	"os"
 	"unsafe"
+
+	_ "github.com/bytecodealliance/wasmtime-go/v44" // links the library
 )
 
 // Is reports whether wasm starts as a component does, of whatever version of the format: with
