@@ -1,6 +1,8 @@
 package e2e
 
 import (
+	"context"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -56,10 +58,19 @@ func TestPodEnds(t *testing.T) {
 		}
 	})
 	both(t, "deadline", func(t *testing.T, f flavour) {
-		pod := f.pod(t, "loop")
-		deadline := int64(2)
-		pod.Spec.ActiveDeadlineSeconds = &deadline
-		ended := s.run(t, pod)
+		started := s.start(t, f.pod(t, "loop"))
+		eventually(t, "the program loops", func(ctx context.Context) error {
+			log, err := s.readLogs(ctx, started.Name, corev1.PodLogOptions{Container: "main"})
+			if err == nil && !strings.Contains(log, "looping") {
+				err = fmt.Errorf("it printed %q", log)
+			}
+			return err
+		})
+		// The deadline passes only now: it may have taken long to get there.
+		if _, err := s.patch(t, started.Name, `{"spec":{"activeDeadlineSeconds":1}}`); err != nil {
+			t.Fatal(err)
+		}
+		ended := s.ended(t, started.Name)
 		if ended.Status.Reason != "DeadlineExceeded" {
 			t.Errorf("the pod is %s: %s", ended.Status.Phase, ended.Status.Reason)
 		}
