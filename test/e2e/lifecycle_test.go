@@ -38,10 +38,10 @@ func (s *space) held(t testing.TB, pod *corev1.Pod) *corev1.Pod {
 func TestShutdown(t *testing.T) {
 	t.Parallel()
 	s := newSpace(t)
+	long := int64(600)
 	// 143 is SIGTERM's, 137 would be that of SIGKILL at the end of the grace period.
 	both(t, "at-sigterm", func(t *testing.T, f flavour) {
 		pod := f.pod(t, "loop")
-		long := int64(600)
 		pod.Spec.TerminationGracePeriodSeconds = &long
 		started := s.ready(t, s.held(t, pod).Name)
 		if end := terminated(t, s.deleted(t, started), "main"); end.ExitCode != 143 {
@@ -51,6 +51,7 @@ func TestShutdown(t *testing.T) {
 	both(t, "exec-hooks", func(t *testing.T, f flavour) {
 		there, here := onNode(t)
 		pod := f.pod(t, "loop")
+		pod.Spec.TerminationGracePeriodSeconds = &long // the hooks' time is part of it
 		pod.Spec.Containers[0].Lifecycle = &corev1.Lifecycle{
 			PostStart: &corev1.LifecycleHandler{Exec: &corev1.ExecAction{Command: f.command("write", "/h/started", "yes")}},
 			PreStop:   &corev1.LifecycleHandler{Exec: &corev1.ExecAction{Command: f.command("read", "/h/started", ",", "write", "/h/stopping", "yes")}},
@@ -82,6 +83,7 @@ func TestShutdown(t *testing.T) {
 	both(t, "http-hooks", func(t *testing.T, f flavour) {
 		there, here := onNode(t)
 		pod := f.pod(t, "sleep", "1000")
+		pod.Spec.TerminationGracePeriodSeconds = &long
 		ask := func(path string) *corev1.LifecycleHandler {
 			return &corev1.LifecycleHandler{HTTPGet: &corev1.HTTPGetAction{Path: path, Port: intstr.FromInt32(8080)}}
 		}
