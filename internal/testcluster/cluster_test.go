@@ -12,7 +12,7 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/internal/testguest"
 )
 
-const within = 2 * time.Minute
+const within = 5 * time.Minute
 
 // up returns the cluster, brought up where it was not; it stays up for other tests.
 func up(t *testing.T) *Cluster {

@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/wasmshim/containerd-shim-wasm/internal/testnode"
 )
 
 // RuntimeLabel is the label that the RuntimeClass selects nodes by.
@@ -60,6 +62,7 @@ func (c *Cluster) containerdConfig() string {
 	if c.state.Containerd == "1.7" {
 		return fmt.Sprintf(`version = 2
 oom_score = 0
+`+testnode.Timeouts+`
 [debug]
   level = "debug"
 [plugins."io.containerd.grpc.v1.cri"]
@@ -72,6 +75,7 @@ oom_score = 0
 	binDirs := fmt.Sprintf("bin_dirs = [%q]", c.tool("cni-plugins", ""))
 	return fmt.Sprintf(`version = 3
 oom_score = 0
+`+testnode.Timeouts+`
 [debug]
   level = "debug"
 [plugins."io.containerd.cri.v1.images".pinned_images]

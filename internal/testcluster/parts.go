@@ -30,8 +30,8 @@ const (
 )
 
 const (
-	readyWithin = 2 * time.Minute
-	stopWithin  = 30 * time.Second
+	readyWithin = 5 * time.Minute
+	stopWithin  = 2 * time.Minute
 )
 
 // part is one program of the cluster that runs on the node beside the others.

@@ -7,10 +7,10 @@ import (
 	"strings"
 )
 
-// timeouts are how long containerd waits for shims. What it does when its few seconds are over, to leave the
+// Timeouts are how long containerd waits for shims. What it does when its few seconds are over, to leave the
 // rest of a dead shim where it is or to take a task's state for unknown, is of no use in a test: the machine
-// was busy.
-const timeouts = `[timeouts]
+// was busy. They are a table of its configuration.
+const Timeouts = `[timeouts]
   "io.containerd.timeout.shim.cleanup" = "1m"
   "io.containerd.timeout.shim.load" = "1m"
   "io.containerd.timeout.shim.shutdown" = "1m"
@@ -47,7 +47,7 @@ func (n *Node) writeConfig() error {
 		fmt.Sprintf("imports = [%q]", extra),
 		"oom_score = 0", // lowering it needs CAP_SYS_RESOURCE, which test machines lack
 		fmt.Sprintf("disabled_plugins = [\"%s\"]", strings.Join(disabled, `", "`)),
-		timeouts,
+		Timeouts,
 		"[grpc]",
 		fmt.Sprintf("  address = %q", n.Address()),
 		"[debug]",

@@ -34,8 +34,9 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// within bounds every wait that says nothing else: what takes longer on a busy machine hangs.
-const within = 90 * time.Second
+// within bounds every wait that says nothing else: what takes longer on a busy machine hangs. The kubelet comes
+// back to a pod that nothing has happened to after a minute and a half at the latest.
+const within = 4 * time.Minute
 
 // anyObject is an object of any kind.
 type anyObject = unstructured.Unstructured

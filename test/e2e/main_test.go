@@ -11,7 +11,6 @@ import (
 	"os/signal"
 	"strings"
 	"testing"
-	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -76,7 +75,7 @@ const spaceLabel = "e2e"
 
 // removeSpaces deletes the namespaces of tests and waits until they are gone, and with them all pods.
 func removeSpaces(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, 2*within)
 	defer cancel()
 	spaces := kube.typed.CoreV1().Namespaces()
 	list, err := spaces.List(ctx, metav1.ListOptions{LabelSelector: spaceLabel})

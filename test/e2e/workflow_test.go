@@ -19,7 +19,7 @@ import (
 )
 
 // workflowWithin bounds a workflow, which waits for others on a busy machine.
-const workflowWithin = 6 * time.Minute
+const workflowWithin = 10 * time.Minute
 
 var workflowKind = schema.GroupVersionKind{Group: "argoproj.io", Version: "v1alpha1", Kind: "Workflow"}
 
