@@ -153,8 +153,9 @@ func (c *container) Pids(context.Context, *tasks.PidsRequest) (*tasks.PidsRespon
 	if err != nil {
 		return nil, fmt.Errorf("list processes of container %s: %w", c.id, err)
 	}
-	if c.init.ended() {
-		// It stays like a zombie until it is deleted. A containerd that restarts and
+	if c.init.ended() || len(pids) == 0 {
+		// It stays like a zombie until it is deleted, from when it has ended and we have
+		// yet to see that: the cgroup is empty then. A containerd that restarts and
 		// is told of no process takes the task for one never created, removes it, and
 		// the exit code is lost (loadShim in core/runtime/v2/shim_load.go).
 		pids = []int{c.init.pid}
