@@ -57,7 +57,6 @@ func keep(ctx context.Context, args []string, stdio stdio) error {
 	e.address, e.namespace = *address, *namespace
 	// It is in nobody's way.
 	runtime.GOMAXPROCS(1)
-	_ = unix.Setpriority(unix.PRIO_PROCESS, 0, 10)
 	ctx, cancel := context.WithTimeout(ctx, keepLimit)
 	defer cancel()
 	s, err := store.Connect(e.address)
@@ -69,6 +68,8 @@ func keep(ctx context.Context, args []string, stdio stdio) error {
 	if err != nil {
 		return err
 	}
+	// The question was urgent, what follows is not.
+	_ = unix.Setpriority(unix.PRIO_PROCESS, 0, 10)
 	if _, err := bufio.NewReader(stdio.in).ReadString('\n'); err != nil {
 		return nil
 	}
