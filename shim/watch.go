@@ -49,7 +49,7 @@ func WarmAll(ctx context.Context, w Warming, programs Programs, tell func(image 
 
 // warmPatience is how long a new image may take to be unpacked: containerd tells of
 // some before.
-const warmPatience = 3 * time.Second
+const warmPatience = 10 * time.Second
 
 // warmSoon tries again for a while when an image is not ready.
 func (n *node) warmSoon(ctx context.Context, w Warming) ([]string, error) {
