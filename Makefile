@@ -70,7 +70,7 @@ tools:
 # One package after the other: what one leaves behind must not be another's leak.
 test-unit: tools build ## tests of the packages
 	@echo "testing the packages"
-	@go test -p 1 -timeout 20m $$(go list ./... | grep -v '/test$$\|/test/e2e$$\|/internal/testcluster$$')
+	@go test -p 1 -timeout 40m $$(go list ./... | grep -v '/test$$\|/test/e2e$$\|/internal/testcluster$$')
 
 test-integration: need-root tools build ## tests against real containerds (1.7, 2.1, 2.2, newest)
 	@echo "testing against real containerds"
