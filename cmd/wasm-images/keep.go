@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"strconv"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -69,11 +70,25 @@ func keep(ctx context.Context, args []string, stdio stdio) error {
 		return err
 	}
 	// The question was urgent, what follows is not.
-	_ = unix.Setpriority(unix.PRIO_PROCESS, 0, 10)
+	giveWay()
 	if _, err := bufio.NewReader(stdio.in).ReadString('\n'); err != nil {
 		return nil
 	}
 	return errors.Join(e.keep(ctx, s, target), trim(ctx, e.dir, e.size))
+}
+
+// giveWay lowers the priority of every thread, which is what has one (setpriority(2), NOTES), and with it that
+// of those that they start.
+func giveWay() {
+	tasks, err := os.ReadDir("/proc/self/task")
+	if err != nil {
+		return
+	}
+	for _, task := range tasks {
+		if id, err := strconv.Atoi(task.Name()); err == nil {
+			_ = unix.Setpriority(unix.PRIO_PROCESS, id, 10)
+		}
+	}
 }
 
 func targetOf(ctx context.Context, s *store.Store, namespace, container, image string) (store.Target, error) {
