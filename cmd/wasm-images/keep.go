@@ -77,7 +77,7 @@ func keep(ctx context.Context, args []string, stdio stdio) error {
 	return errors.Join(e.keep(ctx, s, target), trim(ctx, e.dir, e.size))
 }
 
-// giveWay lowers the priority of every thread, which is what has one (setpriority(2), NOTES), and with it that
+// giveWay lowers the priority of every thread, which is what has one (setpriority(2), BUGS), and with it that
 // of those that they start.
 func giveWay() {
 	tasks, err := os.ReadDir("/proc/self/task")
