@@ -33,7 +33,7 @@ const (
 )
 
 // patience bounds every wait; a test that runs into it fails.
-const patience = time.Minute
+const patience = 3 * time.Minute
 
 // fixture is a node with a real containerd, whose systemd and API server are stand-ins.
 type fixture struct {

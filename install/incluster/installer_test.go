@@ -155,7 +155,8 @@ func TestRollBack(t *testing.T) {
 			return func(context.Context) error { return errors.Join(f.node.Terminate(), errors.New("start failed")) }
 		},
 		"serves without the runtime": func(f *fixture) func(context.Context) error {
-			f.options.Timeout = 500 * time.Millisecond
+			// So long it waits in vain, and so long the restart that undoes all may take.
+			f.options.Timeout = 10 * time.Second
 			return func(context.Context) error { return nil }
 		},
 	} {
