@@ -84,6 +84,9 @@ func (s *Server) greet(conn net.Conn) {
 		conn.Close()
 		return
 	}
+	// It may ask for a restart at once, and must hear of its end.
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	peer, err := dbus.NewConn(&authenticated{ReadWriteCloser: conn})
 	if err == nil {
 		err = errors.Join(
@@ -95,8 +98,6 @@ func (s *Server) greet(conn net.Conn) {
 		conn.Close()
 		return
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.peers = append(s.peers, peer)
 }
 
