@@ -64,7 +64,7 @@ func checkPulls(ctx context.Context, n *node) Result {
 	case !pulls.Local:
 		return warn(lost, installAndRestart+" (docs/install.md, Pulling images)")
 	}
-	if info, err := os.Stat(c.config); err == nil && info.ModTime().After(c.started) {
+	if info, err := os.Stat(c.config); err == nil && !c.started.IsZero() && info.ModTime().After(c.started) {
 		return warn(c.config+" is newer than the containerd that runs", "systemctl restart containerd")
 	}
 	return ok("CRI unpacks images of every platform")

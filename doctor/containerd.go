@@ -126,9 +126,28 @@ func (c *containerd) lookAtProcess(pid int) {
 	if cwd, err := os.Readlink(proc("cwd")); err == nil && !filepath.IsAbs(c.config) {
 		c.config = filepath.Join(cwd, c.config)
 	}
-	if info, err := os.Stat(proc("")); err == nil {
-		c.started = info.ModTime()
+	if stat, err := os.ReadFile(proc("stat")); err == nil {
+		c.started = startOf(string(stat))
 	}
+}
+
+// startOf returns when a process had started at the latest, which is to a hundredth
+// of a second, by its proc_pid_stat(5); no time if that does not tell. The times of its folder are those
+// of the kernel's cache, which forgets.
+func startOf(stat string) time.Time {
+	// The name before may hold anything but ends with the last parenthesis; what
+	// follows begins with field 3.
+	fields := strings.Fields(stat[strings.LastIndexByte(stat, ')')+1:])
+	const starttime, ticksPerSecond = 22 - 3, 100
+	var now unix.Timespec
+	if len(fields) <= starttime || unix.ClockGettime(unix.CLOCK_BOOTTIME, &now) != nil {
+		return time.Time{}
+	}
+	ticks, err := strconv.ParseInt(fields[starttime], 10, 64)
+	if err != nil {
+		return time.Time{}
+	}
+	return time.Now().Add(time.Duration(ticks+1)*time.Second/ticksPerSecond - time.Duration(now.Nano()))
 }
 
 // configFlag returns the configuration file that containerd's arguments name.

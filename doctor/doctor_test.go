@@ -8,10 +8,12 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -318,5 +320,31 @@ func TestPrint(t *testing.T) {
 func TestPlaces(t *testing.T) {
 	if libDir != shim.LibDir {
 		t.Errorf("the shim keeps its programs in %s", shim.LibDir)
+	}
+}
+
+func TestStartOf(t *testing.T) {
+	const tick = time.Second / 100
+	before := time.Now()
+	command := exec.Command("sleep", "infinity")
+	if err := command.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		command.Process.Kill()
+		command.Wait()
+	})
+	after := time.Now()
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", command.Process.Pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := startOf(string(stat)); got.Before(before) || got.After(after.Add(2*tick)) {
+		t.Errorf("it started at %v, between %v and %v", got, before, after)
+	}
+	for _, stat := range []string{"", "1 (a) b) S 1", "1 (a) S" + strings.Repeat(" x", 30)} {
+		if got := startOf(stat); !got.IsZero() {
+			t.Errorf("%q: %v", stat, got)
+		}
 	}
 }
