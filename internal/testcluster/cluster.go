@@ -13,6 +13,7 @@
 package testcluster
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -37,6 +38,11 @@ type Options struct {
 	Containerd string // "1.7", "2.1", "2.2" or "2.4"; $CONTAINERD if empty, else that of the running cluster, else 2.2
 	Shim       string // our shim; $CONTAINERD_SHIM_WASM if empty, else bin/containerd-shim-wasm-v1 in the tree
 	NoArgo     bool   // leave Argo out
+
+	// Requeue is how soon Argo's controllers look at a workflow again; if 0, after their own ten seconds. After
+	// a few, on a busy machine, they now and then end wait containers whose program has not even begun to
+	// listen for signals (docs/argo.md, For operators).
+	Requeue time.Duration
 }
 
 // Cluster is a cluster that runs. All methods but those that end or start parts are safe for concurrent use.
@@ -50,7 +56,8 @@ type Cluster struct {
 type state struct {
 	Containerd string             `json:"containerd"` // version, as in Options
 	Shim       string             `json:"shim"`
-	Argo       []string           `json:"argo"` // names of the tools, as in argo-4.0
+	Argo       []string           `json:"argo"`    // names of the tools, as in argo-4.0
+	Requeue    string             `json:"requeue"` // as in Options
 	Tools      map[string]tool    `json:"tools"`
 	Holder     process            `json:"holder"`
 	Parts      map[string]process `json:"parts"`
@@ -216,6 +223,7 @@ func (c *Cluster) choose(options Options) error {
 	if !options.NoArgo {
 		c.state.Argo = []string{"argo-4.0", "argo-3.7"}
 	}
+	c.state.Requeue = cmp.Or(options.Requeue, 10*time.Second).String()
 	c.state.Shim = options.Shim
 	if c.state.Shim == "" {
 		c.state.Shim = os.Getenv("CONTAINERD_SHIM_WASM")

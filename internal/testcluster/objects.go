@@ -137,6 +137,7 @@ func (c *Cluster) ArgoManifest(version string, in ArgoNamespaces) ([]byte, error
 		"Controller": c.argoImage("argo-"+version, "workflow-controller"),
 		"Executor":   c.argoImage("argo-"+version, "argoexec"),
 		"S3":         c.S3(),
+		"Requeue":    c.state.Requeue,
 	})
 	return text.Bytes(), err
 }
