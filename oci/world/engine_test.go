@@ -5,8 +5,6 @@ import (
 	"slices"
 	"testing"
 
-	_ "github.com/bytecodealliance/wasmtime-go/v44" // has the library that package component calls
-
 	"github.com/wasmshim/containerd-shim-wasm/internal/testguest"
 	"github.com/wasmshim/containerd-shim-wasm/oci/world"
 	"github.com/wasmshim/containerd-shim-wasm/runtime/component"
