@@ -15,9 +15,12 @@ const (
 	busyboxImage = "example.com/tests/busybox:latest"
 )
 
-// importProbe gives the node the probe's image.
+// importProbe gives the node the probe's image, unless it has it.
 func importProbe(t *testing.T, node *testnode.Node) {
 	t.Helper()
+	if _, err := node.Client(t).GetImage(t.Context(), probeImage); err == nil {
+		return
+	}
 	node.Import(t, testguest.Wasm(t, probeImage, "probe"))
 }
 
