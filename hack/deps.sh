@@ -38,6 +38,8 @@ if ! { command -v dpkg-query && command -v apt-get; } >/dev/null; then
 fi
 
 mapfile -t wanted < <(missing)
+# Fetches what makes components of modules. Node.js from elsewhere brings one that Debian's package would displace.
+command -v npm >/dev/null || wanted+=(npm)
 [[ ${#wanted[@]} -gt 0 ]] || exit 0
 
 [[ $EUID -eq 0 ]] ||

@@ -18,7 +18,7 @@ func TestParseEntryPoint(t *testing.T) {
 		"/app.wasm":               {"/app.wasm", "_start"},
 		"/app.wasm#run":           {"/app.wasm", "run"},
 		"/app.wasm#":              {"/app.wasm", ""},
-		"/app.wasm#a#b":           {"/app.wasm#a#b", "_start"},
+		"/app.wasm#a#b":           {"/app.wasm", "a#b"},
 		"/a.wasm#/b.wasm#f":       {"/a.wasm#/b.wasm", "f"},
 		"app.wasm#ns:pkg/iface@1": {"app.wasm", "ns:pkg/iface@1"},
 		"/bin/sh":                 {"/bin/sh", "_start"},

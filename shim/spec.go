@@ -48,17 +48,19 @@ const (
 )
 
 // entryPoint is what a container's command names: a file of the container and,
-// in a Wasm module, the function to call.
+// in a Wasm module or component, the function to call.
 type entryPoint struct {
 	file, function string
 }
 
 const wasmSuffix = ".wasm"
 
-// parseEntryPoint splits "module.wasm#function".
+// parseEntryPoint splits "module.wasm#function". That of a component may be
+// "component.wasm#interface#function".
 func parseEntryPoint(arg string) entryPoint {
-	if i := strings.LastIndexByte(arg, '#'); i >= 0 && strings.HasSuffix(arg[:i], wasmSuffix) {
-		return entryPoint{file: arg[:i], function: arg[i+1:]}
+	if i := strings.LastIndex(arg, wasmSuffix+"#"); i >= 0 {
+		file := arg[:i+len(wasmSuffix)]
+		return entryPoint{file: file, function: arg[len(file)+1:]}
 	}
 	return entryPoint{file: arg, function: "_start"}
 }

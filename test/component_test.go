@@ -110,7 +110,7 @@ func TestComponentVolumes(t *testing.T) {
 		if got := onHost(t, filepath.Join(dir, "out", "file")); got != "given" {
 			t.Errorf("the volume holds %q", got)
 		}
-		check(t, "write", run("write", "/in/file", "x"), testnode.Result{Code: 1, Stderr: "open /in/file: Read-only file system\n"})
+		check(t, "write", run("write", "/in/file", "x"), testnode.Result{Code: 1, Stderr: "open /in/file" + readOnly + "\n"})
 	})
 }
 
@@ -165,13 +165,14 @@ func TestComponentInterfaces(t *testing.T) {
 			return node.Ctr(t, "run", "--rm", "--runtime", runtime, ref, "interfaces", program)
 		}
 		for program, want := range map[string]testnode.Result{
-			"/functions.wasm#greet":  {Stdout: "hello from a function\n"},
-			"/functions.wasm#accept": {},
-			"/functions.wasm#refuse": {Code: 1},
-			"/functions.wasm#number": {},
-			"/error.wasm":            {Code: 1},
-			"/exit.wasm":             {Code: 42},
-			"/sockets.wasm":          {},
+			"/functions.wasm#greet":                         {Stdout: "hello from a function\n"},
+			"/functions.wasm#accept":                        {},
+			"/functions.wasm#example:greet/api@1.0.0#hello": {Stdout: "hello from a function\n"},
+			"/functions.wasm#refuse":                        {Code: 1},
+			"/functions.wasm#number":                        {},
+			"/error.wasm":                                   {Code: 1},
+			"/exit.wasm":                                    {Code: 42},
+			"/sockets.wasm":                                 {},
 		} {
 			check(t, program, run(program), want)
 		}
@@ -179,8 +180,8 @@ func TestComponentInterfaces(t *testing.T) {
 			t.Errorf("a function that traps: %+v", got)
 		}
 		for program, want := range map[string]string{
-			"/functions.wasm":     "component /functions.wasm does not export wasi:cli/run: it is a library, not a command; name a function as /functions.wasm#FUNCTION (functions without arguments: greet, fail, refuse, accept, number)",
-			"/functions.wasm#add": `component /functions.wasm exports no function "add" without arguments (it has: greet, fail, refuse, accept, number)`,
+			"/functions.wasm":     "component /functions.wasm does not export wasi:cli/run: it is a library, not a command; name a function as /functions.wasm#FUNCTION (functions without arguments: greet, fail, refuse, accept, number, example:greet/api@1.0.0#hello)",
+			"/functions.wasm#add": `component /functions.wasm exports no function "add" without arguments (it has: greet, fail, refuse, accept, number, example:greet/api@1.0.0#hello)`,
 			"/hostimport.wasm":    "/hostimport.wasm imports what a Wasm container does not provide: example:host/api",
 			"/http.wasm":          "/http.wasm imports what a Wasm container does not provide: wasi:http/outgoing-handler@0.2.0, wasi:http/types@0.2.0; build it for wasi:cli/command of WASI 0.2",
 		} {

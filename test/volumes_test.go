@@ -54,7 +54,7 @@ func holds(t *testing.T, dir, want string) {
 	}
 }
 
-// readOnly is how a guest reads the kernel's EROFS: wasmtime's WASI preview 1 passes errors on that it
+// readOnly is how a guest reads the kernel's EROFS: wasmtime passes errors on that it
 // does not know as EIO.
 const readOnly = ": I/O error"
 

@@ -21,28 +21,28 @@ var texts = map[string]string{
 	"component-sockets":    "component-sockets.wat",
 }
 
-// What makes components of modules. The adapter is of the release of wasmtime that runs them; wasm-tools must
-// be newer than 1.230, which refuses the modules of Go's compiler because they import a function twice.
+// What makes components of modules. wasm-tools must be newer than 1.230, which refuses the modules of Go's
+// compiler because they import a function twice.
 var (
 	// wasm-tools, compiled to a module for WASI preview 1 itself.
-	wasmTools = archived{
-		url:    "@bytecodealliance/jco-transpile@0.15.0",
+	wasmTools = packaged{
+		name: "@bytecodealliance/jco-transpile", version: "0.15.0",
 		sha256: "8386c1fe1919f57747626ac9622f7505efd560394ee0b43544907ff963fb6aff",
 		member: "package/vendor/wasm-tools.core.wasm",
 	}
-	// WASI preview 1 for commands, by WASI 0.2.6.
-	commandAdapter = archived{
-		url:    "wasi-preview1-component-adapter-provider@44.0.3",
-		sha256: "d2abf4675594ed00f36d83af1210c45fdeaa79ad3c84753e4bcf251b3db36531",
-		member: "wasi-preview1-component-adapter-provider-44.0.3/artefacts/wasi_snapshot_preview1.command.wasm",
+	// WASI preview 1 for commands, by WASI 0.2.12.
+	commandAdapter = packaged{
+		name: "@bytecodealliance/jco", version: "1.35.0",
+		sha256: "893e80e993a2cb3735e195a0c2dc3ab7d683877a813bb024a27499ee86e12b13",
+		member: "package/lib/wasi_snapshot_preview1.command.wasm",
 	}
 )
 
 // Component returns the absolute path of a component that does what the command at path does, a core
 // module for WASI preview 1: it exports wasi:cli/run and imports what of WASI 0.2 the command uses.
 // Of exit codes it has only 0 and 1, for all that are not 0: the adapter calls wasi:cli/exit's exit. The
-// same module gives the same file, made once. The first one fetches wasm-tools and the adapter, 2.4 MB, from the
-// registries of npm and Rust and keeps them below .cache/tools.
+// same module gives the same file, made once. The first one has npm fetch wasm-tools and the adapter, 2.4 MB, which
+// are kept below .cache/tools.
 func Component(path string) (string, error) {
 	core, err := os.ReadFile(path)
 	if err != nil {

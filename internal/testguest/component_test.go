@@ -21,7 +21,7 @@ func TestComponent(t *testing.T) {
 		if !bytes.HasPrefix(content, []byte(componentHeader)) {
 			t.Errorf("%s starts with %q", path, content[:min(8, len(content))])
 		}
-		for _, name := range []string{"wasi:cli/run@0.2.6", "wasi:cli/stdout@0.2.6", "wasi:cli/exit@0.2.6"} {
+		for _, name := range []string{"wasi:cli/run@0.2.12", "wasi:cli/stdout@0.2.12", "wasi:cli/exit@0.2.12"} {
 			if !bytes.Contains(content, []byte(name)) {
 				t.Errorf("%s has nothing called %s", path, name)
 			}

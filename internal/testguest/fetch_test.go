@@ -6,10 +6,7 @@ import (
 	"compress/gzip"
 	"crypto/sha256"
 	"fmt"
-	"net/http"
-	"net/http/httptest"
 	"strings"
-	"sync/atomic"
 	"testing"
 )
 
@@ -35,40 +32,24 @@ func archiveOf(t *testing.T, member, content string) []byte {
 	return buffer.Bytes()
 }
 
-func TestFetch(t *testing.T) {
+func TestExtract(t *testing.T) {
 	archive := archiveOf(t, "package/wanted", "content")
 	sum := fmt.Sprintf("%x", sha256.Sum256(archive))
 	for name, test := range map[string]struct {
-		answers  []int // the last one holds for all that follow
-		sum      string
-		member   string
-		want     string // of the error; none if it is empty
-		requests int32
+		sum    string
+		member string
+		want   string // of the error; none if it is empty
 	}{
-		"fetched":      {[]int{200}, sum, "package/wanted", "", 1},
-		"second time":  {[]int{503, 200}, sum, "package/wanted", "", 2},
-		"not there":    {[]int{404}, sum, "package/wanted", "404 Not Found", 1},
-		"another one":  {[]int{200}, strings.Repeat("0", 64), "package/wanted", "it has sha256 " + sum, 1},
-		"without file": {[]int{200}, sum, "package/missing", "it holds no package/missing", 1},
+		"there":        {sum, "package/wanted", ""},
+		"another one":  {strings.Repeat("0", 64), "package/wanted", "it has sha256 " + sum},
+		"without file": {sum, "package/missing", "it holds no package/missing"},
 	} {
-		t.Run(name, func(t *testing.T) {
-			var requests atomic.Int32
-			registry := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-				status := test.answers[min(int(requests.Add(1)), len(test.answers))-1]
-				w.WriteHeader(status)
-				w.Write(archive)
-			}))
-			defer registry.Close()
-			content, err := archived{url: registry.URL, sha256: test.sum, member: test.member}.fetch()
-			if test.want == "" && (err != nil || string(content) != "content") {
-				t.Errorf("got %q and error %v", content, err)
-			}
-			if test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want)) {
-				t.Errorf("got error %v, want %q", err, test.want)
-			}
-			if requests.Load() != test.requests {
-				t.Errorf("made %d requests, want %d", requests.Load(), test.requests)
-			}
-		})
+		content, err := packaged{sha256: test.sum, member: test.member}.extract(archive)
+		if test.want == "" && (err != nil || string(content) != "content") {
+			t.Errorf("%s: got %q and error %v", name, content, err)
+		}
+		if test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want)) {
+			t.Errorf("%s: got error %v, want %q", name, err, test.want)
+		}
 	}
 }

@@ -55,14 +55,15 @@ var provided = map[string][]string{
 func (w World) Missing() []string {
 	var missing []string
 	for _, i := range w.Imports {
-		if i.Kind != Instance || !isProvided(i.Name) {
+		if i.Kind != Instance || !IsProvided(i.Name) {
 			missing = append(missing, i.Name)
 		}
 	}
 	return missing
 }
 
-func isProvided(name string) bool {
+// IsProvided reports whether every container provides the interface of that name.
+func IsProvided(name string) bool {
 	path, _, ok := version02(name)
 	of, simple, _ := strings.Cut(path, "/")
 	return ok && slices.Contains(provided[of], simple)

@@ -58,6 +58,8 @@ import "C"
 import (
 	"iter"
 	"regexp"
+
+	"github.com/wasmshim/containerd-shim-wasm/oci/world"
 )
 
 // Start is how the function that runs a command is called here, as in modules: run of the
@@ -67,11 +69,6 @@ const Start = "_start"
 // runInterface is what a command component exports, in any version of WASI 0.2
 // (https://github.com/WebAssembly/WASI/blob/main/wasip2/cli/run.wit).
 var runInterface = regexp.MustCompile(`^wasi:cli/run@0\.2\.\d+$`)
-
-// provided matches the interfaces that a guest may import: those of wasi:cli/command
-// (https://github.com/WebAssembly/WASI/blob/main/wasip2/cli/command.wit), which wasmtime has
-// for every version of WASI 0.2.
-var provided = regexp.MustCompile(`^wasi:(cli|clocks|filesystem|io|random|sockets)/[a-z0-9-]+@0\.2\.\d+$`)
 
 // function is an exported function without parameters.
 type function struct {
@@ -125,7 +122,7 @@ func inInterface(instance, member string) function {
 func (c *Component) Unprovided() []string {
 	var names []string
 	for name, isInterface := range c.imports() {
-		if !isInterface || !provided.MatchString(name) {
+		if !isInterface || !world.IsProvided(name) {
 			names = append(names, name)
 		}
 	}
