@@ -17,7 +17,6 @@ var command = regexp.MustCompile(`^(sudo |make |kubectl |systemctl |ctr |for |go
 // typedElsewhere are blocks of commands that no test reads from their page.
 var typedElsewhere = map[string]string{
 	`"README.md", "## Try it"`:                    "CI types them: .ci/run",
-	`"docs/kubernetes.md", "## Install"`:          "those of the README but for the examples' images",
 	`"docs/install.md", "# Installing on a node"`: "those of the README, where the binary was built",
 }
 

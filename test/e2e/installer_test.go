@@ -255,6 +255,27 @@ func TestInstallerOverlay(t *testing.T) {
 	kubectl(t, "apply", "--dry-run=server", "-k", "../../deploy/overlays/k3s")
 }
 
+// The overlay that docs/kubernetes.md shows takes the installer from a registry.
+func TestInstallerFromRegistry(t *testing.T) {
+	overlay := strings.Join(commandsOf(t, "docs/kubernetes.md", "## Install")[1], "\n")
+	dir, here := t.TempDir(), newTypist(t).dir
+	deploy, err := filepath.Rel(dir, filepath.Join(here, "deploy"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const upstream = "github.com/wasmshim/containerd-shim-wasm/deploy"
+	if !strings.Contains(overlay, upstream) {
+		t.Fatalf("the overlay has no %s:\n%s", upstream, overlay)
+	}
+	overlay = strings.ReplaceAll(overlay, upstream, deploy)
+	if err := os.WriteFile(filepath.Join(dir, "kustomization.yaml"), []byte(overlay), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if set := kubectl(t, "kustomize", dir); !strings.Contains(set, "image: registry.example.com/wasm-shim/node-installer:v1\n") {
+		t.Errorf("the image is not the registry's in\n%s", set)
+	}
+}
+
 // rollOut waits until the DaemonSet's pods are those of its newest version, and ready.
 func rollOut(t *testing.T) {
 	t.Helper()

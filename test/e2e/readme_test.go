@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -27,6 +28,11 @@ func TestReadme(t *testing.T) {
 	install := commandsOf(t, "README.md", "## From a cluster to the first Wasm workflow")[0]
 	if len(install) != 5 {
 		t.Errorf("the README speaks of five commands and has %q", install)
+	}
+	for _, command := range commandsOf(t, "docs/kubernetes.md", "## Install")[0] {
+		if strings.HasPrefix(command, "kubectl ") && !slices.Contains(install, command) {
+			t.Errorf("docs/kubernetes.md has %q, and the README has not", command)
+		}
 	}
 	removal := commandsOf(t, "docs/kubernetes.md", "## Removal")[0]
 	bareNode(t)
@@ -159,7 +165,8 @@ func withoutRuntimeClass(t *testing.T) {
 	})
 }
 
-// withoutImages removes the images of other tests whose names begin so, and at the end those of this one.
+// withoutImages removes the images of other tests whose names begin so, and at the end those of this one. Tests that run
+// later import theirs themselves.
 func withoutImages(t *testing.T, prefix string) {
 	t.Helper()
 	remove := func() {
