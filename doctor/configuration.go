@@ -56,7 +56,7 @@ func checkPulls(ctx context.Context, n *node) Result {
 	if err != nil {
 		return unknown(err.Error(), `look for use_local_image_pull = true in what "containerd config dump" prints (docs/install.md, Pulling images)`)
 	}
-	const lost = "images of platform wasi/wasm and wasip1/wasm with layers of files are not unpacked"
+	const lost = "images of platform wasi/wasm, wasip1/wasm and wasip2/wasm with layers of files are not unpacked"
 	switch {
 	case !pulls.Local && pulls.Verifiers != "":
 		return warn(lost+", because there are image verifiers in "+pulls.Verifiers,

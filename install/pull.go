@@ -80,7 +80,7 @@ func (n *node) localPull(t target) bool {
 
 // notePull tells the operator what this node will not do, and why.
 func (n *node) notePull(reason string) {
-	note := fmt.Sprintf("note: pods cannot run images of platform wasi/wasm or wasip1/wasm with layers of files: containerd %s "+
+	note := fmt.Sprintf("note: pods cannot run images of platform wasi/wasm, wasip1/wasm or wasip2/wasm with layers of files: containerd %s "+
 		"unpacks those only with %s = true in [plugins.%q], and %s", n.containerd.version, localPullKey, imagesPlugin, reason)
 	if !slices.Contains(n.notes, note) {
 		n.notes = append(n.notes, note)
