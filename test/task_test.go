@@ -260,6 +260,19 @@ func (k *task) exec(args []string, change func(*specs.Process), streams ...cio.O
 	return e
 }
 
+// execLoop runs an exec, to whose end it leads when its output has arrived.
+func (k *task) execLoop() {
+	k.t.Helper()
+	e := k.exec(k.way.programs["loop"], nil)
+	e.output.await(k.t, "looping")
+	if err := e.Kill(k.ctx, syscall.SIGTERM); err != nil {
+		k.t.Fatal(err)
+	}
+	if code, _ := k.finish(e); code != 143 {
+		k.t.Errorf("exec in %s: it ended with %d", k.container.ID(), code)
+	}
+}
+
 // execution is an exec of a task, deleted at the end of its test.
 type execution struct {
 	client.Process
