@@ -17,14 +17,15 @@ import (
 var packages = map[string]string{
 	"layer-application-wasm": "example.com/e2e/layer:1",
 	"artifact-oras":          "example.com/e2e/artifact:1",
+	"artifact-wkg":           "example.com/e2e/component:1", // the probe as a component
 }
 
 func importPackages(ctx context.Context) error {
-	file, err := testguest.File("probe")
+	module, err := testguest.File("probe")
 	if err != nil {
 		return err
 	}
-	probe, err := os.ReadFile(file)
+	component, err := testguest.Component(module)
 	if err != nil {
 		return err
 	}
@@ -33,15 +34,23 @@ func importPackages(ctx context.Context) error {
 		return err
 	}
 	for format, ref := range packages {
-		err = errors.Join(err, importPackage(ctx, filepath.Join(dir, "image.tar"), format, ref, probe))
+		err = errors.Join(err, importPackage(ctx, filepath.Join(dir, "image.tar"), format, ref, module, component))
 	}
 	return errors.Join(err, os.RemoveAll(dir))
 }
 
-func importPackage(ctx context.Context, path, format, ref string, probe []byte) error {
+func importPackage(ctx context.Context, path, format, ref, module, component string) error {
 	f, ok := testimage.Named(format)
 	if !ok {
 		return fmt.Errorf("there is no format %s", format)
+	}
+	guest := module
+	if f.Component {
+		guest = component
+	}
+	probe, err := os.ReadFile(guest)
+	if err != nil {
+		return err
 	}
 	if err := f.Build(probe).WriteTar(path, ref); err != nil {
 		return err
@@ -55,7 +64,7 @@ func importPackage(ctx context.Context, path, format, ref string, probe []byte) 
 	return cluster.ImportFrom(ctx, tar, "--all-platforms", "--no-unpack")
 }
 
-// A kubelet runs a module that is a layer of an image, and one that is an artifact.
+// A kubelet runs a module that is a layer of an image, one that is an artifact, and a component.
 func TestPodPackages(t *testing.T) {
 	t.Parallel()
 	s := newSpace(t)
@@ -81,15 +90,20 @@ templates:
   steps:
   - - {name: layer, template: layer}
     - {name: artifact, template: artifact}
+    - {name: component, template: component}
 - name: layer
   container: {image: "`+packages["layer-application-wasm"]+`", command: [app.wasm], args: [write, /file, from a layer]}
   outputs: {parameters: [{name: file, valueFrom: {path: /file}}]}
 - name: artifact
   container: {image: "`+packages["artifact-oras"]+`", command: [app.wasm], args: [write, /file, from an artifact]}
   outputs: {parameters: [{name: file, valueFrom: {path: /file}}]}
+- name: component
+  container: {image: "`+packages["artifact-wkg"]+`", command: [app.wasm], args: [write, /file, from a component]}
+  outputs: {parameters: [{name: file, valueFrom: {path: /file}}]}
 `))
 		w.is(t, "Succeeded")
 		equal(t, "the layer's output", w.node(t, "[0].layer").parameter(t, "file"), "from a layer")
 		equal(t, "the artifact's output", w.node(t, "[0].artifact").parameter(t, "file"), "from an artifact")
+		equal(t, "the component's output", w.node(t, "[0].component").parameter(t, "file"), "from a component")
 	})
 }
