@@ -48,12 +48,13 @@ func newProcess(c *container, id string, spec *specs.Process, command command, s
 // workerEnv is the own environment of the process's worker; a guest's comes with
 // its order. The worker allocates next to nothing once the guest runs, so
 // collecting garbage would only cost threads and memory, and so would a heap of
-// its own for each of its threads, which glibc would make.
+// its own for each of its threads, which glibc would make. Components do their input
+// and output with tokio, which starts a thread for each of the node's processors.
 func (p *process) workerEnv() []string {
 	if program := p.container.program; program != "" {
 		return control.StandInEnv(program, p.spec.Env)
 	}
-	return []string{control.RoleEnv + "=" + p.role, "GOGC=off", "GOMAXPROCS=2", "GLIBC_TUNABLES=glibc.malloc.arena_max=1"}
+	return []string{control.RoleEnv + "=" + p.role, "GOGC=off", "GOMAXPROCS=2", "GLIBC_TUNABLES=glibc.malloc.arena_max=1", "TOKIO_WORKER_THREADS=1"}
 }
 
 // launch starts the worker in its sandbox, puts it under the container's limits
