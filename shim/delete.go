@@ -48,7 +48,11 @@ func Delete(flags Flags, out io.Writer) error {
 }
 
 func (n *node) delete(bundle string) (*tasks.DeleteResponse, error) {
-	removeDeadSocket(n.daemonSocket(bundle))
+	daemon := n.daemonSocket(bundle)
+	orphaned := isDead(daemon)
+	if orphaned {
+		os.Remove(daemon)
+	}
 	if err := removeDeadPreparers(); err != nil {
 		n.log.WithError(err).Warn("clean up after a dead shim")
 	}
@@ -67,17 +71,17 @@ func (n *node) delete(bundle string) (*tasks.DeleteResponse, error) {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	return n.deleteNative(bundle, response)
+	return n.deleteNative(bundle, orphaned, response)
 }
 
 // deleteNative has the stock shim's own delete verb clean up. If our daemon has
 // died, the stock shim it had started has nobody left to serve.
-func (n *node) deleteNative(bundle string, none *tasks.DeleteResponse) (*tasks.DeleteResponse, error) {
+func (n *node) deleteNative(bundle string, orphaned bool, none *tasks.DeleteResponse) (*tasks.DeleteResponse, error) {
 	dir := filepath.Join(bundle, nativeDir)
 	if _, err := os.Stat(dir); err != nil {
 		return none, nil
 	}
-	if isDead(n.daemonSocket(bundle)) {
+	if orphaned {
 		n.endStockShim(filepath.Join(dir, endpointFile))
 	}
 	if _, err := os.Stat(filepath.Join(dir, deletedFile)); err == nil {
@@ -105,20 +109,30 @@ func (n *node) daemonSocket(bundle string) string {
 	return socketPath(n.flags, group)
 }
 
-// isDead reports whether nobody listens on a socket.
+// isDead reports whether no daemon answers at a socket. That one can connect says
+// nothing: a process that is ending closes what it has open in any order, so the
+// connection whose end made containerd run us may be gone before the socket that it
+// listened at. Who has connected until then is told when that goes.
 func isDead(socket string) bool {
-	conn, err := net.Dial("unix", socket)
+	r, err := dialShim([]byte(socket))
 	if err != nil {
 		return true
 	}
-	conn.Close()
-	return false
+	defer r.client.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), stopLimit)
+	defer cancel()
+	_, err = r.Connect(ctx, &tasks.ConnectRequest{})
+	return errors.Is(err, ttrpc.ErrClosed)
 }
 
-func removeDeadSocket(socket string) {
-	if isDead(socket) {
+// removeUnusedSocket removes a socket at which nobody listens.
+func removeUnusedSocket(socket string) {
+	conn, err := net.Dial("unix", socket)
+	if err != nil {
 		os.Remove(socket)
+		return
 	}
+	conn.Close()
 }
 
 // endStockShim has a stock shim whose daemon has died give up the container, and
@@ -156,13 +170,13 @@ func (n *node) endStockShim(file string) {
 // it served and, beside it, the one for debugging, named as SocketAddress of
 // containerd's pkg/shim does.
 func (n *node) removeStockSockets(served, bundle string) {
-	removeDeadSocket(served)
+	removeUnusedSocket(served)
 	group, err := groupOf(bundle, n.flags.ID)
 	if err != nil {
 		return
 	}
 	name := sha256.Sum256([]byte(filepath.Join(n.flags.Address, n.flags.Namespace, group, "debug")))
-	removeDeadSocket(filepath.Join(filepath.Dir(served), hex.EncodeToString(name[:])))
+	removeUnusedSocket(filepath.Join(filepath.Dir(served), hex.EncodeToString(name[:])))
 }
 
 // stopLimit bounds what must not keep containerd waiting.

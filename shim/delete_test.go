@@ -1,0 +1,52 @@
+package shim
+
+import (
+	"context"
+	"net"
+	"path/filepath"
+	"testing"
+
+	"github.com/containerd/ttrpc"
+)
+
+// A daemon is dead if it accepts connections for a moment yet, and alive if it refuses what it is
+// asked.
+func TestIsDead(t *testing.T) {
+	socket := func(name string) (string, net.Listener) {
+		path := filepath.Join(t.TempDir(), name)
+		l, err := net.Listen("unix", path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { l.Close() })
+		return path, l
+	}
+	if !isDead(filepath.Join(t.TempDir(), "nobody")) {
+		t.Error("one that was never there is alive")
+	}
+
+	dying, l := socket("dying")
+	go func() {
+		if conn, err := l.Accept(); err == nil {
+			conn.Close()
+		}
+	}()
+	if !isDead(dying) {
+		t.Error("one that hangs up is alive")
+	}
+
+	living, l := socket("living")
+	server, err := ttrpc.NewServer()
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(context.Background(), l) }()
+	if isDead(living) {
+		t.Error("one that answers is dead")
+	}
+	if err := server.Close(); err != nil {
+		t.Error(err)
+	}
+	<-served
+}
