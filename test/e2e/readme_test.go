@@ -12,11 +12,14 @@ import (
 	"testing"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
+	grpcstatus "google.golang.org/grpc/status"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"github.com/wasmshim/containerd-shim-wasm/internal/poll"
 	"github.com/wasmshim/containerd-shim-wasm/internal/testcluster"
 )
 
@@ -175,8 +178,18 @@ func withoutImages(t *testing.T, prefix string) {
 			t.Fatal(err)
 		}
 		defer connection.Close()
-		ctx, images := context.WithoutCancel(t.Context()), cri.NewImageServiceClient(connection)
-		list, err := images.ListImages(ctx, &cri.ListImagesRequest{})
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), within)
+		defer cancel()
+		images := cri.NewImageServiceClient(connection)
+		var list *cri.ListImagesResponse
+		// A containerd that has just been started refuses what CRI is asked, until that is initialized.
+		err = poll.Until(ctx, func() (bool, error) {
+			list, err = images.ListImages(ctx, &cri.ListImagesRequest{})
+			if grpcstatus.Code(err) == codes.Unavailable {
+				return false, nil
+			}
+			return true, err
+		})
 		if err != nil {
 			t.Fatal(err)
 		}
