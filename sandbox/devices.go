@@ -3,7 +3,7 @@ package sandbox
 import (
 	"errors"
 	"fmt"
-	"path/filepath"
+	"slices"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -26,8 +26,13 @@ func charDevice(path string, major, minor int64) specs.LinuxDevice {
 	return specs.LinuxDevice{Path: path, Type: "c", Major: major, Minor: minor}
 }
 
-func makeDevices(root int, linux *specs.Linux) error {
-	for _, device := range append(defaultDevices[:len(defaultDevices):len(defaultDevices)], linux.Devices...) {
+// makeDevices makes the default devices and those of the specification, but none in a /dev that
+// is a volume.
+func makeDevices(root int, spec *specs.Spec) error {
+	if slices.ContainsFunc(spec.Mounts, isBoundDev) {
+		return nil
+	}
+	for _, device := range slices.Concat(defaultDevices, spec.Linux.Devices) {
 		if err := makeDevice(root, device); err != nil {
 			return fmt.Errorf("create device %s: %w", device.Path, err)
 		}
@@ -35,17 +40,21 @@ func makeDevices(root int, linux *specs.Linux) error {
 	return nil
 }
 
+func isBoundDev(m specs.Mount) bool {
+	isBind := slices.ContainsFunc(m.Options, func(option string) bool { return option == "bind" || option == "rbind" })
+	return (isBind || m.Type == "bind") && clean(m.Destination) == "/dev"
+}
+
 func makeDevice(root int, device specs.LinuxDevice) error {
 	mode, err := deviceMode(device)
 	if err != nil {
 		return err
 	}
-	dir, err := mkdirAll(root, filepath.Dir(device.Path))
+	dir, name, err := mkdirParent(root, device.Path)
 	if err != nil {
 		return err
 	}
 	defer unix.Close(dir)
-	name := filepath.Base(device.Path)
 	err = unix.Mknodat(dir, name, mode, int(unix.Mkdev(uint32(device.Major), uint32(device.Minor))))
 	if errors.Is(err, unix.EEXIST) {
 		// The image or a volume brings its own.

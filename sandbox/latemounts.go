@@ -3,7 +3,7 @@ package sandbox
 import (
 	"errors"
 	"fmt"
-	"path/filepath"
+	"strings"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -19,7 +19,7 @@ import (
 // would.
 func MountCgroups(pid int, spec *specs.Spec, paths map[string]string) error {
 	for _, m := range spec.Mounts {
-		if m.Type != "cgroup" && m.Type != "cgroup2" {
+		if !isCgroup(m) {
 			continue
 		}
 		if err := mountCgroup(pid, m, paths); err != nil {
@@ -47,10 +47,15 @@ func mountCgroup(pid int, m specs.Mount, paths map[string]string) error {
 	return s.thread.do(func() error { return attachCgroup(s.root, m.Destination, trees, options) })
 }
 
-// cgroupTrees clones the cgroup's directories on the host.
+// cgroupTrees clones the cgroup's directories on the host, by the name each is to have in the
+// container: "" for the only one of a unified hierarchy.
 func cgroupTrees(paths map[string]string, options mountOptions) (map[string]int, error) {
 	trees := map[string]int{}
 	for controller, path := range paths {
+		name := hierarchy(controller, path)
+		if _, ok := trees[name]; ok || name == "" && len(paths) > 1 {
+			continue // of two controllers in one hierarchy the second, or of v2 beside v1, which runc does not show
+		}
 		fd, err := cloneTree(path, false)
 		if errors.Is(err, unix.ENOENT) {
 			continue
@@ -58,12 +63,25 @@ func cgroupTrees(paths map[string]string, options mountOptions) (map[string]int,
 		if err != nil {
 			return trees, err
 		}
-		trees[controller] = fd
+		trees[name] = fd
 		if err := setAttributes(fd, options); err != nil {
 			return trees, err
 		}
 	}
 	return trees, nil
+}
+
+// hierarchy is what the hierarchy of a v1 controller is called below /sys/fs/cgroup, "cpu,cpuacct" for
+// two that share one; path is a directory in it.
+func hierarchy(controller, path string) string {
+	if controller == "" {
+		return ""
+	}
+	if below, ok := strings.CutPrefix(path, "/sys/fs/cgroup/"); ok {
+		name, _, _ := strings.Cut(below, "/")
+		return name
+	}
+	return strings.TrimPrefix(controller, "name=")
 }
 
 func closeAll(fds map[string]int) {
@@ -81,11 +99,12 @@ func attachCgroup(root int, destination string, trees map[string]int, options mo
 	if unified, ok := trees[""]; ok {
 		return attach(unified, target)
 	}
-	return attachControllers(root, target, destination, trees, options)
+	return attachHierarchies(target, trees, options)
 }
 
-// attachControllers gives cgroup v1 one directory per controller.
-func attachControllers(root, target int, destination string, trees map[string]int, options mountOptions) error {
+// attachHierarchies gives cgroup v1 one directory per hierarchy and, where controllers share
+// one, a link for each.
+func attachHierarchies(target int, trees map[string]int, options mountOptions) error {
 	top, err := newFilesystem("tmpfs", "cgroup", mountOptions{
 		set: unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC, data: []string{"mode=0755", "size=64k"},
 	})
@@ -96,16 +115,31 @@ func attachControllers(root, target int, destination string, trees map[string]in
 	if err := attach(top, target); err != nil {
 		return err
 	}
-	for controller, tree := range trees {
-		at, err := mountpoint(root, filepath.Join(destination, controller), true)
-		if err != nil {
-			return err
-		}
-		err = attach(tree, at)
-		unix.Close(at)
-		if err != nil {
-			return err
+	for name, tree := range trees {
+		if err := attachHierarchy(top, name, tree); err != nil {
+			return fmt.Errorf("show %s: %w", name, err)
 		}
 	}
 	return setattr(top, options.set&unix.MOUNT_ATTR_RDONLY, 0, 0, false)
+}
+
+func attachHierarchy(top int, name string, tree int) error {
+	at, err := mountpoint(top, name, true)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(at)
+	if err := attach(tree, at); err != nil {
+		return err
+	}
+	controllers := strings.Split(name, ",")
+	if len(controllers) == 1 {
+		return nil
+	}
+	for _, controller := range controllers {
+		if err := unix.Symlinkat(name, top, controller); err != nil {
+			return err
+		}
+	}
+	return nil
 }

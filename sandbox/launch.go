@@ -260,7 +260,7 @@ func (s *Sandbox) fillRootfs(l Launch) error {
 	if err := s.reserve(l.Reserved); err != nil {
 		return err
 	}
-	if err := makeDevices(s.root, l.Spec.Linux); err != nil {
+	if err := makeDevices(s.root, l.Spec); err != nil {
 		return err
 	}
 	if err := makeCwd(s.root, l.Process.Cwd); err != nil {

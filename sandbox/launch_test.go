@@ -36,11 +36,17 @@ type report struct {
 
 func buildProbe(t *testing.T) string {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "probe")
-	build := exec.Command("go", "build", "-o", path, "./testdata/probe")
+	return buildTestdata(t, "probe")
+}
+
+// buildTestdata builds a program of testdata.
+func buildTestdata(t *testing.T, name string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), name)
+	build := exec.Command("go", "build", "-o", path, "./testdata/"+name)
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if text, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("building the probe: %v\n%s", err, text)
+		t.Fatalf("building %s: %v\n%s", name, err, text)
 	}
 	return path
 }

@@ -1,10 +1,8 @@
 package sandbox
 
 import (
-	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -106,86 +104,4 @@ func attach(mount, target int) error {
 		return fmt.Errorf("attach mount: %w", err)
 	}
 	return nil
-}
-
-// openInRoot opens path beneath root with the container's idea of "/": symbolic
-// links, absolute ones too, and ".." stay inside; magic links are refused.
-func openInRoot(root int, path string, flags uint64, mode uint64) (int, error) {
-	fd, err := openat2(root, path, flags, mode)
-	if err != nil {
-		return -1, &os.PathError{Op: "open in the container's root", Path: path, Err: err}
-	}
-	return fd, nil
-}
-
-func openat2(root int, path string, flags uint64, mode uint64) (int, error) {
-	how := &unix.OpenHow{
-		Flags:   flags | unix.O_CLOEXEC,
-		Mode:    mode,
-		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
-	}
-	for {
-		// EAGAIN: a rename elsewhere raced with "..", openat2(2).
-		fd, err := unix.Openat2(root, path, how)
-		if !errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.EINTR) {
-			return fd, err
-		}
-	}
-}
-
-// mountpoint returns an O_PATH descriptor of path beneath root and creates what
-// is missing of it: directories of mode 0755, and at the end a directory or an
-// empty file.
-func mountpoint(root int, path string, isDir bool) (int, error) {
-	fd, err := openat2(root, path, unix.O_PATH, 0)
-	if err == nil || !errors.Is(err, unix.ENOENT) {
-		return fd, pathError("open mount point", path, err)
-	}
-	parent, err := mkdirAll(root, filepath.Dir(path))
-	if err != nil {
-		return -1, err
-	}
-	defer unix.Close(parent)
-	name := filepath.Base(path)
-	if isDir {
-		err = unix.Mkdirat(parent, name, 0o755)
-	} else {
-		err = unix.Mknodat(parent, name, unix.S_IFREG|0o755, 0)
-	}
-	if err != nil && !errors.Is(err, unix.EEXIST) {
-		return -1, pathError("create mount point", path, err)
-	}
-	fd, err = openat2(root, path, unix.O_PATH, 0)
-	return fd, pathError("open mount point", path, err)
-}
-
-// mkdirAll creates the directory path beneath root and returns it opened.
-func mkdirAll(root int, path string) (int, error) {
-	fd, err := openat2(root, path, unix.O_PATH|unix.O_DIRECTORY, 0)
-	if err == nil || !errors.Is(err, unix.ENOENT) || path == "/" || path == "." {
-		return fd, pathError("open directory", path, err)
-	}
-	parent, err := mkdirAll(root, filepath.Dir(path))
-	if err != nil {
-		return -1, err
-	}
-	defer unix.Close(parent)
-	if err := unix.Mkdirat(parent, filepath.Base(path), 0o755); err != nil && !errors.Is(err, unix.EEXIST) {
-		return -1, pathError("create directory", path, err)
-	}
-	fd, err = openat2(root, path, unix.O_PATH|unix.O_DIRECTORY, 0)
-	return fd, pathError("open directory", path, err)
-}
-
-func pathError(op, path string, err error) error {
-	if err == nil {
-		return nil
-	}
-	return &os.PathError{Op: op, Path: path, Err: err}
-}
-
-// descriptorPath names an open descriptor for calls that take only a path. It
-// needs the host's /proc, so it works until the root is changed.
-func descriptorPath(fd int) string {
-	return fmt.Sprintf("/proc/self/fd/%d", fd)
 }

@@ -10,19 +10,37 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// mountAll makes the OCI mounts of the specification in their order.
-// "cgroup" mounts come later, when the worker has a cgroup (see lateMounts).
+// mountAll makes the OCI mounts of the specification in their order. Of a
+// "cgroup" mount it makes the mount point only: the worker has a cgroup later (see
+// MountCgroups), when the root file system may be read-only.
 func mountAll(root int, spec *specs.Spec) error {
+	var procs []int
+	defer func() {
+		for _, fd := range procs {
+			unix.Close(fd)
+		}
+	}()
 	for _, m := range spec.Mounts {
-		if m.Type == "cgroup" || m.Type == "cgroup2" {
+		fd, err := mountOne(root, m, spec)
+		if err != nil {
+			return fmt.Errorf("mount %s (%s from %s): %w", m.Destination, m.Type, m.Source, err)
+		}
+		if m.Type == "proc" {
+			procs = append(procs, fd)
 			continue
 		}
-		if err := mountOne(root, m, mountLabel(spec)); err != nil {
-			return fmt.Errorf("mount %s (%s from %s): %w", m.Destination, m.Type, m.Source, err)
+		unix.Close(fd)
+	}
+	// Now that mount points in it are made; nobody has seen it yet.
+	for _, fd := range procs {
+		if err := setattr(fd, unix.MOUNT_ATTR_RDONLY, 0, 0, false); err != nil {
+			return fmt.Errorf("make /proc read-only: %w", err)
 		}
 	}
 	return nil
 }
+
+func isCgroup(m specs.Mount) bool { return m.Type == "cgroup" || m.Type == "cgroup2" }
 
 func mountLabel(spec *specs.Spec) string {
 	if spec.Linux == nil {
@@ -31,19 +49,68 @@ func mountLabel(spec *specs.Spec) string {
 	return spec.Linux.MountLabel
 }
 
-func mountOne(root int, m specs.Mount, label string) error {
+// mountOne makes one mount and returns a descriptor of it, or of a cgroup's mount point.
+func mountOne(root int, m specs.Mount, spec *specs.Spec) (int, error) {
+	if isCgroup(m) {
+		return mountpoint(root, m.Destination, true)
+	}
 	if len(m.UIDMappings) > 0 || len(m.GIDMappings) > 0 {
-		return errors.New("id-mapped mounts (uidMappings, gidMappings) are not supported in Wasm containers")
+		return -1, errors.New("id-mapped mounts (uidMappings, gidMappings) are not supported in Wasm containers")
 	}
 	options, err := parseMountOptions(m.Options)
 	if err != nil {
-		return err
+		return -1, err
 	}
-	fd, err := detachedMount(m, options, label)
+	if err := suitTarget(root, m, &options); err != nil {
+		return -1, err
+	}
+	fd, err := detachedMount(m, options, mountLabel(spec))
 	if err != nil {
-		return err
+		return -1, err
+	}
+	if err := attachBelow(root, fd, m); err != nil {
+		unix.Close(fd)
+		return -1, err
+	}
+	return fd, nil
+}
+
+// suitTarget looks at what is at a mount's destination already, as runc does: a tmpfs takes over
+// its mode, and sysfs, like proc, is not mounted through a link, behind which it would not be
+// where it is expected.
+func suitTarget(root int, m specs.Mount, options *mountOptions) error {
+	var flags uint64 = unix.O_PATH
+	switch m.Type {
+	case "tmpfs":
+	case "proc", "sysfs":
+		flags |= unix.O_NOFOLLOW
+	default:
+		return nil
+	}
+	fd, err := openat2(root, clean(m.Destination), flags, 0)
+	if errors.Is(err, unix.ENOENT) {
+		return nil
+	}
+	if err != nil {
+		return pathError("open mount point", m.Destination, err)
 	}
 	defer unix.Close(fd)
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return pathError("stat", m.Destination, err)
+	}
+	if m.Type == "tmpfs" {
+		options.data = append([]string{fmt.Sprintf("mode=%04o", st.Mode&0o7777)}, options.data...)
+		return nil
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFDIR {
+		return fmt.Errorf("the image has a link or a file there: %s is mounted on a directory only", m.Type)
+	}
+	return nil
+}
+
+// attachBelow puts a detached mount where its destination leads to.
+func attachBelow(root, fd int, m specs.Mount) error {
 	isDir, err := isDirectory(fd)
 	if err != nil {
 		return err
@@ -53,6 +120,9 @@ func mountOne(root int, m specs.Mount, label string) error {
 		return err
 	}
 	defer unix.Close(target)
+	if err := checkProc(root, target, fd, m.Type); err != nil {
+		return err
+	}
 	return attach(fd, target)
 }
 
@@ -95,16 +165,6 @@ func detachedBind(source string, options mountOptions) (int, error) {
 
 func setPropagation(fd int, options mountOptions) error {
 	return setAttributes(fd, mountOptions{propagation: options.propagation})
-}
-
-// emptyProc stands for /proc in a Wasm container: an empty, read-only
-// directory. The real one would hand the guest its own process: through
-// /proc/self/mem it could write machine code into the worker that runs it.
-func emptyProc() (int, error) {
-	return newFilesystem("tmpfs", "proc", mountOptions{
-		set:  unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC,
-		data: []string{"mode=0555", "size=4k"},
-	})
 }
 
 func isDirectory(fd int) (bool, error) {
@@ -175,15 +235,11 @@ func readonlyCopy(target int) (int, error) {
 	return fd, nil
 }
 
-func isAbsent(err error) bool {
-	return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR)
-}
-
 // coveredByMount reports whether path lies at or below the destination of one
 // of the specification's mounts.
 func coveredByMount(spec *specs.Spec, path string) bool {
 	for _, m := range spec.Mounts {
-		if path == m.Destination || strings.HasPrefix(path, strings.TrimSuffix(m.Destination, "/")+"/") {
+		if destination := clean(m.Destination); path == destination || strings.HasPrefix(path, strings.TrimSuffix(destination, "/")+"/") {
 			return true
 		}
 	}

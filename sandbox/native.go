@@ -18,7 +18,7 @@ func CheckNative(spec *specs.Spec) error {
 		return err
 	}
 	for _, m := range spec.Mounts {
-		if m.Type == "cgroup" || m.Type == "cgroup2" {
+		if isCgroup(m) {
 			return fmt.Errorf("mount %s (%s) is not supported in a native launch", m.Destination, m.Type)
 		}
 	}

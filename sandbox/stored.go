@@ -27,7 +27,7 @@ func (s *Sandbox) Stored(file *os.File, rootfs []Mount) (*os.File, bool) {
 	if unix.Fstat(int(file.Fd()), &shown) != nil || unix.Fstat(s.root, &root) != nil || shown.Dev != root.Dev {
 		return nil, false
 	}
-	path, ok := s.pathInRoot(file)
+	path, ok := pathBelow(s.root, int(file.Fd()))
 	if !ok {
 		return nil, false
 	}
@@ -77,20 +77,6 @@ func overlayStack(rootfs []Mount) (stack, bool) {
 		}
 	}
 	return all, len(lower) > 0
-}
-
-// pathInRoot returns where the kernel knows an open file below the container's
-// root, without links. What has been moved or removed since is not found there.
-func (s *Sandbox) pathInRoot(file *os.File) (string, bool) {
-	root, err := os.Readlink(descriptorPath(s.root))
-	if err != nil {
-		return "", false
-	}
-	path, err := os.Readlink(descriptorPath(int(file.Fd())))
-	if err != nil {
-		return "", false
-	}
-	return strings.CutPrefix(path, strings.TrimSuffix(root, "/")+"/")
 }
 
 // openInLayer finds, without opening, what a layer has at path; links are not
