@@ -10,6 +10,7 @@ import (
 
 	"github.com/wasmshim/containerd-shim-wasm/runtime/component"
 	"github.com/wasmshim/containerd-shim-wasm/runtime/control"
+	"github.com/wasmshim/containerd-shim-wasm/runtime/engine"
 )
 
 // Compile is the preparer's work: it reads a module or a component from in, checks
@@ -45,12 +46,12 @@ func compileModule(order control.Compile, wasm []byte) (*control.Module, []byte,
 	if err := checkHeader(order, wasm); err != nil {
 		return nil, nil, err
 	}
-	engine := newEngine()
-	module, err := wasmtime.NewModule(engine, wasm)
+	e := engine.New()
+	module, err := wasmtime.NewModule(e, wasm)
 	if err != nil {
-		return nil, nil, fmt.Errorf("%s is not a valid WebAssembly module: %s", order.Name, firstLine(err))
+		return nil, nil, invalid(order, "module", err)
 	}
-	if err := checkImports(engine, module, order.Name); err != nil {
+	if err := checkImports(e, module, order.Name); err != nil {
 		return nil, nil, err
 	}
 	code, err := module.Serialize()
@@ -63,7 +64,7 @@ func compileModule(order control.Compile, wasm []byte) (*control.Module, []byte,
 func compileComponent(order control.Compile, wasm []byte) (*control.Module, []byte, error) {
 	compiled, err := component.New(wasm)
 	if err != nil {
-		return nil, nil, fmt.Errorf("%s is not a valid WebAssembly component: %s", order.Name, firstLine(err))
+		return nil, nil, invalid(order, "component", err)
 	}
 	defer compiled.Close()
 	if err := checkInterfaces(compiled, order.Name); err != nil {
@@ -74,6 +75,15 @@ func compileComponent(order control.Compile, wasm []byte) (*control.Module, []by
 		return nil, nil, fmt.Errorf("serialize %s: %w", order.Name, err)
 	}
 	return &control.Module{Functions: compiled.Functions(), Component: true}, code, nil
+}
+
+// invalid tells why the engine does not compile a guest of that kind.
+func invalid(order control.Compile, kind string, err error) error {
+	reason := firstLine(err)
+	if err := engine.LeftOut(reason); err != nil {
+		return fmt.Errorf("%s %w", order.Name, err)
+	}
+	return fmt.Errorf("%s is not a valid WebAssembly %s: %s", order.Name, kind, reason)
 }
 
 // checkHeader says more of what is no module than wasmtime, which would try to read text as
@@ -115,12 +125,12 @@ func takePrecompiled(order control.Compile, code []byte) (*control.Module, []byt
 }
 
 func judgeModule(order control.Compile, code []byte) (*control.Module, error) {
-	engine := newEngine()
-	module, err := wasmtime.NewModuleDeserialize(engine, code)
+	e := engine.New()
+	module, err := wasmtime.NewModuleDeserialize(e, code)
 	if err != nil {
 		return nil, foreign(order, err)
 	}
-	return describe(module), checkImports(engine, module, order.Name)
+	return describe(module), checkImports(e, module, order.Name)
 }
 
 func judgeComponent(order control.Compile, code []byte) (*control.Module, error) {
@@ -137,12 +147,12 @@ func foreign(order control.Compile, err error) error {
 }
 
 // checkImports names what a module imports that no Wasm container provides.
-func checkImports(engine *wasmtime.Engine, module *wasmtime.Module, name string) error {
-	linker, err := newLinker(engine)
+func checkImports(e *wasmtime.Engine, module *wasmtime.Module, name string) error {
+	linker, err := newLinker(e)
 	if err != nil {
 		return fmt.Errorf("define WASI: %w", err)
 	}
-	store := wasmtime.NewStore(engine)
+	store := wasmtime.NewStore(e)
 	var unknown []string
 	for _, i := range module.Imports() {
 		field := ""
@@ -184,6 +194,9 @@ func describe(module *wasmtime.Module) *control.Module {
 		if f := e.Type().FuncType(); f != nil && len(f.Params()) == 0 {
 			m.Functions = append(m.Functions, e.Name())
 		}
+	}
+	if slices.Contains(m.Functions, defaultExport) && !slices.Contains(m.Functions, start) {
+		m.Functions = append(m.Functions, start)
 	}
 	return m
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/wasmshim/containerd-shim-wasm/runtime/component"
 	"github.com/wasmshim/containerd-shim-wasm/runtime/control"
+	"github.com/wasmshim/containerd-shim-wasm/runtime/engine"
 )
 
 // TrapCode is the exit code of a guest that trapped: 128 + SIGABRT, as the
@@ -48,12 +49,12 @@ type moduleGuest struct {
 }
 
 func loadModule(order control.Guest) (*moduleGuest, error) {
-	engine := newEngine()
-	module, err := wasmtime.NewModuleDeserializeFile(engine, order.Module)
+	e := engine.New()
+	module, err := wasmtime.NewModuleDeserializeFile(e, order.Module)
 	if err != nil {
 		return nil, fmt.Errorf("load compiled module: %s", firstLine(err))
 	}
-	linker, err := newLinker(engine)
+	linker, err := newLinker(e)
 	if err != nil {
 		return nil, fmt.Errorf("define WASI: %w", err)
 	}
@@ -61,7 +62,7 @@ func loadModule(order control.Guest) (*moduleGuest, error) {
 	if err != nil {
 		return nil, err
 	}
-	store := wasmtime.NewStore(engine)
+	store := wasmtime.NewStore(e)
 	store.SetWasi(wasi)
 	if order.MemoryLimit > 0 {
 		store.Limiter(int64(order.MemoryLimit), -1, -1, -1, -1)
@@ -71,6 +72,15 @@ func loadModule(order control.Guest) (*moduleGuest, error) {
 		return nil, fmt.Errorf("define proc_exit: %w", err)
 	}
 	return g, nil
+}
+
+// newLinker offers what a guest may import.
+func newLinker(engine *wasmtime.Engine) (*wasmtime.Linker, error) {
+	linker := wasmtime.NewLinker(engine)
+	if err := linker.DefineWasi(); err != nil {
+		return nil, err
+	}
+	return linker, nil
 }
 
 // defineExit replaces wasmtime's proc_exit, which takes codes from 126 on for a
@@ -119,15 +129,32 @@ func (g *moduleGuest) run(stderr io.Writer) int {
 	return 0
 }
 
+// The functions that are called without being named. That of a command is start; a module may export
+// one without a name instead, which goes before it, as with the wasmtime command.
+const (
+	start         = "_start"
+	defaultExport = ""
+	initialize    = "_initialize"
+)
+
 // calls lists what to call: a function other than _start belongs to a reactor,
 // which is initialized first
 // (https://github.com/WebAssembly/WASI/blob/main/legacy/application-abi.md).
 func (g *moduleGuest) calls(instance *wasmtime.Instance) []string {
-	const initialize = "_initialize"
-	if g.order.Function != "_start" && g.order.Function != initialize && instance.GetFunc(g.store, initialize) != nil {
-		return []string{initialize, g.order.Function}
+	function := g.order.Function
+	if function == start && g.callable(instance, defaultExport) {
+		function = defaultExport
 	}
-	return []string{g.order.Function}
+	if function != start && function != initialize && g.callable(instance, initialize) {
+		return []string{initialize, function}
+	}
+	return []string{function}
+}
+
+// callable reports whether an instance exports a function of that name without parameters.
+func (g *moduleGuest) callable(instance *wasmtime.Instance, name string) bool {
+	function := instance.GetFunc(g.store, name)
+	return function != nil && len(function.Type(g.store).Params()) == 0
 }
 
 // exitCode turns what ended a call into an exit code: proc_exit's own, TrapCode
@@ -135,6 +162,10 @@ func (g *moduleGuest) calls(instance *wasmtime.Instance) []string {
 func (g *moduleGuest) exitCode(err error, stderr io.Writer, other int) int {
 	if g.exited != nil {
 		return *g.exited
+	}
+	if engine.Uncaught(err.Error()) {
+		fmt.Fprintf(stderr, "error: the guest does not catch an exception: %v\n", err)
+		return TrapCode
 	}
 	fmt.Fprintf(stderr, "error: %v\n", err)
 	var trap *wasmtime.Trap

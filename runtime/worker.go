@@ -1,3 +1,8 @@
+// Package runtime is the worker: the one process that holds wasmtime. It
+// compiles a module or a component that it is handed, or runs a compiled one as a
+// guest under WASI preview 1 or 0.2. It expects to be born confined (package sandbox) and does no
+// confinement of its own; it opens nothing but the compiled module and the
+// guest's root, and what the guest opens there.
 package runtime
 
 import (

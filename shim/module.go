@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -110,10 +111,7 @@ func checkFunction(module control.Module, path, function string) error {
 	if slices.Contains(module.Functions, function) {
 		return nil
 	}
-	callable := "none"
-	if len(module.Functions) > 0 {
-		callable = strings.Join(module.Functions[:min(20, len(module.Functions))], ", ")
-	}
+	callable := callable(module)
 	kind, lacks := "module", "has no _start function"
 	if module.Component {
 		kind, lacks = "component", "does not export wasi:cli/run"
@@ -122,4 +120,16 @@ func checkFunction(module control.Module, path, function string) error {
 		return fmt.Errorf("%s %s %s: it is a library, not a command; name a function as %s#FUNCTION (functions without arguments: %s)", kind, path, lacks, path, callable)
 	}
 	return fmt.Errorf("%s %s exports no function %q without arguments (it has: %s)", kind, path, function, callable)
+}
+
+// callable lists a module's functions for an error. Names may be empty, or hold anything.
+func callable(module control.Module) string {
+	if len(module.Functions) == 0 {
+		return "none"
+	}
+	var names []string
+	for _, name := range module.Functions[:min(20, len(module.Functions))] {
+		names = append(names, strconv.Quote(name))
+	}
+	return strings.Join(names, ", ")
 }

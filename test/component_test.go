@@ -180,8 +180,8 @@ func TestComponentInterfaces(t *testing.T) {
 			t.Errorf("a function that traps: %+v", got)
 		}
 		for program, want := range map[string]string{
-			"/functions.wasm":     "component /functions.wasm does not export wasi:cli/run: it is a library, not a command; name a function as /functions.wasm#FUNCTION (functions without arguments: greet, example:greet/api@1.0.0#hello, fail, refuse, accept, number)",
-			"/functions.wasm#add": `component /functions.wasm exports no function "add" without arguments (it has: greet, example:greet/api@1.0.0#hello, fail, refuse, accept, number)`,
+			"/functions.wasm":     "component /functions.wasm does not export wasi:cli/run: it is a library, not a command; name a function as /functions.wasm#FUNCTION (functions without arguments: \"greet\", \"example:greet/api@1.0.0#hello\", \"fail\", \"refuse\", \"accept\", \"number\")",
+			"/functions.wasm#add": `component /functions.wasm exports no function "add" without arguments (it has: "greet", "example:greet/api@1.0.0#hello", "fail", "refuse", "accept", "number")`,
 			"/hostimport.wasm":    "/hostimport.wasm imports what a Wasm container does not provide: example:host/api",
 			"/http.wasm":          "/http.wasm imports what a Wasm container does not provide: wasi:http/outgoing-handler@0.2.0, wasi:http/types@0.2.0; build it for wasi:cli/command of WASI 0.2",
 		} {

@@ -10,8 +10,8 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/internal/repo"
 )
 
-// texts are the guests that are written as the text of a component; each file says what it does.
-// hack/component translates them.
+// texts are the guests that are written as the text of a module or of a component; each file says what
+// it does. hack/component translates them.
 var texts = map[string]string{
 	"component-functions":  "component-functions.wat",
 	"component-error":      "component-error.wat",
@@ -19,6 +19,8 @@ var texts = map[string]string{
 	"component-hostimport": "component-hostimport.wat",
 	"component-http":       "component-http.wat",
 	"component-sockets":    "component-sockets.wat",
+	"default-export":       "default-export.wat",
+	"exceptions":           "exceptions.wat",
 }
 
 // What makes components of modules. wasm-tools must be newer than 1.230, which refuses the modules of Go's

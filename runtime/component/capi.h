@@ -25,7 +25,6 @@ typedef struct {
 } wasm_frame_vec_t;
 
 wasm_config_t *wasm_config_new(void);
-void wasmtime_config_native_unwind_info_set(wasm_config_t *, bool);
 wasm_engine_t *wasm_engine_new_with_config(wasm_config_t *);
 void wasm_engine_delete(wasm_engine_t *);
 void wasm_byte_vec_delete(wasm_name_t *);

@@ -40,6 +40,8 @@ import (
 	"unsafe"
 
 	_ "github.com/bytecodealliance/wasmtime-go/v44" // links the library
+
+	"github.com/wasmshim/containerd-shim-wasm/runtime/engine"
 )
 
 // Is reports whether wasm starts as a component does, of whatever version of the format: with
@@ -77,10 +79,9 @@ type Component struct {
 	ptr    *C.wasmtime_component_t
 }
 
-// newEngine has the settings of the engine for modules, in package runtime.
 func newEngine() *C.wasm_engine_t {
 	config := C.wasm_config_new()
-	C.wasmtime_config_native_unwind_info_set(config, false)
+	engine.Configure(unsafe.Pointer(config))
 	return C.wasm_engine_new_with_config(config) // takes config
 }
 

@@ -22,7 +22,7 @@ func command(before, module string) string {
 
 // plain is a core module without imports, instantiated.
 func plain(body string) string {
-	return `(core module $m (memory (export "mem") 1) (func (export "run") (result i32) ` + body + `)) (core instance $i (instantiate $m))`
+	return `(core module $m (memory (export "mem") 1) (tag $t) (func (export "run") (result i32) ` + body + `)) (core instance $i (instantiate $m))`
 }
 
 // leaving calls a function of wasi:cli/exit with an argument.
@@ -67,20 +67,22 @@ func TestRunEnds(t *testing.T) {
 	for name, test := range map[string]struct {
 		text   string
 		status int // of an Exit; -1 for a Trap
+		says   string
 	}{
-		"ok":             {command("", plain("i32.const 0")), 0},
-		"error":          {command("", plain("i32.const 1")), 1},
-		"trap":           {command("", plain("unreachable")), -1},
-		"exit ok":        {leaving("exit", `status" (result)`, "0"), 0},
-		"exit error":     {leaving("exit", `status" (result)`, "1"), 1},
-		"exit with code": {leaving("exit-with-code", `status-code" u8`, "200"), 200},
+		"ok":             {command("", plain("i32.const 0")), 0, ""},
+		"error":          {command("", plain("i32.const 1")), 1, ""},
+		"trap":           {command("", plain("unreachable")), -1, "unreachable"},
+		"exception":      {command("", plain("(throw $t) unreachable")), -1, "does not catch an exception: thrown Wasm exception"},
+		"exit ok":        {leaving("exit", `status" (result)`, "0"), 0, ""},
+		"exit error":     {leaving("exit", `status" (result)`, "1"), 1, ""},
+		"exit with code": {leaving("exit-with-code", `status-code" u8`, "200"), 200, ""},
 	} {
 		err := linked(t, compiled(t, test.text), World{}).Run(Start)
 		var exit *Exit
 		var trap *Trap
 		switch {
 		case errors.As(err, &trap):
-			if test.status != -1 || !strings.Contains(err.Error(), "unreachable") {
+			if test.status != -1 || !strings.Contains(err.Error(), test.says) {
 				t.Errorf("%s: %v", name, err)
 			}
 		case errors.As(err, &exit):

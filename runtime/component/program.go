@@ -36,6 +36,8 @@ import (
 	"errors"
 	"fmt"
 	"unsafe"
+
+	"github.com/wasmshim/containerd-shim-wasm/runtime/engine"
 )
 
 // World is what a guest is given.
@@ -195,8 +197,13 @@ func (p *Program) ended(failure *C.wasmtime_error_t) error {
 		C.wasmtime_error_delete(failure)
 		return &Exit{Status: int(*p.status)}
 	}
-	if C.traced(failure) {
-		return &Trap{message(failure)}
+	traced := bool(C.traced(failure))
+	switch text := message(failure); {
+	case engine.Uncaught(text):
+		return &Trap{"the guest does not catch an exception: " + text}
+	case traced:
+		return &Trap{text}
+	default:
+		return errors.New(text)
 	}
-	return errors.New(message(failure))
 }

@@ -1,0 +1,63 @@
+// Package engine configures wasmtime, for modules and for components alike. Compiling and running
+// must agree on all of it: the cache keys compiled code by the worker's binary, so a change here makes
+// new entries.
+package engine
+
+/*
+#cgo LDFLAGS: -Wl,--unresolved-symbols=ignore-all
+#include "capi.h"
+
+static void configure(wasm_config_t *config) {
+	// Backtraces of guests walk frame pointers; the native tables would be parsed at every load
+	// and are for native debuggers only.
+	wasmtime_config_native_unwind_info_set(config, false);
+
+	// What compilers for WASI make, some of it only when they are asked to.
+	wasmtime_config_wasm_multi_value_set(config, true);
+	wasmtime_config_wasm_bulk_memory_set(config, true);
+	wasmtime_config_wasm_reference_types_set(config, true);
+	wasmtime_config_wasm_simd_set(config, true);
+	wasmtime_config_wasm_tail_call_set(config, true);
+	// Exceptions are objects of the collector, whose instructions (wasm_gc) stay off.
+	wasmtime_config_gc_support_set(config, true);
+	wasmtime_config_wasm_exceptions_set(config, true);
+
+	wasmtime_config_wasm_threads_set(config, false);
+	wasmtime_config_shared_memory_set(config, false);
+	wasmtime_config_wasm_memory64_set(config, false);
+	wasmtime_config_wasm_multi_memory_set(config, false);
+	wasmtime_config_wasm_relaxed_simd_set(config, false);
+	wasmtime_config_wasm_gc_set(config, false);
+	wasmtime_config_wasm_function_references_set(config, false);
+	wasmtime_config_wasm_wide_arithmetic_set(config, false);
+	wasmtime_config_wasm_custom_page_sizes_set(config, false);
+	wasmtime_config_wasm_stack_switching_set(config, false);
+	wasmtime_config_wasm_component_model_map_set(config, false);
+	// Tasks of components that run at once, of WASI 0.3.
+	wasmtime_config_concurrency_support_set(config, false);
+}
+*/
+import "C"
+
+import (
+	"unsafe"
+
+	wasmtime "github.com/bytecodealliance/wasmtime-go/v44"
+)
+
+// New returns an engine for modules.
+func New() *wasmtime.Engine {
+	config := wasmtime.NewConfig()
+	// Its one field: wasmtime-go has no setter for half of what is set here.
+	Configure(*(*unsafe.Pointer)(unsafe.Pointer(config)))
+	return wasmtime.NewEngineWithConfig(config) // takes config
+}
+
+// Configure sets what a node's engine does and allows in config, a wasm_config_t of the C API.
+//
+// What a guest may use of WebAssembly is what compilers for WASI make, and no more: every other
+// proposal is code of the engine's that only a hostile module would reach. docs/security.md lists what
+// each of them is good for.
+func Configure(config unsafe.Pointer) {
+	C.configure((*C.wasm_config_t)(config))
+}
