@@ -25,7 +25,7 @@ type Launch struct {
 	Mounted bool
 	// Worker is the program, Module (optional) the compiled code it loads from
 	// Module's path below its root. The worker is born with one more descriptor, after
-	// Files, of the module with a shared flock(2) on it.
+	// Files, of the module with a shared lock on it.
 	Worker, Module *os.File
 	// Native starts the worker as the stand-in of a native program: its root is the
 	// container's root file system itself, and it is started from a directory
@@ -168,24 +168,20 @@ func descriptors(files []*os.File) []uintptr {
 // holdModule opens the compiled module and locks it, for the worker to inherit:
 // for as long as the worker, or a child of its own, has it open it is in use, and
 // nobody removes it (package cache). The worker could not be relied on to take the
-// lock itself; its seccomp profile need not allow flock(2). It is opened through the
+// lock itself; its seccomp profile need not allow fcntl(2). It is opened through the
 // worker's own read-only mount, so that the descriptor is worth no more than the
-// path.
+// path: it gives no exclusive lock (package filelock). Nothing is waited for: the daemon
+// holds the same lock, so another can be in the way neither of it nor of the open.
 func holdModule() (int, error) {
-	fd, err := unix.Open(modulePath, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	fd, err := unix.Open(modulePath, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return -1, pathError("open", modulePath, err)
 	}
-	for {
-		switch err := unix.Flock(fd, unix.LOCK_SH); err {
-		case nil:
-			return fd, nil
-		case unix.EINTR:
-		default:
-			unix.Close(fd)
-			return -1, pathError("lock", modulePath, err)
-		}
+	if err := unix.FcntlFlock(uintptr(fd), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_RDLCK}); err != nil {
+		unix.Close(fd)
+		return -1, pathError("lock", modulePath, err)
 	}
+	return fd, nil
 }
 
 // keepDescriptors keeps every descriptor of the daemon from the worker, those too

@@ -66,28 +66,38 @@ func (n *node) compileFrozen(ctx context.Context, engine engine, s settings, fro
 // sockets, which is in memory.
 const uncachedDir = "uncached"
 
-// load returns an entry of the cache. Where that cannot be written the module is
-// compiled for this one container.
+// load returns an entry of the cache. Where that cannot be written, or somebody else
+// has been at work on the entry for long, the module is compiled for this one container.
 func (n *node) load(ctx context.Context, engine engine, s settings, key string, compile cache.Compiler) (cache.Entry, error) {
 	modules, err := cache.Open(s.CacheDir, engine.key)
 	if err == nil {
 		var loaded cache.Entry
 		if loaded, err = modules.Load(ctx, key, compile); err == nil {
 			if loaded.Compiled {
-				n.trim(ctx, s)
+				go n.trim(s)
 			}
 			return loaded, nil
 		}
 	}
-	if !cache.Unusable(err) {
+	switch {
+	case errors.Is(err, cache.ErrHeld):
+		n.log.WithError(err).Warn("the module is compiled for this container alone")
+	case cache.Unusable(err):
+		n.log.WithError(err).Warnf("the compile cache in %s cannot be written: the module is compiled for this container alone", s.CacheDir)
+	default:
 		return cache.Entry{}, err
 	}
-	n.log.WithError(err).Warnf("the compile cache in %s cannot be written: the module is compiled for this container alone", s.CacheDir)
 	return cache.Uncached(ctx, filepath.Join(n.stateDir, uncachedDir), key, compile)
 }
 
-// trim keeps the cache within its limit. Nothing depends on that it succeeds.
-func (n *node) trim(ctx context.Context, s settings) {
+// trimLimit bounds the wait for another shim that is cleaning up.
+const trimLimit = time.Minute
+
+// trim keeps the cache within its limit. Nothing depends on that it succeeds, and no
+// container waits for it.
+func (n *node) trim(s settings) {
+	ctx, cancel := context.WithTimeout(context.Background(), trimLimit)
+	defer cancel()
 	removed, _, err := cache.Trim(ctx, s.CacheDir, s.CacheSize, nil)
 	if err != nil {
 		n.log.WithError(err).Warn("clean up the compile cache")

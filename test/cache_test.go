@@ -158,7 +158,7 @@ func TestModuleIsCompiledOnceAndShared(t *testing.T) {
 // compiledFile is the file of the one compiled module in a cache.
 func compiledFile(t *testing.T, dir string) string {
 	t.Helper()
-	all, err := cache.List(dir)
+	all, err := cache.List(t.Context(), dir)
 	if err != nil || len(all) != 1 {
 		t.Fatalf("compiled modules: %+v, %v", all, err)
 	}

@@ -23,7 +23,7 @@ func cacheFlags(set *flag.FlagSet) (configured, engine *string) {
 }
 
 // cacheList prints a table of the compiled modules, the most recently used first.
-func cacheList(_ context.Context, args []string, stdio stdio) error {
+func cacheList(ctx context.Context, args []string, stdio stdio) error {
 	set := newFlags("cache ls", "[--config FILE]", stdio)
 	configured, engine := cacheFlags(set)
 	if err := parse(set, args, 0, 0); err != nil {
@@ -33,7 +33,7 @@ func cacheList(_ context.Context, args []string, stdio stdio) error {
 	if err != nil {
 		return err
 	}
-	all, err := cache.List(c.CacheDir)
+	all, err := cache.List(ctx, c.CacheDir)
 	if err != nil {
 		return fmt.Errorf("list %s: %w", c.CacheDir, err)
 	}

@@ -49,6 +49,8 @@ var verbs = map[string]verb{
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	// A second signal ends what does not look at the first.
+	context.AfterFunc(ctx, stop)
 	err := run(ctx, os.Args[1:], stdio{os.Stdin, os.Stdout, os.Stderr})
 	stop()
 	if err != nil {

@@ -6,9 +6,9 @@
 // An entry, one per module digest and engine, is an index that names a file of
 // code. The file lies beside the index or, once it was moved there (Move), is a
 // blob of containerd's content store, which frees it with the last image that
-// refers to it. Whoever uses an entry's code holds a shared flock(2) on it, and
-// nothing that is locked is removed (Trim). Whatever dies at whatever point
-// leaves temporary files at most, which Sweep removes.
+// refers to it. Whoever uses an entry's code holds a shared lock on it (package
+// filelock), and nothing that is locked is removed (Trim). Whatever dies at whatever
+// point leaves temporary files at most, which Sweep removes.
 //
 // The package never compiles, never looks into a module and never talks to
 // containerd.
@@ -20,16 +20,23 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/wasmshim/containerd-shim-wasm/runtime/control"
+	"github.com/wasmshim/containerd-shim-wasm/runtime/filelock"
 )
 
 // Cache is a folder of compiled modules for one engine.
 type Cache struct {
-	dir string
+	dir      string
+	patience time.Duration
 }
+
+// patience is how long Load waits for another process that compiles the same
+// module: that one has the limits of its own pod, which may be tiny.
+const patience = 30 * time.Second
 
 // Open returns the cache in dir for the engine with the given key (of letters
 // and digits), creating the folder for root alone. It refuses a folder that
@@ -44,7 +51,7 @@ func Open(dir, engine string) (*Cache, error) {
 			return nil, err
 		}
 	}
-	return &Cache{dir: path}, nil
+	return &Cache{dir: path, patience: patience}, nil
 }
 
 func checkOwner(dir string) error {
@@ -96,13 +103,18 @@ func (e Entry) Close() error {
 	return err
 }
 
+// ErrHeld is what Load returns when somebody else has been at work on the entry for
+// too long. The module can be compiled for one use; see Uncached.
+var ErrHeld = errors.New("another container has been compiling it for long")
+
 // Load returns the entry for digest, compiling it if there is none. However
-// many processes ask at once, one compiles and the others wait for it.
+// many processes ask at once, one compiles and the others wait for it, but not for
+// long: ErrHeld.
 func (c *Cache) Load(ctx context.Context, digest string, compile Compiler) (Entry, error) {
 	if entry, err := c.lookup(digest); err == nil {
 		return entry, nil
 	}
-	unlock, err := c.lock(ctx, digest)
+	unlock, err := c.await(ctx, digest)
 	if err != nil {
 		return Entry{}, err
 	}
@@ -116,6 +128,31 @@ func (c *Cache) Load(ctx context.Context, digest string, compile Compiler) (Entr
 	entry, err := c.lookup(digest)
 	entry.Compiled = true
 	return entry, err
+}
+
+func (c *Cache) await(ctx context.Context, digest string) (func(), error) {
+	waiting, cancel := context.WithTimeout(ctx, c.patience)
+	defer cancel()
+	unlock, err := c.lock(waiting, digest)
+	if err != nil && waiting.Err() != nil && ctx.Err() == nil {
+		return nil, fmt.Errorf("module %s: %w", digest, ErrHeld)
+	}
+	return unlock, err
+}
+
+// lock takes the machine-wide lock of an entry, which whoever changes one holds,
+// and returns what releases it.
+func (c *Cache) lock(ctx context.Context, digest string) (func(), error) {
+	unlock, err := filelock.Wait(ctx, c.path(digest, lockSuffix))
+	if err != nil {
+		return nil, fmt.Errorf("wait for another compilation of module %s: %w", digest, err)
+	}
+	return unlock, nil
+}
+
+// tryLock is lock that does not wait: filelock.ErrBusy.
+func (c *Cache) tryLock(digest string) (func(), error) {
+	return filelock.Try(c.path(digest, lockSuffix))
 }
 
 const (

@@ -16,6 +16,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -449,5 +450,68 @@ func TestOpenMakesFoldersForRootAlone(t *testing.T) {
 		if err != nil || info.Mode().Perm() != 0o700 {
 			t.Errorf("%s has mode %v, %v", path, info.Mode(), err)
 		}
+	}
+}
+
+// hold does to the code of an entry what a container can do that sees it: it opens it for
+// reading and takes the strongest locks that it gets.
+func hold(t *testing.T, c *Cache, digest string) {
+	t.Helper()
+	code, err := os.Open(c.path(digest, codeSuffix))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { code.Close() })
+	if err := unix.Flock(int(code.Fd()), unix.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := unix.FcntlInt(code.Fd(), unix.F_SETLEASE, unix.F_WRLCK); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Whatever a container locks, others get the code, or compile it, and the cache is listed and cleaned up.
+func TestNobodyWaitsForWhoHoldsCode(t *testing.T) {
+	dir := t.TempDir()
+	c := open(t, dir)
+	fill(t, c, "held", "other")
+	hold(t, c, digestOf("held"))
+	all, err := List(t.Context(), dir)
+	if err != nil || len(all) != 2 || !all[0].InUse {
+		t.Errorf("listed %+v, %v", all, err)
+	}
+	if removed, _ := runTrim(t, dir, 0, nil); !slices.Equal(removed, digestsOf("other")) {
+		t.Errorf("removed %q", removed)
+	}
+	again := &compiler{code: "again"}
+	if got := load(t, c, digestOf("held"), again.compile); got != "again" {
+		t.Errorf("got %q", got)
+	}
+	if got := load(t, c, digestOf("held"), again.compile); got != "again" || again.runs != 1 {
+		t.Errorf("got %q after %d compilations", got, again.runs)
+	}
+	wantFiles(t, c, digestsOf("held")...)
+}
+
+// Somebody who compiles for ever, as under the limits of a tiny pod, is not waited for as long.
+func TestLoadWaitsForACompilationButNotForLong(t *testing.T) {
+	c := open(t, t.TempDir())
+	c.patience = time.Millisecond
+	unlock, err := c.lock(t.Context(), digestOf("module"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	compiler := &compiler{code: "code"}
+	if _, err := c.Load(t.Context(), digestOf("module"), compiler.compile); !errors.Is(err, ErrHeld) {
+		t.Errorf("got %v", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := c.Load(ctx, digestOf("module"), compiler.compile); !errors.Is(err, context.Canceled) || errors.Is(err, ErrHeld) {
+		t.Errorf("got %v", err)
+	}
+	unlock()
+	if got := load(t, c, digestOf("module"), compiler.compile); got != "code" {
+		t.Errorf("got %q", got)
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/wasmshim/containerd-shim-wasm/runtime/control"
+	"github.com/wasmshim/containerd-shim-wasm/runtime/filelock"
 )
 
 // index is what an entry is made of: what the module is, and which file holds
@@ -50,7 +51,11 @@ func identify(f *os.File) (identity, error) {
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
 		return identity{}, &os.PathError{Op: "stat", Path: f.Name(), Err: err}
 	}
-	return identity{Inode: st.Ino, Size: st.Size, Mtime: st.Mtim.Nano(), Ctime: st.Ctim.Nano()}, nil
+	return identityOf(st), nil
+}
+
+func identityOf(st unix.Stat_t) identity {
+	return identity{Inode: st.Ino, Size: st.Size, Mtime: st.Mtim.Nano(), Ctime: st.Ctim.Nano()}
 }
 
 // lookup opens an intact entry and takes note of its use. Any error means:
@@ -60,7 +65,7 @@ func (c *Cache) lookup(digest string) (Entry, error) {
 	if err != nil {
 		return Entry{}, err
 	}
-	code, err := c.openCode(digest, ix, unix.LOCK_SH)
+	code, err := c.openCode(digest, ix)
 	if err != nil {
 		return Entry{}, err
 	}
@@ -143,10 +148,10 @@ func (c *Cache) codePath(digest string, ix index) string {
 
 var errDamaged = errors.New("it is not the file that was written")
 
-// openCode opens an entry's code and locks it, how as in flock(2). The lock comes
-// before the look: what is removed has another ctime.
-func (c *Cache) openCode(digest string, ix index, how int) (*os.File, error) {
-	code, err := openLocked(c.codePath(digest, ix), how)
+// openCode opens an entry's code and shares its lock. The lock comes before the look:
+// what is removed has another ctime.
+func (c *Cache) openCode(digest string, ix index) (*os.File, error) {
+	code, err := filelock.OpenShared(c.codePath(digest, ix))
 	if err != nil {
 		return nil, fmt.Errorf("open compiled module: %w", err)
 	}
@@ -159,24 +164,6 @@ func (c *Cache) openCode(digest string, ix index, how int) (*os.File, error) {
 		return nil, err
 	}
 	return code, nil
-}
-
-func openLocked(path string, how int) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW, 0)
-	if err != nil {
-		return nil, err
-	}
-	for {
-		// Whoever excludes others does so for a moment.
-		err := unix.Flock(int(f.Fd()), how)
-		if err == nil {
-			return f, nil
-		}
-		if !errors.Is(err, unix.EINTR) {
-			f.Close()
-			return nil, &os.PathError{Op: "lock", Path: path, Err: err}
-		}
-	}
 }
 
 func (c *Cache) writeIndex(digest string, ix index) error {

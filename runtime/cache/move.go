@@ -8,8 +8,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/wasmshim/containerd-shim-wasm/runtime/filelock"
 )
 
 // Put stores code, whose sha256 in hex is sum, outside of the cache for an image,
@@ -33,7 +34,7 @@ func (c *Cache) Move(ctx context.Context, digest, key string, put Put) error {
 	if known(ix.Images, key) {
 		return nil
 	}
-	code, err := c.openCode(digest, ix, unix.LOCK_SH)
+	code, err := c.openCode(digest, ix)
 	if err != nil {
 		return err
 	}
@@ -72,7 +73,7 @@ func sumOf(f *os.File) (string, error) {
 // identifyCopy returns the identity of the file at path, which holds what has the
 // given sha256.
 func identifyCopy(path, sum string) (identity, error) {
-	f, err := openLocked(path, unix.LOCK_SH)
+	f, err := filelock.OpenShared(path)
 	if err != nil {
 		return identity{}, fmt.Errorf("open the stored code: %w", err)
 	}
@@ -101,19 +102,20 @@ func (c *Cache) Drop(ctx context.Context, digest string) error {
 	if ix, err := c.readIndex(digest); err != nil || ix.Blob == "" {
 		return err
 	}
-	f, err := os.Open(c.path(digest, codeSuffix))
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
+	for {
+		if err := c.tidy(digest); err != nil {
+			return err
+		}
+		if _, err := os.Lstat(c.path(digest, codeSuffix)); errors.Is(err, os.ErrNotExist) {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(dropPause):
+		}
 	}
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	if err := flock(ctx, f); err != nil {
-		return err
-	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_UN); err != nil {
-		return err
-	}
-	return c.tidy(digest)
 }
+
+// dropPause is between two looks at whether superfluous code is still used.
+const dropPause = 50 * time.Millisecond

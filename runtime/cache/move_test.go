@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"golang.org/x/sys/unix"
+	"github.com/wasmshim/containerd-shim-wasm/runtime/filelock"
 )
 
 // storeIn puts code into a folder, as a content store would.
@@ -70,7 +70,7 @@ func TestMovedEntry(t *testing.T) {
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
-	if all, err := List(dir); err != nil || len(all) != 0 {
+	if all, err := List(t.Context(), dir); err != nil || len(all) != 0 {
 		t.Errorf("listed %+v, %v", all, err)
 	}
 	if got := load(t, c, digest, made.compile); got != "code" || made.runs != 2 {
@@ -103,7 +103,7 @@ func TestDropWaitsForUsers(t *testing.T) {
 	c := open(t, dir)
 	digest := digestOf("module")
 	load(t, c, digest, (&compiler{code: "code"}).compile)
-	worker, err := openLocked(c.path(digest, codeSuffix), unix.LOCK_SH)
+	worker, err := filelock.OpenShared(c.path(digest, codeSuffix))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,11 +2,14 @@ package cache
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/wasmshim/containerd-shim-wasm/runtime/filelock"
 )
 
 // Sweep removes what processes that died have left in the folder dir of all
@@ -105,7 +108,7 @@ func cutName(name string) (digest, suffix string, ok bool) {
 // somebody still uses stays.
 func (c *Cache) tidy(digest string) error {
 	unlock, err := c.tryLock(digest)
-	if errors.Is(err, errBusy) {
+	if errors.Is(err, filelock.ErrBusy) {
 		return nil
 	}
 	if err != nil {
@@ -123,23 +126,28 @@ func (c *Cache) tidy(digest string) error {
 	return err
 }
 
-// intact returns the index of an entry whose code is what was written.
+// intact returns the index of an entry whose code is what was written. It opens
+// nothing that a container can.
 func (c *Cache) intact(digest string) (index, error) {
 	ix, err := c.readIndex(digest)
 	if err != nil {
 		return ix, err
 	}
-	code, err := c.openCode(digest, ix, unix.LOCK_SH)
-	if err != nil {
-		return ix, err
+	path := c.codePath(digest, ix)
+	var st unix.Stat_t
+	if err := unix.Lstat(path, &st); err != nil {
+		return ix, &os.PathError{Op: "stat", Path: path, Err: err}
 	}
-	return ix, code.Close()
+	if identityOf(st) != ix.Code {
+		return ix, fmt.Errorf("compiled module %s: %w", path, errDamaged)
+	}
+	return ix, nil
 }
 
 // removeUnused removes a file that nobody holds locked.
 func removeUnused(path string) error {
-	code, err := openLocked(path, unix.LOCK_EX|unix.LOCK_NB)
-	if errors.Is(err, unix.EWOULDBLOCK) || errors.Is(err, os.ErrNotExist) {
+	code, err := filelock.OpenExclusive(path)
+	if errors.Is(err, filelock.ErrBusy) || errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
 	if errors.Is(err, unix.ELOOP) {

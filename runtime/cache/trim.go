@@ -9,7 +9,7 @@ import (
 	"slices"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/wasmshim/containerd-shim-wasm/runtime/filelock"
 )
 
 // Info is what people and Trim are told of an entry.
@@ -31,7 +31,7 @@ type Release func(ctx context.Context, entry Info) error
 
 // List returns the whole entries of every engine's cache in the folder dir, the
 // least recently used first.
-func List(dir string) ([]Info, error) {
+func List(ctx context.Context, dir string) ([]Info, error) {
 	engines, err := openAll(dir)
 	if err != nil {
 		return nil, err
@@ -46,6 +46,9 @@ func List(dir string) ([]Info, error) {
 			digest, suffix, ok := cutName(name)
 			if !ok || suffix != indexSuffix {
 				continue
+			}
+			if err := ctx.Err(); err != nil {
+				return nil, err
 			}
 			if info, err := c.info(digest); err == nil {
 				all = append(all, info)
@@ -65,19 +68,14 @@ func (c *Cache) info(digest string) (Info, error) {
 	if err != nil {
 		return Info{}, err
 	}
+	used, err := filelock.InUse(c.codePath(digest, ix))
+	if err != nil {
+		return Info{}, err
+	}
 	return Info{
 		Engine: filepath.Base(c.dir), Digest: digest, Name: ix.Module.Name, Size: ix.Code.Size, Used: at.ModTime(),
-		Blob: ix.Blob, Images: ix.Images, InUse: isLocked(c.codePath(digest, ix)), cache: c,
+		Blob: ix.Blob, Images: ix.Images, InUse: used, cache: c,
 	}, nil
-}
-
-func isLocked(path string) bool {
-	f, err := openLocked(path, unix.LOCK_EX|unix.LOCK_NB)
-	if err != nil {
-		return errors.Is(err, unix.EWOULDBLOCK)
-	}
-	f.Close()
-	return false
 }
 
 // trimLock is beside the engines' folders.
@@ -116,18 +114,21 @@ func trim(ctx context.Context, dir string, release Release, choose func([]Info) 
 	if _, err := os.Lstat(dir); errors.Is(err, os.ErrNotExist) {
 		return nil, false, nil
 	}
-	unlock, err := lockFile(filepath.Join(dir, trimLock), func(f *os.File) error { return flock(ctx, f) })
+	unlock, err := filelock.Wait(ctx, filepath.Join(dir, trimLock))
 	if err != nil {
 		return nil, false, fmt.Errorf("wait for another clean-up of the compile cache: %w", err)
 	}
 	defer unlock()
 	failures := []error{tidyAll(dir)}
-	all, err := List(dir)
+	all, err := List(ctx, dir)
 	if err != nil {
 		return nil, false, err
 	}
 	unwanted := choose(all)
 	for _, info := range all {
+		if err := ctx.Err(); err != nil {
+			return removed, pending, errors.Join(append(failures, err)...)
+		}
 		switch {
 		case info.InUse || !unwanted(info):
 		case info.Blob != "" && release == nil:
@@ -137,7 +138,7 @@ func trim(ctx context.Context, dir string, release Release, choose func([]Info) 
 			if err == nil {
 				removed = append(removed, info)
 			}
-			if !errors.Is(err, errBusy) {
+			if !errors.Is(err, filelock.ErrBusy) {
 				failures = append(failures, err)
 			}
 		}
@@ -187,7 +188,7 @@ func (c *Cache) whole(digest string) bool {
 }
 
 // remove removes an entry that nobody uses and nobody has used since it was
-// listed; errBusy says that somebody has.
+// listed; filelock.ErrBusy says that somebody has.
 func (i Info) remove(ctx context.Context, release Release) error {
 	unlock, err := i.cache.tryLock(i.Digest)
 	if err != nil {
@@ -208,26 +209,41 @@ func (i Info) removeFiles() error {
 	if err != nil {
 		return err
 	}
-	path := i.cache.path(i.Digest, indexSuffix)
-	// Nobody can take the code into use while this is open: they wait for it, and
-	// then find an unlinked file.
-	code, err := i.cache.openCode(i.Digest, ix, unix.LOCK_EX|unix.LOCK_NB)
-	if errors.Is(err, unix.EWOULDBLOCK) {
-		return errBusy
-	}
+	release, err := i.exclude(ix)
 	if err != nil {
 		return err
 	}
-	defer code.Close()
+	defer release()
+	path := i.cache.path(i.Digest, indexSuffix)
 	at, err := os.Lstat(path)
 	if err != nil {
 		return err
 	}
 	if !at.ModTime().Equal(i.Used) {
-		return errBusy
+		return filelock.ErrBusy
 	}
 	if err := os.Remove(path); err != nil || ix.Blob != "" {
 		return err
 	}
-	return os.Remove(code.Name())
+	return os.Remove(i.cache.codePath(i.Digest, ix))
+}
+
+// exclude keeps others from taking an entry's code into use, until release is called:
+// they see that it is locked, wait for the entry's lock, and find no entry. A blob of
+// containerd's is looked at and no more: containerd itself removes it without asking, and
+// where blobs are sealed (fsverity) nobody opens one for writing.
+func (i Info) exclude(ix index) (release func() error, err error) {
+	path := i.cache.codePath(i.Digest, ix)
+	if ix.Blob == "" {
+		code, err := filelock.OpenExclusive(path)
+		if err != nil {
+			return nil, err
+		}
+		return code.Close, nil
+	}
+	used, err := filelock.InUse(path)
+	if used && err == nil {
+		err = filelock.ErrBusy
+	}
+	return func() error { return nil }, err
 }

@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/wasmshim/containerd-shim-wasm/runtime/filelock"
 )
 
 // fill compiles modules called by their names, each of ten bytes, of which the first was used
@@ -90,7 +90,7 @@ func TestTrimLeavesWhatIsInUse(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	worker, err := openLocked(c.path(digestOf("a"), codeSuffix), unix.LOCK_SH)
+	worker, err := filelock.OpenShared(c.path(digestOf("a"), codeSuffix))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -121,12 +121,12 @@ func TestTrimLeavesWhatIsComing(t *testing.T) {
 		t.Errorf("removed %q", removed)
 	}
 	unlock()
-	all, err := List(dir)
+	all, err := List(t.Context(), dir)
 	if err != nil || len(all) != 1 {
 		t.Fatalf("got %+v, %v", all, err)
 	}
 	load(t, c, digestOf("a"), (&compiler{code: "again"}).compile)
-	if err := all[0].remove(t.Context(), nil); !errors.Is(err, errBusy) {
+	if err := all[0].remove(t.Context(), nil); !errors.Is(err, filelock.ErrBusy) {
 		t.Errorf("an entry that was used meanwhile was removed: %v", err)
 	}
 	wantFiles(t, c, digestOf("a"))
@@ -136,7 +136,7 @@ func TestTrimLeavesWhatIsComing(t *testing.T) {
 func TestTrimIsDoneByOneAtATime(t *testing.T) {
 	dir := t.TempDir()
 	fill(t, open(t, dir), "a")
-	unlock, err := lockFile(filepath.Join(dir, trimLock), tryFlock)
+	unlock, err := filelock.Try(filepath.Join(dir, trimLock))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -180,7 +180,7 @@ func TestTrimRemovesWhatIsDamaged(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	worker, err := openLocked(c.path(digestOf("running"), codeSuffix), unix.LOCK_SH)
+	worker, err := filelock.OpenShared(c.path(digestOf("running"), codeSuffix))
 	if err != nil {
 		t.Fatal(err)
 	}

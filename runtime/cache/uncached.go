@@ -9,6 +9,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/wasmshim/containerd-shim-wasm/runtime/filelock"
 )
 
 // Uncached compiles for one use, where the cache cannot be written. The code lies
@@ -28,15 +30,15 @@ func Uncached(ctx context.Context, dir, digest string, compile Compiler) (Entry,
 		return Entry{}, err
 	}
 	// Before it has a name: SweepUncached leaves it alone.
-	if err := unix.Flock(int(out.Fd()), unix.LOCK_SH); err != nil {
-		return Entry{}, fmt.Errorf("lock uncached code: %w", err)
+	if err := filelock.Share(out); err != nil {
+		return Entry{}, fmt.Errorf("uncached code: %w", err)
 	}
 	path := filepath.Join(dir, fmt.Sprintf("%s.%d.%d%s", digest, os.Getpid(), inode(out), codeSuffix))
 	err = unix.Linkat(unix.AT_FDCWD, fmt.Sprintf("/proc/self/fd/%d", out.Fd()), unix.AT_FDCWD, path, unix.AT_SYMLINK_FOLLOW)
 	if err != nil {
 		return Entry{}, &os.PathError{Op: "name uncached code", Path: path, Err: err}
 	}
-	code, err := openLocked(path, unix.LOCK_SH)
+	code, err := filelock.OpenShared(path)
 	if err != nil {
 		return Entry{}, errors.Join(err, os.Remove(path))
 	}

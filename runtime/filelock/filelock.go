@@ -1,0 +1,144 @@
+// Package filelock locks files that containers may open, too: compiled code is mapped
+// by them, and who can open a file can lock it.
+//
+// The locks are open file description locks (fcntl_locking(2), F_OFD_SETLK). Like those of
+// flock(2) they are inherited and die with the last descriptor and mapping. Unlike those an
+// exclusive one needs a descriptor that is open for writing, which a read-only mount
+// never gives: a container can keep a file from being removed, which it does anyway by using it,
+// but cannot keep others from using it.
+//
+// Nothing here waits without a context. That includes open(2), which would wait for the
+// holder of a lease (fcntl(2), F_SETLEASE; anybody with the owner's user id can take one):
+// files are opened with O_NONBLOCK, and ErrBusy is returned.
+package filelock
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// ErrBusy says that somebody else holds a lock, or a lease, that is in the way.
+var ErrBusy = errors.New("somebody else is at work on it")
+
+// Share takes the shared lock of a file that is open for reading.
+func Share(f *os.File) error { return lock(f, unix.F_RDLCK) }
+
+// Exclude takes the exclusive lock of a file that is open for writing.
+func Exclude(f *os.File) error { return lock(f, unix.F_WRLCK) }
+
+func lock(f *os.File, kind int16) error {
+	err := unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: kind})
+	if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EACCES) {
+		err = ErrBusy
+	}
+	if err != nil {
+		return &os.PathError{Op: "lock", Path: f.Name(), Err: err}
+	}
+	return nil
+}
+
+// OpenShared opens the file at path for reading with the shared lock. It follows no
+// link.
+func OpenShared(path string) (*os.File, error) { return openWith(path, os.O_RDONLY, Share) }
+
+// OpenExclusive opens the file at path for writing with the exclusive lock. It follows
+// no link.
+func OpenExclusive(path string) (*os.File, error) { return openWith(path, os.O_RDWR, Exclude) }
+
+func openWith(path string, flags int, take func(*os.File) error) (*os.File, error) {
+	f, err := open(path, flags)
+	if err != nil {
+		return nil, err
+	}
+	if err := take(f); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+func open(path string, flags int) (*os.File, error) {
+	fd, err := unix.Open(path, flags|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0o600)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		err = ErrBusy
+	}
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	return os.NewFile(uintptr(fd), path), nil
+}
+
+// InUse reports whether anybody holds a lock on the file at path. One that cannot be opened
+// because of a lease is in use.
+func InUse(path string) (bool, error) {
+	f, err := open(path, os.O_RDONLY)
+	if errors.Is(err, ErrBusy) {
+		return true, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	found := unix.Flock_t{Type: unix.F_WRLCK}
+	if err := unix.FcntlFlock(f.Fd(), unix.F_OFD_GETLK, &found); err != nil {
+		return false, &os.PathError{Op: "look at locks", Path: path, Err: err}
+	}
+	return found.Type != unix.F_UNLCK, nil
+}
+
+// Try locks the file at path, which is there for that alone, and returns what
+// releases it; ErrBusy if it is locked. The lock dies with its holder.
+func Try(path string) (release func(), err error) {
+	for {
+		// Its file is removed by the last holder, so one that was locked but is no longer
+		// the one at its path counts for nothing.
+		f, err := openWith(path, os.O_RDWR|os.O_CREATE, Exclude)
+		if err != nil {
+			return nil, err
+		}
+		if isAt(f, path) {
+			return func() { os.Remove(path); f.Close() }, nil
+		}
+		f.Close()
+	}
+}
+
+func isAt(f *os.File, path string) bool {
+	at, err := os.Lstat(path)
+	if err != nil {
+		return false
+	}
+	mine, err := f.Stat()
+	return err == nil && os.SameFile(at, mine)
+}
+
+// pause is how long a waiting process looks away: little beside what it waits for, and
+// a look costs some microseconds.
+const pause = 10 * time.Millisecond
+
+// Wait is Try that waits until ctx ends. The error wraps the context's.
+func Wait(ctx context.Context, path string) (release func(), err error) {
+	return Any(ctx, []string{path})
+}
+
+// Any waits until ctx ends for the lock of any of the files at paths.
+func Any(ctx context.Context, paths []string) (release func(), err error) {
+	for {
+		for _, path := range paths {
+			release, err := Try(path)
+			if !errors.Is(err, ErrBusy) {
+				return release, err
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("%w: %w", ErrBusy, ctx.Err())
+		case <-time.After(pause):
+		}
+	}
+}
