@@ -1,29 +1,13 @@
 package sandbox
 
 import (
-	"errors"
 	"os"
 	"path/filepath"
 	"syscall"
 	"testing"
 
-	"golang.org/x/sys/unix"
+	"github.com/wasmshim/containerd-shim-wasm/runtime/filelock"
 )
-
-// lockable tells whether nobody holds a lock on the file.
-func lockable(t *testing.T, path string) bool {
-	t.Helper()
-	f, err := os.Open(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-	if err != nil && !errors.Is(err, unix.EWOULDBLOCK) {
-		t.Fatal(err)
-	}
-	return err == nil
-}
 
 // A worker holds its module from its birth to its end, whatever it does and whatever its launcher does.
 func TestWorkerHoldsItsModule(t *testing.T) {
@@ -62,9 +46,7 @@ func TestWorkerHoldsItsModule(t *testing.T) {
 	if err := opened.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if lockable(t, module) {
-		t.Error("the module of a running worker is not locked")
-	}
+	wantInUse(t, module, true)
 	if err := hold.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -72,7 +54,12 @@ func TestWorkerHoldsItsModule(t *testing.T) {
 	if _, err := syscall.Wait4(child.PID, &status, 0, nil); err != nil || status != 0 {
 		t.Fatalf("the worker ended with %#x, %v", status, err)
 	}
-	if !lockable(t, module) {
-		t.Error("the module is locked by nobody who lives")
+	wantInUse(t, module, false)
+}
+
+func wantInUse(t *testing.T, module string, want bool) {
+	t.Helper()
+	if used, err := filelock.InUse(module); used != want || err != nil {
+		t.Errorf("the module is in use: %v, %v; want %v", used, err, want)
 	}
 }
