@@ -215,7 +215,7 @@ func (n *node) runPreparer(ctx context.Context, engine engine, spec *specs.Spec,
 		return report, 0, err
 	}
 	defer ours.Close()
-	child, err := sb.Launch(sandbox.Launch{
+	child, err := launchChild(sb, sandbox.Launch{
 		Spec: spec, Process: spec.Process, Worker: engine.worker,
 		Argv:  []string{"wasm-preparer", order.Name},
 		Env:   []string{control.RoleEnv + "=" + control.RoleCompile},
@@ -225,18 +225,18 @@ func (n *node) runPreparer(ctx context.Context, engine engine, spec *specs.Spec,
 	if err != nil {
 		return report, 0, err
 	}
-	exited := wait(child.PID)
-	stop := context.AfterFunc(ctx, func() { unix.Kill(child.PID, unix.SIGKILL) })
+	defer child.fd.Close()
+	stop := context.AfterFunc(ctx, func() { _ = child.signal(unix.SIGKILL) })
 	defer stop()
-	if err = cg.Add(child.PID); err == nil {
+	if err = cg.Add(child.pid); err == nil {
 		err = control.Send(ours, order)
 	}
 	if err == nil {
 		err = control.Receive(ours, &report)
 	}
 	if err != nil {
-		unix.Kill(child.PID, unix.SIGKILL)
+		_ = child.signal(unix.SIGKILL)
 	}
-	end := <-exited
+	end := child.reap(child.awaitExit())
 	return report, end.status, err
 }

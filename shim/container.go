@@ -33,8 +33,6 @@ type container struct {
 	rootfs []sandbox.Mount // of a Wasm container
 	// command is what the process of a Wasm container is to run.
 	command command
-	// program is the path of a pause container's native program, else empty.
-	program string
 	// settings were read when the container was created.
 	settings settings
 	// systemd says who makes the cgroup.
@@ -42,12 +40,17 @@ type container struct {
 	cgroup  *cgroup.Cgroup
 	init    *process
 
-	// mu orders what is told of the container: no exit before its start.
-	mu     sync.Mutex
-	execs  map[string]*process
-	paused bool
-	ooms   uint64
-	alive  sync.WaitGroup // execs whose exit has not been told
+	// mu orders what is told of the container: no exit before its start. Nobody waits for a worker
+	// while holding it.
+	mu       sync.Mutex
+	execs    map[string]*process
+	ooms     uint64
+	freezing freezing
+	callOff  func()        // of a pause that is under way
+	over     bool          // no exec is launched any more: its own process has ended
+	starting int           // execs that are being launched and started
+	inside   int           // execs that have a worker
+	counted  chan struct{} // closed when one of these falls
 }
 
 // process returns the container's worker for "" or that of an exec.
@@ -70,28 +73,35 @@ func (c *container) State(_ context.Context, r *tasks.StateRequest) (*tasks.Stat
 	if err != nil {
 		return nil, err
 	}
+	phase, w, e := p.look()
 	response := &tasks.StateResponse{
-		ID: c.id, ExecID: r.ExecID, Bundle: c.bundle, Pid: uint32(p.pid), Status: c.status(p),
+		ID: c.id, ExecID: r.ExecID, Bundle: c.bundle, Status: c.status(phase),
 		Stdin: p.streams.stdin, Stdout: p.streams.stdout, Stderr: p.streams.stderr, Terminal: p.streams.terminal,
 	}
 	if r.ExecID != "" {
 		response.ID = r.ExecID
 	}
-	if p.ended() {
-		response.ExitStatus, response.ExitedAt = uint32(p.end.status), timestamppb.New(p.end.at)
+	if w != nil {
+		response.Pid = uint32(w.pid)
+	}
+	if phase.isOver() {
+		response.ExitStatus, response.ExitedAt = uint32(e.status), timestamppb.New(e.at)
 	}
 	return response, nil
 }
 
-func (c *container) status(p *process) tasktypes.Status {
-	c.mu.Lock()
-	paused := c.paused
-	c.mu.Unlock()
+func (c *container) status(phase phase) tasktypes.Status {
 	switch {
-	case p.ended():
+	case phase.isOver():
 		return tasktypes.Status_STOPPED
-	case !p.isRunning():
+	case phase != running:
 		return tasktypes.Status_CREATED
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch c.freezing {
+	case pausing:
+		return tasktypes.Status_PAUSING
 	case paused:
 		return tasktypes.Status_PAUSED
 	}
@@ -105,20 +115,36 @@ func (c *container) Create(context.Context, *tasks.CreateTaskRequest) (*tasks.Cr
 
 // Start lets the container's guest run, or starts an exec.
 func (c *container) Start(ctx context.Context, r *tasks.StartRequest) (*tasks.StartResponse, error) {
+	p, err := c.process(r.ExecID)
+	if err != nil {
+		return nil, err
+	}
 	if r.ExecID != "" {
-		return c.startExec(ctx, r.ExecID)
+		if err := c.startExec(ctx, p); err != nil {
+			return nil, fmt.Errorf("exec %s in container %s: %w", r.ExecID, c.id, err)
+		}
+	} else if err := c.startInit(ctx); err != nil {
+		return nil, fmt.Errorf("start container %s: %w", c.id, err)
+	}
+	return &tasks.StartResponse{Pid: uint32(p.pid())}, nil
+}
+
+func (c *container) startInit(ctx context.Context) error {
+	if err := c.init.start(ctx); err != nil {
+		return err
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if err := c.init.start(ctx); err != nil {
-		return nil, fmt.Errorf("start container %s: %w", c.id, err)
+	if err := c.init.step(running); err != nil {
+		return err
 	}
-	c.events.send(&eventsapi.TaskStart{ContainerID: c.id, Pid: uint32(c.init.pid)})
-	return &tasks.StartResponse{Pid: uint32(c.init.pid)}, nil
+	c.events.send(&eventsapi.TaskStart{ContainerID: c.id, Pid: uint32(c.init.pid())})
+	return nil
 }
 
-// Delete releases what a stopped process or container held.
-func (c *container) Delete(_ context.Context, r *tasks.DeleteRequest) (*tasks.DeleteResponse, error) {
+// Delete releases what a stopped process or container held. As from the stock shim, a container that has
+// not been started need not be stopped first.
+func (c *container) Delete(ctx context.Context, r *tasks.DeleteRequest) (*tasks.DeleteResponse, error) {
 	p, err := c.process(r.ExecID)
 	if err != nil {
 		return nil, err
@@ -126,25 +152,47 @@ func (c *container) Delete(_ context.Context, r *tasks.DeleteRequest) (*tasks.De
 	if r.ExecID != "" {
 		return c.deleteExec(p)
 	}
-	if !p.ended() {
-		// Of no known kind, as from the stock shim.
-		return nil, fmt.Errorf("cannot delete a running process: container %s", c.id)
+	if err := c.endUnstarted(ctx); err != nil {
+		return nil, fmt.Errorf("end the process of container %s: %w", c.id, err)
 	}
+	if err := p.step(deleting); err != nil {
+		return nil, fmt.Errorf("container %s: %w", c.id, err)
+	}
+	if err := c.cgroup.Destroy(); err != nil {
+		return nil, errors.Join(fmt.Errorf("remove cgroup of container %s: %w", c.id, err), p.step(ended))
+	}
+	_, w, e := p.look()
+	w.io.close()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if err := c.cgroup.Destroy(); err != nil {
-		return nil, fmt.Errorf("remove cgroup of container %s: %w", c.id, err)
-	}
-	p.io.close()
 	c.removeState()
 	c.events.send(&eventsapi.TaskDelete{
-		ContainerID: c.id, Pid: uint32(p.pid), ExitStatus: uint32(p.end.status), ExitedAt: timestamppb.New(p.end.at),
+		ContainerID: c.id, Pid: uint32(w.pid), ExitStatus: uint32(e.status), ExitedAt: timestamppb.New(e.at),
 	})
 	return deleted(p), nil
 }
 
+// endUnstarted ends a process that has been created and not started.
+func (c *container) endUnstarted(ctx context.Context) error {
+	c.init.abandon()
+	if c.init.now() != failed {
+		return nil
+	}
+	if err := c.thaw(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, abortLimit)
+	defer cancel()
+	return c.init.await(ctx, phase.isOver)
+}
+
 func deleted(p *process) *tasks.DeleteResponse {
-	return &tasks.DeleteResponse{Pid: uint32(p.pid), ExitStatus: uint32(p.end.status), ExitedAt: timestamppb.New(p.end.at)}
+	_, w, e := p.look()
+	response := &tasks.DeleteResponse{ExitStatus: uint32(e.status), ExitedAt: timestamppb.New(e.at)}
+	if w != nil {
+		response.Pid = uint32(w.pid)
+	}
+	return response
 }
 
 // Pids lists the processes in the container's cgroup, or the one it had.
@@ -153,12 +201,12 @@ func (c *container) Pids(context.Context, *tasks.PidsRequest) (*tasks.PidsRespon
 	if err != nil {
 		return nil, fmt.Errorf("list processes of container %s: %w", c.id, err)
 	}
-	if c.init.ended() || len(pids) == 0 {
+	if c.init.now().isOver() || len(pids) == 0 {
 		// It stays like a zombie until it is deleted, from when it has ended and we have
 		// yet to see that: the cgroup is empty then. A containerd that restarts and
 		// is told of no process takes the task for one never created, removes it, and
 		// the exit code is lost (loadShim in core/runtime/v2/shim_load.go).
-		pids = []int{c.init.pid}
+		pids = []int{c.init.pid()}
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -166,7 +214,7 @@ func (c *container) Pids(context.Context, *tasks.PidsRequest) (*tasks.PidsRespon
 	for _, pid := range pids {
 		info := &tasktypes.ProcessInfo{Pid: uint32(pid)}
 		for id, p := range c.execs {
-			if p.pid == pid {
+			if phase, w, _ := p.look(); phase == running && w.pid == pid {
 				info.Info, err = wrap(&options.ProcessDetails{ExecID: id})
 			}
 		}
@@ -183,34 +231,6 @@ func wrap(m proto.Message) (*anypb.Any, error) {
 		return nil, err
 	}
 	return &anypb.Any{TypeUrl: string(m.ProtoReflect().Descriptor().FullName()), Value: value}, nil
-}
-
-// Pause freezes every process of the container.
-func (c *container) Pause(ctx context.Context, _ *tasks.PauseRequest) (*emptypb.Empty, error) {
-	return c.freeze(ctx, true, &eventsapi.TaskPaused{ContainerID: c.id})
-}
-
-// Resume thaws them.
-func (c *container) Resume(ctx context.Context, _ *tasks.ResumeRequest) (*emptypb.Empty, error) {
-	return c.freeze(ctx, false, &eventsapi.TaskResumed{ContainerID: c.id})
-}
-
-func (c *container) freeze(ctx context.Context, pause bool, event proto.Message) (*emptypb.Empty, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	change, verb := func() error { return c.cgroup.Freeze(ctx) }, "pause"
-	if !pause {
-		change, verb = c.cgroup.Thaw, "resume"
-	}
-	if !c.init.isRunning() || c.paused == pause {
-		return nil, fmt.Errorf("cannot %s container %s: it is not %s: %w", verb, c.id, map[bool]string{true: "running", false: "paused"}[pause], errdefs.ErrFailedPrecondition)
-	}
-	if err := change(); err != nil {
-		return nil, fmt.Errorf("%s container %s: %w", verb, c.id, err)
-	}
-	c.paused = pause
-	c.events.send(event)
-	return empty, nil
 }
 
 // Checkpoint has no meaning for a Wasm container yet.
@@ -231,32 +251,30 @@ func (c *container) Kill(ctx context.Context, r *tasks.KillRequest) (*emptypb.Em
 	if r.All && r.ExecID == "" {
 		c.signalExecs(ctx, signal)
 	}
-	// A frozen process of cgroup v1 dies only once it is thawed.
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.paused && signal == unix.SIGKILL {
-		if err := c.cgroup.Thaw(); err != nil {
-			return nil, fmt.Errorf("thaw container %s to kill it: %w", c.id, err)
-		}
-		c.paused = false
+	if signal == unix.SIGKILL && r.ExecID == "" {
+		return empty, c.thaw()
 	}
 	return empty, nil
 }
 
 func (c *container) signalExecs(ctx context.Context, signal unix.Signal) {
-	c.mu.Lock()
-	running := make([]*process, 0, len(c.execs))
-	for _, p := range c.execs {
-		if p.isRunning() {
-			running = append(running, p)
-		}
-	}
-	c.mu.Unlock()
-	for _, p := range running {
+	for _, p := range c.runningExecs() {
 		if err := p.kill(ctx, signal); err != nil && !errors.Is(err, errdefs.ErrNotFound) {
 			c.node.log.WithError(err).WithField("container", c.id).Warn("signal exec")
 		}
 	}
+}
+
+func (c *container) runningExecs() []*process {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var execs []*process
+	for _, p := range c.execs {
+		if p.now() == running {
+			execs = append(execs, p)
+		}
+	}
+	return execs
 }
 
 // ResizePty sets the size of a process's terminal.
@@ -265,10 +283,11 @@ func (c *container) ResizePty(_ context.Context, r *tasks.ResizePtyRequest) (*em
 	if err != nil {
 		return nil, err
 	}
-	if p.io == nil {
+	_, w, _ := p.look()
+	if w == nil {
 		return empty, nil
 	}
-	return empty, p.io.resize(r.Width, r.Height)
+	return empty, w.io.resize(r.Width, r.Height)
 }
 
 // CloseIO closes a process's standard input.
@@ -277,8 +296,8 @@ func (c *container) CloseIO(_ context.Context, r *tasks.CloseIORequest) (*emptyp
 	if err != nil {
 		return nil, err
 	}
-	if r.Stdin && p.io != nil {
-		p.io.closeStdin()
+	if _, w, _ := p.look(); r.Stdin && w != nil {
+		w.io.closeStdin()
 	}
 	return empty, nil
 }
@@ -289,15 +308,16 @@ func (c *container) Wait(ctx context.Context, r *tasks.WaitRequest) (*tasks.Wait
 	if err != nil {
 		return nil, err
 	}
-	if err := p.await(ctx); err != nil {
+	if err := p.await(ctx, phase.isOver); err != nil {
 		return nil, err
 	}
-	return &tasks.WaitResponse{ExitStatus: uint32(p.end.status), ExitedAt: timestamppb.New(p.end.at)}, nil
+	_, _, e := p.look()
+	return &tasks.WaitResponse{ExitStatus: uint32(e.status), ExitedAt: timestamppb.New(e.at)}, nil
 }
 
 // Connect tells the process id of the container's worker.
 func (c *container) Connect(context.Context, *tasks.ConnectRequest) (*tasks.ConnectResponse, error) {
-	return &tasks.ConnectResponse{TaskPid: uint32(c.init.pid)}, nil
+	return &tasks.ConnectResponse{TaskPid: uint32(c.init.pid())}, nil
 }
 
 // Shutdown is the Service's own.

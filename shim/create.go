@@ -47,7 +47,7 @@ func (n *node) createWasm(ctx context.Context, r *tasks.CreateTaskRequest, event
 }
 
 func (n *node) newContainer(r *tasks.CreateTaskRequest, spec *specs.Spec, events *events) *container {
-	return &container{node: n, events: events, id: r.ID, bundle: r.Bundle, spec: spec, execs: map[string]*process{}}
+	return &container{node: n, events: events, id: r.ID, bundle: r.Bundle, spec: spec, execs: map[string]*process{}, counted: make(chan struct{})}
 }
 
 // createIn creates the container in an empty sandbox. unknown is a field of its
@@ -145,7 +145,8 @@ func (c *container) create(ctx context.Context, r *tasks.CreateTaskRequest, sb *
 	if key := c.imageKey(module); !compiled.Known(key) && !keeper.started() {
 		keeper = c.startKeeper(module, compiled.Digest)
 	}
-	err = c.launch(r, sb, sandbox.Launch{Mounted: mounted, Module: compiled.Code, Reserved: c.command.reserved(c.spec.Process.Env)})
+	runs := guest{container: c, process: c.spec.Process, command: c.command, role: control.RoleRun}
+	err = c.launch(r, sb, runs, sandbox.Launch{Mounted: mounted, Module: compiled.Code, Reserved: c.command.reserved(c.spec.Process.Env)})
 	if err != nil {
 		keeper.cancel()
 		return err
@@ -156,7 +157,7 @@ func (c *container) create(ctx context.Context, r *tasks.CreateTaskRequest, sb *
 
 // launch starts the container's process, which then waits for Start, and tells of
 // it.
-func (c *container) launch(r *tasks.CreateTaskRequest, sb *sandbox.Sandbox, launch sandbox.Launch) error {
+func (c *container) launch(r *tasks.CreateTaskRequest, sb *sandbox.Sandbox, runs payload, launch sandbox.Launch) error {
 	engine, err := c.node.prepareEngine()
 	if err != nil {
 		return err
@@ -165,17 +166,17 @@ func (c *container) launch(r *tasks.CreateTaskRequest, sb *sandbox.Sandbox, laun
 	if c.cgroup, err = c.node.newCgroup(c.id, c.spec, c.systemd); err != nil {
 		return err
 	}
-	c.init = newProcess(c, "", c.spec.Process, c.command, streams{stdin: r.Stdin, stdout: r.Stdout, stderr: r.Stderr, terminal: r.Terminal})
+	c.init = newProcess(c, "", launching, c.spec.Process, runs, streams{stdin: r.Stdin, stdout: r.Stdout, stderr: r.Stderr, terminal: r.Terminal})
 	launch.Spec, launch.Process, launch.Worker = c.spec, c.spec.Process, engine.worker
 	if err := c.init.launch(sb, launch); err != nil {
 		return errors.Join(err, c.cgroup.Destroy())
 	}
 	if err := c.writeState(); err != nil {
-		c.init.abort()
+		c.init.worker.abort()
 		return errors.Join(err, c.cgroup.Destroy())
 	}
 	c.events.send(&eventsapi.TaskCreate{
-		ContainerID: c.id, Bundle: c.bundle, Rootfs: r.Rootfs, Pid: uint32(c.init.pid),
+		ContainerID: c.id, Bundle: c.bundle, Rootfs: r.Rootfs, Pid: uint32(c.init.pid()),
 		IO: &eventsapi.TaskIO{Stdin: r.Stdin, Stdout: r.Stdout, Stderr: r.Stderr, Terminal: r.Terminal},
 	})
 	go c.init.watch()
@@ -190,19 +191,6 @@ func (c *container) compile(ctx context.Context, command command, module source,
 		return cache.Entry{}, err
 	}
 	return c.node.compiled(ctx, engine, c.settings, module, command.entry(), begin)
-}
-
-// order is what the worker of process p is told.
-func (c *container) order(p *process) control.Guest {
-	guest := control.Guest{
-		Module: sandbox.Module, Root: sandbox.GuestRoot,
-		Args: p.command.guest, Env: p.spec.Env, Cwd: p.spec.Cwd,
-		Function: p.command.entry().function, Emissary: p.command.emissary,
-	}
-	if limit, ok := c.cgroup.MemoryLimit(); ok {
-		guest.MemoryLimit = guestMemory(limit, p.command.workers())
-	}
-	return guest
 }
 
 // workerMemory is what a worker itself needs of its container's memory limit:

@@ -129,15 +129,8 @@ func (c *container) keep(k keeper) {
 		return
 	}
 	defer input.Close()
-	select {
-	case <-c.init.begun:
-	case <-c.init.exited:
-		// Both may be.
-		select {
-		case <-c.init.begun:
-		default:
-			return
-		}
+	if !c.init.awaitBegun() {
+		return
 	}
 	if _, err := io.WriteString(input, "started\n"); err != nil {
 		c.node.log.WithError(err).WithField("container", c.id).Debug("keep the compiled module with its image")

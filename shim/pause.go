@@ -52,10 +52,11 @@ func (n *node) launchPause(ctx context.Context, r *tasks.CreateTaskRequest, spec
 	if err := sb.MountAll(spec); err != nil {
 		return nil, err
 	}
-	if c.program, err = findStatic(sb, spec.Process); err != nil {
+	program, err := findStatic(sb, spec.Process)
+	if err != nil {
 		return nil, err
 	}
-	return c, c.launch(r, sb, sandbox.Launch{Mounted: true, Native: true})
+	return c, c.launch(r, sb, standIn{program: program, process: spec.Process}, sandbox.Launch{Mounted: true, Native: true})
 }
 
 // findStatic returns the path of a process's program, if that can be run by the

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"sync"
 	"time"
 
@@ -13,252 +12,135 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/wasmshim/containerd-shim-wasm/runtime/control"
-	"github.com/wasmshim/containerd-shim-wasm/sandbox"
 )
 
-// process is one worker: the container's own (id "") or that of an exec.
+// process is the container's own (id "") or that of an exec.
 type process struct {
 	container *container
 	id        string
 	spec      *specs.Process
-	command   command
-	role      string
+	payload   payload
 	streams   streams
 
-	pid     int
-	io      *stdio
-	control *os.File
-	reaped  <-chan end
-
-	ready    chan struct{} // closed when the worker has reported
-	readyErr error
-
-	begun  chan struct{} // closed when it has been started
-	exited chan struct{} // closed when its exit may be told
-	end    end
-
 	mu      sync.Mutex
-	started bool
+	phase   phase         // changed by step alone
+	changed chan struct{} // closed by the next step
+	worker  *worker       // from waiting on
+	begun   bool          // it has been running
+	end     end           // from ended on
 }
 
-func newProcess(c *container, id string, spec *specs.Process, command command, s streams) *process {
-	return &process{container: c, id: id, spec: spec, command: command, role: control.RoleRun, streams: s, ready: make(chan struct{}), begun: make(chan struct{}), exited: make(chan struct{})}
+func newProcess(c *container, id string, first phase, spec *specs.Process, payload payload, s streams) *process {
+	return &process{container: c, id: id, phase: first, spec: spec, payload: payload, streams: s, changed: make(chan struct{})}
 }
 
-// workerEnv is the own environment of the process's worker; a guest's comes with
-// its order. The worker allocates next to nothing once the guest runs, so
-// collecting garbage would only cost threads and memory, and so would a heap of
-// its own for each of its threads, which glibc would make. Components do their input
-// and output with tokio, which starts a thread for each of the node's processors.
-func (p *process) workerEnv() []string {
-	if program := p.container.program; program != "" {
-		return control.StandInEnv(program, p.spec.Env)
+// name is the id under which containerd knows the process.
+func (p *process) name() string {
+	if p.id == "" {
+		return p.container.id
 	}
-	return []string{control.RoleEnv + "=" + p.role, "GOGC=off", "GOMAXPROCS=2", "GLIBC_TUNABLES=glibc.malloc.arena_max=1", "TOKIO_WORKER_THREADS=1"}
+	return p.id
 }
 
-// launch starts the worker in its sandbox, puts it under the container's limits
-// and gives it its order. The worker loads the module while we return.
-func (p *process) launch(sb *sandbox.Sandbox, l sandbox.Launch) error {
-	c := p.container
-	var err error
-	if p.io, err = openStdio(p.streams, c.node.flags.Namespace, c.id); err != nil {
-		return err
-	}
-	ours, theirs, err := control.Pair()
-	if err != nil {
-		p.io.closeChild()
-		p.io.close()
-		return err
-	}
-	p.control = ours
-	if size := p.spec.ConsoleSize; size != nil && p.streams.terminal {
-		if err := p.io.resize(uint32(size.Width), uint32(size.Height)); err != nil {
-			c.node.log.WithError(err).WithField("container", c.id).Warn("process.consoleSize")
-		}
-	}
-	l.Argv, l.Env, l.Terminal = p.spec.Args, p.workerEnv(), p.streams.terminal
-	l.Files = append(append([]*os.File(nil), p.io.child...), theirs)
-	child, err := sb.Launch(l)
-	theirs.Close()
-	p.io.closeChild()
-	if err != nil {
-		p.control.Close()
-		p.io.close()
-		return err
-	}
-	p.pid, p.reaped = child.PID, wait(child.PID)
-	if err := p.confine(); err != nil {
-		p.abort()
-		return err
-	}
-	go p.awaitReady()
-	return nil
+// look returns how far the process has come, its worker, nil before it is launched, and its end,
+// zero before it is known.
+func (p *process) look() (phase, *worker, end) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.phase, p.worker, p.end
 }
 
-// confine applies what a process can only be given once it exists. No byte of
-// the guest has been loaded: the worker waits for its order, which comes last.
-func (p *process) confine() error {
-	c := p.container
-	if err := c.cgroup.Add(p.pid); err != nil {
-		return fmt.Errorf("add worker to cgroup: %w", err)
+// pid is 0 before a worker has been launched.
+func (p *process) pid() int {
+	if _, w, _ := p.look(); w != nil {
+		return w.pid
 	}
-	if err := sandbox.Limit(p.pid, p.spec); err != nil {
-		return err
-	}
-	if c.program != "" {
-		return nil // a stand-in takes no order
-	}
-	return control.Send(p.control, c.order(p))
+	return 0
 }
 
-// abort kills a worker that nobody has been told of yet.
-func (p *process) abort() {
-	unix.Kill(p.pid, unix.SIGKILL)
-	<-p.reaped
-	p.control.Close()
-	p.io.close()
+// awaitBegun waits until the process runs and reports whether it ever did.
+func (p *process) awaitBegun() bool {
+	_ = p.await(context.Background(), func(f phase) bool { return f >= running })
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.begun
 }
 
-func (p *process) awaitReady() {
-	defer close(p.ready)
-	if p.container.program != "" {
-		return // nor does it report
-	}
-	// Beside the worker, which loads its module meanwhile.
-	mountErr := p.mountCgroups()
-	var report control.Report
-	err := control.Receive(p.control, &report)
-	switch {
-	case err != nil:
-		p.readyErr = fmt.Errorf("worker ended before it was ready: %w", err)
-	case report.Error != "":
-		p.readyErr = errors.New(report.Error)
-	case mountErr != nil:
-		p.readyErr = mountErr
-	default:
-		// Again: a Go program raises its limit of open files when it starts.
-		p.readyErr = sandbox.Limit(p.pid, p.spec)
-	}
-}
+// startLimit bounds a start when its caller does not: nobody tells a shim that a caller has gone. A
+// worker takes milliseconds, if nobody stops or starves it.
+const startLimit = time.Minute
 
-// mountCgroups shows the guest its cgroup where the specification says so.
-func (p *process) mountCgroups() error {
-	if p.id != "" {
-		return nil // an exec sees the container's
-	}
-	return sandbox.MountCgroups(p.pid, p.container.spec, p.container.cgroup.Paths())
-}
-
-// start lets the guest run.
+// start gives the worker the word and returns when the payload runs. The caller tells of that and
+// takes the step to running.
 func (p *process) start(ctx context.Context) error {
-	select {
-	case <-p.ready:
-	case <-ctx.Done():
-		return fmt.Errorf("start: %w", ctx.Err())
+	ctx, cancel := context.WithTimeout(ctx, startLimit)
+	defer cancel()
+	phase, w, _ := p.look()
+	if phase != waiting {
+		return phase.illegal(starting)
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.ended() {
-		return fmt.Errorf("cannot start a stopped process: %w", errdefs.ErrFailedPrecondition)
-	}
-	if p.started {
-		return fmt.Errorf("cannot start a running process: %w", errdefs.ErrFailedPrecondition)
-	}
-	if p.readyErr != nil {
-		return p.readyErr
-	}
-	if err := control.SendStart(p.control); err != nil {
+	if err := w.awaitReady(ctx); err != nil {
 		return err
 	}
-	if err := p.awaitProgram(ctx); err != nil {
+	if err := p.step(starting); err != nil {
 		return err
 	}
-	p.started = true
-	close(p.begun)
-	return p.control.Close()
+	err := control.SendStart(w.control)
+	if err == nil {
+		err = p.payload.started(ctx, w)
+	}
+	if err != nil {
+		p.abandon()
+	}
+	return err
 }
 
-// awaitProgram returns when a stand-in has become its program.
-func (p *process) awaitProgram(ctx context.Context) error {
-	program := p.container.program
-	if program == "" {
-		return nil
-	}
-	stop := context.AfterFunc(ctx, func() { _ = p.control.SetReadDeadline(time.Now()) })
-	defer stop()
-	if err := control.AwaitExec(p.control); err != nil {
-		return fmt.Errorf("execute %s: %w", program, err)
-	}
-	return nil
-}
-
-func (p *process) ended() bool {
-	select {
-	case <-p.exited:
-		return true
-	default:
-		return false
+// abandon kills a worker whose payload has not been told to run. From then on it cannot be.
+func (p *process) abandon() {
+	if p.step(failed) == nil {
+		_ = p.signal(unix.SIGKILL) // fails only for one that has ended
 	}
 }
 
-func (p *process) isRunning() bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.started && !p.ended()
-}
+// signalPatience is how long a signal waits for a worker that can act on it.
+const signalPatience = 5 * time.Second
 
-// kill sends a signal. One that a worker turns into an exit code waits until the
-// worker can: process 1 of a pid namespace loses signals it does not handle.
+// kill sends a signal. One that a worker turns into an exit code waits until the worker can:
+// process 1 of a pid namespace loses signals it does not handle. A launch is waited for, too: it
+// is about to be a process.
 func (p *process) kill(ctx context.Context, signal unix.Signal) error {
-	if signal != unix.SIGKILL {
-		select {
-		case <-p.ready:
-		case <-p.exited:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
+	if err := p.await(ctx, func(f phase) bool { return f != launching }); err != nil {
+		return fmt.Errorf("send signal %d to a process that is being launched: %w", signal, err)
 	}
+	if phase, w, _ := p.look(); phase == waiting && isHandled(signal) {
+		patience, cancel := context.WithTimeout(ctx, signalPatience)
+		defer cancel()
+		_ = w.awaitReady(patience) // it is sent in any case
+	}
+	return p.signal(signal)
+}
+
+// isHandled reports whether a process decides what a signal does to it.
+func isHandled(signal unix.Signal) bool {
+	return signal != unix.SIGKILL && signal != unix.SIGSTOP && signal != unix.SIGCONT
+}
+
+// signal sends a signal at once. The kinds of its errors are the stock shim's.
+func (p *process) signal(signal unix.Signal) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.ended() || p.pid == 0 {
+	switch {
+	case p.phase < waiting:
+		return fmt.Errorf("process not created: %w", errdefs.ErrFailedPrecondition)
+	case p.phase.isOver():
 		return fmt.Errorf("process already finished: %w", errdefs.ErrNotFound)
 	}
-	err := unix.Kill(p.pid, signal)
+	err := p.worker.signal(signal)
 	if errors.Is(err, unix.ESRCH) {
 		return fmt.Errorf("process already finished: %w", errdefs.ErrNotFound)
 	}
 	if err != nil {
-		return fmt.Errorf("send signal %d to process %d: %w", signal, p.pid, err)
+		return fmt.Errorf("send signal %d to process %d: %w", signal, p.worker.pid, err)
 	}
 	return nil
-}
-
-// drainLimit bounds the wait for a terminal's last output.
-const drainLimit = 2 * time.Second
-
-// drain waits until what the process wrote has been passed on.
-func (p *process) drain() {
-	ctx, cancel := context.WithTimeout(context.Background(), drainLimit)
-	defer cancel()
-	p.io.drain(ctx)
-}
-
-// finish records how the process ended.
-func (p *process) finish(e end) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.end = e
-	p.control.Close()
-	close(p.exited)
-}
-
-// await waits for the end of the process.
-func (p *process) await(ctx context.Context) error {
-	select {
-	case <-p.exited:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }

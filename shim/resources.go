@@ -18,7 +18,7 @@ func (c *container) Update(_ context.Context, r *tasks.UpdateTaskRequest) (*empt
 	if err := json.Unmarshal(r.Resources.GetValue(), &resources); err != nil {
 		return nil, fmt.Errorf("decode resources for container %s: %w", c.id, err)
 	}
-	if c.init.ended() {
+	if c.init.now().isOver() {
 		return nil, fmt.Errorf("cannot update a stopped container: %s: %w", c.id, errdefs.ErrFailedPrecondition)
 	}
 	if err := c.cgroup.Update(&resources); err != nil {

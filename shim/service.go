@@ -77,7 +77,7 @@ func (s *Service) reserve(id string) bool {
 func (s *Service) create(ctx context.Context, r *tasks.CreateTaskRequest) (tasks.TTRPCTaskService, *tasks.CreateTaskResponse, error) {
 	c, err := s.node.createWasm(ctx, r, s.events)
 	if err == nil {
-		return c, &tasks.CreateTaskResponse{Pid: uint32(c.init.pid)}, nil
+		return c, &tasks.CreateTaskResponse{Pid: uint32(c.init.pid())}, nil
 	}
 	if !isNative(err) {
 		return nil, nil, err

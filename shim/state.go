@@ -36,11 +36,11 @@ type exit struct {
 }
 
 func (c *container) writeState() error {
-	started, err := startTime(c.init.pid)
+	started, err := startTime(c.init.pid())
 	if err != nil {
 		return err
 	}
-	return saveState(c.bundle, state{PID: c.init.pid, Started: started, Systemd: c.systemd})
+	return saveState(c.bundle, state{PID: c.init.pid(), Started: started, Systemd: c.systemd})
 }
 
 // recordExit adds the exit to the state file: what stands there already must stay

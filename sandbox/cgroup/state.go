@@ -63,6 +63,17 @@ func (c *Cgroup) Thaw() error {
 	return nil
 }
 
+// Frozen reports whether the processes are frozen, by Freeze or by others, in this
+// cgroup or in one above it.
+func (c *Cgroup) Frozen() (bool, error) {
+	f := c.freezer()
+	state, err := cgroups.ReadFile(c.manager.Path(f.controller), f.stateFile)
+	if err != nil {
+		return false, fmt.Errorf("read whether cgroup %s is frozen: %w", c.name(), err)
+	}
+	return containsLine(state, f.frozen), nil
+}
+
 // Kill kills all processes of the cgroup and of cgroups below it, frozen ones
 // too, and returns when they have ended, though not been waited for. It does
 // nothing when there are none or the cgroup is gone. The error names a process

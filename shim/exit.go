@@ -1,0 +1,107 @@
+package shim
+
+import (
+	"context"
+	"time"
+
+	eventsapi "github.com/containerd/containerd/api/events"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/wasmshim/containerd-shim-wasm/sandbox"
+)
+
+// watch waits for the end of a launched process and tells it. The container's own exit is told
+// last, after those of its execs.
+func (p *process) watch() {
+	c := p.container
+	_, w, _ := p.look()
+	e := w.wait()
+	// A start that is under way fails or is told first: no exit is told before its start.
+	_ = p.await(context.Background(), func(f phase) bool { return f != starting })
+	if p.id == "" {
+		c.endExecs()
+	} else {
+		defer c.leave()
+	}
+	w.drain()
+	if p.id == "" {
+		if err := c.command.leaveExitCode(c.spec, e.status); err != nil {
+			c.node.log.WithError(err).WithField("container", c.id).Warn("write exit code for Argo")
+		}
+	}
+	p.finish(e)
+}
+
+// finish tells how the process ended.
+func (p *process) finish(e end) {
+	c := p.container
+	// Whoever sees that the process has ended (Delete) waits for this lock, so
+	// nothing overtakes the news of it.
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	phase, w, _ := p.look()
+	if err := p.step(ended, func() { p.end = e }); err != nil {
+		c.node.log.WithError(err).WithField("container", c.id).Error("record exit")
+		return
+	}
+	w.hangUp()
+	c.tellOOM(e)
+	if p.id == "" {
+		c.recordExit(e)
+	}
+	if p.id != "" && phase != running {
+		return // nobody has been told that it runs
+	}
+	c.events.send(&eventsapi.TaskExit{
+		ContainerID: c.id, ID: p.name(), Pid: uint32(w.pid), ExitStatus: uint32(e.status), ExitedAt: timestamppb.New(e.at),
+	})
+}
+
+// drainLimit bounds the wait for a terminal's last output.
+const drainLimit = 2 * time.Second
+
+// drain waits until what the process wrote has been passed on.
+func (w *worker) drain() {
+	ctx, cancel := context.WithTimeout(context.Background(), drainLimit)
+	defer cancel()
+	w.io.drain(ctx)
+}
+
+// execLimit bounds the wait for the execs of a container whose own process has ended. All have
+// been killed; one that hangs in the kernel must not hide the end of the container.
+const execLimit = 10 * time.Second
+
+// endExecs ends the execs of a container whose own process has ended, and lets no more in. In a pid
+// namespace of its own the kernel has killed them already (pid_namespaces(7)); in a shared one nobody has.
+func (c *container) endExecs() {
+	c.close()
+	if !sandbox.CreatesNamespace(c.spec.Linux, specs.PIDNamespace) {
+		if err := c.cgroup.Kill(); err != nil {
+			c.node.log.WithError(err).WithField("container", c.id).Warn("kill what is left in the container")
+		}
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), execLimit)
+	defer cancel()
+	if err := c.awaitExecs(ctx, func() bool { return c.inside == 0 }); err != nil {
+		c.node.log.WithError(err).WithField("container", c.id).Warn("wait for the execs of a container that has ended")
+	}
+}
+
+// tellOOM tells that the kernel killed for memory. Every process of the
+// container is one whose end we see, or the child of one (Argo's) that ends with
+// the exit code of a killed program, so looking then misses nothing.
+func (c *container) tellOOM(e end) {
+	if e.status != killed {
+		return
+	}
+	kills, err := c.cgroup.OOMKills()
+	if err != nil {
+		c.node.log.WithError(err).WithField("container", c.id).Warn("read OOM kills")
+		return
+	}
+	if kills > c.ooms {
+		c.ooms = kills
+		c.events.send(&eventsapi.TaskOOM{ContainerID: c.id})
+	}
+}

@@ -1,0 +1,183 @@
+package shim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	eventsapi "github.com/containerd/containerd/api/events"
+	tasks "github.com/containerd/containerd/api/runtime/task/v2"
+	"github.com/containerd/errdefs"
+	"google.golang.org/protobuf/types/known/emptypb"
+)
+
+// freezing says whether the processes of a container are kept from running.
+type freezing int
+
+const (
+	thawed freezing = iota
+	pausing
+	paused
+)
+
+// closed says why no exec can be launched in the container, nil if one can. A worker that is born
+// into a frozen cgroup would never be ready, whoever has frozen it. The caller holds c.mu.
+func (c *container) closed() error {
+	if c.over {
+		return fmt.Errorf("its process has ended: %w", errdefs.ErrFailedPrecondition)
+	}
+	frozen, err := c.cgroup.Frozen()
+	if err != nil {
+		return err
+	}
+	if c.freezing != thawed || frozen {
+		return fmt.Errorf("cannot exec in a paused container: %w", errdefs.ErrFailedPrecondition)
+	}
+	return nil
+}
+
+// open is closed for a caller that does not hold c.mu.
+func (c *container) open() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.closed()
+}
+
+// admit lets an exec be launched in the container. The caller calls settle when the exec runs or has
+// failed, and leave when its worker has ended or there is none.
+func (c *container) admit() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := c.closed(); err != nil {
+		return err
+	}
+	c.starting++
+	c.inside++
+	return nil
+}
+
+// settle lets go on who waits for the execs that are starting.
+func (c *container) settle() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.starting--
+	c.wake()
+}
+
+// leave lets go on who waits for the execs that have a worker.
+func (c *container) leave() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.inside--
+	c.wake()
+}
+
+// wake has awaitExecs look again. The caller holds c.mu.
+func (c *container) wake() {
+	close(c.counted)
+	c.counted = make(chan struct{})
+}
+
+// close admits no more execs.
+func (c *container) close() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.over = true
+}
+
+// awaitExecs waits until done, which it calls under c.mu, says that as many execs as wanted are left.
+func (c *container) awaitExecs(ctx context.Context, done func() bool) error {
+	for {
+		c.mu.Lock()
+		enough, counted := done(), c.counted
+		c.mu.Unlock()
+		if enough {
+			return nil
+		}
+		select {
+		case <-counted:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// Pause freezes every process of the container. It waits for execs that are starting: they become
+// ready first, and no other is let in.
+func (c *container) Pause(ctx context.Context, _ *tasks.PauseRequest) (*emptypb.Empty, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	if err := c.beginPause(cancel); err != nil {
+		return nil, fmt.Errorf("cannot pause container %s: %w", c.id, err)
+	}
+	err := c.awaitExecs(ctx, func() bool { return c.starting == 0 })
+	if err == nil {
+		err = c.cgroup.Freeze(ctx)
+	}
+	if err := c.endPause(ctx, err); err != nil {
+		return nil, fmt.Errorf("pause container %s: %w", c.id, err)
+	}
+	return empty, nil
+}
+
+// beginPause shuts the container to execs. cancel calls the pause off, see thaw.
+func (c *container) beginPause(cancel func()) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.init.now() != running || c.freezing != thawed {
+		return fmt.Errorf("it is not running: %w", errdefs.ErrFailedPrecondition)
+	}
+	c.freezing, c.callOff = pausing, cancel
+	return nil
+}
+
+// endPause records how the freeze has gone. One that was called off is undone.
+func (c *container) endPause(ctx context.Context, err error) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.freezing, c.callOff = thawed, nil
+	if err != nil {
+		return err
+	}
+	if c.init.now() != running {
+		return fmt.Errorf("its process has ended: %w", errdefs.ErrFailedPrecondition)
+	}
+	if ctx.Err() != nil {
+		return errors.Join(ctx.Err(), c.cgroup.Thaw())
+	}
+	c.freezing = paused
+	c.events.send(&eventsapi.TaskPaused{ContainerID: c.id})
+	return nil
+}
+
+// Resume thaws them.
+func (c *container) Resume(context.Context, *tasks.ResumeRequest) (*emptypb.Empty, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.init.now() != running || c.freezing != paused {
+		return nil, fmt.Errorf("cannot resume container %s: it is not paused: %w", c.id, errdefs.ErrFailedPrecondition)
+	}
+	if err := c.cgroup.Thaw(); err != nil {
+		return nil, fmt.Errorf("resume container %s: %w", c.id, err)
+	}
+	c.freezing = thawed
+	c.events.send(&eventsapi.TaskResumed{ContainerID: c.id})
+	return empty, nil
+}
+
+// thaw lets the container's processes run, whoever has frozen them: on cgroup v1 a process does not die
+// of SIGKILL before.
+func (c *container) thaw() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.freezing == pausing {
+		c.callOff()
+		return nil
+	}
+	err := c.cgroup.Thaw()
+	if err != nil && c.freezing == paused {
+		return fmt.Errorf("thaw container %s to kill it: %w", c.id, err)
+	}
+	c.freezing = thawed
+	return nil
+}

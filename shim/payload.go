@@ -1,0 +1,126 @@
+package shim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/containerd/errdefs"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/wasmshim/containerd-shim-wasm/argo"
+	"github.com/wasmshim/containerd-shim-wasm/runtime/control"
+	"github.com/wasmshim/containerd-shim-wasm/sandbox"
+)
+
+// payload is what a worker is to run. It is decided where a process is made.
+type payload interface {
+	// env is the worker's own environment.
+	env() []string
+	// order tells a worker that has just been born what to run.
+	order(w *worker) error
+	// ready waits until the worker can be started.
+	ready(w *worker) error
+	// started waits, after the word to start, until the payload runs.
+	started(ctx context.Context, w *worker) error
+	// module returns the command that names the module to load, if there is one.
+	module() (command, bool)
+	// exec returns what a further process of its container is to run.
+	exec(process *specs.Process) (payload, error)
+}
+
+// guest is a module. The worker loads it, reports, and runs it when it gets the word.
+type guest struct {
+	container *container
+	process   *specs.Process
+	command   command
+	role      string
+	isExec    bool
+}
+
+// env has no variables of the guest's, which come with its order. The worker allocates next to
+// nothing once the guest runs, so collecting garbage would only cost threads and memory, and so
+// would a heap of its own for each of its threads, which glibc would make. Components do their input
+// and output with tokio, which starts a thread for each of the node's processors.
+func (g guest) env() []string {
+	return []string{control.RoleEnv + "=" + g.role, "GOGC=off", "GOMAXPROCS=2", "GLIBC_TUNABLES=glibc.malloc.arena_max=1", "TOKIO_WORKER_THREADS=1"}
+}
+
+func (g guest) order(w *worker) error {
+	order := control.Guest{
+		Module: sandbox.Module, Root: sandbox.GuestRoot,
+		Args: g.command.guest, Env: g.process.Env, Cwd: g.process.Cwd,
+		Function: g.command.entry().function, Emissary: g.command.emissary,
+	}
+	if limit, ok := g.container.cgroup.MemoryLimit(); ok {
+		order.MemoryLimit = guestMemory(limit, g.command.workers())
+	}
+	return control.Send(w.control, order)
+}
+
+func (g guest) ready(w *worker) error {
+	// Beside the worker, which loads its module meanwhile.
+	mountErr := g.mountCgroups(w)
+	var report control.Report
+	err := control.Receive(w.control, &report)
+	switch {
+	case err != nil:
+		return fmt.Errorf("worker ended before it was ready: %w", err)
+	case report.Error != "":
+		return errors.New(report.Error)
+	case mountErr != nil:
+		return mountErr
+	}
+	// Again: a Go program raises its limit of open files when it starts.
+	return sandbox.Limit(w.pid, g.process)
+}
+
+// mountCgroups shows the guest its cgroup where the specification says so.
+func (g guest) mountCgroups(w *worker) error {
+	if g.isExec {
+		return nil // it sees the container's
+	}
+	return sandbox.MountCgroups(w.pid, g.container.spec, g.container.cgroup.Paths())
+}
+
+func (g guest) module() (command, bool) { return g.command, g.role == control.RoleRun }
+
+func (guest) started(context.Context, *worker) error { return nil }
+
+func (g guest) exec(process *specs.Process) (payload, error) {
+	exec := guest{container: g.container, process: process, command: command{guest: process.Args}, role: control.RoleRun, isExec: true}
+	_, kills, err := argo.ParseKill(process.Args)
+	if kills {
+		exec.role = control.RoleKill
+	}
+	return exec, err
+}
+
+// standIn is a native program, a pod's pause container. Its worker needs no order and has nothing to
+// report: it waits for the word, and then becomes the program.
+type standIn struct {
+	program string // path in the container
+	process *specs.Process
+}
+
+func (s standIn) env() []string { return control.StandInEnv(s.program, s.process.Env) }
+
+func (standIn) order(*worker) error { return nil }
+
+func (standIn) ready(*worker) error { return nil }
+
+func (s standIn) started(ctx context.Context, w *worker) error {
+	stop := context.AfterFunc(ctx, func() { _ = w.control.SetReadDeadline(time.Now()) })
+	defer stop()
+	if err := control.AwaitExec(w.control); err != nil {
+		return fmt.Errorf("execute %s: %w", s.program, err)
+	}
+	return nil
+}
+
+func (standIn) module() (command, bool) { return command{}, false }
+
+func (standIn) exec(*specs.Process) (payload, error) {
+	return nil, fmt.Errorf("a pod's pause container runs nothing beside its own program; exec in another container of the pod: %w", errdefs.ErrNotImplemented)
+}

@@ -1,0 +1,132 @@
+package shim
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/wasmshim/containerd-shim-wasm/runtime/control"
+	"github.com/wasmshim/containerd-shim-wasm/sandbox"
+)
+
+// worker is what exists of a process once it has been launched.
+type worker struct {
+	child
+	io      *stdio
+	control *os.File
+
+	isReady  chan struct{} // closed when it has reported, or will not
+	readyErr error         // set before that
+}
+
+// launch starts the process's worker in its sandbox, puts it under the container's limits and
+// gives it its order. The worker loads the module while launch returns.
+func (p *process) launch(sb *sandbox.Sandbox, l sandbox.Launch) error {
+	w, err := p.fork(sb, l)
+	if err != nil {
+		return err
+	}
+	if err := p.confine(w); err != nil {
+		close(w.isReady)
+		w.abort()
+		return err
+	}
+	go func() {
+		defer close(w.isReady)
+		w.readyErr = p.payload.ready(w)
+	}()
+	return p.step(waiting, func() { p.worker = w })
+}
+
+func (p *process) fork(sb *sandbox.Sandbox, l sandbox.Launch) (_ *worker, err error) {
+	c := p.container
+	w := &worker{isReady: make(chan struct{})}
+	if w.io, err = openStdio(p.streams, c.node.flags.Namespace, c.id); err != nil {
+		return nil, err
+	}
+	defer w.io.closeChild()
+	ours, theirs, err := control.Pair()
+	if err != nil {
+		w.io.close()
+		return nil, err
+	}
+	defer theirs.Close()
+	w.control = ours
+	if size := p.spec.ConsoleSize; size != nil && p.streams.terminal {
+		if err := w.io.resize(uint32(size.Width), uint32(size.Height)); err != nil {
+			c.node.log.WithError(err).WithField("container", c.id).Warn("process.consoleSize")
+		}
+	}
+	l.Argv, l.Env, l.Terminal = p.spec.Args, p.payload.env(), p.streams.terminal
+	l.Files = append(append([]*os.File(nil), w.io.child...), theirs)
+	if w.child, err = launchChild(sb, l); err != nil {
+		ours.Close()
+		w.io.close()
+		return nil, err
+	}
+	return w, nil
+}
+
+// confine applies what a process can only be given once it exists. No byte of
+// the guest has been loaded: the worker waits for its order, which comes last.
+func (p *process) confine(w *worker) error {
+	if err := p.container.cgroup.Add(w.pid); err != nil {
+		return fmt.Errorf("add worker to cgroup: %w", err)
+	}
+	if err := sandbox.Limit(w.pid, p.spec); err != nil {
+		return err
+	}
+	return p.payload.order(w)
+}
+
+// awaitReady waits until the worker can be started.
+func (w *worker) awaitReady(ctx context.Context) error {
+	select {
+	case <-w.isReady:
+		return w.readyErr
+	case <-ctx.Done():
+		return fmt.Errorf("the worker is not ready: %w", ctx.Err())
+	}
+}
+
+// lastWords is how long after its end a worker's report may take to be read. A worker that has
+// ended has closed its end of the socket; a child that has it open still must not hold us up.
+const lastWords = time.Second
+
+// wait waits for the end of the worker. Until wait has returned, whoever still sets up the worker
+// does it to the worker and not to another process that was given its number.
+func (w *worker) wait() end {
+	at := w.awaitExit()
+	_ = w.control.SetReadDeadline(time.Now().Add(lastWords))
+	<-w.isReady
+	return w.reap(at)
+}
+
+// abortLimit bounds the wait for a killed worker: one that hangs in the kernel or is frozen with
+// all that is around it does not end.
+const abortLimit = 10 * time.Second
+
+// abort kills a worker that nobody has been told of and releases what it held.
+func (w *worker) abort() {
+	_ = w.signal(unix.SIGKILL) // fails only for one that has ended
+	gone := make(chan struct{})
+	go func() {
+		defer close(gone)
+		w.wait()
+		w.hangUp()
+		w.io.close()
+	}()
+	select {
+	case <-gone:
+	case <-time.After(abortLimit):
+	}
+}
+
+// hangUp gives up what leads to a worker that has ended.
+func (w *worker) hangUp() {
+	w.control.Close()
+	w.fd.Close()
+}
