@@ -2,7 +2,6 @@ package shim
 
 import (
 	"errors"
-	"io"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -15,10 +14,10 @@ type fifoWriter struct{ fd int }
 
 // openFIFO opens a FIFO for reading too, so that it has a reader at all times
 // and a write never fails with a broken pipe.
-func openFIFO(path string) (io.Writer, error) {
+func openFIFO(path string) (fifoWriter, error) {
 	fd, err := unix.Open(path, unix.O_RDWR|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return nil, &os.PathError{Op: "open", Path: path, Err: err}
+		return fifoWriter{}, &os.PathError{Op: "open", Path: path, Err: err}
 	}
 	return fifoWriter{fd}, nil
 }
@@ -29,4 +28,15 @@ func (w fifoWriter) Write(p []byte) (int, error) {
 		return len(p), nil
 	}
 	return n, err
+}
+
+// becomeStderr makes the FIFO the daemon's standard error, which the start verb has left at
+// /dev/null: there the Go runtime writes why it ends the process (a panic, a fatal signal, a
+// data race). Its writes neither wait nor raise SIGPIPE, as Write's: the descriptors share one
+// open file. No child of the daemon's inherits it unasked.
+func (w fifoWriter) becomeStderr() error {
+	if err := unix.Dup3(w.fd, unix.Stderr, 0); err != nil {
+		return os.NewSyscallError("dup3", err)
+	}
+	return nil
 }

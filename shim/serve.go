@@ -129,6 +129,9 @@ func openLog(flags Flags) (*logrus.Entry, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open shim log: %w", err)
 	}
+	if err := fifo.becomeStderr(); err != nil {
+		return nil, fmt.Errorf("open shim log: %w", err)
+	}
 	logger.SetOutput(fifo)
 	entry := logger.WithFields(logrus.Fields{"runtime": "io.containerd.wasm.v1", "namespace": flags.Namespace, "shim": flags.ID})
 	if group, err := groupOf(".", flags.ID); err == nil && group != flags.ID {
