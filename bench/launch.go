@@ -215,7 +215,10 @@ func (s *stage) start(control, stdout *os.File) (int, error) {
 		Spec: s.spec, Process: s.spec.Process, Worker: s.worker, Module: s.code,
 		Argv: s.spec.Process.Args, Env: workerEnv, Files: []*os.File{s.null, stdout, s.null, control},
 	})
-	return child.PID, err
+	if err != nil {
+		return 0, err
+	}
+	return child.PID, child.Handle.Close()
 }
 
 // workerEnv is what the shim gives workers (package shim).

@@ -3,6 +3,7 @@ package sandbox
 import (
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -10,26 +11,26 @@ import (
 )
 
 // MountCgroups makes the specification's "cgroup" mounts in the root of the
-// worker with the given pid. It comes after the launch, because a container's
+// worker with the given handle. It comes after the launch, because a container's
 // cgroup exists only once a process is in it (systemd makes no empty scope).
 // paths is the cgroup's directory per controller, under "" for the unified
 // hierarchy. The caller does it before it lets the guest run.
 //
 // The mount shows the container's own cgroup as the root, as a cgroup namespace
 // would.
-func MountCgroups(pid int, spec *specs.Spec, paths map[string]string) error {
+func MountCgroups(handle *os.File, spec *specs.Spec, paths map[string]string) error {
 	for _, m := range spec.Mounts {
 		if !isCgroup(m) {
 			continue
 		}
-		if err := mountCgroup(pid, m, paths); err != nil {
+		if err := mountCgroup(handle, m, paths); err != nil {
 			return fmt.Errorf("mount %s (cgroup): %w", m.Destination, err)
 		}
 	}
 	return nil
 }
 
-func mountCgroup(pid int, m specs.Mount, paths map[string]string) error {
+func mountCgroup(handle *os.File, m specs.Mount, paths map[string]string) error {
 	options, err := parseMountOptions(m.Options)
 	if err != nil {
 		return err
@@ -39,7 +40,7 @@ func mountCgroup(pid int, m specs.Mount, paths map[string]string) error {
 	if err != nil {
 		return err
 	}
-	s, err := Join(pid)
+	s, err := Join(handle)
 	if err != nil {
 		return err
 	}

@@ -49,11 +49,6 @@ const (
 	Module = modulePath
 )
 
-// Child is a started worker.
-type Child struct {
-	PID int
-}
-
 // Launch finishes the sandbox and forks the worker in it. The sandbox has ended
 // when it returns. The caller waits for the child.
 func (s *Sandbox) Launch(l Launch) (Child, error) {
@@ -381,15 +376,17 @@ func fork(l Launch, files []uintptr) (Child, error) {
 	if l.Native {
 		path, dir = standInName, "" // the thread's own directory, see enterOwnRoot
 	}
+	handle := -1
 	attr := &syscall.ProcAttr{
 		Env: l.Env, Dir: dir, Files: files,
-		Sys: &syscall.SysProcAttr{Setsid: true, Setctty: l.Terminal},
+		Sys: &syscall.SysProcAttr{Setsid: true, Setctty: l.Terminal, PidFD: &handle},
 	}
 	pid, err := syscall.ForkExec(path, l.Argv, attr)
 	if err != nil {
 		return Child{}, fmt.Errorf("start worker: %w", err)
 	}
-	return Child{PID: pid}, nil
+	_ = unix.SetNonblock(handle, true) // for the poller
+	return Child{PID: pid, Handle: os.NewFile(uintptr(handle), "worker")}, nil
 }
 
 // label is the security label the worker gets at exec, as AppArmor or SELinux

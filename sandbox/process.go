@@ -19,7 +19,8 @@ var rlimits = map[string]int{
 
 // Limit applies what belongs to a process and not to a thread, and so cannot be
 // in place before the worker is born: process.rlimits and process.oomScoreAdj.
-// The caller does it before it lets the worker load guest code.
+// The caller does it before it lets the worker load guest code, and waits for the
+// process only afterwards: until then nobody else has its number.
 func Limit(pid int, process *specs.Process) error {
 	if err := setRlimits(pid, process); err != nil {
 		return err

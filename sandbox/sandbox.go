@@ -34,12 +34,12 @@ func New(base, propagation string) (*Sandbox, error) {
 	return s, nil
 }
 
-// Join prepares another process beside the running worker with the given pid,
-// in the same namespaces and on the same root.
-func Join(pid int) (*Sandbox, error) {
+// Join prepares another process beside a running worker, in the same namespaces and
+// on the same root. handle is the worker's (Child.Handle).
+func Join(handle *os.File) (*Sandbox, error) {
 	s := &Sandbox{thread: newThread(), root: -1, joined: true}
 	err := s.thread.do(func() error {
-		if err := joinProcess(pid); err != nil {
+		if err := joinProcess(handle); err != nil {
 			return err
 		}
 		return s.openRoot(rootfsPath)

@@ -225,17 +225,17 @@ func (n *node) runPreparer(ctx context.Context, engine engine, spec *specs.Spec,
 	if err != nil {
 		return report, 0, err
 	}
-	defer child.fd.Close()
-	stop := context.AfterFunc(ctx, func() { _ = child.signal(unix.SIGKILL) })
+	defer child.Handle.Close()
+	stop := context.AfterFunc(ctx, func() { _ = child.Signal(unix.SIGKILL) })
 	defer stop()
-	if err = cg.Add(child.pid); err == nil {
+	if err = cg.Add(child.PID); err == nil {
 		err = control.Send(ours, order)
 	}
 	if err == nil {
 		err = control.Receive(ours, &report)
 	}
 	if err != nil {
-		_ = child.signal(unix.SIGKILL)
+		_ = child.Signal(unix.SIGKILL)
 	}
 	end := child.reap(child.awaitExit())
 	return report, end.status, err

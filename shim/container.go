@@ -82,7 +82,7 @@ func (c *container) State(_ context.Context, r *tasks.StateRequest) (*tasks.Stat
 		response.ID = r.ExecID
 	}
 	if w != nil {
-		response.Pid = uint32(w.pid)
+		response.Pid = uint32(w.PID)
 	}
 	if phase.isOver() {
 		response.ExitStatus, response.ExitedAt = uint32(e.status), timestamppb.New(e.at)
@@ -167,7 +167,7 @@ func (c *container) Delete(ctx context.Context, r *tasks.DeleteRequest) (*tasks.
 	defer c.mu.Unlock()
 	c.removeState()
 	c.events.send(&eventsapi.TaskDelete{
-		ContainerID: c.id, Pid: uint32(w.pid), ExitStatus: uint32(e.status), ExitedAt: timestamppb.New(e.at),
+		ContainerID: c.id, Pid: uint32(w.PID), ExitStatus: uint32(e.status), ExitedAt: timestamppb.New(e.at),
 	})
 	return deleted(p), nil
 }
@@ -190,7 +190,7 @@ func deleted(p *process) *tasks.DeleteResponse {
 	_, w, e := p.look()
 	response := &tasks.DeleteResponse{ExitStatus: uint32(e.status), ExitedAt: timestamppb.New(e.at)}
 	if w != nil {
-		response.Pid = uint32(w.pid)
+		response.Pid = uint32(w.PID)
 	}
 	return response
 }
@@ -214,7 +214,7 @@ func (c *container) Pids(context.Context, *tasks.PidsRequest) (*tasks.PidsRespon
 	for _, pid := range pids {
 		info := &tasktypes.ProcessInfo{Pid: uint32(pid)}
 		for id, p := range c.execs {
-			if phase, w, _ := p.look(); phase == running && w.pid == pid {
+			if phase, w, _ := p.look(); phase == running && w.PID == pid {
 				info.Info, err = wrap(&options.ProcessDetails{ExecID: id})
 			}
 		}

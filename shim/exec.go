@@ -105,7 +105,8 @@ func (c *container) launchExec(ctx context.Context, p *process) error {
 	if err := c.open(); err != nil {
 		return err
 	}
-	sb, err := sandbox.Join(c.init.pid())
+	_, w, _ := c.init.look()
+	sb, err := sandbox.Join(w.Handle)
 	if err != nil {
 		return err
 	}

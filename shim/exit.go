@@ -54,7 +54,7 @@ func (p *process) finish(e end) {
 		return // nobody has been told that it runs
 	}
 	c.events.send(&eventsapi.TaskExit{
-		ContainerID: c.id, ID: p.name(), Pid: uint32(w.pid), ExitStatus: uint32(e.status), ExitedAt: timestamppb.New(e.at),
+		ContainerID: c.id, ID: p.name(), Pid: uint32(w.PID), ExitStatus: uint32(e.status), ExitedAt: timestamppb.New(e.at),
 	})
 }
 

@@ -73,7 +73,7 @@ func (g guest) ready(w *worker) error {
 		return mountErr
 	}
 	// Again: a Go program raises its limit of open files when it starts.
-	return sandbox.Limit(w.pid, g.process)
+	return sandbox.Limit(w.PID, g.process)
 }
 
 // mountCgroups shows the guest its cgroup where the specification says so.
@@ -81,7 +81,7 @@ func (g guest) mountCgroups(w *worker) error {
 	if g.isExec {
 		return nil // it sees the container's
 	}
-	return sandbox.MountCgroups(w.pid, g.container.spec, g.container.cgroup.Paths())
+	return sandbox.MountCgroups(w.Handle, g.container.spec, g.container.cgroup.Paths())
 }
 
 func (g guest) module() (command, bool) { return g.command, g.role == control.RoleRun }

@@ -53,7 +53,7 @@ func (p *process) look() (phase, *worker, end) {
 // pid is 0 before a worker has been launched.
 func (p *process) pid() int {
 	if _, w, _ := p.look(); w != nil {
-		return w.pid
+		return w.PID
 	}
 	return 0
 }
@@ -135,12 +135,12 @@ func (p *process) signal(signal unix.Signal) error {
 	case p.phase.isOver():
 		return fmt.Errorf("process already finished: %w", errdefs.ErrNotFound)
 	}
-	err := p.worker.signal(signal)
+	err := p.worker.Signal(signal)
 	if errors.Is(err, unix.ESRCH) {
 		return fmt.Errorf("process already finished: %w", errdefs.ErrNotFound)
 	}
 	if err != nil {
-		return fmt.Errorf("send signal %d to process %d: %w", signal, p.worker.pid, err)
+		return fmt.Errorf("send signal %d to process %d: %w", signal, p.worker.PID, err)
 	}
 	return nil
 }

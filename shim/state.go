@@ -120,12 +120,25 @@ func startTime(pid int) (uint64, error) {
 	return strconv.ParseUint(fields[after], 10, 64)
 }
 
+// kill kills the worker. It returns unix.ESRCH when that has ended.
+func (s state) kill() error {
+	handle, err := unix.PidfdOpen(s.PID, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(handle)
+	// The handle is of what the number means now; the start time says whether that is
+	// the worker.
+	if started, err := startTime(s.PID); err != nil || started != s.Started {
+		return unix.ESRCH
+	}
+	return unix.PidfdSendSignal(handle, unix.SIGKILL, nil, 0)
+}
+
 // destroy ends what a dead daemon left of a container.
 func (s state) destroy(id, bundle string) error {
-	if started, err := startTime(s.PID); err == nil && started == s.Started {
-		if err := unix.Kill(s.PID, unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) {
-			return fmt.Errorf("kill worker %d: %w", s.PID, err)
-		}
+	if err := s.kill(); err != nil && !errors.Is(err, unix.ESRCH) {
+		return fmt.Errorf("kill worker %d: %w", s.PID, err)
 	}
 	spec, _, err := loadSpec(bundle)
 	if err != nil {

@@ -2,8 +2,6 @@ package shim
 
 import (
 	"crypto/rand"
-	"os"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -25,41 +23,24 @@ const killed = 128 + int(unix.SIGKILL)
 const unknownEnd = 255
 
 // child is a process that the daemon has launched. Its number is its own until it is reaped, which
-// must happen once; who may come later uses the descriptor.
-type child struct {
-	pid int
-	fd  *os.File // as of pidfd_open(2), in the poller
-}
+// must happen once; who may come later uses the handle.
+type child struct{ sandbox.Child }
 
 // launchChild is Sandbox.Launch.
 func launchChild(sb *sandbox.Sandbox, l sandbox.Launch) (child, error) {
 	launched, err := sb.Launch(l)
-	if err != nil {
-		return child{}, err
-	}
-	fd, err := unix.PidfdOpen(launched.PID, unix.PIDFD_NONBLOCK)
-	if err != nil {
-		unix.Kill(launched.PID, unix.SIGKILL)
-		unix.Wait4(launched.PID, nil, 0, nil)
-		return child{}, os.NewSyscallError("pidfd_open", err)
-	}
-	return child{launched.PID, os.NewFile(uintptr(fd), "pidfd")}, nil
-}
-
-// signal sends a signal. The error is ESRCH when the process has been reaped.
-func (c child) signal(signal unix.Signal) error {
-	return c.withFD(func(fd int) error { return unix.PidfdSendSignal(fd, signal, nil, 0) })
+	return child{launched}, err
 }
 
 // awaitExit waits until the process has ended and returns when that was. It does not reap it.
 func (c child) awaitExit() time.Time {
-	conn, err := c.fd.SyscallConn()
+	conn, err := c.Handle.SyscallConn()
 	if err == nil {
 		err = conn.Read(func(fd uintptr) bool { return hasExited(int(fd)) })
 	}
 	if err != nil {
 		// Without the poller, wait in the call.
-		_ = unix.Waitid(unix.P_PID, c.pid, nil, unix.WEXITED|unix.WNOWAIT, nil)
+		_ = unix.Waitid(unix.P_PID, c.PID, nil, unix.WEXITED|unix.WNOWAIT, nil)
 	}
 	return time.Now()
 }
@@ -79,7 +60,7 @@ func hasExited(pidfd int) bool {
 func (c child) reap(at time.Time) end {
 	var status unix.WaitStatus
 	for {
-		if _, err := unix.Wait4(c.pid, &status, 0, nil); err != unix.EINTR {
+		if _, err := unix.Wait4(c.PID, &status, 0, nil); err != unix.EINTR {
 			break
 		}
 	}
@@ -87,18 +68,6 @@ func (c child) reap(at time.Time) end {
 		return end{status: 128 + int(status.Signal()), at: at}
 	}
 	return end{status: status.ExitStatus(), at: at}
-}
-
-func (c child) withFD(do func(fd int) error) error {
-	conn, err := c.fd.SyscallConn()
-	if err != nil {
-		return syscall.ESRCH // closed
-	}
-	var failed error
-	if err := conn.Control(func(fd uintptr) { failed = do(int(fd)) }); err != nil {
-		return syscall.ESRCH
-	}
-	return failed
 }
 
 // randomID names something for as long as it lives.

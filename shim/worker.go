@@ -73,10 +73,10 @@ func (p *process) fork(sb *sandbox.Sandbox, l sandbox.Launch) (_ *worker, err er
 // confine applies what a process can only be given once it exists. No byte of
 // the guest has been loaded: the worker waits for its order, which comes last.
 func (p *process) confine(w *worker) error {
-	if err := p.container.cgroup.Add(w.pid); err != nil {
+	if err := p.container.cgroup.Add(w.PID); err != nil {
 		return fmt.Errorf("add worker to cgroup: %w", err)
 	}
-	if err := sandbox.Limit(w.pid, p.spec); err != nil {
+	if err := sandbox.Limit(w.PID, p.spec); err != nil {
 		return err
 	}
 	return p.payload.order(w)
@@ -111,7 +111,7 @@ const abortLimit = 10 * time.Second
 
 // abort kills a worker that nobody has been told of and releases what it held.
 func (w *worker) abort() {
-	_ = w.signal(unix.SIGKILL) // fails only for one that has ended
+	_ = w.Signal(unix.SIGKILL) // fails only for one that has ended
 	gone := make(chan struct{})
 	go func() {
 		defer close(gone)
@@ -128,5 +128,5 @@ func (w *worker) abort() {
 // hangUp gives up what leads to a worker that has ended.
 func (w *worker) hangUp() {
 	w.control.Close()
-	w.fd.Close()
+	w.Handle.Close()
 }
