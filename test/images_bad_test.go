@@ -27,7 +27,7 @@ var imageRefusals = map[string][]string{
 	"bad-half-gzip":          {"unexpected EOF"},
 	"bad-half-module":        {"not a valid WebAssembly module"},
 	"bad-empty-layer":        {"media type application/wasm, but holds nothing"},
-	"bad-component-imports":  {"imports what a Wasm container does not provide: wasi:http/types@0.2.0;", "build it for wasi:cli/command of WASI 0.2"},
+	"bad-component-imports":  {"imports what a Wasm container does not provide: wasi:keyvalue/store@0.2.0;", "build it for wasi:cli/command of WASI 0.2"},
 	"bad-component-library":  {"does not export wasi:cli/run: it is a library", "#FUNCTION"},
 }
 

@@ -49,7 +49,7 @@ func TestTexts(t *testing.T) {
 		"component-error":      {"wasi:cli/run@0.2.3"},
 		"component-exit":       {"wasi:cli/run@0.2.12", "wasi:cli/exit@0.2.12"},
 		"component-hostimport": {"wasi:cli/run@0.2.0", "example:host/api"},
-		"component-http":       {"wasi:cli/run@0.2.0", "wasi:http/types@0.2.0", "wasi:http/outgoing-handler@0.2.0"},
+		"component-http":       {"wasi:cli/run@0.2.0", "wasi:http/types@0.2.10", "wasi:http/outgoing-handler@0.2.10", "wasi:http/outgoing-handler@0.2.6"},
 		"component-sockets":    {"wasi:cli/run@0.2.0", "wasi:sockets/tcp-create-socket@0.2.0"},
 	} {
 		content, err := os.ReadFile(Build(t, guest))

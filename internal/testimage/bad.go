@@ -75,7 +75,7 @@ func Bad() []Format {
 		{
 			Name: "bad-component-imports", About: "a component that imports what no container provides",
 			Build: func([]byte) *Image {
-				content := Component([]string{"wasi:io/poll@0.2.0", "wasi:http/types@0.2.0"}, []string{"wasi:cli/run@0.2.0"})
+				content := Component([]string{"wasi:io/poll@0.2.0", "wasi:keyvalue/store@0.2.0"}, []string{"wasi:cli/run@0.2.0"})
 				return asLayers("wasi/wasm", entry, []wasm{{wasmComponent, content, ""}}, nil)
 			}, Platform: "wasi/wasm",
 		},

@@ -61,8 +61,8 @@ func TestComponents(t *testing.T) {
 		{"no such function", exporting("greet"), "great", "", `exports no function "great" (its exports: greet)`},
 		{"no such interface", testimage.Component(nil, command), "own:app/api#greet", "", `exports no function "own:app/api#greet"`},
 		{"interface as a function", testimage.Component(nil, command), "wasi:cli/run@0.2.3", "", "exports no function"},
-		{"import", testimage.Component([]string{"wasi:io/poll@0.2.0", "wasi:http/types@0.2.0", "own:x/y"}, command), "", "",
-			"imports what a Wasm container does not provide: wasi:http/types@0.2.0, own:x/y;"},
+		{"import", testimage.Component([]string{"wasi:io/poll@0.2.0", "wasi:keyvalue/store@0.2.0", "own:x/y"}, command), "", "",
+			"imports what a Wasm container does not provide: wasi:keyvalue/store@0.2.0, own:x/y;"},
 		{"many imports", testimage.Component(strings.Split(strings.Repeat("own:x/y ", 25), " ")[:25], command), "", "", "own:x/y and 5 more"},
 		{"damaged", []byte("\x00asm\x0d\x00\x01\x00\x0a\x05"), "", "", "the component ends too early"},
 	} {

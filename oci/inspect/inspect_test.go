@@ -111,7 +111,7 @@ func TestBadImagesSayWhy(t *testing.T) {
 		"bad-gzip-as-wasm":       "holds gzip-compressed data",
 		"bad-wasm-as-gzip":       "holds a WebAssembly module",
 		"bad-empty-layer":        "holds nothing",
-		"bad-component-imports":  "does not provide: wasi:http/types@0.2.0;",
+		"bad-component-imports":  "does not provide: wasi:keyvalue/store@0.2.0;",
 		"bad-component-library":  "it is a library",
 		"bad-no-config":          "no config",
 		"bad-platforms":          "",

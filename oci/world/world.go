@@ -50,23 +50,34 @@ var provided = map[string][]string{
 	"wasi:sockets":    {"instance-network", "ip-name-lookup", "network", "tcp", "tcp-create-socket", "udp", "udp-create-socket"},
 }
 
+// denied are the interfaces that some compilers have every component import, used or not: they are there,
+// and what would reach beyond the container returns their own error for what is not allowed
+// (https://github.com/WebAssembly/WASI/blob/main/wasip2/http/handler.wit).
+var denied = map[string][]string{"wasi:http": {"types", "outgoing-handler"}}
+
 // Missing returns the names of the imports that no container provides, in their order: all but the
-// interfaces of the world wasi:cli/command, which may be of any version 0.2.
-func (w World) Missing() []string {
-	var missing []string
+// interfaces of the world wasi:cli/command and those for outgoing requests of wasi:http, which may be of
+// any version 0.2.
+func (w World) Missing() []string { return w.outside(provided, denied) }
+
+// outside returns the names of the imports that are not among known interfaces.
+func (w World) outside(known ...map[string][]string) []string {
+	var names []string
 	for _, i := range w.Imports {
-		if i.Kind != Instance || !IsProvided(i.Name) {
-			missing = append(missing, i.Name)
+		if i.Kind != Instance || !isOf(i.Name, known...) {
+			names = append(names, i.Name)
 		}
 	}
-	return missing
+	return names
 }
 
 // IsProvided reports whether every container provides the interface of that name.
-func IsProvided(name string) bool {
+func IsProvided(name string) bool { return isOf(name, provided, denied) }
+
+func isOf(name string, known ...map[string][]string) bool {
 	path, _, ok := version02(name)
 	of, simple, _ := strings.Cut(path, "/")
-	return ok && slices.Contains(provided[of], simple)
+	return ok && slices.ContainsFunc(known, func(interfaces map[string][]string) bool { return slices.Contains(interfaces[of], simple) })
 }
 
 // Command returns the name of the interface whose function run makes the component a command,
@@ -84,7 +95,7 @@ func (w World) Command() string {
 // and "" if it is none that we know. The binary does not tell which one its author had in mind.
 func (w World) Target() string {
 	_, version, ok := version02(w.Command())
-	if !ok || len(w.Missing()) > 0 {
+	if !ok || len(w.outside(provided)) > 0 {
 		return ""
 	}
 	return "wasi:cli/command@" + version

@@ -19,12 +19,13 @@ func instances(names ...string) []world.Item {
 func TestMissing(t *testing.T) {
 	w := world.World{Imports: append(instances(
 		"wasi:cli/environment@0.2.0", "wasi:sockets/tcp@0.2.12", "wasi:io/streams@0.2.6",
-		"wasi:http/types@0.2.0", "wasi:cli/run@0.2.0", "wasi:clocks/timezone@0.2.1", "wasi:cli/nonsense@0.2.0",
+		"wasi:http/types@0.2.10", "wasi:http/outgoing-handler@0.2.10",
+		"wasi:http/incoming-handler@0.2.0", "wasi:http/types@0.3.0", "wasi:keyvalue/store@0.2.0", "wasi:cli/run@0.2.0", "wasi:clocks/timezone@0.2.1", "wasi:cli/nonsense@0.2.0",
 		"wasi:io/streams@0.3.0", "wasi:io/streams@0.2.", "wasi:io/streams@0.2.0-rc-2023-11-10", "wasi:io/streams",
 		"own:wasi/cli@0.2.0", "environment", "",
 	), world.Item{Name: "wasi:io/poll@0.2.0", Kind: world.Function}, world.Item{Name: "greet", Kind: world.Function})}
 	want := []string{
-		"wasi:http/types@0.2.0", "wasi:cli/run@0.2.0", "wasi:clocks/timezone@0.2.1", "wasi:cli/nonsense@0.2.0",
+		"wasi:http/incoming-handler@0.2.0", "wasi:http/types@0.3.0", "wasi:keyvalue/store@0.2.0", "wasi:cli/run@0.2.0", "wasi:clocks/timezone@0.2.1", "wasi:cli/nonsense@0.2.0",
 		"wasi:io/streams@0.3.0", "wasi:io/streams@0.2.", "wasi:io/streams@0.2.0-rc-2023-11-10", "wasi:io/streams",
 		"own:wasi/cli@0.2.0", "environment", "",
 		"wasi:io/poll@0.2.0", "greet",

@@ -27,6 +27,7 @@ typedef struct {
 wasm_config_t *wasm_config_new(void);
 wasm_engine_t *wasm_engine_new_with_config(wasm_config_t *);
 void wasm_engine_delete(wasm_engine_t *);
+void wasm_byte_vec_new(wasm_name_t *, size_t, const char *);
 void wasm_byte_vec_delete(wasm_name_t *);
 void wasm_frame_vec_delete(wasm_frame_vec_t *);
 
@@ -40,6 +41,7 @@ void wasmtime_store_delete(wasmtime_store_t *);
 wasmtime_context_t *wasmtime_store_context(wasmtime_store_t *);
 void wasmtime_store_limiter(wasmtime_store_t *, int64_t memory, int64_t table, int64_t instances, int64_t tables, int64_t memories);
 wasmtime_error_t *wasmtime_context_set_wasi(wasmtime_context_t *, wasi_config_t *);
+void wasmtime_context_set_wasi_http(wasmtime_context_t *);
 
 // wasi.h
 wasi_config_t *wasi_config_new(void);
@@ -100,7 +102,9 @@ bool wasmtime_component_func_type_result(const wasmtime_component_func_type_t *,
 void wasmtime_component_valtype_delete(wasmtime_component_valtype_t *);
 
 // wasmtime/component/val.h
-enum { VAL_U8 = 2, VAL_RESULT = 19 };
+enum { VAL_U8 = 2, VAL_VARIANT = 16, VAL_OPTION = 18, VAL_RESULT = 19, VAL_RESOURCE = 21 };
+
+typedef struct wasmtime_component_resource_any wasmtime_component_resource_any_t;
 
 typedef struct wasmtime_component_val {
 	uint8_t kind;
@@ -110,11 +114,19 @@ typedef struct wasmtime_component_val {
 			bool is_ok;
 			struct wasmtime_component_val *val;
 		} result;
+		struct {
+			wasm_name_t discriminant;
+			struct wasmtime_component_val *val;
+		} variant;
+		struct wasmtime_component_val *option;
+		wasmtime_component_resource_any_t *resource;
 		uint64_t room[3];
 	} of;
 } wasmtime_component_val_t;
 
+wasmtime_component_val_t *wasmtime_component_val_new(wasmtime_component_val_t *); // takes what is in it
 void wasmtime_component_val_delete(wasmtime_component_val_t *);
+wasmtime_error_t *wasmtime_component_resource_any_drop(wasmtime_context_t *, const wasmtime_component_resource_any_t *);
 
 // wasmtime/component/linker.h, instance.h, func.h
 typedef struct wasmtime_component_linker_t wasmtime_component_linker_t;
@@ -140,6 +152,7 @@ wasmtime_component_linker_t *wasmtime_component_linker_new(const wasm_engine_t *
 void wasmtime_component_linker_delete(wasmtime_component_linker_t *);
 void wasmtime_component_linker_allow_shadowing(wasmtime_component_linker_t *, bool);
 wasmtime_error_t *wasmtime_component_linker_add_wasip2(wasmtime_component_linker_t *);
+wasmtime_error_t *wasmtime_component_linker_add_wasi_http(wasmtime_component_linker_t *);
 wasmtime_component_linker_instance_t *wasmtime_component_linker_root(wasmtime_component_linker_t *);
 void wasmtime_component_linker_instance_delete(wasmtime_component_linker_instance_t *);
 wasmtime_error_t *wasmtime_component_linker_instance_add_instance(

@@ -140,11 +140,12 @@ func TestUnprovided(t *testing.T) {
 		(import "wasi:cli/environment@0.2.0" (instance))
 		(import "wasi:sockets/tcp@0.2.99" (instance))
 		(import "wasi:http/outgoing-handler@0.2.0" (instance))
+		(import "wasi:http/incoming-handler@0.2.0" (instance))
 		(import "wasi:cli/environment@0.3.0" (instance))
 		(import "wasi:cli/nonsense@0.2.0" (instance))
 		(import "example:host/api" (instance))
 		(import "bare" (func)))`)
-	want := []string{"wasi:http/outgoing-handler@0.2.0", "wasi:cli/environment@0.3.0", "wasi:cli/nonsense@0.2.0", "example:host/api", "bare"}
+	want := []string{"wasi:http/incoming-handler@0.2.0", "wasi:cli/environment@0.3.0", "wasi:cli/nonsense@0.2.0", "example:host/api", "bare"}
 	if got := c.Unprovided(); !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}

@@ -50,9 +50,6 @@ const notExited = -1
 // marked unstable: without it a guest can only succeed or fail with 1
 // (https://github.com/WebAssembly/WASI/blob/main/wasip2/cli/exit.wit).
 func (p *Program) defineExit() error {
-	p.status = (*C.int)(C.malloc(C.sizeof_int))
-	*p.status = notExited
-	C.wasmtime_component_linker_allow_shadowing(p.linker, true)
 	for name := range p.component.imports() {
 		if !exitInterface.MatchString(name) {
 			continue

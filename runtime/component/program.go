@@ -55,6 +55,7 @@ type Program struct {
 	store     *C.wasmtime_store_t
 	context   *C.wasmtime_context_t
 	status    *C.int // what the guest has exited with, or notExited
+	denied    *C.int // whether the guest was told that it has no network
 }
 
 // Trap is how a guest ended that did something that WebAssembly or its world does not allow.
@@ -74,6 +75,7 @@ func (c *Component) Link(world World) (*Program, error) {
 		return nil, err
 	}
 	p := &Program{component: c, linker: C.wasmtime_component_linker_new(c.engine), store: C.wasmtime_store_new(c.engine, nil, nil)}
+	p.status, p.denied = newInt(notExited), newInt(0)
 	p.context = C.wasmtime_store_context(p.store)
 	if world.MemoryLimit > 0 {
 		C.wasmtime_store_limiter(p.store, C.int64_t(world.MemoryLimit), -1, -1, -1, -1)
@@ -93,7 +95,11 @@ func (p *Program) define(wasi *C.wasi_config_t) error {
 	if failure := C.wasmtime_component_linker_add_wasip2(p.linker); failure != nil {
 		return errors.New(message(failure))
 	}
-	return p.defineExit()
+	C.wasmtime_component_linker_allow_shadowing(p.linker, true)
+	if err := p.defineExit(); err != nil {
+		return err
+	}
+	return p.defineHTTP()
 }
 
 func newWASI(world World) (*C.wasi_config_t, error) {
@@ -135,11 +141,19 @@ func cStrings(given []string) (copies []*C.char, free func()) {
 	}
 }
 
+// newInt returns an int that C may keep.
+func newInt(value C.int) *C.int {
+	p := (*C.int)(C.malloc(C.sizeof_int))
+	*p = value
+	return p
+}
+
 // Close frees the program, not its component.
 func (p *Program) Close() {
 	C.wasmtime_component_linker_delete(p.linker)
 	C.wasmtime_store_delete(p.store)
 	C.free(unsafe.Pointer(p.status))
+	C.free(unsafe.Pointer(p.denied))
 }
 
 // Run instantiates the component and calls the function of that name, one of its Functions. The

@@ -1,17 +1,20 @@
-;; A command that sends a request: it imports wasi:http/outgoing-handler, with as much of what that
-;; uses as its one function needs.
+;; A command that imports wasi:http as compilers do, in two versions at once. It makes a request and sends
+;; it by both. It succeeds if it is told each time that its request is denied, and traps if not.
 (component
-  (import "wasi:http/types@0.2.0" (instance $types
-    (export "outgoing-request" (type (sub resource)))
+  (import "wasi:http/types@0.2.10" (instance $types
+    (export "fields" (type $fields (sub resource)))
+    (export "outgoing-request" (type $request (sub resource)))
     (export "request-options" (type (sub resource)))
     (export "future-incoming-response" (type (sub resource)))
-    (type $code' (variant (case "DNS-timeout") (case "internal-error" (option string))))
-    (export "error-code" (type (eq $code')))))
+    (type $code' (variant (case "DNS-timeout") (case "HTTP-request-denied") (case "internal-error" (option string))))
+    (export "error-code" (type (eq $code')))
+    (export "[constructor]fields" (func (result (own $fields))))
+    (export "[constructor]outgoing-request" (func (param "headers" (own $fields)) (result (own $request))))))
   (alias export $types "outgoing-request" (type $request))
   (alias export $types "request-options" (type $options))
   (alias export $types "future-incoming-response" (type $response))
   (alias export $types "error-code" (type $code))
-  (import "wasi:http/outgoing-handler@0.2.0" (instance
+  (type $handler (instance
     (alias outer 1 $request (type $request'))
     (export "outgoing-request" (type $request (eq $request')))
     (alias outer 1 $options (type $options'))
@@ -22,8 +25,41 @@
     (export "error-code" (type $code (eq $code')))
     (export "handle" (func (param "request" (own $request)) (param "options" (option (own $options)))
       (result (result (own $response) (error $code)))))))
-  (core module $code (func (export "run") (result i32) (i32.const 0)))
-  (core instance $code (instantiate $code))
+  (import "wasi:http/outgoing-handler@0.2.10" (instance $handler (type $handler)))
+  (import "wasi:http/outgoing-handler@0.2.6" (instance $older (type $handler)))
+
+  (core module $memory
+    (memory (export "memory") 1)
+    (func (export "realloc") (param i32 i32 i32 i32) (result i32) (i32.const 1024)))
+  (core instance $memory (instantiate $memory))
+  (core func $fields (canon lower (func $types "[constructor]fields")))
+  (core func $request' (canon lower (func $types "[constructor]outgoing-request")))
+  (core func $handle (canon lower (func $handler "handle") (memory $memory "memory") (realloc (func $memory "realloc"))))
+  (core func $older' (canon lower (func $older "handle") (memory $memory "memory") (realloc (func $memory "realloc"))))
+  (core module $code
+    (import "host" "memory" (memory 1))
+    (import "host" "fields" (func $fields (result i32)))
+    (import "host" "request" (func $request (param i32) (result i32)))
+    (import "host" "handle" (func $handle (param i32 i32 i32 i32)))
+    (import "host" "older" (func $older (param i32 i32 i32 i32)))
+    ;; The result at 0 is the error, 1, whose case is that of the number 1.
+    (func $check
+      (if (i32.or (i32.ne (i32.load8_u (i32.const 0)) (i32.const 1)) (i32.ne (i32.load8_u (i32.const 4)) (i32.const 1)))
+        (then unreachable))
+      (i32.store (i32.const 0) (i32.const 0))
+      (i32.store (i32.const 4) (i32.const 0)))
+    (func (export "run") (result i32)
+      (call $handle (call $request (call $fields)) (i32.const 0) (i32.const 0) (i32.const 0))
+      (call $check)
+      (call $older (call $request (call $fields)) (i32.const 0) (i32.const 0) (i32.const 0))
+      (call $check)
+      (i32.const 0)))
+  (core instance $code (instantiate $code (with "host" (instance
+    (export "memory" (memory $memory "memory"))
+    (export "fields" (func $fields))
+    (export "request" (func $request'))
+    (export "handle" (func $handle))
+    (export "older" (func $older'))))))
   (func $run (result (result)) (canon lift (core func $code "run")))
   (instance $exports (export "run" (func $run)))
   (export "wasi:cli/run@0.2.0" (instance $exports)))
