@@ -194,8 +194,8 @@ func checkName(name string) error {
 	switch {
 	case name == "":
 		return errors.New("is not set")
-	case name == "." || name == ".." || strings.ContainsAny(name, "/\x00"):
-		return fmt.Errorf("%q is no name", name)
+	case name == "." || name == ".." || strings.ContainsAny(name, "/\x00") || len(name) > unix.NAME_MAX:
+		return fmt.Errorf("%.80q is no name", name)
 	}
 	return nil
 }
@@ -216,33 +216,28 @@ func writeExitCode(volume *tree, dir string, code int) error {
 
 // WriteExitCode records the exit code of a container whose emissary has died, so that
 // Argo's other containers do not wait for it. volume is the directory that is
-// mounted at VolumePath, container the value of ARGO_CONTAINER_NAME. A code that
-// is there already stays.
-func WriteExitCode(volume, container string, code int) error {
+// mounted at VolumePath, opened with O_PATH, container the value of
+// ARGO_CONTAINER_NAME. A code that is there already stays.
+func WriteExitCode(volume *os.File, container string, code int) error {
 	err := checkName(container)
 	if err == nil {
-		err = writeMissingExitCode(volume, container, code)
+		err = writeMissingExitCode(&tree{dir: volume, resolve: resolveInVolume}, container, code)
 	}
 	if err != nil {
-		return fmt.Errorf("write the exit code of container %q for Argo: %w", container, err)
+		return fmt.Errorf("write the exit code of container %.80q for Argo: %w", container, err)
 	}
 	return nil
 }
 
-func writeMissingExitCode(volume, container string, code int) error {
-	t, err := openVolume(volume)
-	if err != nil {
-		return err
-	}
-	defer t.close()
+func writeMissingExitCode(volume *tree, container string, code int) error {
 	dir := "ctr/" + container
-	if err := t.mkdirAll(dir, 0o777); err != nil {
+	if err := volume.mkdirAll(dir, 0o777); err != nil {
 		return err
 	}
-	if _, err := t.read(dir+"/exitcode", maxNumber); err == nil {
+	if _, err := volume.read(dir+"/exitcode", maxNumber); err == nil {
 		return nil
 	}
-	return writeExitCode(t, dir, code)
+	return writeExitCode(volume, dir, code)
 }
 
 // report tells people and the kubelet why the container ends, and returns its exit

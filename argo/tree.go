@@ -28,9 +28,11 @@ func openRoot(dir string) (*tree, error) {
 	return openTree(dir, unix.RESOLVE_IN_ROOT|unix.RESOLVE_NO_MAGICLINKS)
 }
 
+const resolveInVolume = unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS
+
 // openVolume opens a directory in which no link is followed at all.
 func openVolume(dir string) (*tree, error) {
-	return openTree(dir, unix.RESOLVE_BENEATH|unix.RESOLVE_NO_SYMLINKS|unix.RESOLVE_NO_MAGICLINKS)
+	return openTree(dir, resolveInVolume)
 }
 
 func openTree(dir string, resolve uint64) (*tree, error) {
@@ -86,7 +88,7 @@ func (t *tree) sub(name string) (*tree, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &tree{dir: f, resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS}, nil
+	return &tree{dir: f, resolve: resolveInVolume}, nil
 }
 
 // openRegular opens a regular file for reading. Anything else is an error: reading a

@@ -49,13 +49,15 @@ func mountLabel(spec *specs.Spec) string {
 	return spec.Linux.MountLabel
 }
 
+var errIDMapped = errors.New("id-mapped mounts (uidMappings, gidMappings) are not supported in Wasm containers")
+
 // mountOne makes one mount and returns a descriptor of it, or of a cgroup's mount point.
 func mountOne(root int, m specs.Mount, spec *specs.Spec) (int, error) {
 	if isCgroup(m) {
 		return mountpoint(root, m.Destination, true)
 	}
 	if len(m.UIDMappings) > 0 || len(m.GIDMappings) > 0 {
-		return -1, errors.New("id-mapped mounts (uidMappings, gidMappings) are not supported in Wasm containers")
+		return -1, errIDMapped
 	}
 	options, err := parseMountOptions(m.Options)
 	if err != nil {

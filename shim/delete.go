@@ -48,6 +48,12 @@ func Delete(flags Flags, out io.Writer) error {
 }
 
 func (n *node) delete(bundle string) (*tasks.DeleteResponse, error) {
+	// First of all what may still run: the rest can fail, and can wait for others.
+	s, failed := readState(bundle)
+	isNative := errors.Is(failed, fs.ErrNotExist)
+	if failed == nil {
+		failed = n.destroy(s, bundle)
+	}
 	daemon := n.daemonSocket(bundle)
 	orphaned := isDead(daemon)
 	if orphaned {
@@ -57,21 +63,17 @@ func (n *node) delete(bundle string) (*tasks.DeleteResponse, error) {
 		n.log.WithError(err).Warn("clean up after a dead shim")
 	}
 	response := &tasks.DeleteResponse{ExitStatus: 128 + uint32(unix.SIGKILL), ExitedAt: timestamppb.New(time.Now())}
-	s, err := readState(bundle)
-	if err == nil {
-		if err := s.destroy(n.flags.ID, bundle); err != nil {
-			return nil, fmt.Errorf("clean up container %s: %w", n.flags.ID, err)
-		}
-		response.Pid = uint32(s.PID)
-		if s.exit != nil {
-			response.ExitStatus, response.ExitedAt = uint32(s.exit.Status), timestamppb.New(s.exit.At)
-		}
-		return response, nil
+	if isNative {
+		return n.deleteNative(bundle, orphaned, response)
 	}
-	if !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
+	if failed != nil {
+		return nil, fmt.Errorf("clean up container %s: %w", n.flags.ID, failed)
 	}
-	return n.deleteNative(bundle, orphaned, response)
+	response.Pid = uint32(s.PID)
+	if s.exit != nil {
+		response.ExitStatus, response.ExitedAt = uint32(s.exit.Status), timestamppb.New(s.exit.At)
+	}
+	return response, nil
 }
 
 // deleteNative has the stock shim's own delete verb clean up. If our daemon has

@@ -1,11 +1,16 @@
 package shim
 
 import (
+	"errors"
 	"fmt"
+	"os"
 	"path"
+	"slices"
 	"strings"
+	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 
 	"github.com/wasmshim/containerd-shim-wasm/argo"
 	"github.com/wasmshim/containerd-shim-wasm/sandbox"
@@ -58,16 +63,32 @@ func (c command) reserved(env []string) sandbox.Reserved {
 }
 
 // leaveExitCode writes the exit code of a container of Argo's whose worker could
-// not: the wait container would wait for it for ever.
+// not: the wait container would wait for it for ever. It does nothing that the
+// container itself could not have done: whoever writes the specification chooses the
+// volume, its options, the container's user and every word of the command.
 func (c command) leaveExitCode(spec *specs.Spec, code int) error {
-	if c.emissary == nil {
+	if len(c.emissary) == 0 || c.emissary[0] != argo.VolumePath+"/argoexec" {
+		return nil // upstream names it so in each container (workflow/controller)
+	}
+	volume, ok := writable(spec, argo.VolumePath)
+	if !ok {
 		return nil
 	}
-	volume := sourceOf(spec.Mounts, argo.VolumePath)
-	if volume == "" {
-		return nil
+	written := make(chan error, 1)
+	go func() {
+		written <- sandbox.InVolume(volume, spec.Process, func(root *os.File) error {
+			return argo.WriteExitCode(root, environment(spec.Process.Env, "ARGO_CONTAINER_NAME"), code)
+		})
+	}()
+	select {
+	case err := <-written:
+		if errors.Is(err, unix.EROFS) {
+			return nil // what the volume lies on is read-only
+		}
+		return err
+	case <-time.After(stopLimit):
+		return fmt.Errorf("the volume at %s has not taken the exit code within %s", argo.VolumePath, stopLimit)
 	}
-	return argo.WriteExitCode(volume, environment(spec.Process.Env, "ARGO_CONTAINER_NAME"), code)
 }
 
 // environment returns the value of a variable, empty if there is none.
@@ -80,12 +101,21 @@ func environment(env []string, name string) string {
 	return ""
 }
 
-// sourceOf returns the directory of the host that is mounted at destination.
-func sourceOf(mounts []specs.Mount, destination string) string {
-	for _, m := range mounts {
-		if path.Clean(m.Destination) == destination {
-			return m.Source
+// writable returns the bind mount that a container sees at a path, and whether it may
+// write there.
+func writable(spec *specs.Spec, at string) (specs.Mount, bool) {
+	hidden := func(by string) bool {
+		by = path.Clean(by)
+		return by == at || strings.HasPrefix(at, strings.TrimSuffix(by, "/")+"/")
+	}
+	if slices.ContainsFunc(slices.Concat(spec.Linux.MaskedPaths, spec.Linux.ReadonlyPaths), hidden) {
+		return specs.Mount{}, false
+	}
+	for _, m := range slices.Backward(spec.Mounts) { // the last one shows
+		if hidden(m.Destination) {
+			isBind := m.Type == "bind" || slices.Contains(m.Options, "bind") || slices.Contains(m.Options, "rbind")
+			return m, isBind && path.Clean(m.Destination) == at
 		}
 	}
-	return ""
+	return specs.Mount{}, false
 }

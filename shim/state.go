@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
 	"github.com/wasmshim/containerd-shim-wasm/sandbox/cgroup"
@@ -135,28 +136,37 @@ func (s state) kill() error {
 	return unix.PidfdSendSignal(handle, unix.SIGKILL, nil, 0)
 }
 
-// destroy ends what a dead daemon left of a container.
-func (s state) destroy(id, bundle string) error {
+// destroy ends what a dead daemon left of a container and then removes it. No step
+// depends on another's success: what still runs is more than what still lies about.
+func (n *node) destroy(s state, bundle string) error {
+	var failed error
 	if err := s.kill(); err != nil && !errors.Is(err, unix.ESRCH) {
-		return fmt.Errorf("kill worker %d: %w", s.PID, err)
+		failed = fmt.Errorf("kill worker %d: %w", s.PID, err)
 	}
 	spec, _, err := loadSpec(bundle)
 	if err != nil {
-		return err
+		return errors.Join(failed, err)
 	}
+	failed = errors.Join(failed, s.removeCgroup(n.flags.ID, spec))
+	if spec.Process == nil || spec.Linux == nil {
+		return failed
+	}
+	// Last, because it reaches into a volume.
 	if command, err := parseCommand(spec.Process.Args); err == nil {
 		if err := command.leaveExitCode(spec, killed); err != nil {
-			return err
+			n.log.WithError(err).WithField("container", n.flags.ID).Warn("its workflow may wait for this container")
 		}
 	}
+	return failed
+}
+
+// removeCgroup kills what runs in the container's cgroup, and removes that.
+func (s state) removeCgroup(id string, spec *specs.Spec) error {
 	cg, err := cgroup.Load(id, spec, s.Systemd)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
-		return err
-	}
-	if err := cg.Kill(); err != nil {
 		return err
 	}
 	return cg.Destroy()

@@ -29,9 +29,9 @@ var version = "devel"
 
 func init() {
 	// The main thread of a process cannot be thrown away, so the goroutines of
-	// package sandbox must never land on it. Only the daemon and "cache warm" have
-	// such; in the other verbs the lock would cost one more thread.
-	if slices.Contains(os.Args, shim.ServeVerb) || len(os.Args) > 1 && os.Args[1] == "cache" {
+	// package sandbox must never land on it. Only the daemon, the delete verb and
+	// "cache warm" have such; in the other verbs the lock would cost one more thread.
+	if slices.Contains(os.Args, shim.ServeVerb) || slices.Contains(os.Args, deleteVerb) || len(os.Args) > 1 && os.Args[1] == "cache" {
 		runtime.LockOSThread()
 	}
 }
@@ -116,6 +116,8 @@ func runShim(args []string) error {
 	return runVerb(set.Arg(0), flags)
 }
 
+const deleteVerb = "delete"
+
 func runVerb(verb string, flags shim.Flags) error {
 	if verb == "" {
 		fmt.Print(usage)
@@ -131,7 +133,7 @@ func runVerb(verb string, flags shim.Flags) error {
 	switch verb {
 	case "start":
 		return shim.Start(flags, os.Stdin, os.Stdout)
-	case "delete":
+	case deleteVerb:
 		return shim.Delete(flags, os.Stdout)
 	case shim.ServeVerb:
 		return shim.Serve(flags, programs)

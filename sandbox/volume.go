@@ -1,0 +1,69 @@
+package sandbox
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+)
+
+// InVolume has step work in the directory that a bind mount of a container shows, with no more
+// rights than a process of the container has there: through a mount with the same options, so
+// that a read-only one is read-only, and with the process's user, groups and capabilities. root
+// is opened with O_PATH and closed after step, which must stay on the goroutine that it is called
+// on. What is mounted below the directory does not show.
+func InVolume(m specs.Mount, process *specs.Process, step func(root *os.File) error) error {
+	t := newThread()
+	defer t.end()
+	return t.do(func() error {
+		fd, err := volume(m)
+		if err != nil {
+			return fmt.Errorf("open volume %s: %w", m.Source, err)
+		}
+		root := os.NewFile(uintptr(fd), m.Destination)
+		defer root.Close()
+		if err := setCredentials(executed(process)); err != nil {
+			return err
+		}
+		return step(root)
+	})
+}
+
+// executed returns a process with the capabilities that are left of those in the specification
+// when it has executed its program: of a user other than root only the ambient ones
+// (capabilities(7), "Transformation of capabilities during execve()").
+func executed(process *specs.Process) *specs.Process {
+	if process.User.UID == 0 || process.Capabilities == nil {
+		return process
+	}
+	after, caps := *process, *process.Capabilities
+	caps.Effective, caps.Permitted = caps.Ambient, caps.Ambient
+	after.Capabilities = &caps
+	return &after
+}
+
+// volume returns the detached mount.
+func volume(m specs.Mount) (int, error) {
+	options, err := parseMountOptions(m.Options)
+	if err != nil {
+		return -1, err
+	}
+	if m.Type != "bind" && !options.bind {
+		return -1, errors.New("it is no bind mount")
+	}
+	if len(m.UIDMappings) > 0 || len(m.GIDMappings) > 0 {
+		return -1, errIDMapped
+	}
+	options.recursive, options.propagation = false, nil
+	fd, err := detachedBind(m.Source, options)
+	if err != nil {
+		return -1, err
+	}
+	if isDir, err := isDirectory(fd); err != nil || !isDir {
+		unix.Close(fd)
+		return -1, errors.Join(err, unix.ENOTDIR)
+	}
+	return fd, nil
+}
