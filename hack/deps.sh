@@ -12,7 +12,7 @@ packages=(
 	# Wasm guests in C and Rust
 	clang lld wasi-libc libclang-rt-14-dev-wasm32 rustc libstd-rust-dev-wasm32
 	# native images, network namespaces and mounts
-	busybox-static iproute2 mount
+	busybox-static iproute2 mount e2fsprogs
 	# the cgroup v2 guest
 	user-mode-linux kmod systemd dbus
 	# make lint

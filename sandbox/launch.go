@@ -219,12 +219,8 @@ func (s *Sandbox) enterWorkerRoot(k kit) error {
 }
 
 func (s *Sandbox) buildRoot(l Launch) error {
-	if !l.Mounted {
-		if err := enterNamespaces(l.Spec.Linux.Namespaces); err != nil {
-			return err
-		}
-	}
 	for _, step := range []func() error{
+		func() error { return s.enter(l.Spec) },
 		func() error { return setHostname(l.Spec) },
 		func() error { return bringUpLoopback(l.Spec.Linux) },
 		func() error { return setSysctls(l.Spec.Linux) },

@@ -25,6 +25,14 @@ type propagation struct {
 	recursive bool
 }
 
+// legacy is the change in the terms of mount(2).
+func (p propagation) legacy() uintptr {
+	if p.recursive {
+		return uintptr(p.kind) | unix.MS_REC
+	}
+	return uintptr(p.kind)
+}
+
 // attribute is the effect of one option on a mount's attributes.
 type attribute struct{ set, clear uint64 }
 

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/containerd/containerd/v2/core/mount"
 	"github.com/moby/sys/mountinfo"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -126,8 +127,11 @@ func bindRootfs(target string, root *specs.Root, bundle string) error {
 }
 
 // mountLayer is mount(2) for what snapshotters produce: bind and file systems
-// with their options.
+// with their options, on a loop device if one says so.
 func mountLayer(target string, m Mount) error {
+	if needsHelper(m) {
+		return errHelper
+	}
 	options, err := parseMountOptions(m.Options)
 	if err != nil {
 		return err
@@ -135,8 +139,16 @@ func mountLayer(target string, m Mount) error {
 	if m.Type == "bind" || options.bind {
 		return bindLayer(target, m.Source, options)
 	}
-	flags := legacyFlags(options)
-	data := options.data
+	source, data := m.Source, options.data
+	if i := slices.Index(data, loopOption); i >= 0 {
+		data = slices.Delete(slices.Clone(data), i, i+1)
+		device, err := mount.SetupLoop(m.Source, mount.LoopParams{Readonly: options.set&unix.MOUNT_ATTR_RDONLY != 0, Autoclear: true})
+		if err != nil {
+			return fmt.Errorf("set up a loop device: %w", err)
+		}
+		defer device.Close() // the mount keeps it
+		source = device.Name()
+	}
 	if m.Type == "overlay" {
 		if data, err = shortenLowers(data); err != nil {
 			return err
@@ -147,7 +159,28 @@ func mountLayer(target string, m Mount) error {
 	if len(joined) >= os.Getpagesize() {
 		return fmt.Errorf("options are %d bytes long, the kernel takes %d: the image has too many layers", len(joined), os.Getpagesize()-1)
 	}
-	return unix.Mount(m.Source, target, m.Type, flags, joined)
+	if err := unix.Mount(source, target, m.Type, legacyFlags(options), joined); err != nil {
+		return err
+	}
+	for _, p := range options.propagation {
+		if err := unix.Mount("", target, "", p.legacy(), ""); err != nil {
+			return fmt.Errorf("set propagation: %w", err)
+		}
+	}
+	return nil
+}
+
+// loopOption asks for a file to be mounted as if it were a disk.
+const loopOption = "loop"
+
+// errHelper refuses a root file system that a program of the host would have to serve: that program
+// would be in the container's mount namespace, and its root the container's from the moment of
+// pivot_root(2) on.
+var errHelper = errors.New("it is served by a program (FUSE), which a Wasm container's root file system cannot be: " +
+	"use another snapshotter for the image, such as overlayfs, or run the container with the runc runtime")
+
+func needsHelper(m Mount) bool {
+	return m.Type == "fuse" || strings.HasPrefix(m.Type, "fuse.") || strings.HasPrefix(m.Type, "fuse3.")
 }
 
 func bindLayer(target, source string, options mountOptions) error {
@@ -165,10 +198,14 @@ func bindLayer(target, source string, options mountOptions) error {
 func legacyFlags(options mountOptions) uintptr {
 	var flags uintptr
 	for attr, flag := range map[uint64]uintptr{
-		unix.MOUNT_ATTR_RDONLY: unix.MS_RDONLY,
-		unix.MOUNT_ATTR_NOSUID: unix.MS_NOSUID,
-		unix.MOUNT_ATTR_NODEV:  unix.MS_NODEV,
-		unix.MOUNT_ATTR_NOEXEC: unix.MS_NOEXEC,
+		unix.MOUNT_ATTR_RDONLY:      unix.MS_RDONLY,
+		unix.MOUNT_ATTR_NOSUID:      unix.MS_NOSUID,
+		unix.MOUNT_ATTR_NODEV:       unix.MS_NODEV,
+		unix.MOUNT_ATTR_NOEXEC:      unix.MS_NOEXEC,
+		unix.MOUNT_ATTR_NOATIME:     unix.MS_NOATIME,
+		unix.MOUNT_ATTR_STRICTATIME: unix.MS_STRICTATIME,
+		unix.MOUNT_ATTR_NODIRATIME:  unix.MS_NODIRATIME,
+		unix.MOUNT_ATTR_NOSYMFOLLOW: unix.MS_NOSYMFOLLOW,
 	} {
 		if (options.set|options.setRec)&attr != 0 {
 			flags |= flag

@@ -19,6 +19,7 @@ type Sandbox struct {
 	base   string
 	root   int  // O_PATH descriptor of the container's root file system
 	joined bool // an exec: the namespaces are those of a running worker
+	inside bool // the thread is in the specification's namespaces
 	ended  bool
 }
 
@@ -52,10 +53,14 @@ func Join(handle *os.File) (*Sandbox, error) {
 }
 
 // MountRootfs mounts the container's root file system: the snapshotter's mounts
-// or, when there are none, root.path of the specification relative to bundle.
+// or, when there are none, root.path of the specification relative to bundle. What
+// ViewRootfs has shown goes, with everything mounted in it.
 func (s *Sandbox) MountRootfs(mounts []Mount, root *specs.Root, bundle string) error {
 	return s.thread.do(func() error {
 		target := s.base + rootfsPath
+		if err := s.leaveView(target); err != nil {
+			return err
+		}
 		if err := mountRootfs(target, mounts, root, bundle); err != nil {
 			return err
 		}
@@ -185,11 +190,20 @@ func searchPath(env []string) string {
 // mounts them.
 func (s *Sandbox) MountAll(spec *specs.Spec) error {
 	return s.thread.do(func() error {
-		if err := enterNamespaces(spec.Linux.Namespaces); err != nil {
+		if err := s.enter(spec); err != nil {
 			return err
 		}
 		return mountAll(s.root, spec)
 	})
+}
+
+// enter enters the specification's namespaces, once.
+func (s *Sandbox) enter(spec *specs.Spec) error {
+	if s.inside {
+		return nil
+	}
+	s.inside = true
+	return enterNamespaces(spec.Linux.Namespaces)
 }
 
 // CoveredByMount reports whether the specification mounts something at or above

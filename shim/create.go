@@ -73,15 +73,35 @@ func (c *container) prepare(r *tasks.CreateTaskRequest, unknown error) error {
 	return c.refuse(r, unknown)
 }
 
-// findModule mounts the root file system and opens the module that the
-// container's command names. A command that lies on a volume needs the volumes
-// mounted first.
+// findModule opens the module that the container's command names, and leaves the root file system mounted.
+// One that is not said to be Wasm it only looks at before it knows: the stock shim mounts a native
+// container's.
 func (c *container) findModule(ctx context.Context, sb *sandbox.Sandbox, r *tasks.CreateTaskRequest) (source, bool, error) {
 	c.rootfs = rootfsMounts(r, c.spec)
-	if err := sb.MountRootfs(c.rootfs, c.spec.Root, r.Bundle); err != nil {
+	entry := c.command.entry()
+	if entry.meantAsWasm() {
+		if err := sb.MountRootfs(c.rootfs, c.spec.Root, r.Bundle); err != nil {
+			return source{}, false, err
+		}
+		return c.lookForModule(ctx, sb, entry)
+	}
+	if err := sb.ViewRootfs(c.rootfs, c.spec.Root, r.Bundle); err != nil {
+		return source{}, false, notWasm(entry, err)
+	}
+	module, _, err := c.lookForModule(ctx, sb, entry)
+	if err != nil {
 		return source{}, false, err
 	}
-	entry := c.command.entry()
+	if err := sb.MountRootfs(c.rootfs, c.spec.Root, r.Bundle); err != nil {
+		module.close()
+		return source{}, false, err
+	}
+	return module, false, nil
+}
+
+// lookForModule opens the module, and reports whether it has mounted the volumes for that: a command
+// that lies on a volume needs them.
+func (c *container) lookForModule(ctx context.Context, sb *sandbox.Sandbox, entry entryPoint) (source, bool, error) {
 	mounted := false
 	if filepath.IsAbs(entry.file) && sandbox.CoveredByMount(c.spec, filepath.Clean(entry.file)) {
 		if err := sb.MountAll(c.spec); err != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 
 	tasks "github.com/containerd/containerd/api/runtime/task/v2"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -45,18 +46,24 @@ func (n *node) launchPause(ctx context.Context, r *tasks.CreateTaskRequest, spec
 		return nil, err
 	}
 	defer sb.Close()
-	if err := sb.MountRootfs(rootfsMounts(r, spec), spec.Root, r.Bundle); err != nil {
+	// A look first: what the stock shim gets must not have been mounted.
+	rootfs := rootfsMounts(r, spec)
+	if err := sb.ViewRootfs(rootfs, spec.Root, r.Bundle); err != nil {
 		return nil, err
 	}
-	// Before the program is looked at: it could lie on a volume.
-	if err := sb.MountAll(spec); err != nil {
-		return nil, err
+	if sandbox.CoveredByMount(spec, filepath.Clean(spec.Process.Args[0])) {
+		if err := sb.MountAll(spec); err != nil {
+			return nil, err
+		}
 	}
 	program, err := findStatic(sb, spec.Process)
 	if err != nil {
 		return nil, err
 	}
-	return c, c.launch(r, sb, standIn{program: program, process: spec.Process}, sandbox.Launch{Mounted: true, Native: true})
+	if err := sb.MountRootfs(rootfs, spec.Root, r.Bundle); err != nil {
+		return nil, err
+	}
+	return c, c.launch(r, sb, standIn{program: program, process: spec.Process}, sandbox.Launch{Native: true})
 }
 
 // findStatic returns the path of a process's program, if that can be run by the
