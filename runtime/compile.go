@@ -8,6 +8,7 @@ import (
 
 	wasmtime "github.com/bytecodealliance/wasmtime-go/v44"
 
+	"github.com/wasmshim/containerd-shim-wasm/internal/text"
 	"github.com/wasmshim/containerd-shim-wasm/runtime/component"
 	"github.com/wasmshim/containerd-shim-wasm/runtime/control"
 	"github.com/wasmshim/containerd-shim-wasm/runtime/engine"
@@ -180,12 +181,16 @@ func unprovided(name string, unknown []string, remedy string) error {
 		name, strings.Join(shorten(slices.Compact(unknown), 20), ", "), remedy)
 }
 
-// shorten keeps a list readable in an error.
+// shorten keeps a list of names readable in an error.
 func shorten(list []string, most int) []string {
-	if len(list) <= most {
-		return list
+	var short []string
+	for _, name := range list[:min(len(list), most)] {
+		short = append(short, text.Short(name, 120))
 	}
-	return append(list[:most:most], fmt.Sprintf("and %d more", len(list)-most))
+	if len(list) > most {
+		short = append(short, fmt.Sprintf("and %d more", len(list)-most))
+	}
+	return short
 }
 
 func describe(module *wasmtime.Module) *control.Module {

@@ -166,7 +166,7 @@ func (c *container) create(ctx context.Context, r *tasks.CreateTaskRequest, sb *
 		keeper = c.startKeeper(module, compiled.Digest)
 	}
 	runs := guest{container: c, process: c.spec.Process, command: c.command, role: control.RoleRun}
-	err = c.launch(r, sb, runs, sandbox.Launch{Mounted: mounted, Module: compiled.Code, Reserved: c.command.reserved(c.spec.Process.Env)})
+	err = c.launch(ctx, r, sb, runs, sandbox.Launch{Mounted: mounted, Module: compiled.Code, Reserved: c.command.reserved(c.spec.Process.Env)})
 	if err != nil {
 		keeper.cancel()
 		return err
@@ -177,7 +177,7 @@ func (c *container) create(ctx context.Context, r *tasks.CreateTaskRequest, sb *
 
 // launch starts the container's process, which then waits for Start, and tells of
 // it.
-func (c *container) launch(r *tasks.CreateTaskRequest, sb *sandbox.Sandbox, runs payload, launch sandbox.Launch) error {
+func (c *container) launch(ctx context.Context, r *tasks.CreateTaskRequest, sb *sandbox.Sandbox, runs payload, launch sandbox.Launch) error {
 	engine, err := c.node.prepareEngine()
 	if err != nil {
 		return err
@@ -188,7 +188,7 @@ func (c *container) launch(r *tasks.CreateTaskRequest, sb *sandbox.Sandbox, runs
 	}
 	c.init = newProcess(c, "", launching, c.spec.Process, runs, streams{stdin: r.Stdin, stdout: r.Stdout, stderr: r.Stderr, terminal: r.Terminal})
 	launch.Spec, launch.Process, launch.Worker = c.spec, c.spec.Process, engine.worker
-	if err := c.init.launch(sb, launch); err != nil {
+	if err := c.init.launch(ctx, sb, launch); err != nil {
 		return errors.Join(err, c.cgroup.Destroy())
 	}
 	if err := c.writeState(); err != nil {

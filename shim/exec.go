@@ -119,7 +119,7 @@ func (c *container) launchExec(ctx context.Context, p *process) error {
 	if err := c.admit(); err != nil {
 		return err
 	}
-	if err := p.launch(sb, launch); err != nil {
+	if err := p.launch(ctx, sb, launch); err != nil {
 		c.settle()
 		c.leave()
 		return err

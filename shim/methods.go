@@ -4,7 +4,6 @@ import (
 	"context"
 
 	tasks "github.com/containerd/containerd/api/runtime/task/v2"
-	"github.com/containerd/errdefs/pkg/errgrpc"
 	"github.com/containerd/ttrpc"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/emptypb"
@@ -50,22 +49,25 @@ type message[T any] interface {
 	proto.Message
 }
 
-// method decodes a request for a handler.
+// method decodes a request for a handler and makes an answer of its error.
 func method[Q any, P any, RQ message[Q], RP message[P]](handle func(context.Context, RQ) (RP, error)) ttrpc.Method {
 	return func(ctx context.Context, unmarshal func(any) error) (any, error) {
 		request := RQ(new(Q))
 		if err := unmarshal(request); err != nil {
 			return nil, err
 		}
-		return handle(ctx, request)
+		response, err := handle(ctx, request)
+		if err != nil {
+			return nil, answer(err)
+		}
+		return response, nil
 	}
 }
 
 // addressed is a request that names a container.
 type addressed interface{ GetID() string }
 
-// forward hands a request to whoever serves the container it names, and gives
-// errors the codes that containerd understands.
+// forward hands a request to whoever serves the container it names.
 func forward[Q addressed, P any](s *Service, call func(tasks.TTRPCTaskService, context.Context, Q) (P, error)) func(context.Context, Q) (P, error) {
 	return func(ctx context.Context, request Q) (P, error) {
 		var none P
@@ -73,11 +75,7 @@ func forward[Q addressed, P any](s *Service, call func(tasks.TTRPCTaskService, c
 		if err != nil {
 			return none, err
 		}
-		response, err := call(c, ctx, request)
-		if err != nil {
-			return none, errgrpc.ToGRPC(err)
-		}
-		return response, nil
+		return call(c, ctx, request)
 	}
 }
 

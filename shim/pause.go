@@ -63,7 +63,7 @@ func (n *node) launchPause(ctx context.Context, r *tasks.CreateTaskRequest, spec
 	if err := sb.MountRootfs(rootfs, spec.Root, r.Bundle); err != nil {
 		return nil, err
 	}
-	return c, c.launch(r, sb, standIn{program: program, process: spec.Process}, sandbox.Launch{Native: true})
+	return c, c.launch(ctx, r, sb, standIn{program: program, process: spec.Process}, sandbox.Launch{Native: true})
 }
 
 // findStatic returns the path of a process's program, if that can be run by the

@@ -121,7 +121,7 @@ func (n *node) shutdownOnSignal(shutdown func()) {
 // own log. Each line says whose it is.
 func openLog(flags Flags) (*logrus.Entry, error) {
 	logger := logrus.New()
-	logger.SetFormatter(&logrus.TextFormatter{DisableColors: true, FullTimestamp: true, TimestampFormat: "2006-01-02T15:04:05.000000000Z07:00"})
+	logger.SetFormatter(shortLines{&logrus.TextFormatter{DisableColors: true, FullTimestamp: true, TimestampFormat: "2006-01-02T15:04:05.000000000Z07:00"}})
 	if flags.Debug {
 		logger.SetLevel(logrus.DebugLevel)
 	}

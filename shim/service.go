@@ -9,6 +9,8 @@ package shim
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"os"
 	"sync"
 	"time"
@@ -16,6 +18,7 @@ import (
 	tasks "github.com/containerd/containerd/api/runtime/task/v2"
 	"github.com/containerd/errdefs"
 	"github.com/containerd/errdefs/pkg/errgrpc"
+	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/types/known/emptypb"
 )
 
@@ -30,6 +33,7 @@ type Service struct {
 
 	mu         sync.Mutex
 	containers map[string]tasks.TTRPCTaskService
+	leaving    bool // containerd has said Shutdown since a container was last created
 }
 
 var empty = &emptypb.Empty{}
@@ -40,39 +44,80 @@ func (s *Service) find(id string) (tasks.TTRPCTaskService, error) {
 	defer s.mu.Unlock()
 	c, ok := s.containers[id]
 	if _, creating := c.(unborn); !ok || creating {
-		return nil, errgrpc.ToGRPCf(errdefs.ErrNotFound, "container %s not created", id)
+		return nil, fmt.Errorf("container %s not created: %w", id, errdefs.ErrNotFound)
 	}
 	return c, nil
 }
 
 // Create decides what the container is and creates it.
 func (s *Service) Create(ctx context.Context, r *tasks.CreateTaskRequest) (*tasks.CreateTaskResponse, error) {
-	if !s.reserve(r.ID) {
-		return nil, errgrpc.ToGRPCf(errdefs.ErrAlreadyExists, "container %s", r.ID)
+	ctx, giveUp := context.WithCancel(ctx)
+	defer giveUp()
+	if !s.reserve(r.ID, giveUp) {
+		return nil, fmt.Errorf("container %s: %w", r.ID, errdefs.ErrAlreadyExists)
 	}
 	c, response, err := s.create(ctx, r)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if err != nil {
-		delete(s.containers, r.ID)
-		s.node.log.WithField("container", r.ID).WithError(err).Error("create failed")
-		return nil, errgrpc.ToGRPC(err)
+	if s.keep(ctx, r.ID, c, err) {
+		return response, nil
 	}
-	s.containers[r.ID] = c
-	s.settle()
-	return response, nil
+	if err == nil {
+		err = fmt.Errorf("container %s was given up while it was created: %w", r.ID, context.Cause(ctx))
+		s.discard(r.ID, c)
+	}
+	s.node.log.WithField("container", r.ID).WithError(err).Error("create failed")
+	s.release(r.ID)
+	return nil, err
 }
 
-// reserve keeps an id from being created twice.
-func (s *Service) reserve(id string) bool {
+// reserve keeps an id from being created twice. giveUp ends its creation.
+func (s *Service) reserve(id string, giveUp context.CancelFunc) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if _, ok := s.containers[id]; ok {
 		return false
 	}
-	s.containers[id] = unborn{}
+	s.containers[id] = unborn{giveUp: giveUp}
 	return true
 }
+
+// keep takes up a container that has been created, unless nobody waits for it any more.
+func (s *Service) keep(ctx context.Context, id string, c tasks.TTRPCTaskService, err error) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err != nil || ctx.Err() != nil {
+		return false
+	}
+	s.containers[id] = c
+	s.leaving = false
+	s.settle()
+	return true
+}
+
+// release gives up a reserved id, and ends the shim if it has been told to while that was reserved.
+func (s *Service) release(id string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.containers, id)
+	if s.leaving {
+		ctx, cancel := context.WithTimeout(context.Background(), stopLimit)
+		defer cancel()
+		s.endIfUnused(ctx, &tasks.ShutdownRequest{ID: id})
+	}
+}
+
+// discard removes a container that nobody knows of.
+func (s *Service) discard(id string, c tasks.TTRPCTaskService) {
+	ctx, cancel := context.WithTimeout(context.Background(), discardLimit)
+	defer cancel()
+	_, killErr := c.Kill(ctx, &tasks.KillRequest{ID: id, Signal: uint32(unix.SIGKILL), All: true})
+	_, waitErr := c.Wait(ctx, &tasks.WaitRequest{ID: id})
+	if _, err := c.Delete(ctx, &tasks.DeleteRequest{ID: id}); err != nil {
+		s.node.log.WithField("container", id).WithError(errors.Join(err, killErr, waitErr)).Warn("remove a container that was given up")
+	}
+}
+
+// discardLimit bounds the end of a container that was given up.
+const discardLimit = time.Minute
 
 func (s *Service) create(ctx context.Context, r *tasks.CreateTaskRequest) (tasks.TTRPCTaskService, *tasks.CreateTaskResponse, error) {
 	c, err := s.node.createWasm(ctx, r, s.events)
@@ -88,6 +133,7 @@ func (s *Service) create(ctx context.Context, r *tasks.CreateTaskRequest) (tasks
 
 // Delete removes an exec or a container.
 func (s *Service) Delete(ctx context.Context, r *tasks.DeleteRequest) (*tasks.DeleteResponse, error) {
+	s.giveUp(r.ID)
 	c, err := s.find(r.ID)
 	if err != nil {
 		return nil, err
@@ -100,10 +146,17 @@ func (s *Service) Delete(ctx context.Context, r *tasks.DeleteRequest) (*tasks.De
 		delete(s.containers, r.ID)
 		s.mu.Unlock()
 	}
-	if err != nil {
-		return nil, errgrpc.ToGRPC(err)
+	return response, err
+}
+
+// giveUp ends the creation of a container, if there is one with that id: containerd
+// deletes those too that it no longer waits for, and then ends the shim.
+func (s *Service) giveUp(id string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if c, creating := s.containers[id].(unborn); creating {
+		c.giveUp()
 	}
-	return response, nil
 }
 
 // Connect tells the shim's and the task's process ids.
@@ -115,24 +168,34 @@ func (s *Service) Connect(ctx context.Context, r *tasks.ConnectRequest) (*tasks.
 	}
 	theirs, err := c.Connect(ctx, r)
 	if err != nil {
-		return nil, errgrpc.ToGRPC(err)
+		return nil, err
 	}
 	response.TaskPid = theirs.TaskPid
 	return response, nil
 }
 
-// Shutdown ends the shim when no container is left.
+// Shutdown ends the shim when no container is left. Told so while one is being created, the
+// shim ends once that has been given up, for nobody will tell it again.
 func (s *Service) Shutdown(ctx context.Context, r *tasks.ShutdownRequest) (*emptypb.Empty, error) {
+	s.giveUp(r.ID)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.leaving = true
+	s.endIfUnused(ctx, r)
+	return empty, nil
+}
+
+func (s *Service) endIfUnused(ctx context.Context, r *tasks.ShutdownRequest) {
 	if len(s.containers) > 0 {
-		return empty, nil
+		return
 	}
 	s.native.end(ctx, r)
 	s.shutdown()
-	return empty, nil
 }
 
 // unborn holds the id of a container that is being created. It knows nothing
 // and can do nothing yet.
-type unborn struct{ tasks.TTRPCTaskService }
+type unborn struct {
+	tasks.TTRPCTaskService
+	giveUp context.CancelFunc
+}

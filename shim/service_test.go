@@ -2,11 +2,19 @@ package shim
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
 	"testing"
 
 	tasks "github.com/containerd/containerd/api/runtime/task/v2"
 	"github.com/containerd/errdefs"
 	"github.com/containerd/errdefs/pkg/errgrpc"
+	"github.com/sirupsen/logrus"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/emptypb"
 )
 
 // failing is a container whose deletion fails.
@@ -45,5 +53,84 @@ func TestShutdownAfterFailedDeletion(t *testing.T) {
 				t.Errorf("the shim has ended: %v, want %v", ended, c.ends)
 			}
 		})
+	}
+}
+
+// A shim that was told to end while a container was being created ends when that has failed or
+// been given up, and stays when it has been created.
+func TestShutdownDuringCreation(t *testing.T) {
+	log := logrus.NewEntry(logrus.New())
+	log.Logger.SetOutput(io.Discard)
+	for name, c := range map[string]struct {
+		told string // the id that Shutdown names
+		err  error
+		ends bool
+	}{
+		"given up":          {"c", nil, true},
+		"failed":            {"another", errors.New("no such module"), true},
+		"created":           {"another", nil, false},
+		"never told to end": {"", errors.New("no such module"), false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ended, discarded := false, false
+			s := &Service{node: &node{log: log}, native: &nativeShim{}, shutdown: func() { ended = true }, calm: newCalm(), containers: map[string]tasks.TTRPCTaskService{}}
+			ctx, giveUp := context.WithCancel(t.Context())
+			defer giveUp()
+			if !s.reserve("c", giveUp) {
+				t.Fatal("the id is taken")
+			}
+			if c.told != "" {
+				if _, err := s.Shutdown(t.Context(), &tasks.ShutdownRequest{ID: c.told}); err != nil || ended {
+					t.Fatalf("ended: %v, %v", ended, err)
+				}
+			}
+			made := doomed{deleted: &discarded}
+			if !s.keep(ctx, "c", made, c.err) {
+				if c.err == nil {
+					s.discard("c", made)
+				}
+				s.release("c")
+			}
+			if ended != c.ends || discarded != (c.ends && c.err == nil) {
+				t.Errorf("the shim has ended: %v, want %v; the container was removed: %v", ended, c.ends, discarded)
+			}
+		})
+	}
+}
+
+// doomed is a container that takes note of its deletion.
+type doomed struct {
+	tasks.TTRPCTaskService
+	deleted *bool
+}
+
+func (doomed) Kill(context.Context, *tasks.KillRequest) (*emptypb.Empty, error)      { return empty, nil }
+func (doomed) Wait(context.Context, *tasks.WaitRequest) (*tasks.WaitResponse, error) { return nil, nil }
+func (d doomed) Delete(context.Context, *tasks.DeleteRequest) (*tasks.DeleteResponse, error) {
+	*d.deleted = true
+	return nil, nil
+}
+
+// Whatever an image's names are, what containerd is told is text of a few KiB.
+func TestAnswersAreBounded(t *testing.T) {
+	long := strings.Repeat("name ", 2<<20)
+	for name, err := range map[string]error{
+		"long":            errors.New(long),
+		"long, of a kind": fmt.Errorf("%s: %w", long, errdefs.ErrNotFound),
+		"joined":          errors.Join(fmt.Errorf("%s: %w", long, errdefs.ErrNotFound), fmt.Errorf("%s: %w", long, errdefs.ErrNotImplemented)),
+		"mapped":          errgrpc.ToGRPC(fmt.Errorf("%s: %w", long, errdefs.ErrNotFound)),
+		"not text":        errors.New("entry point \xff\xfe"),
+	} {
+		said, _ := status.FromError(answer(err))
+		data, failed := proto.Marshal(said.Proto())
+		if failed != nil || len(data) > 10<<10 {
+			t.Errorf("%s: %d bytes, %v", name, len(data), failed)
+		}
+		if errdefs.IsNotFound(errgrpc.ToNative(errgrpc.ToGRPC(err))) != errdefs.IsNotFound(errgrpc.ToNative(said.Err())) {
+			t.Errorf("%s became %.200v", name, said)
+		}
+	}
+	if got := errgrpc.ToNative(answer(fmt.Errorf("container c: %w", errdefs.ErrNotFound))); !errdefs.IsNotFound(got) || got.Error() != "container c: not found" {
+		t.Errorf("a short error became %v", got)
 	}
 }

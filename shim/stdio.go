@@ -35,10 +35,10 @@ type stdio struct {
 	logger  *exec.Cmd
 }
 
-// openStdio opens a process's streams.
-func openStdio(s streams, namespace, id string) (*stdio, error) {
+// openStdio opens a process's streams. It waits for a logging binary until ctx ends.
+func openStdio(ctx context.Context, s streams, namespace, id string) (*stdio, error) {
 	sio := &stdio{}
-	if err := sio.open(s, namespace, id); err != nil {
+	if err := sio.open(ctx, s, namespace, id); err != nil {
 		sio.closeChild()
 		sio.close()
 		return nil, fmt.Errorf("open standard streams: %w", err)
@@ -46,16 +46,16 @@ func openStdio(s streams, namespace, id string) (*stdio, error) {
 	return sio, nil
 }
 
-func (sio *stdio) open(s streams, namespace, id string) error {
+func (sio *stdio) open(ctx context.Context, s streams, namespace, id string) error {
 	if s.terminal {
-		return sio.openTerminal(s, namespace, id)
+		return sio.openTerminal(ctx, s, namespace, id)
 	}
 	stdin, err := sio.openStdin(s.stdin)
 	if err != nil {
 		return err
 	}
 	sio.child = append(sio.child, stdin)
-	stdout, stderr, err := sio.openOutputs(s, namespace, id)
+	stdout, stderr, err := sio.openOutputs(ctx, s, namespace, id)
 	if err != nil {
 		return err
 	}
@@ -84,7 +84,7 @@ func (sio *stdio) openStdin(path string) (*os.File, error) {
 
 // openOutputs opens stdout and stderr by the scheme of stdout, as the stock shim
 // does.
-func (sio *stdio) openOutputs(s streams, namespace, id string) (stdout, stderr *os.File, err error) {
+func (sio *stdio) openOutputs(ctx context.Context, s streams, namespace, id string) (stdout, stderr *os.File, err error) {
 	u, err := url.Parse(s.stdout)
 	if err != nil {
 		return nil, nil, fmt.Errorf("stdout %q: %w", s.stdout, err)
@@ -99,7 +99,7 @@ func (sio *stdio) openOutputs(s streams, namespace, id string) (stdout, stderr *
 		stderr, err = duplicate(stdout)
 		return stdout, stderr, err
 	case "binary", "binary-v2":
-		return sio.startLogger(u, namespace, id)
+		return sio.startLogger(ctx, u, namespace, id)
 	default:
 		return nil, nil, fmt.Errorf("stdout %q: scheme %q is unknown (fifo, file and binary are known)", s.stdout, u.Scheme)
 	}
@@ -166,7 +166,7 @@ func duplicate(f *os.File) (*os.File, error) {
 // startLogger starts a logging binary with the reading ends of stdout and stderr
 // as its descriptors 3 and 4, and waits until it closes 5, which says that it is
 // ready (containerd's pkg/logging, "binary" URIs; "binary-v2" writes a byte).
-func (sio *stdio) startLogger(u *url.URL, namespace, id string) (stdout, stderr *os.File, err error) {
+func (sio *stdio) startLogger(ctx context.Context, u *url.URL, namespace, id string) (stdout, stderr *os.File, err error) {
 	var pipes []*os.File
 	defer func() {
 		for _, f := range pipes {
@@ -188,6 +188,8 @@ func (sio *stdio) startLogger(u *url.URL, namespace, id string) (stdout, stderr 
 	}
 	sio.logger = cmd
 	ends[5].Close()
+	stop := context.AfterFunc(ctx, func() { _ = ends[4].SetReadDeadline(time.Now()) })
+	defer stop()
 	n, err := ends[4].Read(make([]byte, 1))
 	if err != nil && !errors.Is(err, io.EOF) || n == 0 && u.Scheme == "binary-v2" {
 		return nil, nil, fmt.Errorf("logging binary %s did not become ready: %w", u.Path, err)

@@ -1,6 +1,7 @@
 package shim
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"os"
@@ -11,7 +12,7 @@ import (
 
 // openTerminal makes a pseudo terminal, gives the worker its slave side and
 // copies between the master side and containerd's streams.
-func (sio *stdio) openTerminal(s streams, namespace, id string) error {
+func (sio *stdio) openTerminal(ctx context.Context, s streams, namespace, id string) error {
 	master, slave, err := newTerminal()
 	if err != nil {
 		return fmt.Errorf("create terminal: %w", err)
@@ -28,7 +29,7 @@ func (sio *stdio) openTerminal(s streams, namespace, id string) error {
 	if err := sio.copyInput(s.stdin, master); err != nil {
 		return err
 	}
-	return sio.copyOutput(s, namespace, id, master)
+	return sio.copyOutput(ctx, s, namespace, id, master)
 }
 
 func newTerminal() (master, slave *os.File, err error) {
@@ -70,9 +71,9 @@ func (sio *stdio) copyInput(path string, master *os.File) error {
 	return nil
 }
 
-func (sio *stdio) copyOutput(s streams, namespace, id string, master *os.File) error {
+func (sio *stdio) copyOutput(ctx context.Context, s streams, namespace, id string, master *os.File) error {
 	s.stderr = ""
-	stdout, stderr, err := sio.openOutputs(s, namespace, id)
+	stdout, stderr, err := sio.openOutputs(ctx, s, namespace, id)
 	if err != nil {
 		return err
 	}

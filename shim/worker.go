@@ -24,8 +24,8 @@ type worker struct {
 
 // launch starts the process's worker in its sandbox, puts it under the container's limits and
 // gives it its order. The worker loads the module while launch returns.
-func (p *process) launch(sb *sandbox.Sandbox, l sandbox.Launch) error {
-	w, err := p.fork(sb, l)
+func (p *process) launch(ctx context.Context, sb *sandbox.Sandbox, l sandbox.Launch) error {
+	w, err := p.fork(ctx, sb, l)
 	if err != nil {
 		return err
 	}
@@ -41,10 +41,10 @@ func (p *process) launch(sb *sandbox.Sandbox, l sandbox.Launch) error {
 	return p.step(waiting, func() { p.worker = w })
 }
 
-func (p *process) fork(sb *sandbox.Sandbox, l sandbox.Launch) (_ *worker, err error) {
+func (p *process) fork(ctx context.Context, sb *sandbox.Sandbox, l sandbox.Launch) (_ *worker, err error) {
 	c := p.container
 	w := &worker{isReady: make(chan struct{})}
-	if w.io, err = openStdio(p.streams, c.node.flags.Namespace, c.id); err != nil {
+	if w.io, err = openStdio(ctx, p.streams, c.node.flags.Namespace, c.id); err != nil {
 		return nil, err
 	}
 	defer w.io.closeChild()

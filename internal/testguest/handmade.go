@@ -54,13 +54,28 @@ func noExports() []byte {
 
 // unknownImports is a valid command that asks for env.foo and wasi_snapshot_preview1.nonsense.
 func unknownImports() []byte {
-	ofFunction := []byte{0, 0}
+	return importing([2]string{"env", "foo"}, [2]string{"wasi_snapshot_preview1", "nonsense"})
+}
+
+// Importing returns a valid command that imports the named functions of a module.
+func Importing(module string, names ...string) []byte {
+	var imports [][2]string
+	for _, name := range names {
+		imports = append(imports, [2]string{module, name})
+	}
+	return importing(imports...)
+}
+
+// importing is a valid command that imports functions, each a module's name and its own.
+func importing(imports ...[2]string) []byte {
+	listed := unsigned(len(imports))
+	for _, i := range imports {
+		listed = slices.Concat(listed, text(i[0]), text(i[1]), []byte{0, 0})
+	}
 	return slices.Concat(preamble, noArguments(),
-		section(importSection, []byte{2},
-			text("env"), text("foo"), ofFunction,
-			text("wasi_snapshot_preview1"), text("nonsense"), ofFunction),
+		section(importSection, listed),
 		section(funcSection, []byte{1, 0}),
-		section(exportSection, []byte{1}, text("_start"), []byte{0, 2}),
+		section(exportSection, []byte{1}, text("_start"), []byte{0}, unsigned(len(imports))),
 		section(codeSection, []byte{1}, emptyBody))
 }
 

@@ -14,6 +14,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/wasmshim/containerd-shim-wasm/internal/text"
 )
 
 // Descriptor is the number under which a worker finds its end of the socket.
@@ -32,6 +34,10 @@ const (
 // maxMessage bounds a message: more than a process's arguments and environment
 // can be, and little enough for a hostile peer not to matter.
 const maxMessage = 16 << 20
+
+// maxError bounds the text of a report's error, in bytes: the worker may be hostile, and a module may
+// have long names.
+const maxError = 4 << 10
 
 // Guest is the order to run a module.
 type Guest struct {
@@ -91,7 +97,7 @@ func (r Report) Err() error {
 	if r.Error == "" {
 		return nil
 	}
-	return reported{r.Error, r.Errno}
+	return reported{text.Short(r.Error, maxError), r.Errno}
 }
 
 type reported struct {
