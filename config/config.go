@@ -15,6 +15,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"time"
 
@@ -40,6 +41,8 @@ type Config struct {
 	// CompileMemory is how much memory the compilation of one module may take,
 	// in bytes.
 	CompileMemory int64
+	// MaxCompilations is how many modules may be compiled at once on the node.
+	MaxCompilations int
 	// Precompiled are the digests, as sha256:HEX, of files with machine code that
 	// containers may run as if it were a module. Such code is not confined by
 	// WebAssembly, only by the container.
@@ -60,6 +63,8 @@ func Default() Config {
 		MaxModuleSize:  256 << 20,
 		CompileTimeout: 120 * time.Second,
 		CompileMemory:  2 << 30,
+		// Two at least, so that no tenant has all of them.
+		MaxCompilations: max(2, runtime.NumCPU()),
 	}
 }
 
@@ -80,17 +85,21 @@ func Load(path string) (Config, error) {
 	return c, nil
 }
 
+// mostCompilations bounds what is looked through for a free turn.
+const mostCompilations = 1024
+
 // document is the file as written. Pointers tell what is absent from what is
 // zero, and let the decoder fill Default in place.
 type document struct {
-	CacheDir       *string   `toml:"cache_dir"`
-	CacheSize      *size     `toml:"cache_size"`
-	MaxModuleSize  *size     `toml:"max_module_size"`
-	CompileTimeout *duration `toml:"compile_timeout"`
-	CompileMemory  *size     `toml:"compile_memory"`
-	Precompiled    *[]string `toml:"precompiled"`
-	SystemdCgroup  *bool     `toml:"systemd_cgroup"`
-	LogLevel       *string   `toml:"log_level"`
+	CacheDir        *string   `toml:"cache_dir"`
+	CacheSize       *size     `toml:"cache_size"`
+	MaxModuleSize   *size     `toml:"max_module_size"`
+	CompileTimeout  *duration `toml:"compile_timeout"`
+	CompileMemory   *size     `toml:"compile_memory"`
+	MaxCompilations *int      `toml:"max_compilations"`
+	Precompiled     *[]string `toml:"precompiled"`
+	SystemdCgroup   *bool     `toml:"systemd_cgroup"`
+	LogLevel        *string   `toml:"log_level"`
 }
 
 // Parse decodes text, a TOML document. A key that does not exist is an error that
@@ -101,14 +110,15 @@ func Parse(text []byte) (Config, error) {
 		return c, nil
 	}
 	doc := document{
-		CacheDir:       &c.CacheDir,
-		CacheSize:      (*size)(&c.CacheSize),
-		MaxModuleSize:  (*size)(&c.MaxModuleSize),
-		CompileTimeout: (*duration)(&c.CompileTimeout),
-		CompileMemory:  (*size)(&c.CompileMemory),
-		Precompiled:    &c.Precompiled,
-		SystemdCgroup:  &c.SystemdCgroup,
-		LogLevel:       &c.LogLevel,
+		CacheDir:        &c.CacheDir,
+		CacheSize:       (*size)(&c.CacheSize),
+		MaxModuleSize:   (*size)(&c.MaxModuleSize),
+		CompileTimeout:  (*duration)(&c.CompileTimeout),
+		CompileMemory:   (*size)(&c.CompileMemory),
+		MaxCompilations: &c.MaxCompilations,
+		Precompiled:     &c.Precompiled,
+		SystemdCgroup:   &c.SystemdCgroup,
+		LogLevel:        &c.LogLevel,
 	}
 	dec := toml.NewDecoder(bytes.NewReader(text)).DisallowUnknownFields()
 	if err := dec.Decode(&doc); err != nil {
@@ -127,7 +137,7 @@ func explain(err error) error {
 		first := unknown.Errors[0]
 		line, _ := first.Position()
 		return fmt.Errorf("line %d: unknown key %q; known keys are cache_dir, cache_size, max_module_size, "+
-			"compile_timeout, compile_memory, precompiled, systemd_cgroup, log_level", line, strings.Join(first.Key(), "."))
+			"compile_timeout, compile_memory, max_compilations, precompiled, systemd_cgroup, log_level", line, strings.Join(first.Key(), "."))
 	}
 	var bad *toml.DecodeError
 	if errors.As(err, &bad) {
@@ -153,6 +163,8 @@ func (c Config) validate() error {
 		return fmt.Errorf("key %q: must be more than nothing", "compile_timeout")
 	case c.CompileMemory <= 0:
 		return fmt.Errorf("key %q: must be more than nothing", "compile_memory")
+	case c.MaxCompilations <= 0 || c.MaxCompilations > mostCompilations:
+		return fmt.Errorf("key %q: must be from 1 to %d", "max_compilations", mostCompilations)
 	}
 	for _, digest := range c.Precompiled {
 		sum, ok := strings.CutPrefix(digest, "sha256:")

@@ -27,10 +27,11 @@ cache_size = "10GiB"
 max_module_size = "1GiB"
 compile_timeout = "1m30s"
 compile_memory = "512 MiB"
+max_compilations = 7
 precompiled = ["sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"]
 systemd_cgroup = true
 log_level = "debug"
-`, Config{"/srv/cache", 10 << 30, 1 << 30, 90 * time.Second, 512 << 20, []string{"sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"}, true, "debug"}},
+`, Config{"/srv/cache", 10 << 30, 1 << 30, 90 * time.Second, 512 << 20, 7, []string{"sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"}, true, "debug"}},
 		"bytes":       {`max_module_size = "4096"`, with(func(c *Config) { c.MaxModuleSize = 4096 })},
 		"integer":     {`max_module_size = 4096`, with(func(c *Config) { c.MaxModuleSize = 4096 })},
 		"CRLF":        {"systemd_cgroup = true\r\n", with(func(c *Config) { c.SystemdCgroup = true })},
@@ -56,6 +57,8 @@ func TestParseRefuses(t *testing.T) {
 		`compile_timeout = "2"`:                                    `key "compile_timeout": "2" is no duration`,
 		`compile_timeout = "-2s"`:                                  `key "compile_timeout"`,
 		`compile_memory = "0KiB"`:                                  `key "compile_memory"`,
+		`max_compilations = 0`:                                     `key "max_compilations": must be from 1`,
+		`max_compilations = 1000000`:                               `key "max_compilations": must be from 1`,
 		`cache_dir = "cache"`:                                      `key "cache_dir": "cache" is not an absolute path`,
 		`precompiled = "sha256:0123"`:                              `key "precompiled"`,
 		`precompiled = ["sha256:0123"]`:                            `key "precompiled": "sha256:0123" is no digest`,
@@ -111,12 +114,12 @@ func TestTemplate(t *testing.T) {
 	}
 	all := regexp.MustCompile(`(?m)^#(\w+ = )`).ReplaceAllString(Template(false), "$1")
 	want := Default()
-	want.LogLevel, want.Precompiled = "info", []string{}
+	want.LogLevel, want.Precompiled, want.MaxCompilations = "info", []string{}, 2
 	if c, err := Parse([]byte(all)); err != nil || !reflect.DeepEqual(c, want) {
 		t.Fatalf("uncommented: got %+v, %v", c, err)
 	}
-	if n := strings.Count(all, "\n") - strings.Count(all, "\n#") - strings.Count(all, "\n\n"); n < 8 {
-		t.Fatalf("the template shows %d keys, want 8", n)
+	if n := strings.Count(all, "\n") - strings.Count(all, "\n#") - strings.Count(all, "\n\n"); n < 9 {
+		t.Fatalf("the template shows %d keys, want 9", n)
 	}
 }
 

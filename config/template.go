@@ -14,9 +14,13 @@ const template = `# Configuration of containerd-shim-wasm on this node. Each con
 # Largest module that is accepted: bytes, or KiB, MiB, GiB, TiB.
 #max_module_size = "256MiB"
 
-# What compiling one module may take.
+# What compiling one module may take. A container's own limits count, too.
 #compile_timeout = "120s"
 #compile_memory = "2GiB"
+
+# How many modules may be compiled at once; half of that for one namespace. Default: the
+# number of processors, and 2 at least.
+#max_compilations = 2
 
 # Files with precompiled machine code (.cwasm) that containers may run, by digest. It
 # is not confined as WebAssembly is: list only what you have made yourself.

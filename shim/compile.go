@@ -22,9 +22,9 @@ import (
 // compiled returns the machine code for a module, from the cache or, the first
 // time, from the preparer; then it calls begin first. The caller closes the entry
 // when a worker has been launched.
-func (n *node) compiled(ctx context.Context, engine engine, s settings, from source, entry entryPoint, begin func(key string)) (cache.Entry, error) {
+func (n *node) compiled(ctx context.Context, engine engine, s settings, payer account, from source, entry entryPoint, begin func(key string)) (cache.Entry, error) {
 	n.sweepOnce.Do(func() { go n.sweep(s.CacheDir) })
-	compiled, digest, err := n.entry(ctx, engine, s, from, begin)
+	compiled, digest, err := n.entry(ctx, engine, s, payer, from, begin)
 	if err != nil {
 		return cache.Entry{}, err
 	}
@@ -37,29 +37,35 @@ func (n *node) compiled(ctx context.Context, engine engine, s settings, from sou
 
 // entry is compiled without its checks of what a container wants of the module. It
 // returns the digest of the source's file, too.
-func (n *node) entry(ctx context.Context, engine engine, s settings, from source, begin func(key string)) (_ cache.Entry, digest string, err error) {
+func (n *node) entry(ctx context.Context, engine engine, s settings, payer account, from source, begin func(key string)) (_ cache.Entry, digest string, err error) {
 	if err := s.checkSize(from); err != nil {
 		return cache.Entry{}, "", err
 	}
-	if digest, err = n.digest(from, s.CacheDir); err != nil {
+	if digest, err = n.digest(ctx, from, s.CacheDir); err != nil {
 		return cache.Entry{}, "", err
 	}
 	key := from.key(digest)
 	compiled, err := n.load(ctx, engine, s, key, func(ctx context.Context, out *os.File) (*control.Module, error) {
 		begin(key)
-		return n.compileFrozen(ctx, engine, s, from, digest, out)
+		return n.compileFrozen(ctx, engine, s, payer, from, digest, out)
 	})
 	return compiled, digest, err
 }
 
 // compileFrozen compiles what was hashed, whatever happens to the file meanwhile.
-func (n *node) compileFrozen(ctx context.Context, engine engine, s settings, from source, digest string, out *os.File) (*control.Module, error) {
-	module, err := from.freeze(digest, s.CacheDir)
+func (n *node) compileFrozen(ctx context.Context, engine engine, s settings, payer account, from source, digest string, out *os.File) (*control.Module, error) {
+	// The copy comes before the turn: a volume may keep us waiting for ever.
+	module, err := from.freeze(ctx, digest, s.CacheDir)
 	if err != nil {
 		return nil, err
 	}
 	defer module.Close()
-	return n.compile(ctx, engine, s, s.order(from, digest), module, out)
+	turn, err := n.takeTurn(ctx, payer, s)
+	if err != nil {
+		return nil, fmt.Errorf("module %s: %w", module.Name(), err)
+	}
+	defer turn.end()
+	return n.compile(ctx, engine, s, payer, turn, s.order(from, digest), module, out)
 }
 
 // uncachedDir is where code lies that cannot be cached, below the folder for
@@ -133,22 +139,20 @@ func check(module control.Module, order control.Compile, entry entryPoint) error
 	return checkFunction(module, order.Name, entry.function)
 }
 
-// preparerCgroup is how the paths of preparers' cgroups start.
-const preparerCgroup = "/containerd-shim-wasm/compile-"
-
 // preparerSpec confines the preparer: no files but its own program, no network,
 // no capabilities, nobody's user.
-func (s settings) preparerSpec(id string) *specs.Spec {
-	limit := s.CompileMemory
-	pids := int64(256)
+func preparerSpec(at place, limits *specs.LinuxResources) *specs.Spec {
+	// If a limit of the whole pod is exceeded, this is to be killed, not the pod's containers.
+	first := 1000
 	return &specs.Spec{
-		Process: &specs.Process{User: specs.User{UID: 65534, GID: 65534}, NoNewPrivileges: true},
+		Process: &specs.Process{
+			User: specs.User{UID: 65534, GID: 65534}, NoNewPrivileges: true, OOMScoreAdj: &first,
+			// What it writes it has had in memory.
+			Rlimits: []specs.POSIXRlimit{{Type: "RLIMIT_FSIZE", Hard: uint64(*limits.Memory.Limit), Soft: uint64(*limits.Memory.Limit)}},
+		},
 		Linux: &specs.Linux{
-			CgroupsPath: preparerCgroup + id,
-			Resources: &specs.LinuxResources{
-				Memory: &specs.LinuxMemory{Limit: &limit},
-				Pids:   &specs.LinuxPids{Limit: &pids},
-			},
+			CgroupsPath: at.CgroupsPath,
+			Resources:   limits,
 			Namespaces: []specs.LinuxNamespace{
 				{Type: specs.PIDNamespace}, {Type: specs.IPCNamespace}, {Type: specs.UTSNamespace}, {Type: specs.NetworkNamespace},
 			},
@@ -156,14 +160,18 @@ func (s settings) preparerSpec(id string) *specs.Spec {
 	}
 }
 
-// compile has a preparer compile module into out: a confined process with a
-// memory and a time limit of its own, so that a hostile module harms neither the
+// compile has a preparer compile module into out: a confined process in the cgroup of who pays
+// for it, with a memory and a time limit, so that a hostile module harms neither the
 // daemon nor the node.
-func (n *node) compile(ctx context.Context, engine engine, s settings, order control.Compile, module, out *os.File) (*control.Module, error) {
+func (n *node) compile(ctx context.Context, engine engine, s settings, payer account, turn *turn, order control.Compile, module, out *os.File) (*control.Module, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.CompileTimeout)
 	defer cancel()
-	spec := s.preparerSpec(fmt.Sprintf("%d-%d-%s", os.Getpid(), pidNamespace(), randomID()))
-	cg, err := n.newCgroup("compile", spec, false)
+	at, limits := payer.place(), payer.limits(s)
+	if err := turn.note(at); err != nil {
+		return nil, err
+	}
+	spec := preparerSpec(at, limits)
+	cg, err := n.newCgroup(preparerName, spec, at.Systemd)
 	if err != nil {
 		return nil, fmt.Errorf("limit the preparer: %w", err)
 	}
@@ -181,7 +189,7 @@ func (n *node) compile(ctx context.Context, engine engine, s settings, order con
 	case errors.Is(ctx.Err(), context.Canceled):
 		return nil, fmt.Errorf("compile module %s: called off: %w", module.Name(), ctx.Err())
 	case ctx.Err() != nil:
-		return nil, fmt.Errorf("module %s takes longer than %s to compile: raise compile_timeout in %s", module.Name(), s.CompileTimeout, s.source)
+		return nil, fmt.Errorf("module %s takes longer than %s to compile%s", module.Name(), s.CompileTimeout, payer.moreTime(s))
 	case report.Error != "":
 		return nil, report.Err()
 	case err == nil && report.Module != nil && status == 0:
@@ -190,7 +198,7 @@ func (n *node) compile(ctx context.Context, engine engine, s settings, order con
 		return report.Module, nil
 	}
 	if kills, _ := cg.OOMKills(); kills > 0 || status == 134 {
-		return nil, fmt.Errorf("module %s needs more than %d bytes of memory to compile: raise compile_memory in %s", module.Name(), s.CompileMemory, s.source)
+		return nil, fmt.Errorf("module %s needs more than %d bytes of memory to compile%s", module.Name(), *limits.Memory.Limit, payer.moreMemory(s))
 	}
 	if err == nil {
 		err = errors.New("it reported no module")

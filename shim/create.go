@@ -210,7 +210,7 @@ func (c *container) compile(ctx context.Context, command command, module source,
 	if err != nil {
 		return cache.Entry{}, err
 	}
-	return c.node.compiled(ctx, engine, c.settings, module, command.entry(), begin)
+	return c.node.compiled(ctx, engine, c.settings, c.account(), module, command.entry(), begin)
 }
 
 // workerMemory is what a worker itself needs of its container's memory limit:

@@ -59,7 +59,7 @@ func (n *node) delete(bundle string) (*tasks.DeleteResponse, error) {
 	if orphaned {
 		os.Remove(daemon)
 	}
-	if err := removeDeadPreparers(); err != nil {
+	if err := removeDeadPreparers(StateDir); err != nil {
 		n.log.WithError(err).Warn("clean up after a dead shim")
 	}
 	response := &tasks.DeleteResponse{ExitStatus: 128 + uint32(unix.SIGKILL), ExitedAt: timestamppb.New(time.Now())}

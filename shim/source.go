@@ -1,6 +1,7 @@
 package shim
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -38,22 +39,22 @@ func (s source) key(digest string) string {
 }
 
 // digest returns the sha256 of the source's file, in hex.
-func (n *node) digest(from source, cacheDir string) (string, error) {
+func (n *node) digest(ctx context.Context, from source, cacheDir string) (string, error) {
 	memory, err := digests.Open(filepath.Join(cacheDir, "digests"))
 	if err != nil {
 		n.log.WithError(err).Warn("starts take longer than they could: modules are hashed each time")
 	}
 	if from.sha256 != "" {
-		return from.sha256, memory.Verify(from.file, from.sha256)
+		return from.sha256, memory.Verify(ctx, from.file, from.sha256)
 	}
-	return memory.Digest(from.file, from.stored)
+	return memory.Digest(ctx, from.file, from.stored)
 }
 
 // freeze returns the source's bytes in a file that nobody can change between being hashed and being
 // compiled, and fails unless they have the digest: who can write to a volume
 // could otherwise have the code of one module kept under the digest of another. dir
 // is where a copy may lie. The caller closes the file.
-func (s source) freeze(digest, dir string) (*os.File, error) {
+func (s source) freeze(ctx context.Context, digest, dir string) (*os.File, error) {
 	if s.stored {
 		fd, err := unix.FcntlInt(s.file.Fd(), unix.F_DUPFD_CLOEXEC, 0)
 		if err != nil {
@@ -68,7 +69,7 @@ func (s source) freeze(digest, dir string) (*os.File, error) {
 	hash := sha256.New()
 	info, err := s.file.Stat()
 	if err == nil {
-		_, err = io.Copy(io.MultiWriter(frozen, hash), io.NewSectionReader(s.file, 0, info.Size()))
+		_, err = io.Copy(io.MultiWriter(frozen, hash), digests.Reader(ctx, io.NewSectionReader(s.file, 0, info.Size())))
 	}
 	switch {
 	case err != nil:

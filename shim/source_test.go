@@ -23,7 +23,7 @@ func TestFreeze(t *testing.T) {
 	sum := sha256.Sum256([]byte("good"))
 	digest := hex.EncodeToString(sum[:])
 	for where, folder := range map[string]string{"disk": dir, "memory": filepath.Join(dir, "missing")} {
-		frozen, err := from.freeze(digest, folder)
+		frozen, err := from.freeze(t.Context(), digest, folder)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -35,7 +35,7 @@ func TestFreeze(t *testing.T) {
 		if string(content) != "good" || err != nil || frozen.Name() != path {
 			t.Errorf("on %s: %s holds %q, %v", where, frozen.Name(), content, err)
 		}
-		if _, err := from.freeze(digest, folder); err == nil || !strings.Contains(err.Error(), path+" changed while it was read") {
+		if _, err := from.freeze(t.Context(), digest, folder); err == nil || !strings.Contains(err.Error(), path+" changed while it was read") {
 			t.Errorf("on %s: got %v", where, err)
 		}
 		if err := os.WriteFile(path, []byte("good"), 0o600); err != nil {
@@ -46,7 +46,7 @@ func TestFreeze(t *testing.T) {
 		t.Errorf("left: %v, %v", left, err)
 	}
 	from.stored = true
-	frozen, err := from.freeze("", dir)
+	frozen, err := from.freeze(t.Context(), "", dir)
 	if err != nil {
 		t.Fatal(err)
 	}

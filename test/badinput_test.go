@@ -1,7 +1,6 @@
 package test
 
 import (
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -165,36 +164,6 @@ func noTask(t *testing.T, node *testnode.Node) {
 		if left := node.Ctr(t, what, "list", "--quiet"); left.Code != 0 || left.Stdout != "" {
 			t.Errorf("%s left: %+v", what, left)
 		}
-	}
-}
-
-// noPreparer fails for a preparer's cgroup whose shim is gone, be it waited for or not: the
-// cgroup is named compile-PID-NAMESPACE-NUMBER.
-func noPreparer(t *testing.T) {
-	t.Helper()
-	var left []string
-	ok := eventually(func() bool {
-		left = nil
-		for _, pattern := range []string{"/sys/fs/cgroup/containerd-shim-wasm/compile-*", "/sys/fs/cgroup/*/containerd-shim-wasm/compile-*"} {
-			paths, err := filepath.Glob(pattern)
-			if err != nil {
-				t.Fatal(err)
-			}
-			for _, path := range paths {
-				var pid int
-				_, err := fmt.Sscanf(filepath.Base(path), "compile-%d-", &pid)
-				if err == nil {
-					_, err = os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
-				}
-				if err != nil {
-					left = append(left, path)
-				}
-			}
-		}
-		return len(left) == 0
-	})
-	if !ok {
-		t.Errorf("cgroups of preparers left behind: %q", left)
 	}
 }
 

@@ -2,6 +2,7 @@ package test
 
 import (
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,28 +14,76 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/internal/testnode"
 )
 
+// preparer is a process that compiles.
+type preparer struct {
+	pid, shim int
+	cgroup    string // of the memory controller, below its mount
+}
+
+// preparers returns the machine's.
+func preparers(t *testing.T) []preparer {
+	t.Helper()
+	paths, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var found []preparer
+	for _, path := range paths {
+		// Any process may be gone by now: then it is not one.
+		if cmdline, _ := os.ReadFile(path); !strings.HasPrefix(string(cmdline), "wasm-preparer\x00") {
+			continue
+		}
+		var p preparer
+		dir := filepath.Dir(path)
+		stat, _ := os.ReadFile(dir + "/stat")
+		if _, err := fmt.Sscanf(string(stat), "%d (worker) %c %d", &p.pid, new(rune), &p.shim); err != nil {
+			continue
+		}
+		cgroups, _ := os.ReadFile(dir + "/cgroup")
+		for line := range strings.Lines(string(cgroups)) {
+			if parts := strings.SplitN(strings.TrimSpace(line), ":", 3); parts[1] == "memory" || parts[1] == "" && p.cgroup == "" {
+				p.cgroup = parts[2]
+			}
+		}
+		found = append(found, p)
+	}
+	return found
+}
+
 // compilingShim returns the process id of the node's shim that has a preparer at work, 0 if none has.
 func compilingShim(t *testing.T, node *testnode.Node) int {
 	t.Helper()
-	for _, pattern := range []string{"/sys/fs/cgroup/containerd-shim-wasm/compile-*", "/sys/fs/cgroup/*/containerd-shim-wasm/compile-*"} {
-		paths, err := filepath.Glob(filepath.Join(pattern, "cgroup.procs"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, path := range paths {
-			var pid int
-			if _, err := fmt.Sscanf(filepath.Base(filepath.Dir(path)), "compile-%d-", &pid); err != nil {
-				continue
-			}
-			// Either may be gone by now: then it is not the one.
-			procs, _ := os.ReadFile(path)
-			cmdline, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
-			if len(procs) > 0 && strings.Contains(string(cmdline), node.Namespace) {
-				return pid
-			}
+	for _, p := range preparers(t) {
+		cmdline, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", p.shim))
+		if strings.Contains(p.cgroup, "/wasm-compile-") && strings.Contains(string(cmdline), node.Namespace) {
+			return p.shim
 		}
 	}
 	return 0
+}
+
+// noPreparer fails for a preparer's cgroup, which is named wasm-compile-PID-TEXT after its shim, when
+// that is gone, be it waited for or not.
+func noPreparer(t *testing.T) {
+	t.Helper()
+	var left []string
+	ok := eventually(func() bool {
+		left = nil
+		_ = filepath.WalkDir("/sys/fs/cgroup", func(path string, _ fs.DirEntry, _ error) error {
+			var pid int
+			if _, err := fmt.Sscanf(filepath.Base(path), "wasm-compile-%d-", &pid); err != nil {
+				return nil // or gone by now
+			}
+			if _, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid)); err != nil {
+				left = append(left, path)
+			}
+			return nil
+		})
+		return len(left) == 0
+	})
+	if !ok {
+		t.Errorf("cgroups of preparers left behind: %q", left)
+	}
 }
 
 // A shim that is killed while a module is compiled leaves no preparer, and nothing in the cache that

@@ -114,11 +114,11 @@ func (c *Cache) Load(ctx context.Context, digest string, compile Compiler) (Entr
 	if entry, err := c.lookup(digest); err == nil {
 		return entry, nil
 	}
-	unlock, err := c.await(ctx, digest)
+	lock, err := c.await(ctx, digest)
 	if err != nil {
 		return Entry{}, err
 	}
-	defer unlock()
+	defer lock.Release()
 	if entry, err := c.lookup(digest); err == nil {
 		return entry, nil
 	}
@@ -130,28 +130,27 @@ func (c *Cache) Load(ctx context.Context, digest string, compile Compiler) (Entr
 	return entry, err
 }
 
-func (c *Cache) await(ctx context.Context, digest string) (func(), error) {
+func (c *Cache) await(ctx context.Context, digest string) (*filelock.Lock, error) {
 	waiting, cancel := context.WithTimeout(ctx, c.patience)
 	defer cancel()
-	unlock, err := c.lock(waiting, digest)
+	lock, err := c.lock(waiting, digest)
 	if err != nil && waiting.Err() != nil && ctx.Err() == nil {
 		return nil, fmt.Errorf("module %s: %w", digest, ErrHeld)
 	}
-	return unlock, err
+	return lock, err
 }
 
-// lock takes the machine-wide lock of an entry, which whoever changes one holds,
-// and returns what releases it.
-func (c *Cache) lock(ctx context.Context, digest string) (func(), error) {
-	unlock, err := filelock.Wait(ctx, c.path(digest, lockSuffix))
+// lock takes the machine-wide lock of an entry, which whoever changes one holds.
+func (c *Cache) lock(ctx context.Context, digest string) (*filelock.Lock, error) {
+	lock, err := filelock.Wait(ctx, c.path(digest, lockSuffix))
 	if err != nil {
 		return nil, fmt.Errorf("wait for another compilation of module %s: %w", digest, err)
 	}
-	return unlock, nil
+	return lock, nil
 }
 
 // tryLock is lock that does not wait: filelock.ErrBusy.
-func (c *Cache) tryLock(digest string) (func(), error) {
+func (c *Cache) tryLock(digest string) (*filelock.Lock, error) {
 	return filelock.Try(c.path(digest, lockSuffix))
 }
 

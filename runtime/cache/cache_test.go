@@ -325,7 +325,7 @@ func TestConcurrentLoadsCompileOnce(t *testing.T) {
 	dir := t.TempDir()
 	c := open(t, filepath.Join(dir, "cache"))
 	// Nobody can begin before all have come.
-	unlock, err := c.lock(t.Context(), digestOf("module"))
+	lock, err := c.lock(t.Context(), digestOf("module"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -337,7 +337,7 @@ func TestConcurrentLoadsCompileOnce(t *testing.T) {
 			t.Fatalf("helper said %q, %v", line, err)
 		}
 	}
-	unlock()
+	lock.Release()
 	for _, cmd := range started {
 		if err := cmd.Wait(); err != nil {
 			t.Error(err)
@@ -395,7 +395,7 @@ func TestKilledCompiler(t *testing.T) {
 func TestWaitIsCalledOff(t *testing.T) {
 	c := open(t, t.TempDir())
 	digest := digestOf("module")
-	unlock, err := c.lock(t.Context(), digest)
+	lock, err := c.lock(t.Context(), digest)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -410,7 +410,7 @@ func TestWaitIsCalledOff(t *testing.T) {
 	if err := <-failed; !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), digest) {
 		t.Errorf("got %v", err)
 	}
-	unlock()
+	lock.Release()
 	if got := load(t, c, digest, made.compile); got != "code" || made.runs != 1 {
 		t.Errorf("got %q after %d compilations", got, made.runs)
 	}
@@ -497,7 +497,7 @@ func TestNobodyWaitsForWhoHoldsCode(t *testing.T) {
 func TestLoadWaitsForACompilationButNotForLong(t *testing.T) {
 	c := open(t, t.TempDir())
 	c.patience = time.Millisecond
-	unlock, err := c.lock(t.Context(), digestOf("module"))
+	lock, err := c.lock(t.Context(), digestOf("module"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -510,7 +510,7 @@ func TestLoadWaitsForACompilationButNotForLong(t *testing.T) {
 	if _, err := c.Load(ctx, digestOf("module"), compiler.compile); !errors.Is(err, context.Canceled) || errors.Is(err, ErrHeld) {
 		t.Errorf("got %v", err)
 	}
-	unlock()
+	lock.Release()
 	if got := load(t, c, digestOf("module"), compiler.compile); got != "code" {
 		t.Errorf("got %q", got)
 	}

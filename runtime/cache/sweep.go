@@ -107,14 +107,14 @@ func cutName(name string) (digest, suffix string, ok bool) {
 // tidy leaves of an entry what is whole: all of it, or nothing. Code that
 // somebody still uses stays.
 func (c *Cache) tidy(digest string) error {
-	unlock, err := c.tryLock(digest)
+	lock, err := c.tryLock(digest)
 	if errors.Is(err, filelock.ErrBusy) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	defer unlock()
+	defer lock.Release()
 	err = errors.Join(remove(c.path(digest, partSuffix)), remove(c.path(digest, indexSuffix+partSuffix)))
 	ix, failed := c.intact(digest)
 	if failed != nil {

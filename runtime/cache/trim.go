@@ -114,11 +114,11 @@ func trim(ctx context.Context, dir string, release Release, choose func([]Info) 
 	if _, err := os.Lstat(dir); errors.Is(err, os.ErrNotExist) {
 		return nil, false, nil
 	}
-	unlock, err := filelock.Wait(ctx, filepath.Join(dir, trimLock))
+	lock, err := filelock.Wait(ctx, filepath.Join(dir, trimLock))
 	if err != nil {
 		return nil, false, fmt.Errorf("wait for another clean-up of the compile cache: %w", err)
 	}
-	defer unlock()
+	defer lock.Release()
 	failures := []error{tidyAll(dir)}
 	all, err := List(ctx, dir)
 	if err != nil {
@@ -190,11 +190,11 @@ func (c *Cache) whole(digest string) bool {
 // remove removes an entry that nobody uses and nobody has used since it was
 // listed; filelock.ErrBusy says that somebody has.
 func (i Info) remove(ctx context.Context, release Release) error {
-	unlock, err := i.cache.tryLock(i.Digest)
+	lock, err := i.cache.tryLock(i.Digest)
 	if err != nil {
 		return err
 	}
-	defer unlock()
+	defer lock.Release()
 	if err := i.removeFiles(); err != nil || i.Blob == "" {
 		return err
 	}

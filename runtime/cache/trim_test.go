@@ -113,14 +113,14 @@ func TestTrimLeavesWhatIsComing(t *testing.T) {
 	dir := t.TempDir()
 	c := open(t, dir)
 	fill(t, c, "a", "b")
-	unlock, err := c.lock(t.Context(), digestOf("a"))
+	lock, err := c.lock(t.Context(), digestOf("a"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if removed, _ := runTrim(t, dir, 0, nil); !slices.Equal(removed, digestsOf("b")) {
 		t.Errorf("removed %q", removed)
 	}
-	unlock()
+	lock.Release()
 	all, err := List(t.Context(), dir)
 	if err != nil || len(all) != 1 {
 		t.Fatalf("got %+v, %v", all, err)
@@ -136,7 +136,7 @@ func TestTrimLeavesWhatIsComing(t *testing.T) {
 func TestTrimIsDoneByOneAtATime(t *testing.T) {
 	dir := t.TempDir()
 	fill(t, open(t, dir), "a")
-	unlock, err := filelock.Try(filepath.Join(dir, trimLock))
+	lock, err := filelock.Try(filepath.Join(dir, trimLock))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -145,7 +145,7 @@ func TestTrimIsDoneByOneAtATime(t *testing.T) {
 	if _, _, err := Trim(ctx, dir, 0, nil); !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "clean-up") {
 		t.Errorf("got %v", err)
 	}
-	unlock()
+	lock.Release()
 	if removed, _ := runTrim(t, dir, 0, nil); len(removed) != 1 {
 		t.Errorf("removed %q", removed)
 	}

@@ -8,6 +8,7 @@
 package digests
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -54,27 +55,27 @@ func Open(dir string) (*Memory, error) {
 // programs, such as containerd, put files where it lies. Any other file
 // is remembered only if it lies on the memory's own file system: a volume of its
 // own may be a disk that somebody has written elsewhere, times and all.
-func (m *Memory) Digest(file *os.File, stored bool) (string, error) {
+func (m *Memory) Digest(ctx context.Context, file *os.File, stored bool) (string, error) {
 	id, err := identify(file)
 	certain := err == nil && m.dir != "" && (stored || id.Device == m.device)
 	if !certain {
-		return m.read(file)
+		return m.read(ctx, file)
 	}
 	if digest, ok := m.recall(id); ok {
 		return digest, nil
 	}
-	return m.learn(file)
+	return m.learn(ctx, file)
 }
 
 // learn hashes a file and remembers what came out if the file cannot have changed
 // since before.
-func (m *Memory) learn(file *os.File) (string, error) {
+func (m *Memory) learn(ctx context.Context, file *os.File) (string, error) {
 	// Who has the file mapped writes to it without a new time until the page has
 	// been written back.
 	flushed := file.Sync() == nil
 	before, err := identify(file)
 	quiet := flushed && err == nil && m.now().Sub(time.Unix(0, before.Changed)) > settled
-	digest, err := m.read(file)
+	digest, err := m.read(ctx, file)
 	if err != nil || !quiet {
 		return digest, err
 	}
@@ -85,16 +86,31 @@ func (m *Memory) learn(file *os.File) (string, error) {
 	return digest, nil
 }
 
-func (m *Memory) read(file *os.File) (string, error) {
+func (m *Memory) read(ctx context.Context, file *os.File) (string, error) {
 	info, err := file.Stat()
 	if err != nil {
 		return "", fmt.Errorf("stat module: %w", err)
 	}
-	digest, err := m.hash(io.NewSectionReader(file, 0, info.Size()))
+	digest, err := m.hash(Reader(ctx, io.NewSectionReader(file, 0, info.Size())))
 	if err != nil {
 		return "", fmt.Errorf("hash module %s: %w", file.Name(), err)
 	}
 	return digest, nil
+}
+
+// Reader returns a reader of r that fails when ctx has ended.
+func Reader(ctx context.Context, r io.Reader) io.Reader { return reader{ctx, r} }
+
+type reader struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (r reader) Read(p []byte) (int, error) {
+	if err := r.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return r.r.Read(p)
 }
 
 func sum(r io.Reader) (string, error) {
@@ -110,8 +126,8 @@ var ErrDamaged = errors.New("blob is damaged")
 
 // Verify fails unless the sha256 of a blob in containerd's content store is want,
 // in hex. It reads the blob once per boot.
-func (m *Memory) Verify(blob *os.File, want string) error {
-	got, err := m.Digest(blob, true)
+func (m *Memory) Verify(ctx context.Context, blob *os.File, want string) error {
+	got, err := m.Digest(ctx, blob, true)
 	if err != nil {
 		return err
 	}

@@ -46,7 +46,7 @@ func (c *counted) is(t *testing.T, file *os.File, text string, hashed int) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, err := c.Digest(file, true); err != nil || got != want || c.hashed != hashed {
+	if got, err := c.Digest(t.Context(), file, true); err != nil || got != want || c.hashed != hashed {
 		t.Fatalf("got %s, %v after %d hashes, want %s after %d", got, err, c.hashed, want, hashed)
 	}
 }
@@ -195,7 +195,7 @@ func TestVolumeOfItsOwnIsNotRemembered(t *testing.T) {
 			t.Fatal(err)
 		}
 		for range 3 {
-			if _, err := m.Digest(file, false); err != nil {
+			if _, err := m.Digest(t.Context(), file, false); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -273,7 +273,7 @@ func TestOpenRefusesForeignFolder(t *testing.T) {
 			t.Errorf("got %v", err)
 		}
 		m.now = func() time.Time { return time.Now().Add(time.Minute) }
-		if _, err := m.Digest(file, true); err != nil {
+		if _, err := m.Digest(t.Context(), file, true); err != nil {
 			t.Error(err)
 		}
 		if found, err := os.ReadDir(boot); err != nil || len(found) > 0 {
@@ -327,7 +327,7 @@ func TestVerify(t *testing.T) {
 	}
 	m := remember(t, dir)
 	for range 2 {
-		if err := m.Verify(blob, good); err != nil {
+		if err := m.Verify(t.Context(), blob, good); err != nil {
 			t.Error(err)
 		}
 	}
@@ -335,7 +335,7 @@ func TestVerify(t *testing.T) {
 		t.Errorf("hashed %d times", m.hashed)
 	}
 	bad := strings.Repeat("0", 64)
-	err = m.Verify(blob, bad)
+	err = m.Verify(t.Context(), blob, bad)
 	want := fmt.Sprintf("%s: its content is sha256:%s, not sha256:%s: remove the image and pull it again", blob.Name(), good, bad)
 	if !errors.Is(err, ErrDamaged) || !strings.HasSuffix(err.Error(), want) {
 		t.Errorf("got %v", err)

@@ -16,6 +16,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"time"
 
@@ -91,9 +92,41 @@ func InUse(path string) (bool, error) {
 	return found.Type != unix.F_UNLCK, nil
 }
 
-// Try locks the file at path, which is there for that alone, and returns what
-// releases it; ErrBusy if it is locked. The lock dies with its holder.
-func Try(path string) (release func(), err error) {
+// Lock is the lock of a file that is there for that alone. It dies with its holder.
+type Lock struct{ file *os.File }
+
+// Release gives the lock up, and removes its file.
+func (l *Lock) Release() {
+	os.Remove(l.file.Name())
+	l.file.Close()
+}
+
+// maxNote bounds a note, in bytes.
+const maxNote = 64 << 10
+
+// Note returns what a holder that has died left for who takes the lock after it.
+func (l *Lock) Note() ([]byte, error) {
+	note, err := io.ReadAll(io.NewSectionReader(l.file, 0, maxNote))
+	if err != nil {
+		return nil, fmt.Errorf("read the note in lock %s: %w", l.file.Name(), err)
+	}
+	return note, nil
+}
+
+// SetNote leaves a note, in place of the one before.
+func (l *Lock) SetNote(note []byte) error {
+	err := l.file.Truncate(0)
+	if err == nil {
+		_, err = l.file.WriteAt(note, 0)
+	}
+	if err != nil {
+		return fmt.Errorf("leave a note in lock %s: %w", l.file.Name(), err)
+	}
+	return nil
+}
+
+// Try takes the lock of the file at path; ErrBusy if somebody else has it.
+func Try(path string) (*Lock, error) {
 	for {
 		// Its file is removed by the last holder, so one that was locked but is no longer
 		// the one at its path counts for nothing.
@@ -102,7 +135,7 @@ func Try(path string) (release func(), err error) {
 			return nil, err
 		}
 		if isAt(f, path) {
-			return func() { os.Remove(path); f.Close() }, nil
+			return &Lock{f}, nil
 		}
 		f.Close()
 	}
@@ -121,18 +154,14 @@ func isAt(f *os.File, path string) bool {
 // a look costs some microseconds.
 const pause = 10 * time.Millisecond
 
-// Wait is Try that waits until ctx ends. The error wraps the context's.
-func Wait(ctx context.Context, path string) (release func(), err error) {
-	return Any(ctx, []string{path})
-}
-
-// Any waits until ctx ends for the lock of any of the files at paths.
-func Any(ctx context.Context, paths []string) (release func(), err error) {
+// Wait is Try that waits until ctx ends, for the first lock that is to be had of the files
+// at paths. The error then wraps ErrBusy and the context's.
+func Wait(ctx context.Context, paths ...string) (*Lock, error) {
 	for {
 		for _, path := range paths {
-			release, err := Try(path)
+			lock, err := Try(path)
 			if !errors.Is(err, ErrBusy) {
-				return release, err
+				return lock, err
 			}
 		}
 		select {

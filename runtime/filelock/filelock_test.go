@@ -108,7 +108,7 @@ func TestNoLinkIsFollowed(t *testing.T) {
 
 func TestWaitEndsWithTheContext(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "lock")
-	release, err := Try(path)
+	lock, err := Try(path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -122,37 +122,69 @@ func TestWaitEndsWithTheContext(t *testing.T) {
 	if err := <-got; !errors.Is(err, context.Canceled) || !errors.Is(err, ErrBusy) {
 		t.Errorf("got %v", err)
 	}
-	release()
-	if release, err = Wait(t.Context(), path); err != nil {
+	lock.Release()
+	if lock, err = Wait(t.Context(), path); err != nil {
 		t.Fatal(err)
 	}
-	release()
+	lock.Release()
 	if _, err := os.Lstat(path); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the lock's file stays: %v", err)
 	}
 }
 
-func TestAnyTakesTheFreeOne(t *testing.T) {
+func TestWaitTakesTheFreeOne(t *testing.T) {
 	dir := t.TempDir()
 	paths := []string{filepath.Join(dir, "0"), filepath.Join(dir, "1")}
-	first, err := Any(t.Context(), paths)
+	first, err := Wait(t.Context(), paths...)
 	if err != nil {
 		t.Fatal(err)
 	}
-	second, err := Any(t.Context(), paths)
+	second, err := Wait(t.Context(), paths...)
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := Any(ctx, paths); !errors.Is(err, ErrBusy) {
+	if _, err := Wait(ctx, paths...); !errors.Is(err, ErrBusy) {
 		t.Errorf("got %v", err)
 	}
-	second()
-	again, err := Any(t.Context(), paths)
+	second.Release()
+	again, err := Wait(t.Context(), paths...)
 	if err != nil {
 		t.Fatal(err)
 	}
-	again()
-	first()
+	again.Release()
+	first.Release()
+}
+
+// What a holder that dies has left is found by the next one, and by nobody after a release.
+func TestNote(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "lock")
+	wantNote := func(lock *Lock, want string) {
+		t.Helper()
+		if note, err := lock.Note(); string(note) != want || err != nil {
+			t.Errorf("the note is %q, %v; want %q", note, err, want)
+		}
+	}
+	lock, err := Try(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, note := range []string{"a long one", "short"} {
+		if err := lock.SetNote([]byte(note)); err != nil {
+			t.Fatal(err)
+		}
+		wantNote(lock, note)
+	}
+	lock.file.Close() // as the kernel does for the dead
+	if lock, err = Try(path); err != nil {
+		t.Fatal(err)
+	}
+	wantNote(lock, "short")
+	lock.Release()
+	if lock, err = Try(path); err != nil {
+		t.Fatal(err)
+	}
+	wantNote(lock, "")
+	lock.Release()
 }

@@ -1,0 +1,72 @@
+package shim
+
+import (
+	"strings"
+	"testing"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/wasmshim/containerd-shim-wasm/config"
+)
+
+// A preparer lies in the cgroup of its pod, whoever makes that, and in none of the node's own.
+func TestPreparersPlace(t *testing.T) {
+	for _, test := range []struct {
+		path    string
+		systemd bool
+		want    string // what the place starts with
+		unit    bool
+	}{
+		{"/kubepods/burstable/pod1/c1", false, "/kubepods/burstable/pod1/wasm-compile-", false},
+		{"kubepods-pod1.slice:cri-containerd:c1", true, "kubepods-pod1.slice:wasm-compile:", true},
+		{"kubepods-pod1.slice:cri-containerd:c1", false, "/containerd-shim-wasm/wasm-compile-", false},
+		{"/default/c1", true, "/default/wasm-compile-", false},
+		{"below/own", false, "below/wasm-compile-", false},
+		{"/c1", false, "/containerd-shim-wasm/wasm-compile-", false},
+		{"/../..", false, "/containerd-shim-wasm/wasm-compile-", false},
+		{"", false, "/containerd-shim-wasm/wasm-compile-", false},
+		{"", true, "/containerd-shim-wasm/wasm-compile-", false},
+	} {
+		got := account{path: test.path, systemd: test.systemd}.place()
+		if !strings.HasPrefix(got.CgroupsPath, test.want) || got.Systemd != test.unit {
+			t.Errorf("%q, systemd %t: got %+v", test.path, test.systemd, got)
+		}
+	}
+}
+
+// The lower limit counts, the container's or the operator's.
+func TestPreparersLimits(t *testing.T) {
+	s := settings{Config: config.Config{CompileMemory: 100}, source: "config.toml"}
+	memory := func(limit int64) *specs.LinuxResources {
+		return &specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: &limit, Swap: &limit}}
+	}
+	for name, test := range map[string]struct {
+		resources *specs.LinuxResources
+		want      int64
+		remedy    string
+	}{
+		"no limits":   {nil, 100, "raise compile_memory in config.toml"},
+		"no limit":    {&specs.LinuxResources{}, 100, "raise compile_memory in config.toml"},
+		"unlimited":   {memory(-1), 100, "raise compile_memory in config.toml"},
+		"large":       {memory(101), 100, "raise compile_memory in config.toml"},
+		"small":       {memory(99), 99, "the memory limit of its container"},
+		"as the node": {memory(100), 100, "raise compile_memory in config.toml"},
+	} {
+		a := account{resources: test.resources}
+		got := a.limits(s)
+		if *got.Memory.Limit != test.want || !strings.Contains(a.moreMemory(s), test.remedy) {
+			t.Errorf("%s: %d, %q", name, *got.Memory.Limit, a.moreMemory(s))
+		}
+		if swap := got.Memory.Swap; swap != nil && *swap < test.want {
+			t.Errorf("%s: %d bytes of memory and swap", name, *swap)
+		}
+	}
+	quota := int64(10_000)
+	a := account{resources: &specs.LinuxResources{CPU: &specs.LinuxCPU{Quota: &quota}}}
+	if got := a.limits(s); *got.CPU.Quota != quota || !strings.Contains(a.moreTime(s), "raise its CPU limit") {
+		t.Errorf("got %+v, %q", got.CPU, a.moreTime(s))
+	}
+	if account := (account{}); strings.Contains(account.moreTime(s), "CPU") {
+		t.Errorf("without a limit: %q", account.moreTime(s))
+	}
+}

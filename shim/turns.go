@@ -1,0 +1,157 @@
+package shim
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/wasmshim/containerd-shim-wasm/runtime/filelock"
+	"github.com/wasmshim/containerd-shim-wasm/sandbox/cgroup"
+)
+
+// turnsDir is where the locks of those that compile lie, below the folder for sockets. No
+// container sees it.
+const turnsDir = "compile"
+
+// turn is the right to compile: one of the node's, of which a tenant gets half at most,
+// and the one of the pod. A killed daemon gives it back.
+type turn struct {
+	locks []*filelock.Lock
+}
+
+// takeTurn waits for a turn, no longer than a compilation may take.
+func (n *node) takeTurn(ctx context.Context, a account, s settings) (_ *turn, err error) {
+	dir := filepath.Join(n.stateDir, turnsDir)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("take turns at compiling: %w", err)
+	}
+	waiting, cancel := context.WithTimeout(ctx, s.CompileTimeout)
+	defer cancel()
+	t := &turn{}
+	defer func() {
+		if err != nil {
+			t.end()
+		}
+	}()
+	// The node's comes last: who has it does not wait any more.
+	for _, queue := range a.queues(s) {
+		lock, err := filelock.Wait(waiting, queue.locks(dir)...)
+		if err != nil && ctx.Err() == nil && waiting.Err() != nil {
+			return nil, fmt.Errorf("waited %s for a turn to compile, because %s: try again, compile the module ahead of time (containerd-shim-wasm-v1 cache warm) or raise max_compilations in %s",
+				s.CompileTimeout, queue.busy, s.source)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("wait for a turn to compile: %w", err)
+		}
+		t.locks = append(t.locks, lock)
+	}
+	if err := removeNoted(t.last()); err != nil {
+		n.log.WithError(err).Warn("clean up after a dead shim")
+	}
+	return t, nil
+}
+
+// queue is what a turn is waited for in, with so many turns at a time.
+type queue struct {
+	name, busy string
+	turns      int
+}
+
+// queues returns those of an account, in the order in which they are waited in. The node's
+// is last: who has that does not wait any more.
+func (a account) queues(s settings) []queue {
+	node := queue{"node", "others compile, as many as max_compilations allows", s.MaxCompilations}
+	if a.pod == "" {
+		return []queue{node}
+	}
+	return []queue{
+		{"pod-" + shortHash(a.pod), "its pod compiles another module", 1},
+		{"tenant-" + shortHash(a.tenant), "its namespace compiles as much as it may at once", max(1, s.MaxCompilations/2)},
+		node,
+	}
+}
+
+func shortHash(text string) string {
+	sum := sha256.Sum256([]byte(text))
+	return hex.EncodeToString(sum[:8])
+}
+
+// locks returns the paths of a queue's locks.
+func (q queue) locks(dir string) []string {
+	paths := make([]string, q.turns)
+	for i := range paths {
+		paths[i] = filepath.Join(dir, fmt.Sprintf("%s-%d", q.name, i))
+	}
+	return paths
+}
+
+// last returns the lock of the node's queue.
+func (t *turn) last() *filelock.Lock { return t.locks[len(t.locks)-1] }
+
+// note remembers where the preparer is, for who has the turn next or cleans up if this
+// daemon dies.
+func (t *turn) note(p place) error {
+	data, err := json.Marshal(p)
+	if err != nil {
+		return fmt.Errorf("encode the preparer's place: %w", err)
+	}
+	return t.last().SetNote(data)
+}
+
+func (t *turn) end() {
+	for _, lock := range t.locks {
+		lock.Release()
+	}
+}
+
+// removeDeadPreparers ends the preparers whose daemon has died and removes their
+// cgroups: nobody waits for what they compile, and nobody holds them to their time
+// limit.
+func removeDeadPreparers(stateDir string) error {
+	paths, err := filepath.Glob(filepath.Join(stateDir, turnsDir, "node-*"))
+	if err != nil {
+		return fmt.Errorf("look for preparers: %w", err)
+	}
+	var failures []error
+	for _, path := range paths {
+		lock, err := filelock.Try(path)
+		if errors.Is(err, filelock.ErrBusy) {
+			continue // its daemon lives
+		}
+		if err != nil {
+			failures = append(failures, err)
+			continue
+		}
+		failures = append(failures, removeNoted(lock))
+		lock.Release()
+	}
+	return errors.Join(failures...)
+}
+
+// removeNoted removes what the note in a lock says that a dead holder has left.
+func removeNoted(lock *filelock.Lock) error {
+	note, err := lock.Note()
+	if err != nil || len(note) == 0 {
+		return err
+	}
+	var p place
+	if err := json.Unmarshal(note, &p); err != nil {
+		return lock.SetNote(nil) // its holder died while it wrote
+	}
+	cg, err := cgroup.Load(preparerName, &specs.Spec{Linux: &specs.Linux{CgroupsPath: p.CgroupsPath}}, p.Systemd)
+	if err == nil {
+		err = cg.Destroy()
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove the preparer in %s: %w", p.CgroupsPath, err)
+	}
+	return lock.SetNote(nil)
+}

@@ -1,0 +1,115 @@
+package shim
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sirupsen/logrus"
+
+	"github.com/wasmshim/containerd-shim-wasm/config"
+	"github.com/wasmshim/containerd-shim-wasm/runtime/filelock"
+)
+
+func turnNode(t *testing.T) *node {
+	t.Helper()
+	return &node{stateDir: t.TempDir(), log: logrus.NewEntry(logrus.New())}
+}
+
+// impatient settings allow so many compilations, and wait for no turn.
+func impatient(most int) settings {
+	return settings{Config: config.Config{MaxCompilations: most, CompileTimeout: time.Nanosecond}, source: "config.toml"}
+}
+
+// A pod compiles one module at a time, a tenant half of what the node does, and nobody is counted twice.
+func TestTurns(t *testing.T) {
+	n, s := turnNode(t), impatient(4)
+	take := func(tenant, pod, refusal string) *turn {
+		t.Helper()
+		turn, err := n.takeTurn(t.Context(), account{tenant: tenant, pod: pod}, s)
+		if refusal == "" && err != nil {
+			t.Fatalf("pod %s of %s: %v", pod, tenant, err)
+		}
+		if refusal != "" && (err == nil || !strings.Contains(err.Error(), refusal) || !strings.Contains(err.Error(), "max_compilations in config.toml")) {
+			t.Fatalf("pod %s of %s got %v, want %q", pod, tenant, err, refusal)
+		}
+		return turn
+	}
+	first := take("a", "1", "")
+	take("a", "1", "its pod compiles")
+	take("a", "2", "")
+	take("a", "3", "its namespace compiles")
+	take("b", "4", "")
+	take("", "", "")
+	take("c", "5", "others compile")
+	take("", "", "others compile")
+	first.end()
+	take("c", "5", "").end()
+	take("a", "1", "").end()
+	if names, _ := filepath.Glob(filepath.Join(n.stateDir, turnsDir, "*")); len(names) != 3*3-2 {
+		t.Errorf("locks of %q are left, of three turns", names)
+	}
+}
+
+func TestTurnOnASmallNode(t *testing.T) {
+	n, s := turnNode(t), impatient(1)
+	turn, err := n.takeTurn(t.Context(), account{tenant: "a", pod: "1"}, s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	turn.end()
+}
+
+func TestWaitForATurnIsCalledOff(t *testing.T) {
+	n, s := turnNode(t), impatient(1)
+	s.CompileTimeout = time.Hour
+	if _, err := n.takeTurn(t.Context(), account{}, s); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := n.takeTurn(ctx, account{}, s); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// What a daemon that died has noted is cleaned up by the next in turn, or when another container
+// is deleted, and a living one's is left alone.
+func TestNoteOfADeadDaemon(t *testing.T) {
+	n, s := turnNode(t), impatient(1)
+	turn, err := n.takeTurn(t.Context(), account{}, s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := turn.note(place{CgroupsPath: "/wasm-test-none/gone"}); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(n.stateDir, turnsDir, "node-0")
+	if err := removeDeadPreparers(n.stateDir); err != nil {
+		t.Error(err)
+	}
+	note, err := os.ReadFile(path)
+	if err != nil || !strings.Contains(string(note), "/wasm-test-none/gone") {
+		t.Errorf("a living daemon's note is %q, %v", note, err)
+	}
+	turn.end()
+	for _, left := range []string{string(note), `{"Cgroups`} {
+		if err := os.WriteFile(path, []byte(left), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := removeDeadPreparers(n.stateDir); err != nil {
+			t.Error(err)
+		}
+		if _, err := os.Lstat(path); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("the note %q stays: %v", left, err)
+		}
+		if _, err := filelock.Try(path); err != nil {
+			t.Error(err)
+		}
+		os.Remove(path)
+	}
+}
