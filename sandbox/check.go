@@ -6,6 +6,8 @@ import (
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+
+	"github.com/wasmshim/containerd-shim-wasm/hooks"
 )
 
 // minAddressSpace is the least RLIMIT_AS a worker can live with: wasmtime
@@ -22,7 +24,7 @@ func Check(spec *specs.Spec) error {
 	if spec.Linux == nil {
 		return errors.New("linux: missing")
 	}
-	for _, check := range []func(*specs.Spec) error{checkPlatform, checkNamespaces, checkLinux} {
+	for _, check := range []func(*specs.Spec) error{checkPlatform, checkHooks, checkNamespaces, checkLinux} {
 		if err := check(spec); err != nil {
 			return err
 		}
@@ -52,18 +54,10 @@ func checkPlatform(spec *specs.Spec) error {
 		{"vm", spec.VM != nil},
 		{"zos", spec.ZOS != nil},
 		{"freebsd", spec.FreeBSD != nil},
-		{"hooks", hasHooks(spec.Hooks)},
 	})
 }
 
-func hasHooks(hooks *specs.Hooks) bool {
-	if hooks == nil {
-		return false
-	}
-	//lint:ignore SA1019 prestart is deprecated, and still sent
-	return len(hooks.Prestart)+len(hooks.CreateRuntime)+len(hooks.CreateContainer)+
-		len(hooks.StartContainer)+len(hooks.Poststart)+len(hooks.Poststop) > 0
-}
+func checkHooks(spec *specs.Spec) error { return hooks.Check(spec.Hooks) }
 
 func checkNamespaces(spec *specs.Spec) error {
 	hasMount := false

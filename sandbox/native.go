@@ -23,6 +23,7 @@ func CheckNative(spec *specs.Spec) error {
 		}
 	}
 	return checkAbsent([]refused{
+		{"hooks", spec.Hooks != nil},
 		{"process.apparmorProfile", spec.Process.ApparmorProfile != "" && spec.Process.ApparmorProfile != "unconfined"},
 		{"process.selinuxLabel", spec.Process.SelinuxLabel != ""},
 		{"process.cwd", spec.Process.Cwd != "" && spec.Process.Cwd != "/"},

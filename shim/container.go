@@ -133,6 +133,13 @@ func (c *container) startInit(ctx context.Context) error {
 	if err := c.init.start(ctx); err != nil {
 		return err
 	}
+	if err := c.tellStart(); err != nil {
+		return err
+	}
+	return c.poststart(ctx)
+}
+
+func (c *container) tellStart() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if err := c.init.step(running); err != nil {
@@ -163,6 +170,8 @@ func (c *container) Delete(ctx context.Context, r *tasks.DeleteRequest) (*tasks.
 	}
 	_, w, e := p.look()
 	w.io.close()
+	// Before the state goes: should we die meanwhile, the delete verb runs them again.
+	c.node.poststop(ctx, c.id, c.bundle, c.spec)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.removeState()

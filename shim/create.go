@@ -175,7 +175,7 @@ func (c *container) create(ctx context.Context, r *tasks.CreateTaskRequest, sb *
 	return nil
 }
 
-// launch starts the container's process, which then waits for Start, and tells of
+// launch starts the container's process, which then waits for Start, runs the hooks, and tells of
 // it.
 func (c *container) launch(ctx context.Context, r *tasks.CreateTaskRequest, sb *sandbox.Sandbox, runs payload, launch sandbox.Launch) error {
 	engine, err := c.node.prepareEngine()
@@ -194,6 +194,13 @@ func (c *container) launch(ctx context.Context, r *tasks.CreateTaskRequest, sb *
 	if err := c.writeState(); err != nil {
 		c.init.worker.abort()
 		return errors.Join(err, c.cgroup.Destroy())
+	}
+	if err := c.createHooks(ctx); err != nil {
+		c.init.worker.abort()
+		err = errors.Join(err, c.cgroup.Destroy())
+		c.node.poststop(ctx, c.id, c.bundle, c.spec)
+		c.removeState()
+		return err
 	}
 	c.events.send(&eventsapi.TaskCreate{
 		ContainerID: c.id, Bundle: c.bundle, Rootfs: r.Rootfs, Pid: uint32(c.init.pid()),

@@ -2,6 +2,7 @@ package shim
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -148,6 +149,7 @@ func (n *node) destroy(s state, bundle string) error {
 		return errors.Join(failed, err)
 	}
 	failed = errors.Join(failed, s.removeCgroup(n.flags.ID, spec))
+	n.poststop(context.Background(), n.flags.ID, bundle, spec)
 	if spec.Process == nil || spec.Linux == nil {
 		return failed
 	}

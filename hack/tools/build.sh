@@ -57,28 +57,39 @@ estimate() {
 	containerd-*) echo "about 90 s" ;;
 	argo-*) echo "about 7 min" ;;
 	runc) echo "about 20 s" ;;
+	nerdctl) echo "about 45 s" ;;
 	*) echo "about 30 s" ;;
 	esac
 }
 
-# mend_argo NAME MODULE VERSION DIR writes into DIR a copy of the module with the file that its
-# archive lacks, and a go.mod that builds NAME from that copy. Upstream's signal_linux.go is a
-# symbolic link, module archives hold none, and without it argoexec does not compile. An overlay
-# would be less to copy, but Go refuses those below its module cache.
-mend_argo() {
+# copy_module NAME MODULE VERSION DIR writes into DIR a copy of the module, in "module", and a go.mod
+# that builds NAME from that copy. An overlay would be less to copy, but Go refuses those below its module cache.
+copy_module() {
 	local name=$1 module=$2 version=$3 out=$4 source
 	source=$(cd "$here/$name" && GOWORK=off GOFLAGS=-mod=readonly go list -m -f '{{.Dir}}' "$module")
 	if [[ -z $source ]]; then
 		(cd "$here/$name" && GOWORK=off GOFLAGS='' go mod download "$module@$version") >&2
 		source=$(cd "$here/$name" && GOWORK=off GOFLAGS=-mod=readonly go list -m -f '{{.Dir}}' "$module")
 	fi
+	mkdir "$out"
 	cp -R "$source" "$out/module" || return
 	chmod -R u+w "$out/module"
-	for source in "$out/module/workflow/executor/"os*specific/signal_darwin.go; do
-		cp "$source" "${source%darwin.go}linux.go" || return # 3.6 names the folder differently
-	done
 	cp "$here/$name/"go.{mod,sum} "$out/"
 	echo "replace $module => $out/module" >>"$out/go.mod"
+}
+
+# mend_argo DIR adds the file that Argo's archive lacks. Upstream's signal_linux.go is a symbolic link,
+# module archives hold none, and without it argoexec does not compile.
+mend_argo() {
+	local source
+	for source in "$1/module/workflow/executor/"os*specific/signal_darwin.go; do
+		cp "$source" "${source%darwin.go}linux.go" || return # 3.6 names the folder differently
+	done
+}
+
+# mend_nerdctl DIR takes away what is for nerdctl's own tests: it needs a module that is nowhere published.
+mend_nerdctl() {
+	rm "$1/module/cmd/nerdctl/helpers/"testing*.go
 }
 
 # compile NAME MODULE VERSION DIR builds every command of NAME into DIR.
@@ -89,8 +100,7 @@ compile() {
 	mapfile -t packages < <(packages_of "$name")
 	case $name in
 	argo-*)
-		mkdir "${out%/bin}/source"
-		mend_argo "$name" "$module" "$version" "${out%/bin}/source" || return
+		copy_module "$name" "$module" "$version" "${out%/bin}/source" && mend_argo "${out%/bin}/source" || return
 		flags+=(-modfile "${out%/bin}/source/go.mod" -ldflags "-s -w -X $module.version=$version")
 		;;
 	containerd-*)
@@ -102,6 +112,10 @@ compile() {
 			variables+=" -X $package.gitVersion=$version -X $package.gitMajor=1 -X $package.gitMinor=$(cut -d. -f2 <<<"$version")"
 		done
 		flags+=(-ldflags "-s -w$variables")
+		;;
+	nerdctl)
+		copy_module "$name" "$module" "$version" "${out%/bin}/source" && mend_nerdctl "${out%/bin}/source" || return
+		flags+=(-modfile "${out%/bin}/source/go.mod" -tags no_ipfs -ldflags "-s -w -X $module/pkg/version.Version=$version")
 		;;
 	versitygw)
 		flags+=(-ldflags "-s -w -X main.Version=$version")

@@ -1,0 +1,37 @@
+package shim
+
+import (
+	"context"
+	"errors"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/wasmshim/containerd-shim-wasm/hooks"
+)
+
+// hookState is what hooks are told of a container; pid is 0 for one that has ended.
+func hookState(id, bundle string, spec *specs.Spec, status specs.ContainerState, pid int) specs.State {
+	return specs.State{Version: spec.Version, ID: id, Status: status, Pid: pid, Bundle: bundle, Annotations: spec.Annotations}
+}
+
+// createHooks runs what is to be run when the container's namespaces and its process exist.
+func (c *container) createHooks(ctx context.Context) error {
+	return hooks.Create(ctx, c.spec.Hooks, hookState(c.id, c.bundle, c.spec, specs.StateCreating, c.init.pid()))
+}
+
+// poststart runs what is to be run when the guest does. A hook that fails ends it.
+func (c *container) poststart(ctx context.Context) error {
+	err := hooks.Poststart(ctx, c.spec.Hooks, hookState(c.id, c.bundle, c.spec, specs.StateRunning, c.init.pid()))
+	if err != nil {
+		err = errors.Join(err, c.init.signal(unix.SIGKILL))
+	}
+	return err
+}
+
+// poststop runs what is to be run when a container is gone, and tells nobody but the log of what fails.
+func (n *node) poststop(ctx context.Context, id, bundle string, spec *specs.Spec) {
+	if err := hooks.Poststop(ctx, spec.Hooks, hookState(id, bundle, spec, specs.StateStopped, 0)); err != nil {
+		n.log.WithError(err).WithField("container", id).Warn("what it had outside may be left")
+	}
+}
