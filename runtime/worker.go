@@ -55,6 +55,9 @@ func prepare(order control.Guest) (guest, error) {
 	if err := exitOnSignals(); err != nil {
 		return nil, err
 	}
+	if err := tryThreads(); err != nil {
+		return nil, err
+	}
 	return load(order)
 }
 

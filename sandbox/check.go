@@ -5,14 +5,9 @@ import (
 	"fmt"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
-	"golang.org/x/sys/unix"
 
 	"github.com/wasmshim/containerd-shim-wasm/hooks"
 )
-
-// minAddressSpace is the least RLIMIT_AS a worker can live with: wasmtime
-// reserves (does not use) 4 GiB and a guard for a guest's memory.
-const minAddressSpace = 16 << 30
 
 // Check refuses a specification with a field that a Wasm container's launch
 // cannot honour, and names that field. A nil error means that every field will
@@ -24,7 +19,7 @@ func Check(spec *specs.Spec) error {
 	if spec.Linux == nil {
 		return errors.New("linux: missing")
 	}
-	for _, check := range []func(*specs.Spec) error{checkPlatform, checkHooks, checkNamespaces, checkLinux} {
+	for _, check := range []func(*specs.Spec) error{checkPlatform, checkHooks, checkNamespaces, checkLinux, checkPids} {
 		if err := check(spec); err != nil {
 			return err
 		}
@@ -111,13 +106,5 @@ func CheckProcess(p *specs.Process) error {
 	}); err != nil {
 		return err
 	}
-	for _, r := range p.Rlimits {
-		if _, ok := rlimits[r.Type]; !ok {
-			return fmt.Errorf("process.rlimits names %q, which is unknown", r.Type)
-		}
-		if r.Type == "RLIMIT_AS" && r.Soft != unix.RLIM_INFINITY && r.Soft < minAddressSpace {
-			return fmt.Errorf("process.rlimits RLIMIT_AS of %d bytes is too low: wasmtime reserves address space, %d is the least; limit memory by the cgroup instead", r.Soft, uint64(minAddressSpace))
-		}
-	}
-	return nil
+	return checkRlimits(p)
 }

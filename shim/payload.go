@@ -66,7 +66,7 @@ func (g guest) ready(w *worker) error {
 	err := control.Receive(w.control, &report)
 	switch {
 	case err != nil:
-		return fmt.Errorf("worker ended before it was ready: %w", err)
+		return g.endedEarly(err)
 	case report.Error != "":
 		return errors.New(report.Error)
 	case mountErr != nil:
@@ -74,6 +74,16 @@ func (g guest) ready(w *worker) error {
 	}
 	// Again: a Go program raises its limit of open files when it starts.
 	return sandbox.Limit(w.PID, g.process)
+}
+
+// endedEarly tells why a worker may have ended before it said so itself. The Go runtime ends a process that
+// it cannot start its threads in.
+func (g guest) endedEarly(err error) error {
+	if room, where := g.container.cgroup.PidsRoom(); room < control.LeastThreads {
+		return fmt.Errorf("worker ended before it was ready: the limit of processes and threads in %s leaves room for %d, of which %d is the least: %w",
+			where, room, control.LeastThreads, err)
+	}
+	return fmt.Errorf("worker ended before it was ready: %w", err)
 }
 
 // mountCgroups shows the guest its cgroup where the specification says so.

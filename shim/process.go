@@ -77,7 +77,7 @@ func (p *process) start(ctx context.Context) error {
 	defer cancel()
 	phase, w, _ := p.look()
 	if phase != waiting {
-		return phase.illegal(starting)
+		return p.whyNot(ctx, phase, w)
 	}
 	if err := w.awaitReady(ctx); err != nil {
 		return err
@@ -91,6 +91,19 @@ func (p *process) start(ctx context.Context) error {
 	}
 	if err != nil {
 		p.abandon()
+	}
+	return err
+}
+
+// whyNot returns the error for a start in a phase that has none. It has the reason if the worker has ended
+// because it could not be started.
+func (p *process) whyNot(ctx context.Context, phase phase, w *worker) error {
+	err := phase.illegal(starting)
+	if phase != ended || w == nil {
+		return err
+	}
+	if reason := w.awaitReady(ctx); reason != nil {
+		return fmt.Errorf("%w: %w", err, reason)
 	}
 	return err
 }

@@ -88,6 +88,14 @@ var refusals = []refusal{
 	{"commandLine", func(s *specs.Spec) { s.Process.CommandLine = "app.exe" }, []string{"process.commandLine", unsupported}},
 	{"rlimit", limited("RLIMIT_PATIENCE", 1), []string{"process.rlimits", `"RLIMIT_PATIENCE"`, "unknown"}},
 	{"address space", limited("RLIMIT_AS", 1<<30), []string{"process.rlimits RLIMIT_AS", "too low"}},
+	{"open files", limited("RLIMIT_NOFILE", 5), []string{"process.rlimits RLIMIT_NOFILE of 5 is too low", "32 is the least"}},
+	{"threads of the user", func(s *specs.Spec) {
+		s.Process.User.UID = 1000
+		limited("RLIMIT_NPROC", 4)(s)
+	}, []string{"process.rlimits RLIMIT_NPROC of 4 is too low", "10 is the least"}},
+	{"pids limit", func(s *specs.Spec) {
+		s.Linux.Resources = &specs.LinuxResources{Pids: &specs.LinuxPids{Limit: new(int64(7))}}
+	}, []string{"linux.resources.pids.limit of 7 is too low", "10 is the least"}},
 	{"capability", func(s *specs.Spec) { s.Process.Capabilities = &specs.LinuxCapabilities{Bounding: []string{"CAP_FLY"}} }, []string{"process.capabilities", `"CAP_FLY"`, "unknown"}},
 	{"sysctl of the host", func(s *specs.Spec) { s.Linux.Sysctl = map[string]string{"vm.swappiness": "1"} }, []string{"linux.sysctl", `"vm.swappiness"`}},
 	{"propagation", func(s *specs.Spec) { s.Linux.RootfsPropagation = "sideways" }, []string{"linux.rootfsPropagation", `"sideways"`}},

@@ -31,6 +31,14 @@ const (
 	RoleKill = "kill"
 )
 
+// What a worker with a guest needs of the limits of its container, and nothing starts with less. Of
+// LeastThreads, some six are the Go runtime's and the others the engine's; of LeastFiles, a third is
+// used, and the others are what a guest may open before it sees EMFILE, as a native program does.
+const (
+	LeastThreads = 10
+	LeastFiles   = 32
+)
+
 // maxMessage bounds a message: more than a process's arguments and environment
 // can be, and little enough for a hostile peer not to matter.
 const maxMessage = 16 << 20

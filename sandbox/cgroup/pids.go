@@ -1,0 +1,38 @@
+package cgroup
+
+import (
+	"math"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// PidsRoom returns how many more processes and threads the limits of the cgroup and of those above it leave,
+// and the path of the one that leaves the fewest. Without any limit it is a great many
+// (https://docs.kernel.org/admin-guide/cgroup-v2.html#pid).
+func (c *Cgroup) PidsRoom() (room int, where string) {
+	room = math.MaxInt
+	path := c.Paths()["pids"]
+	if c.unified {
+		path = c.Paths()[""]
+	}
+	for ; path != "" && path != "." && path != "/"; path = filepath.Dir(path) {
+		most, limited := number(filepath.Join(path, "pids.max"))
+		current, counted := number(filepath.Join(path, "pids.current"))
+		if limited && counted && most-current < room {
+			room, where = most-current, path
+		}
+	}
+	return room, where
+}
+
+// number reads a file that holds one; one that says "max" does not.
+func number(path string) (int, bool) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return 0, false
+	}
+	n, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	return n, err == nil
+}

@@ -1,0 +1,121 @@
+package test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/containerd/containerd/v2/core/containers"
+	"github.com/containerd/containerd/v2/pkg/oci"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/wasmshim/containerd-shim-wasm/internal/testnode"
+	"github.com/wasmshim/containerd-shim-wasm/runtime/control"
+)
+
+// rlimit sets a limit of processes in place of the one that the specification has.
+func rlimit(kind string, value uint64) oci.SpecOpts {
+	return func(_ context.Context, _ oci.Client, _ *containers.Container, s *oci.Spec) error {
+		s.Process.Rlimits = slices.DeleteFunc(s.Process.Rlimits, func(r specs.POSIXRlimit) bool { return r.Type == kind })
+		limited(kind, value)(s)
+		return nil
+	}
+}
+
+// roomy are commands that use all the threads that the engine has.
+var roomy = map[string][]string{
+	"arguments": {"args", "x"},
+	"input":     {"cat"},
+	"files":     {"write", "/tmp/a", "x", ",", "read", "/tmp/a"},
+}
+
+// podCgroup makes a cgroup with a limit of processes and threads, and returns the path of it that a
+// specification gives. It goes with the test.
+func podCgroup(t *testing.T, limit int) string {
+	t.Helper()
+	const root = "/sys/fs/cgroup"
+	name := fmt.Sprintf("room-%d-%d", os.Getpid(), limit)
+	dir := filepath.Join(root, "pids", name)
+	if _, err := os.Stat(filepath.Join(root, "cgroup.controllers")); err == nil {
+		dir = filepath.Join(root, name)
+		if err := os.WriteFile(filepath.Join(root, "cgroup.subtree_control"), []byte("+pids"), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		paths, err := filepath.Glob(filepath.Join(root, "*", name))
+		for _, path := range append(paths, filepath.Join(root, name)) {
+			if removed := os.Remove(path); !errors.Is(removed, fs.ErrNotExist) {
+				err = errors.Join(err, removed)
+			}
+		}
+		if err != nil {
+			t.Error(err)
+		}
+	})
+	if err := os.WriteFile(filepath.Join(dir, "pids.max"), []byte(strconv.Itoa(limit)), 0); err != nil {
+		t.Fatal(err)
+	}
+	return "/" + name
+}
+
+// With the least that is accepted, a module and a component run.
+func TestLeastRoom(t *testing.T) {
+	eachVersionWithComponents(t, func(t *testing.T, node *testnode.Node) {
+		for name, limit := range map[string]oci.SpecOpts{
+			"threads": oci.WithPidsLimit(control.LeastThreads),
+			"files":   rlimit("RLIMIT_NOFILE", control.LeastFiles),
+		} {
+			for command, args := range roomy {
+				for _, program := range []string{"/module.wasm", "/app.wasm"} {
+					k := asComponent.createArgs(t, node, append([]string{program}, args...), limit)
+					k.start()
+					if code := k.code(); code != 0 {
+						t.Errorf("the least %s, %s of %s: exit code %d, output %q", name, command, program, code, k.output.String())
+					}
+				}
+			}
+		}
+	})
+}
+
+// The limit may be that of the container's pod, which is in no specification. What cannot run in it says so
+// when it is created or started, and never ends like a guest that has trapped, nor hangs.
+func TestPodsPidsLimit(t *testing.T) {
+	eachVersionWithComponents(t, func(t *testing.T, node *testnode.Node) {
+		refused := 0
+		for limit := 2; limit <= control.LeastThreads+2; limit++ {
+			pod := podCgroup(t, limit)
+			for command, args := range roomy {
+				name := fmt.Sprintf("%s with %d", command, limit)
+				k, err := asComponent.tryCreate(t, node, node.Client(t), append([]string{"/module.wasm"}, args...), oci.WithCgroup(pod+"/"+strings.ReplaceAll(name, " ", "-")))
+				if err == nil {
+					err = k.Start(k.ctx)
+				}
+				if err != nil {
+					refused++
+					if !strings.Contains(err.Error(), "limit of processes and threads") {
+						t.Errorf("%s: %v", name, err)
+					}
+					continue
+				}
+				if code := k.code(); code != 0 {
+					t.Errorf("%s: exit code %d, output %q", name, code, k.output.String())
+				}
+			}
+		}
+		if refused == 0 {
+			t.Error("everything runs, so nothing was tested")
+		}
+	})
+}
