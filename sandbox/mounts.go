@@ -248,6 +248,17 @@ func coveredByMount(spec *specs.Spec, path string) bool {
 	return false
 }
 
+// Executable returns a program's file on a mount of its own, so that it can be executed by its
+// descriptor (/proc/self/fd/N) even where it lies on a file system that is mounted noexec. The
+// caller closes both.
+func Executable(program *os.File) (*os.File, error) {
+	fd, err := cloneProgram(program)
+	if err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), program.Name()), nil
+}
+
 // cloneProgram returns a detached read-only mount of an open file that lies on
 // the host: -1 for nil. A volume mounted noexec is no obstacle: the worker's
 // binary is executed and the module's pages are mapped executable, so noexec is

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/wasmshim/containerd-shim-wasm/oci"
+	"github.com/wasmshim/containerd-shim-wasm/sandbox"
 )
 
 // findLimit is how long containerd may take to say what a container's image is.
@@ -61,6 +62,9 @@ func (n *node) runImages(ctx context.Context, limit time.Duration, verb string, 
 	return nil, fmt.Errorf("wasm-images %s: %w", verb, err)
 }
 
+// imagesFD is where that program finds its own file when it is executed.
+const imagesFD = 3
+
 // imagesCommand returns that program with a verb about our namespace of our containerd,
 // not started. It gets nothing of our environment but where programs are.
 func (n *node) imagesCommand(ctx context.Context, verb string, args ...string) (*exec.Cmd, error) {
@@ -68,27 +72,28 @@ func (n *node) imagesCommand(ctx context.Context, verb string, args ...string) (
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.CommandContext(ctx, program, append([]string{verb, "--address", n.flags.Address, "--namespace", n.flags.Namespace}, args...)...)
+	cmd := exec.CommandContext(ctx, fmt.Sprintf("/proc/self/fd/%d", imagesFD), append([]string{verb, "--address", n.flags.Address, "--namespace", n.flags.Namespace}, args...)...)
+	cmd.Args[0] = program.Name()
+	cmd.ExtraFiles = []*os.File{program}
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH")}
 	return cmd, nil
 }
 
-// prepareImages returns the path of that program, placed on the node; again if an
-// upgrade of the shim has removed it.
-func (n *node) prepareImages() (string, error) {
+// prepareImages returns that program, placed on the node; again if an upgrade of the
+// shim has removed it. Whoever still has the one before keeps it open.
+func (n *node) prepareImages() (*os.File, error) {
 	n.imagesMu.Lock()
 	defer n.imagesMu.Unlock()
 	if n.images != nil && hasName(n.images) {
-		return n.images.Name(), nil
+		return n.images, nil
 	}
-	if n.images != nil {
-		n.images.Close()
-		n.images = nil
-	}
-	images, _, err := n.programs.Images(LibDir)
+	placed, _, err := n.programs.Images(LibDir)
 	if err != nil {
-		return "", fmt.Errorf("place wasm-images: %w", err)
+		return nil, fmt.Errorf("place wasm-images: %w", err)
 	}
-	n.images = images
-	return images.Name(), nil
+	defer placed.Close()
+	if n.images, err = sandbox.Executable(placed); err != nil {
+		return nil, fmt.Errorf("place wasm-images: %w", err)
+	}
+	return n.images, nil
 }

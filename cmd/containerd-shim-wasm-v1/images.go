@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/wasmshim/containerd-shim-wasm/sandbox"
 	"github.com/wasmshim/containerd-shim-wasm/shim"
 )
 
@@ -26,9 +27,16 @@ func runImages(args []string) error {
 // openImages places the program as the daemon does. Whoever may not do that, such as an
 // ordinary user who packs an image, runs it from memory.
 func openImages() (*os.File, error) {
-	f, _, err := images.place(shim.LibDir)
-	if err == nil || !errors.Is(err, os.ErrPermission) && !errors.Is(err, unix.EROFS) && !errors.Is(err, unix.ENOSPC) {
-		return f, err
+	placed, _, err := images.place(shim.LibDir)
+	if err == nil {
+		defer placed.Close()
+		if f, err := sandbox.Executable(placed); err == nil {
+			return f, nil
+		}
+		return images.inMemory()
+	}
+	if !errors.Is(err, os.ErrPermission) && !errors.Is(err, unix.EROFS) && !errors.Is(err, unix.ENOSPC) {
+		return nil, err
 	}
 	return images.inMemory()
 }
