@@ -11,8 +11,7 @@ import (
 
 // defaultDevices are the devices every container gets:
 // https://github.com/opencontainers/runtime-spec/blob/main/config-linux.md#default-devices.
-// /dev/ptmx comes with the devpts mount; /dev/fd and the links to it would lead
-// into /proc, which a guest does not have.
+// /dev/ptmx comes with the devpts mount.
 var defaultDevices = []specs.LinuxDevice{
 	charDevice("/dev/null", 1, 3),
 	charDevice("/dev/zero", 1, 5),
@@ -22,11 +21,18 @@ var defaultDevices = []specs.LinuxDevice{
 	charDevice("/dev/tty", 5, 0),
 }
 
+// streamLinks are the links that every container has. A guest cannot follow them, nor does it have what they
+// lead to; but a file that it would make in their place, and fill with output that nobody
+// reads, cannot be made either: the attempt fails with an error, when the file is opened.
+var streamLinks = map[string]string{
+	"/dev/fd": "/proc/self/fd", "/dev/stdin": "/proc/self/fd/0", "/dev/stdout": "/proc/self/fd/1", "/dev/stderr": "/proc/self/fd/2",
+}
+
 func charDevice(path string, major, minor int64) specs.LinuxDevice {
 	return specs.LinuxDevice{Path: path, Type: "c", Major: major, Minor: minor}
 }
 
-// makeDevices makes the default devices and those of the specification, but none in a /dev that
+// makeDevices makes the default devices and links and those of the specification, but none in a /dev that
 // is a volume.
 func makeDevices(root int, spec *specs.Spec) error {
 	if slices.ContainsFunc(spec.Mounts, isBoundDev) {
@@ -36,6 +42,24 @@ func makeDevices(root int, spec *specs.Spec) error {
 		if err := makeDevice(root, device); err != nil {
 			return fmt.Errorf("create device %s: %w", device.Path, err)
 		}
+	}
+	for path, target := range streamLinks {
+		if err := makeLink(root, path, target); err != nil {
+			return fmt.Errorf("create link %s: %w", path, err)
+		}
+	}
+	return nil
+}
+
+// makeLink makes a link unless something is there already.
+func makeLink(root int, path, target string) error {
+	dir, name, err := mkdirParent(root, path)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(dir)
+	if err := unix.Symlinkat(target, dir, name); err != nil && !errors.Is(err, unix.EEXIST) {
+		return err
 	}
 	return nil
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/containerd/containerd/v2/pkg/oci"
 	"golang.org/x/sys/unix"
 
+	"github.com/wasmshim/containerd-shim-wasm/internal/testguest"
 	"github.com/wasmshim/containerd-shim-wasm/internal/testnode"
 )
 
@@ -329,6 +330,25 @@ func TestLogBinaryThatFails(t *testing.T) {
 		}
 		if got := node.Ctr(t, "containers", "delete", "unlogged"); got.Code != 0 && !strings.Contains(got.Stderr, "not found") {
 			t.Errorf("deleting the container: %+v", got)
+		}
+	})
+}
+
+// A guest cannot open its streams by name, and is told so: what it would write to a file of that name
+// nobody would read. Natively it can.
+func TestStreamsByName(t *testing.T) {
+	eachVersionWithProbe(t, func(t *testing.T, node *testnode.Node) {
+		const image = "example.com/tests/probe-native:latest"
+		node.Import(t, testguest.Image(t, image, testguest.ImageOpts{Files: map[string]string{"/app": testguest.Build(t, "probe-native")}}))
+		for _, path := range []string{"/dev/stdout", "/dev/stderr", "/dev/fd/1"} {
+			for _, op := range []string{"append", "write", "read", "fill"} {
+				got := node.Ctr(t, runArgs(nil, "streams", op, path, "text")...)
+				check(t, op+" "+path, got, testnode.Result{Stderr: "open " + path + ": Operation not permitted\n", Code: 1})
+			}
+			got := node.Ctr(t, "run", "--rm", "--runtime", stock, image, "streams", "/app", "append", path, "text")
+			if got.Code != 0 || got.Stdout+got.Stderr != "text" {
+				t.Errorf("natively %s: %+v", path, got)
+			}
 		}
 	})
 }

@@ -238,7 +238,7 @@ func TestGuestSeesOnlyItsContainer(t *testing.T) {
 		walk(t, node, nil,
 			ok("app.wasm\ndev\nproc\nrun\nsys\n", "ls", "/"),
 			ok("", "ls", "/proc"),
-			ok("full\nmqueue\nnull\npts\nrandom\nshm\ntty\nurandom\nzero\n", "ls", "/dev"),
+			ok("fd\nfull\nmqueue\nnull\npts\nrandom\nshm\nstderr\nstdin\nstdout\ntty\nurandom\nzero\n", "ls", "/dev"),
 			ok("", "ls", "/run"),
 			ok("ptmx\n", "ls", "/dev/pts"),
 			refused("open /proc/new"+readOnly, "write", "/proc/new", "x"),
