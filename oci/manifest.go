@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
@@ -19,12 +20,72 @@ const (
 )
 
 // Config is the part of an image's or a Wasm artifact's configuration that says what the
-// image is for and what its files are.
+// image is for, what its files are and what it runs.
 type Config struct {
 	ocispec.Platform
 	RootFS struct {
 		DiffIDs []digest.Digest `json:"diff_ids"`
 	} `json:"rootfs"`
+	program
+}
+
+// program is what a configuration says of the image's program. What is not as an image's configuration has
+// it, says nothing: artifacts may hold there what they like.
+type program struct {
+	entrypoint, cmd []string
+	labels          map[string]string
+	layerDigests    []digest.Digest // of an artifact in the CNCF's layout
+}
+
+func parseProgram(data []byte) program {
+	var raw struct {
+		Config       json.RawMessage `json:"config"`
+		LayerDigests json.RawMessage `json:"layerDigests"`
+	}
+	var config ocispec.ImageConfig
+	var p program
+	if json.Unmarshal(data, &raw) != nil {
+		return p
+	}
+	if json.Unmarshal(raw.Config, &config) == nil {
+		p.entrypoint, p.cmd, p.labels = config.Entrypoint, config.Cmd, config.Labels
+	}
+	if json.Unmarshal(raw.LayerDigests, &p.layerDigests) != nil {
+		p.layerDigests = nil
+	}
+	return p
+}
+
+// Entry returns the first word of the image's own command, "" if it has none.
+func (c Config) Entry() string {
+	if command := slices.Concat(c.entrypoint, c.cmd); len(command) > 0 {
+		return command[0]
+	}
+	return ""
+}
+
+// LayersLabel is the label of a configuration whose value, LayersID of the image's layers, makes it another
+// one for other layers. containerd's CRI plugin knows images by the digests of their configurations, which
+// depend on layers of files by themselves (diff_ids) and on no others.
+const LayersLabel = "wasm.shim/layers"
+
+// LayersID returns a digest of what runs of an image's layers: their content, their order, what their media
+// types make of it, and their names.
+func LayersID(layers []ocispec.Descriptor) digest.Digest {
+	hash := digest.SHA256.Digester()
+	for _, l := range layers {
+		fmt.Fprintf(hash.Hash(), "%q %q %d %q\n", l.MediaType, l.Digest, l.Size, l.Annotations[ocispec.AnnotationTitle])
+	}
+	return hash.Digest()
+}
+
+// IsOf reports whether the configuration says that it belongs to these layers and to no others.
+func (c Config) IsOf(layers []ocispec.Descriptor) bool {
+	if c.labels[LayersLabel] == LayersID(layers).String() {
+		return true
+	}
+	// The CNCF's layout has one layer, so there is no name to mistake for another's.
+	return len(layers) == 1 && len(c.layerDigests) == 1 && c.layerDigests[0] == layers[0].Digest
 }
 
 // ParseIndex reads an index or a manifest list, at most MaxManifest bytes. Every digest
@@ -85,6 +146,7 @@ func ParseConfig(mediaType string, data []byte) (Config, error) {
 			return Config{}, fmt.Errorf("config: diff_id %d: %w", i, err)
 		}
 	}
+	config.program = parseProgram(data)
 	return config, nil
 }
 

@@ -8,6 +8,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/wasmshim/containerd-shim-wasm/entrypoint"
 	"github.com/wasmshim/containerd-shim-wasm/oci"
 )
 
@@ -125,7 +126,7 @@ func FuzzParse(f *testing.F) {
 			}
 			found := oci.Found{Image: "image", Modules: oci.Modules(manifest)}
 			for _, m := range found.Modules {
-				if chosen, err := found.Select(m.Name); err == nil && len(found.Modules) > 1 && chosen.Name == "" {
+				if chosen, err := found.Select(entrypoint.Parse(m.Name)); err == nil && len(found.Modules) > 1 && chosen.Name == "" {
 					t.Errorf("%q selects a module without a name", m.Name)
 				}
 				if content, err := m.CheckHead(data); err == nil && content == oci.Empty {

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"strings"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -235,17 +234,6 @@ func readonlyCopy(target int) (int, error) {
 		return -1, err
 	}
 	return fd, nil
-}
-
-// coveredByMount reports whether path lies at or below the destination of one
-// of the specification's mounts.
-func coveredByMount(spec *specs.Spec, path string) bool {
-	for _, m := range spec.Mounts {
-		if destination := clean(m.Destination); path == destination || strings.HasPrefix(path, strings.TrimSuffix(destination, "/")+"/") {
-			return true
-		}
-	}
-	return false
 }
 
 // Executable returns a program's file on a mount of its own, so that it can be executed by its

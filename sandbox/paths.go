@@ -136,6 +136,12 @@ const maxLinks = 40
 // (SecureJoin of github.com/cyphar/filepath-securejoin). The answer is a wish, not a fact:
 // whoever uses it must follow no link.
 func expand(root int, path string) ([]string, error) {
+	return walk(root, path, func(string) {})
+}
+
+// walk is expand that tells of each place on the way, links among them, as a path from root without a link
+// before its end.
+func walk(root int, path string, pass func(place string)) ([]string, error) {
 	var names []string
 	links := 0
 	for rest := strings.Split(path, "/"); len(rest) > 0; {
@@ -149,6 +155,7 @@ func expand(root int, path string) ([]string, error) {
 			continue
 		}
 		names = append(names, name)
+		pass("/" + strings.Join(names, "/"))
 		target, isLink, err := readLink(root, strings.Join(names, "/"))
 		if err != nil {
 			return nil, err

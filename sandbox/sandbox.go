@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
-	"strings"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -143,49 +141,8 @@ func fileKind(mode uint32) string {
 	return "special file"
 }
 
-// errNotInPath is os.ErrNotExist to whoever asks.
-var errNotInPath = fmt.Errorf("not found in $PATH: %w", os.ErrNotExist)
-
-// LookPath finds the file that an exec of name in directory cwd with the given
-// environment would run: name itself when it holds a slash, else the first
-// regular file of that name on PATH. It returns an absolute path of the
-// container.
-func (s *Sandbox) LookPath(name, cwd string, env []string) (string, error) {
-	if name == "" {
-		return "", fmt.Errorf("no command given: %w", os.ErrNotExist)
-	}
-	if strings.Contains(name, "/") {
-		return absolute(name, cwd), nil
-	}
-	for _, dir := range filepath.SplitList(searchPath(env)) {
-		candidate := filepath.Join(absolute(dir, cwd), name)
-		f, err := s.OpenFile(candidate)
-		if err == nil {
-			f.Close()
-			return candidate, nil
-		}
-	}
-	return "", &os.PathError{Op: "look for", Path: name, Err: errNotInPath}
-}
-
-func absolute(path, cwd string) string {
-	if filepath.IsAbs(path) {
-		return filepath.Clean(path)
-	}
-	return filepath.Join("/", cwd, path)
-}
-
-func searchPath(env []string) string {
-	for _, e := range env {
-		if path, ok := strings.CutPrefix(e, "PATH="); ok {
-			return path
-		}
-	}
-	return "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-}
-
 // MountAll makes the OCI mounts of the specification. Launch does so itself;
-// calling it earlier lets OpenFile see files that lie on a volume. Namespaces
+// calling it earlier, where MountsDecide, lets OpenFile see files that lie on a volume. Namespaces
 // come first, because some file systems (mqueue, sysfs) show those of whoever
 // mounts them.
 func (s *Sandbox) MountAll(spec *specs.Spec) error {
@@ -205,10 +162,6 @@ func (s *Sandbox) enter(spec *specs.Spec) error {
 	s.inside = true
 	return enterNamespaces(spec.Linux.Namespaces)
 }
-
-// CoveredByMount reports whether the specification mounts something at or above
-// path, so that OpenFile needs MountAll first to see it.
-func CoveredByMount(spec *specs.Spec, path string) bool { return coveredByMount(spec, path) }
 
 // Close abandons the sandbox; everything it mounted goes with its thread. It
 // does nothing after Launch.

@@ -13,6 +13,7 @@ import (
 	"github.com/sirupsen/logrus"
 	"golang.org/x/sys/unix"
 
+	"github.com/wasmshim/containerd-shim-wasm/entrypoint"
 	"github.com/wasmshim/containerd-shim-wasm/runtime/cache"
 	"github.com/wasmshim/containerd-shim-wasm/runtime/control"
 	"github.com/wasmshim/containerd-shim-wasm/sandbox"
@@ -22,7 +23,7 @@ import (
 // compiled returns the machine code for a module, from the cache or, the first
 // time, from the preparer; then it calls begin first. The caller closes the entry
 // when a worker has been launched.
-func (n *node) compiled(ctx context.Context, engine engine, s settings, payer account, from source, entry entryPoint, begin func(key string)) (cache.Entry, error) {
+func (n *node) compiled(ctx context.Context, engine engine, s settings, payer account, from source, entry entrypoint.Point, begin func(key string)) (cache.Entry, error) {
 	n.sweepOnce.Do(func() { go n.sweep(s.CacheDir) })
 	compiled, digest, err := n.entry(ctx, engine, s, payer, from, begin)
 	if err != nil {
@@ -131,12 +132,12 @@ func (s settings) order(from source, digest string) control.Compile {
 }
 
 // check fails if a compiled module is not to be run, or not from this entry point.
-func check(module control.Module, order control.Compile, entry entryPoint) error {
+func check(module control.Module, order control.Compile, entry entrypoint.Point) error {
 	// The operator may have taken back what was allowed when the entry was made.
 	if module.Precompiled && !order.Trusted {
 		return order.Distrust()
 	}
-	return checkFunction(module, order.Name, entry.function)
+	return checkFunction(module, order.Name, entry.Function)
 }
 
 // preparerSpec confines the preparer: no files but its own program, no network,

@@ -39,6 +39,7 @@ type container struct {
 	systemd bool
 	cgroup  *cgroup.Cgroup
 	init    *process
+	origin  origin
 
 	// mu orders what is told of the container: no exit before its start. Nobody waits for a worker
 	// while holding it.
@@ -162,6 +163,8 @@ func (c *container) Delete(ctx context.Context, r *tasks.DeleteRequest) (*tasks.
 	if err := c.endUnstarted(ctx); err != nil {
 		return nil, fmt.Errorf("end the process of container %s: %w", c.id, err)
 	}
+	// Whoever starts the container again must find what this task was made of.
+	c.origin.awaitNote(ctx)
 	if err := p.step(deleting); err != nil {
 		return nil, fmt.Errorf("container %s: %w", c.id, err)
 	}

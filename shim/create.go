@@ -3,7 +3,6 @@ package shim
 import (
 	"context"
 	"errors"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -12,6 +11,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/wasmshim/containerd-shim-wasm/argo"
+	"github.com/wasmshim/containerd-shim-wasm/entrypoint"
 	"github.com/wasmshim/containerd-shim-wasm/runtime/cache"
 	"github.com/wasmshim/containerd-shim-wasm/runtime/control"
 	"github.com/wasmshim/containerd-shim-wasm/sandbox"
@@ -79,7 +79,7 @@ func (c *container) prepare(r *tasks.CreateTaskRequest, unknown error) error {
 func (c *container) findModule(ctx context.Context, sb *sandbox.Sandbox, r *tasks.CreateTaskRequest) (source, bool, error) {
 	c.rootfs = rootfsMounts(r, c.spec)
 	entry := c.command.entry()
-	if entry.meantAsWasm() {
+	if entry.IsWasm() {
 		if err := sb.MountRootfs(c.rootfs, c.spec.Root, r.Bundle); err != nil {
 			return source{}, false, err
 		}
@@ -99,15 +99,14 @@ func (c *container) findModule(ctx context.Context, sb *sandbox.Sandbox, r *task
 	return module, false, nil
 }
 
-// lookForModule opens the module, and reports whether it has mounted the volumes for that: a command
-// that lies on a volume needs them.
-func (c *container) lookForModule(ctx context.Context, sb *sandbox.Sandbox, entry entryPoint) (source, bool, error) {
-	mounted := false
-	if filepath.IsAbs(entry.file) && sandbox.CoveredByMount(c.spec, filepath.Clean(entry.file)) {
+// lookForModule opens the module, and reports whether it has mounted the volumes for that: where they decide
+// what a command leads to, as for any program, they are needed.
+func (c *container) lookForModule(ctx context.Context, sb *sandbox.Sandbox, entry entrypoint.Point) (source, bool, error) {
+	mounted := sb.MountsDecide(c.spec, entry.Paths(c.spec.Process.Cwd, c.spec.Process.Env))
+	if mounted {
 		if err := sb.MountAll(c.spec); err != nil {
 			return source{}, false, notWasm(entry, err)
 		}
-		mounted = true
 	}
 	module, err := c.openModule(ctx, sb, c.spec.Process, entry)
 	return module, mounted, err

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/wasmshim/containerd-shim-wasm/argo"
+	"github.com/wasmshim/containerd-shim-wasm/entrypoint"
 	"github.com/wasmshim/containerd-shim-wasm/sandbox"
 )
 
@@ -38,7 +39,7 @@ func parseCommand(args []string) (command, error) {
 }
 
 // entry names the module.
-func (c command) entry() entryPoint { return parseEntryPoint(c.guest[0]) }
+func (c command) entry() entrypoint.Point { return entrypoint.Parse(c.guest[0]) }
 
 // workers is how many of them run: Argo's contract takes one beside the guest's.
 func (c command) workers() uint64 {

@@ -14,18 +14,12 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/sandbox"
 )
 
-// findLimit is how long containerd may take to say what a container's image is.
+// findLimit is how long containerd may take to say what an image is.
 const findLimit = 10 * time.Second
 
-// findImage returns what the image of one of containerd's containers holds of Wasm:
-// nothing, and no error, if the container has no image or its image has none.
-func (n *node) findImage(ctx context.Context, containerID string) (oci.Found, error) {
-	return n.find(ctx, "--container", containerID)
-}
-
-// find is findImage for what a flag of wasm-images find names.
-func (n *node) find(ctx context.Context, flag, name string) (oci.Found, error) {
-	output, err := n.runImages(ctx, findLimit, "find", flag, name)
+// find returns what an image holds of Wasm.
+func (n *node) find(ctx context.Context, image string) (oci.Found, error) {
+	output, err := n.runImages(ctx, findLimit, "find", "--image", image)
 	if err != nil {
 		return oci.Found{}, err
 	}

@@ -30,7 +30,7 @@ func nodeWith(t *testing.T, script string) (n *node, placed *int) {
 func TestFindImage(t *testing.T) {
 	n, _ := nodeWith(t, `[ "$*" = "find --address /run/c.sock --namespace k8s.io --container id" ] || { echo "got $*" >&2; exit 1; }
 echo '{"image":"i","modules":[{"name":"app.wasm"}]}'`)
-	found, err := n.findImage(t.Context(), "id")
+	found, _, err := n.findImage(t.Context(), "id")
 	if err != nil || found.Image != "i" || len(found.Modules) != 1 || found.Modules[0].Name != "app.wasm" {
 		t.Errorf("got %+v, %v", found, err)
 	}
@@ -40,7 +40,7 @@ echo '{"image":"i","modules":[{"name":"app.wasm"}]}'`)
 func TestFindImageEnvironment(t *testing.T) {
 	t.Setenv("HTTP_PROXY", "http://example.com")
 	n, _ := nodeWith(t, `[ -z "$HTTP_PROXY" ] && [ -n "$PATH" ] || exit 1; echo '{}'`)
-	if found, err := n.findImage(t.Context(), "id"); err != nil || found.Image != "" {
+	if found, _, err := n.findImage(t.Context(), "id"); err != nil || found.Image != "" {
 		t.Errorf("got %+v, %v", found, err)
 	}
 }
@@ -52,7 +52,7 @@ func TestFindImageFails(t *testing.T) {
 		`echo '{'`:                       "read the answer of wasm-images find: ",
 	} {
 		n, _ := nodeWith(t, script)
-		found, err := n.findImage(t.Context(), "id")
+		found, _, err := n.findImage(t.Context(), "id")
 		if err == nil || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("%s: got %+v, %v; want %q", script, found, err, want)
 		}
@@ -67,7 +67,7 @@ func TestFindImageGivesUp(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := n.findImage(ctx, "id"); !errors.Is(err, context.Canceled) {
+	if _, _, err := n.findImage(ctx, "id"); !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
 }
@@ -77,7 +77,7 @@ func TestImagesAfterUpgrade(t *testing.T) {
 	n, placed := nodeWith(t, `echo '{}'`)
 	for want := range 2 {
 		for range 2 {
-			if _, err := n.findImage(t.Context(), "id"); err != nil {
+			if _, _, err := n.findImage(t.Context(), "id"); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -25,9 +25,7 @@ func (c *container) imageKey(module source) string {
 	h := sha256.New()
 	n := c.node.flags
 	fmt.Fprintf(h, "%q %q %q %q", n.Address, n.Namespace, c.spec.Annotations[imageNameAnnotation], layersOf(c.rootfs))
-	if module.sha256 != "" {
-		fmt.Fprintf(h, "%q", module.file.Name()) // names the image
-	}
+	fmt.Fprintf(h, " %q %q", module.image.Image, module.image.Target)
 	return hex.EncodeToString(h.Sum(nil)[:16])
 }
 
@@ -73,7 +71,7 @@ func (c *container) startKeeper(module source, key string) keeper {
 	started := make(chan io.WriteCloser, 1)
 	go func() {
 		defer close(started)
-		input, err := c.runKeeper(c.imageKey(module), key)
+		input, err := c.runKeeper(c.imageKey(module), key, c.imageOf(module)...)
 		if err != nil {
 			c.node.log.WithError(err).WithField("container", c.id).Debug("keep the compiled module with its image")
 			return
@@ -83,10 +81,18 @@ func (c *container) startKeeper(module source, key string) keeper {
 	return keeper{started}
 }
 
-// runKeeper starts the program for the entry with the given key in the cache, and
-// returns its input.
-func (c *container) runKeeper(imageKey, key string) (io.WriteCloser, error) {
-	cmd, err := c.node.keepCommand(context.Background(), c.settings, key, imageKey, "--container", c.id)
+// imageOf returns the flags that name a module's image to wasm-images keep.
+func (c *container) imageOf(module source) []string {
+	if image := module.image; image.Image != "" {
+		return []string{"--image", image.Image, "--target", image.Target}
+	}
+	return []string{"--container", c.id}
+}
+
+// runKeeper starts the program for the entry with the given key in the cache and the image that flags name,
+// and returns its input.
+func (c *container) runKeeper(imageKey, key string, image ...string) (io.WriteCloser, error) {
+	cmd, err := c.node.keepCommand(context.Background(), c.settings, key, imageKey, image...)
 	if err != nil {
 		return nil, err
 	}
@@ -109,14 +115,15 @@ func (c *container) runKeeper(imageKey, key string) (io.WriteCloser, error) {
 }
 
 // keepCommand returns the program for the entry with the given key in the cache, and for
-// the image that a flag of wasm-images keep names; not started.
-func (n *node) keepCommand(ctx context.Context, s settings, key, imageKey, flag, name string) (*exec.Cmd, error) {
+// the image that flags of wasm-images keep name; not started.
+func (n *node) keepCommand(ctx context.Context, s settings, key, imageKey string, image ...string) (*exec.Cmd, error) {
 	engine, err := n.prepareEngine()
 	if err != nil {
 		return nil, err
 	}
-	return n.imagesCommand(ctx, "keep", flag, name, "--cache", s.CacheDir, "--size", strconv.FormatInt(s.CacheSize, 10),
+	args := append(image, "--cache", s.CacheDir, "--size", strconv.FormatInt(s.CacheSize, 10),
 		"--engine", engine.key, "--module", key, "--key", imageKey)
+	return n.imagesCommand(ctx, "keep", args...)
 }
 
 // keep lets the keeper go on once the container has started.

@@ -13,14 +13,14 @@ import (
 
 // openLayer opens a Wasm layer's file in containerd's content store. Its path comes
 // from containerd and a digest, so no name that an image chose is opened.
-func openLayer(image string, layer oci.Module) (source, error) {
+func openLayer(image oci.Found, layer oci.Module) (source, error) {
 	fd, err := unix.Open(layer.Path, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return source{}, fmt.Errorf("open layer %s of image %s: %w", layer, image, err)
+		return source{}, fmt.Errorf("open layer %s of image %s: %w", layer, image.Image, err)
 	}
 	from := source{
-		file:   os.NewFile(uintptr(fd), fmt.Sprintf("%s of image %s", layer, image)),
-		stored: true, sha256: layer.Digest.Encoded(), compression: layer.Compression,
+		file:   os.NewFile(uintptr(fd), fmt.Sprintf("%s of image %s", layer, image.Image)),
+		stored: true, sha256: layer.Digest.Encoded(), compression: layer.Compression, image: image,
 	}
 	if err := checkLayer(from, layer); err != nil {
 		from.close()

@@ -12,6 +12,7 @@ import (
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/wasmshim/containerd-shim-wasm/entrypoint"
 	"github.com/wasmshim/containerd-shim-wasm/oci"
 	"github.com/wasmshim/containerd-shim-wasm/runtime/control"
 	"github.com/wasmshim/containerd-shim-wasm/sandbox"
@@ -20,28 +21,28 @@ import (
 // openModule opens what an entry point names: a file of the container or, if there
 // is none, a Wasm layer of its image. errNative says that it is no Wasm and does not
 // claim to be.
-func (c *container) openModule(ctx context.Context, sb *sandbox.Sandbox, process *specs.Process, entry entryPoint) (source, error) {
+func (c *container) openModule(ctx context.Context, sb *sandbox.Sandbox, process *specs.Process, entry entrypoint.Point) (source, error) {
 	from, err := openFile(sb, c.rootfs, process, entry)
 	if !errors.Is(err, os.ErrNotExist) {
 		return from, err
 	}
-	found, findErr := c.node.findImage(ctx, c.id)
+	found, findErr := c.image(ctx)
 	if findErr != nil {
-		return source{}, fmt.Errorf("entry point %s is no file of the container; look for it among the image's layers: %w", entry.file, findErr)
+		return source{}, fmt.Errorf("entry point %s is no file of the container; look for it among the image's layers: %w", entry.File, findErr)
 	}
-	layer, selectErr := found.Select(entry.file)
+	layer, selectErr := found.Select(entry)
 	switch {
 	case errors.Is(selectErr, oci.ErrNoModule):
 		return source{}, err
 	case selectErr != nil:
-		return source{}, selectErr
+		return source{}, fmt.Errorf("entry point %s is no file of the container: %w", entry.File, selectErr)
 	}
-	return openLayer(found.Image, layer)
+	return openLayer(found, layer)
 }
 
 // openFile opens the file of the container that an entry point names.
-func openFile(sb *sandbox.Sandbox, rootfs []sandbox.Mount, process *specs.Process, entry entryPoint) (source, error) {
-	path, err := sb.LookPath(entry.file, process.Cwd, process.Env)
+func openFile(sb *sandbox.Sandbox, rootfs []sandbox.Mount, process *specs.Process, entry entrypoint.Point) (source, error) {
+	path, err := sb.LookPath(entry, process.Cwd, process.Env)
 	if err != nil {
 		return source{}, notWasm(entry, err)
 	}
@@ -61,8 +62,8 @@ func openFile(sb *sandbox.Sandbox, rootfs []sandbox.Mount, process *specs.Proces
 }
 
 // notWasm keeps the reason if the container claims to be Wasm.
-func notWasm(entry entryPoint, reason error) error {
-	if entry.meantAsWasm() {
+func notWasm(entry entrypoint.Point, reason error) error {
+	if entry.IsWasm() {
 		return reason
 	}
 	return fmt.Errorf("%w: %w", errNative, reason)

@@ -13,38 +13,6 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-func TestParseEntryPoint(t *testing.T) {
-	for arg, want := range map[string]entryPoint{
-		"/app.wasm":               {"/app.wasm", "_start"},
-		"/app.wasm#run":           {"/app.wasm", "run"},
-		"/app.wasm#":              {"/app.wasm", ""},
-		"/app.wasm#a#b":           {"/app.wasm", "a#b"},
-		"/a.wasm#/b.wasm#f":       {"/a.wasm#/b.wasm", "f"},
-		"app.wasm#ns:pkg/iface@1": {"app.wasm", "ns:pkg/iface@1"},
-		"/bin/sh":                 {"/bin/sh", "_start"},
-		"/bin/sh#run":             {"/bin/sh#run", "_start"},
-		"#.wasm":                  {"#.wasm", "_start"},
-		".wasm#f":                 {".wasm", "f"},
-		"/app.WASM#f":             {"/app.WASM#f", "_start"},
-		"":                        {"", "_start"},
-		"#":                       {"#", "_start"},
-	} {
-		if got := parseEntryPoint(arg); got != want {
-			t.Errorf("%q: got %+v, want %+v", arg, got, want)
-		}
-	}
-}
-
-func TestMeantAsWasm(t *testing.T) {
-	for arg, want := range map[string]bool{
-		"/app.wasm": true, "/app.wasm#f": true, ".wasm": true, "/bin/sh": false, "/bin/sh#f": false, "/app.wasm.txt": false, "": false,
-	} {
-		if got := parseEntryPoint(arg).meantAsWasm(); got != want {
-			t.Errorf("%q: got %v", arg, got)
-		}
-	}
-}
-
 func marshal(t *testing.T, m proto.Message) []byte {
 	t.Helper()
 	data, err := proto.Marshal(m)

@@ -5,11 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 
 	tasks "github.com/containerd/containerd/api/runtime/task/v2"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/wasmshim/containerd-shim-wasm/entrypoint"
 	"github.com/wasmshim/containerd-shim-wasm/sandbox"
 )
 
@@ -51,7 +51,8 @@ func (n *node) launchPause(ctx context.Context, r *tasks.CreateTaskRequest, spec
 	if err := sb.ViewRootfs(rootfs, spec.Root, r.Bundle); err != nil {
 		return nil, err
 	}
-	if sandbox.CoveredByMount(spec, filepath.Clean(spec.Process.Args[0])) {
+	entry := entrypoint.Point{File: spec.Process.Args[0]}
+	if sb.MountsDecide(spec, entry.Paths(spec.Process.Cwd, spec.Process.Env)) {
 		if err := sb.MountAll(spec); err != nil {
 			return nil, err
 		}
@@ -69,7 +70,7 @@ func (n *node) launchPause(ctx context.Context, r *tasks.CreateTaskRequest, spec
 // findStatic returns the path of a process's program, if that can be run by the
 // kernel alone.
 func findStatic(sb *sandbox.Sandbox, process *specs.Process) (string, error) {
-	path, err := sb.LookPath(process.Args[0], process.Cwd, process.Env)
+	path, err := sb.LookPath(entrypoint.Point{File: process.Args[0]}, process.Cwd, process.Env)
 	if err != nil {
 		return "", err
 	}

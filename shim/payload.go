@@ -51,7 +51,7 @@ func (g guest) order(w *worker) error {
 	order := control.Guest{
 		Module: sandbox.Module, Root: sandbox.GuestRoot,
 		Args: g.command.guest, Env: g.process.Env, Cwd: g.process.Cwd,
-		Function: g.command.entry().function, Emissary: g.command.emissary,
+		Function: g.command.entry().Function, Emissary: g.command.emissary,
 	}
 	if limit, ok := g.container.cgroup.MemoryLimit(); ok {
 		order.MemoryLimit = guestMemory(limit, g.command.workers())

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/wasmshim/containerd-shim-wasm/oci"
 	"github.com/wasmshim/containerd-shim-wasm/runtime/digests"
 )
 
@@ -25,6 +26,8 @@ type source struct {
 	sha256 string
 	// compression is gzip, zstd or zip, or empty for none (package oci).
 	compression string
+	// image is the one that the file is a layer of; it is empty for a file of a container.
+	image oci.Found
 }
 
 func (s source) close() error { return s.file.Close() }

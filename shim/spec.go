@@ -47,27 +47,6 @@ const (
 	containerTypeAnnotation = "io.kubernetes.cri.container-type"
 )
 
-// entryPoint is what a container's command names: a file of the container and,
-// in a Wasm module or component, the function to call.
-type entryPoint struct {
-	file, function string
-}
-
-const wasmSuffix = ".wasm"
-
-// parseEntryPoint splits "module.wasm#function". That of a component may be
-// "component.wasm#interface#function".
-func parseEntryPoint(arg string) entryPoint {
-	if i := strings.LastIndex(arg, wasmSuffix+"#"); i >= 0 {
-		file := arg[:i+len(wasmSuffix)]
-		return entryPoint{file: file, function: arg[len(file)+1:]}
-	}
-	return entryPoint{file: arg, function: "_start"}
-}
-
-// meantAsWasm reports whether the name alone says that the file is to be Wasm.
-func (e entryPoint) meantAsWasm() bool { return strings.HasSuffix(e.file, wasmSuffix) }
-
 // errNative says that a container is not Wasm.
 var errNative = errors.New("native container")
 

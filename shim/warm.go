@@ -49,7 +49,7 @@ func (n *node) warmImage(ctx context.Context, w Warming) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	found, err := n.find(ctx, "--image", w.Image)
+	found, err := n.find(ctx, w.Image)
 	if err != nil {
 		return nil, err
 	}
@@ -62,7 +62,7 @@ func (n *node) warmImage(ctx context.Context, w Warming) ([]string, error) {
 	}
 	var lines []string
 	for _, layer := range found.Modules {
-		from, err := openLayer(w.Image, layer)
+		from, err := openLayer(found, layer)
 		if err != nil {
 			return lines, err
 		}

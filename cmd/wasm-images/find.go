@@ -13,7 +13,12 @@ import (
 // findLimit is how long containerd may take: a container waits.
 const findLimit = 10 * time.Second
 
-// find is the shim's own verb: it prints an oci.Found.
+// noteLimit is how long containerd may take to note the answer, for which nobody waits but the container's
+// end.
+const noteLimit = 10 * time.Second
+
+// find is the shim's own verb: it prints an oci.Found. What it has found of a container it then notes in
+// containerd.
 func find(ctx context.Context, args []string, stdio stdio) error {
 	set := newFlags("find", "(--container ID | --image NAME) [--address SOCKET] [--namespace NAME]", stdio)
 	address, namespace := containerdFlags(set)
@@ -33,13 +38,19 @@ func find(ctx context.Context, args []string, stdio stdio) error {
 	}
 	defer s.Close()
 	var found oci.Found
+	var note func(context.Context) error
 	if *container != "" {
-		found, err = s.Find(ctx, *namespace, *container)
+		found, note, err = s.Find(ctx, *namespace, *container)
 	} else {
 		found, err = s.FindImage(ctx, *namespace, *image)
 	}
-	if err != nil {
+	if err == nil {
+		err = json.NewEncoder(stdio.out).Encode(found)
+	}
+	if err != nil || note == nil {
 		return err
 	}
-	return json.NewEncoder(stdio.out).Encode(found)
+	ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), noteLimit)
+	defer cancel()
+	return note(ctx)
 }

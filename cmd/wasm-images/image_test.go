@@ -84,7 +84,7 @@ func TestPackPushInspectTheRegistry(t *testing.T) {
 	ref := registry.Ref("app:v1")
 	call(t, "image", "pack", "--push", "--plain-http", "-t", ref, "--format", "oras", appFile(t))
 	text := call(t, "image", "inspect", "--registry", ref)
-	if !strings.Contains(text, "application/vnd.oci.empty.v1+json") || !strings.Contains(text, "kubelet:      yes; with a command, as in app.wasm") {
+	if !strings.Contains(text, "application/vnd.unknown.config.v1+json") || !strings.Contains(text, "kubelet:      yes; with a command, as in app.wasm") {
 		t.Errorf("printed\n%s", text)
 	}
 }

@@ -52,6 +52,7 @@ func keep(ctx context.Context, args []string, stdio stdio) error {
 	set.Int64Var(&e.size, "size", 0, "how many `bytes` the cache may hold")
 	container := set.String("container", "", "the container's `id`")
 	image := set.String("image", "", "the `name` of the image, instead of a container")
+	content := set.String("target", "", "the `digest` that the image's name stood for; what it stands for now by default")
 	if err := parse(set, args, 0, 0); err != nil {
 		return err
 	}
@@ -65,7 +66,7 @@ func keep(ctx context.Context, args []string, stdio stdio) error {
 		return err
 	}
 	defer s.Close()
-	target, err := targetOf(ctx, s, e.namespace, *container, *image)
+	target, err := targetOf(ctx, s, e.namespace, *container, store.Target{Image: *image, Digest: digest.Digest(*content)})
 	if err != nil {
 		return err
 	}
@@ -91,9 +92,13 @@ func giveWay() {
 	}
 }
 
-func targetOf(ctx context.Context, s *store.Store, namespace, container, image string) (store.Target, error) {
-	if image != "" {
-		return s.TargetOfImage(ctx, namespace, image)
+// targetOf returns the image that is named, or that of a container.
+func targetOf(ctx context.Context, s *store.Store, namespace, container string, named store.Target) (store.Target, error) {
+	switch {
+	case named.Digest != "":
+		return named, named.Digest.Validate()
+	case named.Image != "":
+		return s.TargetOfImage(ctx, namespace, named.Image)
 	}
 	return s.TargetOf(ctx, namespace, container)
 }

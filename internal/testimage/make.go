@@ -179,3 +179,12 @@ func (i *Image) parsed(d ocispec.Descriptor) map[string]any {
 	must(json.Unmarshal(i.Blobs[d.Digest], &value))
 	return value
 }
+
+// WithConfig is an image with the configuration of another one and a guest that is not that one's.
+func WithConfig(config, guest []byte) *Image {
+	i := newImage()
+	layer := i.addWasm(wasm{wasmPlain, guest, "app.wasm"})
+	d := i.add(ocispec.MediaTypeImageConfig, config)
+	i.manifest(ocispec.MediaTypeImageManifest, manifestOf(ocispec.MediaTypeImageManifest, d, []ocispec.Descriptor{layer}))
+	return i
+}

@@ -12,6 +12,7 @@ import (
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/wasmshim/containerd-shim-wasm/entrypoint"
 	"github.com/wasmshim/containerd-shim-wasm/oci"
 	"github.com/wasmshim/containerd-shim-wasm/oci/world"
 )
@@ -26,7 +27,7 @@ func runsFunction(where, function string, w world.World) (string, error) {
 		return "", fmt.Errorf("%s is %s that imports what a Wasm container does not provide: %s; build it for wasi:cli/command of WASI 0.2 (wasm32-wasip2)",
 			where, oci.WasmComponent, listed(missing))
 	}
-	if function == "" || function == "_start" {
+	if function == entrypoint.Start {
 		if command := w.Command(); command != "" {
 			return fmt.Sprintf("%s, by its %s", oci.WasmComponent, command), nil
 		}

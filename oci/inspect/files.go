@@ -143,23 +143,10 @@ func (f files) follow(at string) (string, bool) {
 	return "", false
 }
 
-// look finds a command as the shim does: a path from the working directory, a name without a slash
-// in the folders of PATH only.
-func (f files) look(command, dir string, env []string) (string, file, bool) {
-	if path.IsAbs(command) {
-		return f.find(command)
-	}
-	if strings.Contains(command, "/") {
-		return f.find(path.Join("/", dir, command))
-	}
-	search := "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-	for _, variable := range env {
-		if value, ok := strings.CutPrefix(variable, "PATH="); ok {
-			search = value
-		}
-	}
-	for _, folder := range strings.Split(search, ":") {
-		if at, found, ok := f.find(path.Join(folder, command)); ok {
+// look returns the first file that one of the paths leads to.
+func (f files) look(paths []string) (string, file, bool) {
+	for _, p := range paths {
+		if at, found, ok := f.find(p); ok {
 			return at, found, true
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/wasmshim/containerd-shim-wasm/entrypoint"
 	"github.com/wasmshim/containerd-shim-wasm/internal/testimage"
 	"github.com/wasmshim/containerd-shim-wasm/oci"
 )
@@ -47,6 +48,7 @@ func TestLook(t *testing.T) {
 	}{
 		{"absolute", [][]string{{"app.wasm"}}, "/app.wasm", "/app.wasm"},
 		{"not in PATH", [][]string{{"app.wasm"}}, "app.wasm", ""},
+		{"in the working directory", [][]string{{"work/app.wasm"}}, "app.wasm", "/work/app.wasm"},
 		{"in PATH", [][]string{{"usr/bin/app"}}, "app", "/usr/bin/app"},
 		{"from the working directory", [][]string{{"work/app.wasm"}}, "./app.wasm", "/work/app.wasm"},
 		{"relative link", [][]string{{"lib/app-1.wasm", "lib/app.wasm->app-1.wasm"}}, "/lib/app.wasm", "/lib/app-1.wasm"},
@@ -62,7 +64,7 @@ func TestLook(t *testing.T) {
 		{"removed and back", [][]string{{"app.wasm"}, {".wh.app.wasm"}, {"app.wasm"}}, "/app.wasm", "/app.wasm"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			at, found, ok := lay(t, c.layers...).look(c.command, "/work", nil)
+			at, found, ok := lay(t, c.layers...).look(entrypoint.Parse(c.command).Paths("/work", nil))
 			if ok != (c.want != "") || ok && (at != c.want || found.content != oci.WasmModule) {
 				t.Errorf("%s leads to %q (%v, %s), want %q", c.command, at, ok, found.content, c.want)
 			}
@@ -72,7 +74,7 @@ func TestLook(t *testing.T) {
 
 func TestLookUsesTheImagesPath(t *testing.T) {
 	f := lay(t, []string{"opt/app"})
-	if at, _, ok := f.look("app", "", []string{"PATH=/bin:/opt"}); !ok || at != "/opt/app" {
+	if at, _, ok := f.look(entrypoint.Parse("app").Paths("", []string{"PATH=/bin:/opt"})); !ok || at != "/opt/app" {
 		t.Errorf("found %q, %v", at, ok)
 	}
 }

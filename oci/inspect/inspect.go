@@ -14,6 +14,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/wasmshim/containerd-shim-wasm/entrypoint"
 	"github.com/wasmshim/containerd-shim-wasm/oci"
 )
 
@@ -242,11 +243,11 @@ func (l *look) judge(ctx context.Context, indexed bool) {
 	command := slices.Concat(l.config.Config.Entrypoint, l.config.Config.Cmd)
 	// An entry point that is there but empty, as runwasi's, is none to containerd.
 	r.NeedsCommand = len(command) == 0 || command[0] == ""
-	entry := ""
+	word := ""
 	if !r.NeedsCommand {
-		entry = command[0]
+		word = command[0]
 	}
-	runs, err := l.runs(ctx, entry)
+	runs, err := l.runs(ctx, word)
 	if err == nil {
 		err = l.unpacks()
 	}
@@ -258,24 +259,24 @@ func (l *look) judge(ctx context.Context, indexed bool) {
 	r.Ctr, r.CRI = l.ctr(indexed), l.cri(indexed)
 }
 
-// runs says what an entry point leads to: a file first, then a layer.
-func (l *look) runs(ctx context.Context, entry string) (string, error) {
+// runs says what the image's own command leads to by its first word: a file first, then a layer.
+func (l *look) runs(ctx context.Context, word string) (string, error) {
 	modules := oci.Modules(l.manifest)
-	if entry == "" {
+	if word == "" {
 		return l.unnamed(ctx, modules)
 	}
-	named, function, _ := strings.Cut(entry, "#")
-	if at, found, ok := l.files.look(named, l.config.Config.WorkingDir, l.config.Config.Env); ok {
-		return l.runsFile(ctx, at, found, named, function)
+	point := entrypoint.Parse(word)
+	if at, found, ok := l.files.look(point.Paths(l.config.Config.WorkingDir, l.config.Config.Env)); ok {
+		return l.runsFile(ctx, at, found, point)
 	}
-	chosen, err := oci.Found{Image: l.report.Digest.String(), Modules: modules}.Select(entry)
+	chosen, err := oci.Found{Image: l.report.Digest.String(), Entry: word, Modules: modules}.Select(point)
 	switch {
 	case errors.Is(err, oci.ErrNoModule):
-		return "", fmt.Errorf("its entry point %s is no file of the image, and no layer is WebAssembly%s", entry, l.hint())
+		return "", fmt.Errorf("its entry point %s is no file of the image, and no layer is WebAssembly%s", word, l.hint())
 	case err != nil:
 		return "", err
 	}
-	return l.runsLayer(ctx, chosen, function, "the entry point "+entry+" is no file")
+	return l.runsLayer(ctx, chosen, point.Function, "the entry point "+word+" is no file")
 }
 
 // hint names what could be run instead.
@@ -295,9 +296,9 @@ func (l *look) unnamed(ctx context.Context, modules []oci.Module) (string, error
 		if modules[0].Name != "" {
 			l.report.Command = modules[0].Name
 		}
-		return l.runsLayer(ctx, modules[0], "", "any command that is no file means it")
+		return l.runsLayer(ctx, modules[0], entrypoint.Start, "the command "+l.report.Command+" means it")
 	case len(modules) > 1:
-		_, err := oci.Found{Image: l.report.Digest.String(), Modules: modules}.Select("")
+		_, err := oci.Found{Image: l.report.Digest.String(), Modules: modules}.Select(entrypoint.Point{})
 		return "", err
 	case len(found) == 0:
 		return "", errors.New("it has no entry point, no layer that is WebAssembly and no file that is: there is nothing to run")
@@ -306,7 +307,7 @@ func (l *look) unnamed(ctx context.Context, modules []oci.Module) (string, error
 	return "one of its files that are WebAssembly, which the command names: " + strings.Join(found[:min(10, len(found))], ", "), nil
 }
 
-func (l *look) runsFile(ctx context.Context, at string, found file, named, function string) (string, error) {
+func (l *look) runsFile(ctx context.Context, at string, found file, named entrypoint.Point) (string, error) {
 	where := fmt.Sprintf("the file %s of layer %d", at, found.layer)
 	isWasm := found.content == oci.WasmModule || found.content == oci.WasmComponent
 	switch {
@@ -319,11 +320,11 @@ func (l *look) runsFile(ctx context.Context, at string, found file, named, funct
 		if err != nil {
 			return "", fmt.Errorf("%s: %w", where, err)
 		}
-		runs, err := runsFunction(where, function, w)
+		runs, err := runsFunction(where, named.Function, w)
 		return where + ", " + runs, err
 	case found.content == oci.Precompiled:
 		return where + ", " + string(found.content) + ", if the node's configuration lists its digest under precompiled", nil
-	case strings.HasSuffix(named, ".wasm"):
+	case named.IsWasm():
 		return "", fmt.Errorf("%s is not a WebAssembly module but %s", where, found.content)
 	}
 	return where + ", " + string(found.content) + ": no WebAssembly, so the stock runc shim runs it", nil

@@ -10,6 +10,7 @@ import (
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/wasmshim/containerd-shim-wasm/entrypoint"
 	"github.com/wasmshim/containerd-shim-wasm/oci"
 	"github.com/wasmshim/containerd-shim-wasm/oci/inspect"
 )
@@ -26,7 +27,7 @@ type AdaptOptions struct {
 // refuse the manifest's own config. Only the new manifest and config are among its blobs: the layers stay
 // where they are, so it can only be written to where the manifest is.
 func Adapt(ctx context.Context, manifest ocispec.Manifest, source inspect.Source, o AdaptOptions) (*Image, error) {
-	entrypoint, err := o.entrypoint(manifest)
+	command, err := o.command(manifest)
 	if err != nil {
 		return nil, err
 	}
@@ -48,7 +49,7 @@ func Adapt(ctx context.Context, manifest ocispec.Manifest, source inspect.Source
 	i := &Image{}
 	config, err := i.addJSON(ocispec.MediaTypeImageConfig, ocispec.Image{
 		Platform: platform,
-		Config:   ocispec.ImageConfig{Entrypoint: entrypoint, Cmd: o.Args, Env: o.Env},
+		Config:   ocispec.ImageConfig{Entrypoint: command, Cmd: o.Args, Env: o.Env, Labels: labels(manifest.Layers)},
 		RootFS:   ocispec.RootFS{Type: "layers", DiffIDs: diffIDs},
 	})
 	if err != nil {
@@ -62,16 +63,18 @@ func Adapt(ctx context.Context, manifest ocispec.Manifest, source inspect.Source
 	return i, err
 }
 
-func (o AdaptOptions) entrypoint(manifest ocispec.Manifest) ([]string, error) {
+// command returns the entry point of the new image.
+func (o AdaptOptions) command(manifest ocispec.Manifest) ([]string, error) {
 	found := oci.Found{Modules: oci.Modules(manifest)}
 	if len(found.Modules) == 0 {
 		return nil, errors.New("it has no Wasm layer, so there is nothing to adapt: run it as it is")
 	}
 	if len(o.Entrypoint) > 0 {
-		_, err := found.Select(o.Entrypoint[0])
+		found.Entry = o.Entrypoint[0]
+		_, err := found.Select(entrypoint.Parse(found.Entry))
 		return o.Entrypoint, err
 	}
-	m, err := found.Select("")
+	m, err := found.Select(entrypoint.Point{})
 	if err != nil {
 		return nil, err
 	}

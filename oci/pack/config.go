@@ -83,3 +83,8 @@ func wasmConfig(p ocispec.Platform, layers []ocispec.Descriptor, w *world.World)
 	}
 	return config
 }
+
+// labels are those of a configuration that depends on its layers by nothing else.
+func labels(layers []ocispec.Descriptor) map[string]string {
+	return map[string]string{oci.LayersLabel: oci.LayersID(layers).String()}
+}

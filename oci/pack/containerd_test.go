@@ -9,6 +9,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/wasmshim/containerd-shim-wasm/entrypoint"
 	"github.com/wasmshim/containerd-shim-wasm/internal/testimage"
 	"github.com/wasmshim/containerd-shim-wasm/internal/testnode"
 	"github.com/wasmshim/containerd-shim-wasm/oci/inspect"
@@ -120,7 +121,7 @@ func TestAdapt(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if chosen, err := found.Select("/app.wasm"); err != nil || chosen.Digest != digest.FromString(module) {
+	if chosen, err := found.Select(entrypoint.Parse("/app.wasm")); err != nil || chosen.Digest != digest.FromString(module) {
 		t.Errorf("it runs %+v, %v", chosen, err)
 	}
 }

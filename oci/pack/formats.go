@@ -43,6 +43,9 @@ const (
 	dockerFiles    = "application/vnd.docker.image.rootfs.diff.tar"
 	// orasArtifact is what "oras push" calls what it is told nothing about.
 	orasArtifact = "application/vnd.unknown.artifact.v1"
+	// orasConfig is what oras before 1.1 called a config of no meaning. Today's is application/vnd.oci.empty.v1+json,
+	// which must hold {}, as those of all other artifacts: CRI would take them for one image.
+	orasConfig = "application/vnd.unknown.config.v1+json"
 )
 
 var (
@@ -62,8 +65,8 @@ var (
 		ociImage.with("artifact", "a Wasm artifact in the CNCF's layout, as wkg pushes it", func(f *Format) {
 			f.place, f.config = inArtifact, oci.MediaTypeWasmConfigV0 // its platform says what it holds
 		}),
-		ociImage.with("oras", "an artifact with an empty config, as oras pushes it", func(f *Format) {
-			f.place, f.config, f.artifact = inArtifact, ocispec.MediaTypeEmptyJSON, orasArtifact
+		ociImage.with("oras", "an artifact as oras pushes it, but for its config, which is not empty", func(f *Format) {
+			f.place, f.config, f.artifact = inArtifact, orasConfig, orasArtifact
 		}),
 		ociImage.with("wasm-to-oci", "an artifact as wasm-to-oci pushes it", func(f *Format) {
 			f.place, f.config, f.mediaType, f.noType = inArtifact, oci.MediaTypeWasmConfigV1, oci.MediaTypeWasmContent, true

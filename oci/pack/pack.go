@@ -13,6 +13,7 @@ import (
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/wasmshim/containerd-shim-wasm/entrypoint"
 	"github.com/wasmshim/containerd-shim-wasm/oci"
 	"github.com/wasmshim/containerd-shim-wasm/oci/world"
 )
@@ -151,7 +152,7 @@ func (j *job) checkArtifact() error {
 
 // checkEntry makes sure that the entry point names a module of the image.
 func (j *job) checkEntry(name string) error {
-	file, _, _ := strings.Cut(name, "#") // the rest names a function
+	file := entrypoint.Parse(name).File
 	var names []string
 	for _, m := range j.modules {
 		// A name without a slash would be looked for in the folders of PATH.
@@ -294,9 +295,6 @@ func (j *job) makeManifest(p ocispec.Platform) (ocispec.Descriptor, error) {
 	if err != nil {
 		return ocispec.Descriptor{}, err
 	}
-	if j.Format.config == ocispec.MediaTypeEmptyJSON {
-		config.Data = ocispec.DescriptorEmptyJSON.Data
-	}
 	manifest := ocispec.Manifest{
 		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: j.Format.manifest, ArtifactType: j.Format.artifact,
 		Config: config, Layers: j.layers, Annotations: j.annotations(),
@@ -313,15 +311,22 @@ func (j *job) config(p ocispec.Platform) any {
 	case j.Format.config == oci.MediaTypeWasmConfigV0:
 		return wasmConfig(p, j.layers, j.world)
 	case j.Format.place == inArtifact:
-		return struct{}{}
+		// The tools that the formats come from write {} for every module in the world.
+		return struct {
+			Config ocispec.ImageConfig `json:"config"`
+		}{ocispec.ImageConfig{Labels: labels(j.layers)}}
 	}
 	diffIDs := j.diffIDs
 	if diffIDs == nil {
 		diffIDs = []digest.Digest{} // null is not valid
 	}
+	config := ocispec.ImageConfig{Entrypoint: j.Entrypoint, Cmd: j.Args, Env: j.Env}
+	if j.Format.place == inLayer {
+		config.Labels = labels(j.layers)
+	}
 	return ocispec.Image{
 		Platform: p,
-		Config:   ocispec.ImageConfig{Entrypoint: j.Entrypoint, Cmd: j.Args, Env: j.Env},
+		Config:   config,
 		RootFS:   ocispec.RootFS{Type: "layers", DiffIDs: diffIDs},
 	}
 }

@@ -163,7 +163,7 @@ func TestFormats(t *testing.T) {
 		"layer":       {ociManifest, ociConfig, plain, "wasi/wasm", []string{"/app.wasm"}, ""},
 		"runwasi":     {ociManifest, ociConfig, "application/vnd.bytecodealliance.wasm.component.layer.v0+wasm", "wasi/wasm", []string{"/app.wasm"}, ""},
 		"artifact":    {ociManifest, "application/vnd.wasm.config.v0+json", plain, "wasip1/wasm", nil, ""},
-		"oras":        {ociManifest, "application/vnd.oci.empty.v1+json", plain, "none", nil, ""},
+		"oras":        {ociManifest, "application/vnd.unknown.config.v1+json", plain, "none", nil, ""},
 		"wasm-to-oci": {ociManifest, "application/vnd.wasm.config.v1+json", "application/vnd.wasm.content.layer.v1+wasm", "none", nil, ""},
 	}
 	if len(want) != len(pack.Formats()) {

@@ -20,12 +20,20 @@ const (
 	maxCandidates = 256 // manifests
 )
 
-// parents are the names of the snapshots that a container may have been made on; none
-// if that is not known. "" is below the snapshot of an image without files.
-type parents []string
+// made is what is known of the image that a container was made from.
+type made struct {
+	// parents are the names of the snapshots that it may have been made on; none if that is not known.
+	// "" is below the snapshot of an image without files.
+	parents []string
+	// config is the digest of its configuration; empty if that is not known.
+	config digest.Digest
+}
 
-// madeOn says whether a container on these can come from an image with that chain id.
-func (p parents) madeOn(chain string) bool { return len(p) == 0 || slices.Contains(p, chain) }
+// on reports whether a container of an image with that chain id can have been made on the parents.
+func (m made) on(chain string) bool { return len(m.parents) == 0 || slices.Contains(m.parents, chain) }
+
+// errOther says that an image is not the one that a container was made from.
+var errOther = errors.New("it is another image than the container was made from")
 
 // native is the platform of this node's own programs.
 const native = "linux/" + runtime.GOARCH
@@ -33,17 +41,21 @@ const native = "linux/" + runtime.GOARCH
 // candidate is a manifest on this node.
 type candidate struct {
 	digest   digest.Digest
+	size     int64 // in bytes
 	manifest ocispec.Manifest
-	chain    string // its chain id
+	config   oci.Config
 	platform string // "" if nobody says
 }
 
+// sure reports whether the manifest's configuration says that it belongs to these layers and no others.
+func (c candidate) sure() bool { return c.config.IsOf(c.manifest.Layers) }
+
 // choose returns the manifest that a container was made from.
-func (s *Store) choose(ctx context.Context, target ocispec.Descriptor, made parents) (candidate, error) {
+func (s *Store) choose(ctx context.Context, target ocispec.Descriptor, made made) (candidate, error) {
 	if oci.IsManifest(target.MediaType) {
-		c, err := s.manifest(ctx, target)
-		if err == nil && !made.madeOn(c.chain) {
-			err = fmt.Errorf("the name has gone to another image (%s) since the container was made: make the container again", c.digest)
+		c, err := s.manifest(ctx, target, made)
+		if errors.Is(err, errOther) {
+			err = fmt.Errorf("the name has gone to another image (%s) since the container was made: make the container again: %w", target.Digest, err)
 		}
 		return c, err
 	}
@@ -63,7 +75,7 @@ func (s *Store) choose(ctx context.Context, target ocispec.Descriptor, made pare
 // walk goes through an index.
 type walk struct {
 	store   *Store
-	made    parents
+	made    made
 	fit     []candidate
 	names   []string // of the platforms that the index has
 	missing int      // manifests that are not on this node
@@ -105,17 +117,18 @@ func (w *walk) entry(ctx context.Context, d ocispec.Descriptor, depth int) error
 	case !oci.IsManifest(d.MediaType):
 		return nil
 	}
-	c, err := w.store.manifest(ctx, d)
+	c, err := w.store.manifest(ctx, d, w.made)
 	switch {
+	case err == nil:
+		w.fit = append(w.fit, c)
+	case errors.Is(err, errOther):
 	case errors.Is(err, errMissing):
 		w.missing++
-	case err != nil && ctx.Err() != nil:
+	case ctx.Err() != nil:
 		return err
-	case err != nil:
+	default:
 		// Another manifest may be the container's.
 		w.broken = err
-	case w.made.madeOn(c.chain):
-		w.fit = append(w.fit, c)
 	}
 	return nil
 }
@@ -138,7 +151,7 @@ func (w *walk) noneFits(target ocispec.Descriptor) error {
 	case w.missing == len(w.names):
 		return fmt.Errorf("index %s has no manifest for a platform of this node on it (it has %s): pull it with --platform", target.Digest, has)
 	}
-	return fmt.Errorf("index %s has no manifest that the container can have been made from (it has %s): make the container again", target.Digest, has)
+	return fmt.Errorf("index %s has no manifest that the container can have been made from (it has %s): make the container again: %w", target.Digest, has, errOther)
 }
 
 // rank orders what fits: Wasm platforms, then manifests with Wasm layers, then the

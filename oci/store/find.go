@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -10,10 +9,7 @@ import (
 
 	containers "github.com/containerd/containerd/api/services/containers/v1"
 	images "github.com/containerd/containerd/api/services/images/v1"
-	snapshots "github.com/containerd/containerd/api/services/snapshots/v1"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-	"github.com/opencontainers/runtime-spec/specs-go"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/wasmshim/containerd-shim-wasm/oci"
 )
@@ -24,28 +20,33 @@ import (
 //
 // A layer's file is there and has the size that the manifest gives it. Its content is
 // not read here: whoever compiles it has to compare its digest.
-func (s *Store) Find(ctx context.Context, namespace, id string) (oci.Found, error) {
+//
+// note remembers the answer in containerd; it is nil if there is nothing to remember. From then on the
+// container is made of the same manifest whatever becomes of the image's name, and the garbage collector
+// leaves the layers to it.
+func (s *Store) Find(ctx context.Context, namespace, id string) (found oci.Found, note func(context.Context) error, err error) {
 	ctx = In(ctx, namespace)
 	// A container waits for the answer, so what can be asked at once is.
 	blobs := s.blobs(ctx)
 	go blobs()
 	c, err := s.container(ctx, id)
 	if err != nil || c.Image == "" {
-		return oci.Found{}, err
+		return oci.Found{}, nil, err
 	}
-	var target ocispec.Descriptor
-	var made parents
-	group, ask := errgroup.WithContext(ctx)
-	group.Go(func() (err error) { target, err = s.target(ask, c.Image); return err })
-	group.Go(func() (err error) { made, err = s.parents(ask, c); return err })
-	if err := group.Wait(); err != nil {
-		return oci.Found{}, fmt.Errorf("container %s: %w", id, err)
+	from, known, err := s.remembered(ctx, c)
+	if err == nil && !known {
+		from, err = s.origin(ctx, c)
 	}
-	found, err := s.find(ctx, c.Image, target, made, blobs)
 	if err != nil {
-		return oci.Found{}, fmt.Errorf("image %s: %w", c.Image, err)
+		return oci.Found{}, nil, fmt.Errorf("container %s: %w", id, err)
 	}
-	return found, nil
+	if found, err = s.located(ctx, from, blobs); err != nil {
+		return oci.Found{}, nil, fmt.Errorf("image %s: %w", from.image, err)
+	}
+	if known || len(found.Modules) == 0 {
+		return found, nil, nil
+	}
+	return found, func(ctx context.Context) error { return s.remember(In(ctx, namespace), id, from) }, nil
 }
 
 // FindImage is Find for an image by its name in containerd. Of an index it takes the
@@ -56,7 +57,11 @@ func (s *Store) FindImage(ctx context.Context, namespace, image string) (oci.Fou
 	if err != nil {
 		return oci.Found{}, err
 	}
-	found, err := s.find(ctx, image, target, nil, s.blobs(ctx))
+	chosen, err := s.choose(ctx, target, made{})
+	var found oci.Found
+	if err == nil {
+		found, err = s.located(ctx, origin{image, target.Digest, chosen}, s.blobs(ctx))
+	}
 	if err != nil {
 		return oci.Found{}, fmt.Errorf("image %s: %w", image, err)
 	}
@@ -71,10 +76,13 @@ func (s *Store) container(ctx context.Context, id string) (*containers.Container
 	return response.Container, nil
 }
 
+// errNoImage says that a name is no image's.
+var errNoImage = errors.New("is not in containerd")
+
 func (s *Store) target(ctx context.Context, image string) (ocispec.Descriptor, error) {
 	response, err := s.images.Get(ctx, &images.GetImageRequest{Name: image})
 	if notFound(err) {
-		return ocispec.Descriptor{}, fmt.Errorf("image %s is not in containerd: pull it again", image)
+		return ocispec.Descriptor{}, fmt.Errorf("image %s %w: pull it again", image, errNoImage)
 	}
 	if err != nil {
 		return ocispec.Descriptor{}, fmt.Errorf("look up image %s: %w", image, explain(err))
@@ -83,49 +91,13 @@ func (s *Store) target(ctx context.Context, image string) (ocispec.Descriptor, e
 	return descriptor(t.MediaType, t.Digest, t.Size), nil
 }
 
-// parents returns the name of the snapshot below the container's own, which is the chain
-// id of its image. For a container in a user namespace, containerd may have put one
-// between them whose files have other owners (containerd, client/container_opts_unix.go),
-// so the next is returned, too.
-func (s *Store) parents(ctx context.Context, c *containers.Container) (parents, error) {
-	if c.SnapshotKey == "" {
-		return nil, nil
+// located returns what a manifest holds of Wasm, each layer with its file.
+func (s *Store) located(ctx context.Context, from origin, blobs func() (string, error)) (oci.Found, error) {
+	c := from.candidate
+	found := oci.Found{
+		Image: from.image, Target: from.target.String(), Manifest: c.digest.String(), Platform: c.platform,
+		Entry: c.config.Entry(), Modules: oci.Modules(c.manifest),
 	}
-	parent, err := s.parent(ctx, c.Snapshotter, c.SnapshotKey)
-	if err != nil {
-		return nil, err
-	}
-	made := parents{parent}
-	if parent == "" || !mapsUsers(c) {
-		return made, nil
-	}
-	if parent, err = s.parent(ctx, c.Snapshotter, parent); err != nil {
-		return nil, err
-	}
-	return append(made, parent), nil
-}
-
-func (s *Store) parent(ctx context.Context, snapshotter, key string) (string, error) {
-	response, err := s.snapshots.Stat(ctx, &snapshots.StatSnapshotRequest{Snapshotter: snapshotter, Key: key})
-	if err != nil {
-		return "", fmt.Errorf("look up its snapshot %s in %s: %w", key, snapshotter, explain(err))
-	}
-	return response.Info.Parent, nil
-}
-
-// mapsUsers says whether a container is in a user namespace of its own.
-func mapsUsers(c *containers.Container) bool {
-	var spec specs.Spec
-	err := json.Unmarshal(c.Spec.GetValue(), &spec)
-	return err == nil && spec.Linux != nil && len(spec.Linux.UIDMappings) > 0
-}
-
-func (s *Store) find(ctx context.Context, image string, target ocispec.Descriptor, made parents, blobs func() (string, error)) (oci.Found, error) {
-	chosen, err := s.choose(ctx, target, made)
-	if err != nil {
-		return oci.Found{}, err
-	}
-	found := oci.Found{Image: image, Manifest: chosen.digest.String(), Platform: chosen.platform, Modules: oci.Modules(chosen.manifest)}
 	if len(found.Modules) == 0 {
 		return found, nil
 	}
@@ -165,8 +137,9 @@ func (s *Store) locate(ctx context.Context, root string, m *oci.Module) error {
 	return nil
 }
 
-// manifest reads and parses a manifest and its configuration.
-func (s *Store) manifest(ctx context.Context, d ocispec.Descriptor) (candidate, error) {
+// manifest reads and parses a manifest and its configuration. The error is errOther if a container was made
+// from another one.
+func (s *Store) manifest(ctx context.Context, d ocispec.Descriptor, made made) (candidate, error) {
 	data, err := s.read(ctx, d, oci.MaxManifest)
 	if err != nil {
 		return candidate{}, err
@@ -175,17 +148,22 @@ func (s *Store) manifest(ctx context.Context, d ocispec.Descriptor) (candidate, 
 	if err != nil {
 		return candidate{}, fmt.Errorf("%s: %w", d.Digest, err)
 	}
-	c := candidate{digest: d.Digest, manifest: manifest}
-	var config oci.Config
+	if made.config != "" && manifest.Config.Digest != made.config {
+		return candidate{}, errOther
+	}
+	c := candidate{digest: d.Digest, size: d.Size, manifest: manifest}
 	if oci.IsImageConfig(manifest.Config.MediaType) || oci.IsWasmConfig(manifest.Config.MediaType) {
 		if data, err = s.read(ctx, manifest.Config, oci.MaxConfig); err != nil {
 			return candidate{}, fmt.Errorf("configuration: %w", err)
 		}
-		if config, err = oci.ParseConfig(manifest.Config.MediaType, data); err != nil {
+		if c.config, err = oci.ParseConfig(manifest.Config.MediaType, data); err != nil {
 			return candidate{}, fmt.Errorf("%s: %w", d.Digest, err)
 		}
 	}
-	c.chain, c.platform = config.ChainID(), oci.FormatPlatform(config.Platform)
+	if !made.on(c.config.ChainID()) {
+		return candidate{}, errOther
+	}
+	c.platform = oci.FormatPlatform(c.config.Platform)
 	if d.Platform != nil {
 		c.platform = oci.FormatPlatform(*d.Platform)
 	}

@@ -132,7 +132,7 @@ func TestConnectNowhere(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	_, err = s.Find(t.Context(), "namespace", "id")
+	_, _, err = s.Find(t.Context(), "namespace", "id")
 	if err == nil || !strings.Contains(err.Error(), "look up container id: containerd does not answer: ") {
 		t.Error(err)
 	}
@@ -140,18 +140,18 @@ func TestConnectNowhere(t *testing.T) {
 
 func TestMadeOn(t *testing.T) {
 	for _, test := range []struct {
-		made  parents
+		made  []string
 		chain string
 		want  bool
 	}{
 		{nil, "sha256:aa", true},
-		{parents{"sha256:aa"}, "sha256:aa", true},
-		{parents{""}, "", true},
-		{parents{"sha256:bb", "sha256:aa"}, "sha256:aa", true},
-		{parents{"sha256:aa"}, "", false},
-		{parents{""}, "sha256:aa", false},
+		{[]string{"sha256:aa"}, "sha256:aa", true},
+		{[]string{""}, "", true},
+		{[]string{"sha256:bb", "sha256:aa"}, "sha256:aa", true},
+		{[]string{"sha256:aa"}, "", false},
+		{[]string{""}, "sha256:aa", false},
 	} {
-		if got := test.made.madeOn(test.chain); got != test.want {
+		if got := (made{parents: test.made}).on(test.chain); got != test.want {
 			t.Errorf("%q on %q: %t", test.made, test.chain, got)
 		}
 	}

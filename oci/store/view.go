@@ -63,7 +63,7 @@ func (s *Store) look(ctx context.Context, image string) (View, string, error) {
 	if err != nil {
 		return View{}, "", err
 	}
-	chosen, err := s.choose(ctx, target, nil)
+	chosen, err := s.choose(ctx, target, made{})
 	if err != nil {
 		return View{}, "", err
 	}
@@ -76,5 +76,5 @@ func (s *Store) look(ctx context.Context, image string) (View, string, error) {
 		return View{}, "", fmt.Errorf("decode configuration: %w", err)
 	}
 	c := config.Config
-	return View{Args: append(c.Entrypoint, c.Cmd...), Env: c.Env, Cwd: c.WorkingDir}, chosen.chain, nil
+	return View{Args: append(c.Entrypoint, c.Cmd...), Env: c.Env, Cwd: c.WorkingDir}, chosen.config.ChainID(), nil
 }

@@ -1,0 +1,74 @@
+package entrypoint_test
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/wasmshim/containerd-shim-wasm/entrypoint"
+)
+
+func TestParse(t *testing.T) {
+	for word, want := range map[string]entrypoint.Point{
+		"/app.wasm":               {"/app.wasm", "_start"},
+		"/app.wasm#run":           {"/app.wasm", "run"},
+		"/app.wasm#":              {"/app.wasm", ""},
+		"/app.wasm#a#b":           {"/app.wasm", "a#b"},
+		"/a.wasm#/b.wasm#f":       {"/a.wasm#/b.wasm", "f"},
+		"app.wasm#ns:pkg/iface@1": {"app.wasm", "ns:pkg/iface@1"},
+		"/my#app.wasm":            {"/my#app.wasm", "_start"},
+		"/bin/sh":                 {"/bin/sh", "_start"},
+		"/app#init":               {"/app#init", "_start"},
+		"#.wasm":                  {"#.wasm", "_start"},
+		".wasm#f":                 {".wasm", "f"},
+		"/app.WASM#f":             {"/app.WASM#f", "_start"},
+		"":                        {"", "_start"},
+		"#":                       {"#", "_start"},
+	} {
+		if got := entrypoint.Parse(word); got != want {
+			t.Errorf("%q: got %+v, want %+v", word, got, want)
+		}
+	}
+}
+
+func TestIsWasm(t *testing.T) {
+	for word, want := range map[string]bool{
+		"/app.wasm": true, "/app.wasm#f": true, ".wasm": true, "/bin/sh": false, "/bin/sh#f": false, "/app.wasm.txt": false, "": false,
+	} {
+		if got := entrypoint.Parse(word).IsWasm(); got != want {
+			t.Errorf("%q: got %v", word, got)
+		}
+	}
+}
+
+func TestIsRoot(t *testing.T) {
+	for word, want := range map[string]bool{"/": true, "//": true, "": false, "/.": false, "/bin": false, ".": false} {
+		if got := entrypoint.Parse(word).IsRoot(); got != want {
+			t.Errorf("%q: got %v", word, got)
+		}
+	}
+}
+
+func TestPaths(t *testing.T) {
+	search := []string{"A=1", "PATH=/bin:tools:"}
+	for _, test := range []struct {
+		word, cwd string
+		env       []string
+		want      []string
+	}{
+		{"/app.wasm", "/work", search, []string{"/app.wasm"}},
+		{"/a/../app", "/work", search, []string{"/app"}},
+		{"./app.wasm", "/work", search, []string{"/work/app.wasm"}},
+		{"../app", "/work/here", search, []string{"/work/app"}},
+		{"sh", "/work", search, []string{"/bin/sh", "/work/tools/sh", "/work/sh"}},
+		{"app.wasm", "/work", []string{"PATH=/bin"}, []string{"/bin/app.wasm", "/work/app.wasm"}},
+		{"app.wasm#run", "", []string{"PATH="}, []string{"/app.wasm"}},
+		{"sh", "/", []string{"PATH=/first", "PATH=/last"}, []string{"/last/sh"}},
+		{"sh", "/", nil, []string{"/usr/local/sbin/sh", "/usr/local/bin/sh", "/usr/sbin/sh", "/usr/bin/sh", "/sbin/sh", "/bin/sh"}},
+		{"sh", "/", []string{"PATH="}, nil},
+		{"", "/", nil, nil},
+	} {
+		if got := entrypoint.Parse(test.word).Paths(test.cwd, test.env); !slices.Equal(got, test.want) {
+			t.Errorf("%q in %q with %q: got %q, want %q", test.word, test.cwd, test.env, got, test.want)
+		}
+	}
+}

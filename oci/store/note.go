@@ -1,0 +1,71 @@
+package store
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	containers "github.com/containerd/containerd/api/services/containers/v1"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/fieldmaskpb"
+)
+
+const (
+	// noteExtension is where a container of containerd keeps what it is made of. It is no label, for clients
+	// copy an image's labels to its containers: an image could have another one's module run.
+	noteExtension = "wasm.shim/image"
+	// noteType is what ctr shows of it.
+	noteType = "wasm.shim/image+json"
+	// noteLabel has containerd's garbage collector leave a container the manifest, and what that refers to, for
+	// as long as the container exists (scanRoots in containerd's metadata/gc.go, since 1.1). An image that
+	// sets it too only holds something else until it is overwritten.
+	noteLabel = "containerd.io/gc.ref.content.wasm-shim"
+)
+
+// note is what a container is made of, as JSON.
+type note struct {
+	Image    string        `json:"image"`
+	Target   digest.Digest `json:"target"`
+	Manifest digest.Digest `json:"manifest"`
+	Size     int64         `json:"size"` // of the manifest, in bytes
+	Platform string        `json:"platform"`
+}
+
+// remember notes on a container what it is made of. It does nothing if the container is gone.
+func (s *Store) remember(ctx context.Context, id string, from origin) error {
+	data, err := json.Marshal(note{from.image, from.target, from.digest, from.size, from.platform})
+	if err != nil {
+		return fmt.Errorf("encode image of container %s: %w", id, err)
+	}
+	_, err = s.containers.Update(ctx, &containers.UpdateContainerRequest{
+		Container: &containers.Container{
+			ID: id, Labels: map[string]string{noteLabel: from.digest.String()},
+			Extensions: map[string]*anypb.Any{noteExtension: {TypeUrl: noteType, Value: data}},
+		},
+		UpdateMask: &fieldmaskpb.FieldMask{Paths: []string{"labels." + noteLabel, "extensions." + noteExtension}},
+	})
+	if err != nil && !notFound(err) {
+		return fmt.Errorf("note image of container %s: %w", id, explain(err))
+	}
+	return nil
+}
+
+// remembered returns what remember has noted, and whether it has.
+func (s *Store) remembered(ctx context.Context, c *containers.Container) (origin, bool, error) {
+	extension, ok := c.Extensions[noteExtension]
+	if !ok {
+		return origin{}, false, nil
+	}
+	var n note
+	if err := json.Unmarshal(extension.Value, &n); err != nil {
+		return origin{}, false, fmt.Errorf("read its image: %w", err)
+	}
+	chosen, err := s.manifest(ctx, ocispec.Descriptor{Digest: n.Manifest, Size: n.Size}, made{})
+	if err != nil {
+		return origin{}, false, fmt.Errorf("image %s: %w", n.Image, err)
+	}
+	chosen.platform = n.Platform
+	return origin{n.Image, n.Target, chosen}, true, nil
+}

@@ -1,0 +1,101 @@
+package sandbox
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/wasmshim/containerd-shim-wasm/entrypoint"
+)
+
+// errNotInPath is os.ErrNotExist to whoever asks.
+var errNotInPath = fmt.Errorf("not found in $PATH: %w", os.ErrNotExist)
+
+// LookPath finds the file that an exec of a command in directory cwd with the given
+// environment would run ([entrypoint.Point.Paths]): the path itself when there is only
+// one, else the first that leads to a regular file. It returns an absolute path of the
+// container.
+func (s *Sandbox) LookPath(command entrypoint.Point, cwd string, env []string) (string, error) {
+	switch {
+	case command.File == "":
+		return "", fmt.Errorf("no command given: %w", os.ErrNotExist)
+	case command.IsRoot():
+		return "", &os.PathError{Op: "look for", Path: command.File, Err: fmt.Errorf("it is no file: %w", os.ErrNotExist)}
+	}
+	paths := command.Paths(cwd, env)
+	if strings.Contains(command.File, "/") {
+		return paths[0], nil
+	}
+	for _, candidate := range paths {
+		f, err := s.OpenFile(candidate)
+		if err == nil {
+			f.Close()
+			return candidate, nil
+		}
+	}
+	return "", &os.PathError{Op: "look for", Path: command.File, Err: errNotInPath}
+}
+
+// MountsDecide reports whether the specification's mounts have a say in what is found at the first of the
+// paths that leads to a file: one of them lies at or above the file, or at or above something on the way
+// there, as a link of the image. It only looks at the root file system, before MountAll.
+func (s *Sandbox) MountsDecide(spec *specs.Spec, paths []string) bool {
+	decide := false
+	_ = s.thread.do(func() error {
+		passed := map[string]bool{}
+		for _, p := range paths {
+			// What it cannot follow an exec cannot either, unless a mount is on the way.
+			_, _ = walk(s.root, p, func(place string) { passed[place] = true })
+			if file, err := s.openFile(p); err == nil {
+				file.Close()
+				break
+			}
+		}
+		decide = mountedAtAny(s.root, spec.Mounts, passed)
+		return nil
+	})
+	return decide
+}
+
+// mountedAtAny reports whether one of the mounts would be made at one of the places.
+func mountedAtAny(root int, mounts []specs.Mount, places map[string]bool) bool {
+	for i, m := range mounts {
+		at := clean(m.Destination)
+		if slices.ContainsFunc(mounts[:i], func(outer specs.Mount) bool { return isBind(outer) && isBelow(at, clean(outer.Destination)) }) {
+			return true // a link of the outer one may lead anywhere
+		}
+		if hasLinks(root, at) {
+			names, err := expand(root, at)
+			if err != nil {
+				continue // it cannot be made
+			}
+			at = "/" + strings.Join(names, "/")
+		}
+		if places[at] {
+			return true
+		}
+	}
+	return false
+}
+
+func isBind(m specs.Mount) bool {
+	return m.Type == "bind" || slices.Contains(m.Options, "bind") || slices.Contains(m.Options, "rbind")
+}
+
+func isBelow(at, folder string) bool {
+	return strings.HasPrefix(at, strings.TrimSuffix(folder, "/")+"/")
+}
+
+// hasLinks reports whether there is a link on the way to a path, or at it.
+func hasLinks(root int, at string) bool {
+	fd, err := openHow(root, at, unix.O_PATH, 0, unix.RESOLVE_IN_ROOT|unix.RESOLVE_NO_SYMLINKS)
+	if err == nil {
+		unix.Close(fd)
+	}
+	return errors.Is(err, unix.ELOOP)
+}

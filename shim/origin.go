@@ -1,0 +1,109 @@
+package shim
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os/exec"
+	"sync"
+
+	"github.com/wasmshim/containerd-shim-wasm/oci"
+)
+
+// origin is what a container's image holds of Wasm, as it was when it was first asked for: a start and all
+// later execs are of one image, whatever becomes of its name.
+type origin struct {
+	mu    sync.Mutex
+	found *oci.Found
+	// noted is closed when containerd has been told, so that the next start of the container is of the same
+	// image, too.
+	noted chan struct{}
+}
+
+// image returns what the container's image holds of Wasm: nothing, and no error, if it has no image or its
+// image has none.
+func (c *container) image(ctx context.Context) (oci.Found, error) {
+	o := &c.origin
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.found != nil {
+		return *o.found, nil
+	}
+	found, note, err := c.node.findImage(ctx, c.id)
+	if err != nil {
+		return oci.Found{}, err
+	}
+	o.found, o.noted = &found, make(chan struct{})
+	go func() {
+		defer close(o.noted)
+		if err := note(); err != nil {
+			c.node.log.WithError(err).WithField("container", c.id).
+				Warn("note the image's manifest in containerd: a later start of this container may be of another image if the name moves")
+		}
+	}()
+	return found, nil
+}
+
+// awaitNote returns when containerd knows what the container is made of, if it was asked.
+func (o *origin) awaitNote(ctx context.Context) {
+	o.mu.Lock()
+	noted := o.noted
+	o.mu.Unlock()
+	if noted == nil {
+		return
+	}
+	select {
+	case <-noted:
+	case <-ctx.Done():
+	}
+}
+
+// findImage asks what the image of one of containerd's containers holds of Wasm. note waits until that is
+// noted in containerd, which the program that was asked does after it has answered: a container starts
+// meanwhile.
+func (n *node) findImage(ctx context.Context, containerID string) (found oci.Found, note func() error, err error) {
+	ctx, cancel := context.WithTimeout(ctx, findLimit)
+	defer cancel()
+	cmd, err := n.imagesCommand(context.Background(), "find", "--container", containerID)
+	if err != nil {
+		return oci.Found{}, nil, err
+	}
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	answer, err := cmd.StdoutPipe()
+	if err != nil {
+		return oci.Found{}, nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		return oci.Found{}, nil, fmt.Errorf("start wasm-images find: %w", err)
+	}
+	stop := context.AfterFunc(ctx, func() { _ = cmd.Process.Kill() })
+	decodeErr := json.NewDecoder(answer).Decode(&found)
+	inTime := stop()
+	if decodeErr == nil {
+		return found, func() error { return said(cmd, &stderr) }, nil
+	}
+	err = said(cmd, &stderr)
+	switch {
+	case !inTime:
+		err = fmt.Errorf("containerd has not answered wasm-images find within %s: %w", findLimit, ctx.Err())
+	case err == nil:
+		err = fmt.Errorf("read the answer of wasm-images find: %w", decodeErr)
+	}
+	return oci.Found{}, nil, err
+}
+
+// said waits for the end of wasm-images find, and returns as its error what it says.
+func said(cmd *exec.Cmd, stderr *bytes.Buffer) error {
+	err := cmd.Wait()
+	text := bytes.TrimSpace(stderr.Bytes())
+	switch {
+	case err == nil:
+		return nil
+	case len(text) > 0:
+		return errors.New(string(text))
+	}
+	return fmt.Errorf("wasm-images find: %w", err)
+}
