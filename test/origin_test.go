@@ -79,7 +79,10 @@ func (p *pod) sleeping(image *criapi.ImageSpec, command ...string) member {
 // expectVersion checks which module a running container's log and its execs are of.
 func (m member) expectVersion(version int, command string) {
 	m.t.Helper()
-	m.await(strings.TrimSpace(says(version)))
+	m.await("module-")
+	if got, want := m.output(), says(version); got != want {
+		m.t.Errorf("%s printed %q, want %q", m.id, got, want)
+	}
 	if got, want := m.exec(command, "sleep", "0"), says(version)+"awake\n"; got != want {
 		m.t.Errorf("an exec in %s printed %q, want %q", m.id, got, want)
 	}
