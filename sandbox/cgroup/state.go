@@ -63,15 +63,15 @@ func (c *Cgroup) Thaw() error {
 	return nil
 }
 
-// Frozen reports whether the processes are frozen, by Freeze or by others, in this
-// cgroup or in one above it.
+// Frozen reports whether the processes are frozen or about to be, by Freeze or by others,
+// in this cgroup or in one above it.
 func (c *Cgroup) Frozen() (bool, error) {
 	f := c.freezer()
 	state, err := cgroups.ReadFile(c.manager.Path(f.controller), f.stateFile)
 	if err != nil {
 		return false, fmt.Errorf("read whether cgroup %s is frozen: %w", c.name(), err)
 	}
-	return containsLine(state, f.frozen), nil
+	return containsLine(state, f.frozen) || containsLine(state, "FREEZING"), nil
 }
 
 // Kill kills all processes of the cgroup and of cgroups below it, frozen ones
