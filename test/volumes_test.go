@@ -268,3 +268,26 @@ func TestModuleOnVolume(t *testing.T) {
 		check(t, "module on a volume", got, testnode.Result{Stdout: "tool.wasm\n"})
 	})
 }
+
+// What lxcfs makes up for a container is mounted over files of /proc, the same as under runc; nothing else is.
+func TestFilesOfProc(t *testing.T) {
+	eachVersionWithTasks(t, func(t *testing.T, node *testnode.Node) {
+		file := put(t, "made up", t.TempDir(), "file")
+		for _, name := range []string{"cpuinfo", "diskstats", "loadavg", "meminfo", "stat", "swaps", "uptime", "version"} {
+			path := "/proc/" + name
+			run := func(w way, args ...string) testnode.Result {
+				flags := append([]string{"run", "--rm", "--runtime", w.runtime}, bind(file, path, "bind:ro")...)
+				return node.Ctr(t, append(append(flags, w.image, "proc-"+w.name), args...)...)
+			}
+			got, want := run(asWasm, "/app.wasm", "read", path), run(asStock, "cat", path)
+			if name != "version" {
+				check(t, path, got, want)
+				continue
+			}
+			if want.Code != 1 || got.Code != 1 {
+				t.Errorf("%s: %+v; runc: %+v", path, got, want)
+			}
+			wantAll(t, got.Stderr, []string{"mount /proc/version", "inside /proc", "/proc/meminfo"})
+		}
+	})
+}

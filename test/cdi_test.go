@@ -1,0 +1,73 @@
+package test
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	criapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/wasmshim/containerd-shim-wasm/internal/testnode"
+)
+
+// A device of a CDI file (https://github.com/cncf-tags/container-device-interface/blob/main/SPEC.md), as a
+// device plugin has the kubelet ask for it: its node, its mount, its variable and its hook are in a Wasm container
+// as in a native one. containerd 1.7 has CDI off.
+func TestCDIDevice(t *testing.T) {
+	for _, version := range testnode.Versions()[1:] {
+		t.Run("containerd-"+version, func(t *testing.T) {
+			specs, volume, l := t.TempDir(), t.TempDir(), newHookLog(t)
+			put(t, "of the device", volume, "firmware")
+			hook := l.hook("createRuntime")
+			text, err := json.Marshal(map[string]any{
+				"cdiVersion": "0.6.0", "kind": "example.com/device",
+				"devices": []any{map[string]any{"name": "one", "containerEdits": map[string]any{
+					"env":         []string{"DEVICE=one"},
+					"mounts":      []any{map[string]any{"hostPath": volume, "containerPath": "/opt/device", "options": []string{"ro", "bind"}}},
+					"deviceNodes": []any{map[string]any{"path": "/dev/one", "hostPath": "/dev/null", "type": "c", "major": 1, "minor": 3}},
+					"hooks":       []any{map[string]any{"hookName": "createRuntime", "path": hook.Path, "args": hook.Args, "env": hook.Env}},
+				}}},
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			put(t, string(text), specs, "device.json")
+			node := testnode.New(t, testnode.Options{Version: version, CRI: true,
+				Config: fmt.Sprintf("[plugins.\"io.containerd.cri.v1.runtime\"]\n  cdi_spec_dirs = [%q]\n", specs)})
+			importPodImages(t, node)
+			node.NoLeaks(t)
+			for _, c := range []struct {
+				way  way
+				pod  string
+				args []string
+			}{
+				{asWasm, ourHandler, []string{"/app.wasm", "env", ",", "ls", "/dev", ",", "stat", "/dev/one", ",", "read", "/opt/device/firmware", ",", "say", "/done"}},
+				{asNative, stockHandler, []string{"sh", "-c", "env; ls /dev; stat -c %F /dev/one; cat /opt/device/firmware; echo /done"}},
+			} {
+				m := runPod(t, node, c.pod, nil).add(c.way, "hello", func(config *criapi.ContainerConfig) {
+					config.Command = c.args
+					config.CDIDevices = []*criapi.CDIDevice{{Name: "example.com/device=one"}}
+				})
+				m.start()
+				m.await("/done")
+				log, err := os.ReadFile(m.log)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, want := range []string{"F DEVICE=one\n", "F one\n", "of the device/done"} {
+					if !strings.Contains(string(log), want) {
+						t.Errorf("%s: %q is not in\n%s", c.way.name, want, log)
+					}
+				}
+				if kind := strings.Contains(string(log), "character-device") || strings.Contains(string(log), "character special file"); !kind {
+					t.Errorf("%s: no device in\n%s", c.way.name, log)
+				}
+			}
+			if got := fmt.Sprint(l.names(t)); got != "[createRuntime creating createRuntime creating]" {
+				t.Errorf("the hooks run were %s", got)
+			}
+		})
+	}
+}
