@@ -208,13 +208,19 @@ func byUs(t *testing.T, tree string, spec *specs.Spec) (string, error) {
 	if err := s.MountRootfs(nil, spec.Root, ""); err != nil {
 		t.Fatal(err)
 	}
+	return runTree(t, s, tree, GuestRoot, spec)
+}
+
+// runTree launches the program that shows what lies below root as a sandbox's worker.
+func runTree(t *testing.T, s *Sandbox, tree, root string, spec *specs.Spec) (string, error) {
+	t.Helper()
 	output, input, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer output.Close()
 	child, err := s.Launch(Launch{
-		Spec: spec, Process: spec.Process, Worker: open(t, tree), Argv: []string{"tree"}, Env: []string{"TREE=" + GuestRoot},
+		Spec: spec, Process: spec.Process, Worker: open(t, tree), Argv: []string{"tree"}, Env: []string{"TREE=" + root},
 		Files: []*os.File{open(t, os.DevNull), input, input},
 	})
 	input.Close()
@@ -230,6 +236,17 @@ func byUs(t *testing.T, tree string, spec *specs.Spec) (string, error) {
 		return "", fmt.Errorf("it ended with %d, %w: %s", status, err, text)
 	}
 	return string(text), nil
+}
+
+// topOf are the names of the first level in what the program shows.
+func topOf(text string) []string {
+	var all []string
+	for line := range strings.Lines(text) {
+		if name := strings.Fields(line)[1]; !strings.Contains(name, "/") {
+			all = append(all, name)
+		}
+	}
+	return all
 }
 
 // Whatever an image has in the place of a mount point, a device or a working directory: what

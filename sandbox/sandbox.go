@@ -15,9 +15,10 @@ import (
 type Sandbox struct {
 	thread *thread
 	base   string
-	root   int  // O_PATH descriptor of the container's root file system
-	joined bool // an exec: the namespaces are those of a running worker
-	inside bool // the thread is in the specification's namespaces
+	root   int   // O_PATH descriptor of the container's root file system
+	joined bool  // an exec: the namespaces are those of a running worker
+	inside bool  // the thread is in the specification's namespaces
+	view   *view // of a root file system that is only looked at
 	ended  bool
 }
 
@@ -55,15 +56,22 @@ func Join(handle *os.File) (*Sandbox, error) {
 // ViewRootfs has shown goes, with everything mounted in it.
 func (s *Sandbox) MountRootfs(mounts []Mount, root *specs.Root, bundle string) error {
 	return s.thread.do(func() error {
-		target := s.base + rootfsPath
-		if err := s.leaveView(target); err != nil {
+		if err := s.leaveView(); err != nil {
 			return err
 		}
-		if err := mountRootfs(target, mounts, root, bundle); err != nil {
-			return err
-		}
-		return s.openRoot(target)
+		return s.mountRootfs(mounts, root, bundle)
 	})
+}
+
+func (s *Sandbox) mountRootfs(mounts []Mount, root *specs.Root, bundle string) error {
+	target := s.base + rootfsPath
+	if err := mountRootfs(target, mounts, root, bundle); err != nil {
+		return err
+	}
+	if s.root >= 0 {
+		unix.Close(s.root)
+	}
+	return s.openRoot(target)
 }
 
 func (s *Sandbox) openRoot(path string) error {
@@ -148,6 +156,9 @@ func fileKind(mode uint32) string {
 func (s *Sandbox) MountAll(spec *specs.Spec) error {
 	return s.thread.do(func() error {
 		if err := s.enter(spec); err != nil {
+			return err
+		}
+		if err := s.useView(); err != nil {
 			return err
 		}
 		return mountAll(s.root, spec)

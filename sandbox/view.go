@@ -11,12 +11,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// viewPath is where, beside the container's root file system, a view of it keeps what is written.
-const viewPath = "/view"
+// view is a root file system that is shown to be looked at.
+type view struct {
+	mounts []Mount
+	used   bool // volumes have been mounted in it
+}
+
+// scratchPath is where, beside the container's root file system, a view keeps what is written.
+const scratchPath = "/scratch"
 
 // ViewRootfs shows the root file system that MountRootfs would mount, to look at what it holds, and
-// leaves no trace of that in it: an overlay's own folders are read only, and what is written, as the
-// mount points of MountAll, goes nowhere. So another runtime can mount it afterwards as if
+// leaves no trace of that in it: an overlay's own folder is one more that is read, and what MountAll
+// writes for its mount points goes nowhere. So another runtime can mount it afterwards as if
 // nobody had, also where that works only once (overlay's "volatile"). MountRootfs takes its place.
 //
 // A file system that two mounts would each hold for their own, as on a loop device, is not looked
@@ -27,24 +33,17 @@ func (s *Sandbox) ViewRootfs(mounts []Mount, root *specs.Root, bundle string) er
 		if slices.Contains(m.Options, loopOption) {
 			return fmt.Errorf("look at root file system (%s from %s): on a loop device it can be mounted once only", m.Type, m.Source)
 		}
-		views[i] = s.view(m)
+		views[i] = readOnly(m)
 	}
-	err := s.thread.do(func() error {
-		for _, dir := range []string{s.base + viewPath, s.base + viewPath + "/upper", s.base + viewPath + "/work"} {
-			if err := os.Mkdir(dir, 0o755); err != nil {
-				return fmt.Errorf("look at root file system: %w", err)
-			}
-		}
-		return nil
-	})
-	if err != nil {
+	if err := s.MountRootfs(views, root, bundle); err != nil {
 		return err
 	}
-	return s.MountRootfs(views, root, bundle)
+	s.view = &view{mounts: views}
+	return nil
 }
 
-// view turns the folder that an overlay writes to into one that it reads, above all others.
-func (s *Sandbox) view(m Mount) Mount {
+// readOnly turns the folder that an overlay writes to into one that it reads, above all others.
+func readOnly(m Mount) Mount {
 	if m.Type != "overlay" {
 		return m
 	}
@@ -55,7 +54,7 @@ func (s *Sandbox) view(m Mount) Mount {
 		switch name {
 		case "upperdir":
 			upper = value + ":"
-		case "workdir", "volatile", "index", "nfs_export", "uuid", "ro":
+		case "workdir", "volatile", "index", "nfs_export", "uuid":
 			// What an overlay notes in its folders, or needs for that.
 		default:
 			options = append(options, option)
@@ -66,19 +65,46 @@ func (s *Sandbox) view(m Mount) Mount {
 			options[i] = "lowerdir=" + upper + list
 		}
 	}
-	m.Options = append(options, "upperdir="+s.base+viewPath+"/upper", "workdir="+s.base+viewPath+"/work")
+	m.Options = options
 	return m
 }
 
-// leaveView takes away what was mounted before and what was written there.
-func (s *Sandbox) leaveView(target string) error {
-	if s.root < 0 {
+// useView lets mount points be made in a view: its overlays are mounted once more, with folders of
+// ours to write to.
+func (s *Sandbox) useView() error {
+	if s.view == nil || s.view.used {
 		return nil
 	}
-	unix.Close(s.root)
-	s.root = -1
+	s.view.used = true
+	upper, work := s.base+scratchPath+"/upper", s.base+scratchPath+"/work"
+	writable, overlays := slices.Clone(s.view.mounts), 0
+	for i, m := range writable {
+		if m.Type == "overlay" {
+			writable[i].Options = append(slices.Clone(m.Options), "upperdir="+upper, "workdir="+work)
+			overlays++
+		}
+	}
+	if overlays == 0 {
+		return nil
+	}
+	for _, dir := range []string{upper, work} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return fmt.Errorf("prepare to mount volumes for a look: %w", err)
+		}
+	}
+	return s.mountRootfs(writable, nil, "")
+}
+
+// leaveView makes place for the root file system itself. A view that was not used may stay
+// below: to take it away would cost a grace period of the kernel's.
+func (s *Sandbox) leaveView() error {
+	left := s.view
+	s.view = nil
+	if left == nil || !left.used {
+		return nil
+	}
 	for {
-		err := unix.Unmount(target, unix.MNT_DETACH)
+		err := unix.Unmount(s.base+rootfsPath, unix.MNT_DETACH)
 		if errors.Is(err, unix.EINVAL) {
 			break // nothing is mounted there any more
 		}
@@ -86,7 +112,7 @@ func (s *Sandbox) leaveView(target string) error {
 			return fmt.Errorf("leave the view of the root file system: %w", err)
 		}
 	}
-	if err := os.RemoveAll(s.base + viewPath); err != nil {
+	if err := os.RemoveAll(s.base + scratchPath); err != nil {
 		return fmt.Errorf("leave the view of the root file system: %w", err)
 	}
 	return nil
