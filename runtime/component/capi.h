@@ -1,29 +1,11 @@
 // What of wasmtime's C API for components is used here, as wasmtime 44 declares it in
 // wasmtime.h and the files that it includes: wasmtime-go links the library that has it,
-// but wraps core modules only, and its headers are in no place that cgo looks in.
+// but wraps core modules only, and its headers are in no place that cgo looks in. TestHeaders
+// compares all of it with them: the functions, and what capitypes.h says of types and values.
 
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "capitypes.h"
 
-typedef struct wasm_config_t wasm_config_t;
-typedef struct wasm_engine_t wasm_engine_t;
-typedef struct wasi_config_t wasi_config_t;
-typedef struct wasmtime_store wasmtime_store_t;
-typedef struct wasmtime_context wasmtime_context_t;
-typedef struct wasmtime_error wasmtime_error_t;
-
-// wasm.h: also wasm_byte_vec_t.
-typedef struct {
-	size_t size;
-	char *data;
-} wasm_name_t;
-
-typedef struct {
-	size_t size;
-	void **data;
-} wasm_frame_vec_t;
-
+// wasm.h, wasmtime/error.h, store.h
 wasm_config_t *wasm_config_new(void);
 wasm_engine_t *wasm_engine_new_with_config(wasm_config_t *);
 void wasm_engine_delete(wasm_engine_t *);
@@ -54,12 +36,6 @@ void wasi_config_inherit_stderr(wasi_config_t *);
 bool wasi_config_preopen_dir(wasi_config_t *, const char *host, const char *guest, size_t dir_perms, size_t file_perms);
 
 // wasmtime/component/component.h
-typedef struct wasmtime_component_t wasmtime_component_t;
-typedef struct wasmtime_component_export_index_t wasmtime_component_export_index_t;
-typedef struct wasmtime_component_type_t wasmtime_component_type_t;
-typedef struct wasmtime_component_instance_type wasmtime_component_instance_type_t;
-typedef struct wasmtime_component_func_type_t wasmtime_component_func_type_t;
-
 wasmtime_error_t *wasmtime_component_new(const wasm_engine_t *, const uint8_t *, size_t, wasmtime_component_t **);
 wasmtime_error_t *wasmtime_component_serialize(const wasmtime_component_t *, wasm_name_t *);
 wasmtime_error_t *wasmtime_component_deserialize(const wasm_engine_t *, const uint8_t *, size_t, wasmtime_component_t **);
@@ -71,22 +47,6 @@ wasmtime_component_export_index_t *wasmtime_component_get_export_index(
 void wasmtime_component_export_index_delete(wasmtime_component_export_index_t *);
 
 // wasmtime/component/types
-enum { ITEM_INSTANCE = 1, ITEM_FUNC = 3 };
-
-typedef struct {
-	uint8_t kind;
-	union {
-		wasmtime_component_instance_type_t *instance;
-		wasmtime_component_func_type_t *func;
-		uint64_t room[4]; // at least what the largest of the kinds needs
-	} of;
-} wasmtime_component_item_t;
-
-typedef struct {
-	uint8_t kind;
-	uint64_t room[2];
-} wasmtime_component_valtype_t;
-
 void wasmtime_component_type_delete(wasmtime_component_type_t *);
 size_t wasmtime_component_type_import_count(const wasmtime_component_type_t *, const wasm_engine_t *);
 bool wasmtime_component_type_import_nth(const wasmtime_component_type_t *, const wasm_engine_t *, size_t, const char **, size_t *, wasmtime_component_item_t *);
@@ -102,49 +62,11 @@ bool wasmtime_component_func_type_result(const wasmtime_component_func_type_t *,
 void wasmtime_component_valtype_delete(wasmtime_component_valtype_t *);
 
 // wasmtime/component/val.h
-enum { VAL_U8 = 2, VAL_VARIANT = 16, VAL_OPTION = 18, VAL_RESULT = 19, VAL_RESOURCE = 21 };
-
-typedef struct wasmtime_component_resource_any wasmtime_component_resource_any_t;
-
-typedef struct wasmtime_component_val {
-	uint8_t kind;
-	union {
-		uint8_t u8;
-		struct {
-			bool is_ok;
-			struct wasmtime_component_val *val;
-		} result;
-		struct {
-			wasm_name_t discriminant;
-			struct wasmtime_component_val *val;
-		} variant;
-		struct wasmtime_component_val *option;
-		wasmtime_component_resource_any_t *resource;
-		uint64_t room[3];
-	} of;
-} wasmtime_component_val_t;
-
 wasmtime_component_val_t *wasmtime_component_val_new(wasmtime_component_val_t *); // takes what is in it
 void wasmtime_component_val_delete(wasmtime_component_val_t *);
 wasmtime_error_t *wasmtime_component_resource_any_drop(wasmtime_context_t *, const wasmtime_component_resource_any_t *);
 
 // wasmtime/component/linker.h, instance.h, func.h
-typedef struct wasmtime_component_linker_t wasmtime_component_linker_t;
-typedef struct wasmtime_component_linker_instance_t wasmtime_component_linker_instance_t;
-
-typedef struct {
-	uint64_t store_id;
-	uint32_t index;
-} wasmtime_component_instance_t;
-
-typedef struct {
-	struct {
-		uint64_t store_id;
-		uint32_t index;
-	};
-	uint32_t index2;
-} wasmtime_component_func_t;
-
 typedef wasmtime_error_t *(*wasmtime_component_func_callback_t)(void *, wasmtime_context_t *, const wasmtime_component_func_type_t *,
 	wasmtime_component_val_t *, size_t, wasmtime_component_val_t *, size_t);
 

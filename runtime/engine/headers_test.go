@@ -1,0 +1,70 @@
+package engine_test
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// headers is where wasmtime-go keeps the headers of the library that it links.
+func headers(t *testing.T) string {
+	t.Helper()
+	dir, err := exec.Command("go", "list", "-f", "{{.Dir}}", "github.com/bytecodealliance/wasmtime-go/v44").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return filepath.Join(strings.TrimSpace(string(dir)), "build", "include")
+}
+
+// compare compiles testdata/headers.c, whose folder may be a copy's.
+func compare(t *testing.T, dir string) (string, error) {
+	t.Helper()
+	output, err := exec.Command("gcc", "-std=gnu11", "-Wall", "-Werror", "-fsyntax-only",
+		"-I", headers(t), filepath.Join(dir, "engine", "testdata", "headers.c")).CombinedOutput()
+	return string(output), err
+}
+
+// What is declared here of wasmtime's C API is what the library that is linked has. After an upgrade this
+// says what has changed: see CONTRIBUTING.md.
+func TestHeaders(t *testing.T) {
+	if output, err := compare(t, ".."); err != nil {
+		t.Errorf("capi.h is not as wasmtime's headers: %v\n%s", err, output)
+	}
+}
+
+// TestHeaders notices a function, a value, a member and a type that are not as wasmtime's.
+func TestHeadersDiffer(t *testing.T) {
+	for file, change := range map[string][2]string{
+		"engine/capi.h":         {"wasm_threads_set(wasm_config_t *, bool)", "wasm_threads_set(wasm_config_t *, long)"},
+		"component/capi.h":      {"bool wasmtime_component_func_type_async(", "void *wasmtime_component_func_type_async("},
+		"component/capitypes.h": {"VAL_RESULT = 19", "VAL_RESULT = 20"},
+	} {
+		t.Run(file, func(t *testing.T) {
+			dir := t.TempDir()
+			for _, name := range []string{"engine/capi.h", "component/capi.h", "component/capitypes.h", "engine/testdata/headers.c"} {
+				content, err := os.ReadFile(filepath.Join("..", name))
+				if err != nil {
+					t.Fatal(err)
+				}
+				text := string(content)
+				if name == file {
+					if text = strings.Replace(text, change[0], change[1], 1); text == string(content) {
+						t.Fatalf("%s holds no %q", name, change[0])
+					}
+				}
+				path := filepath.Join(dir, name)
+				if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+					t.Fatal(err)
+				}
+				if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if _, err := compare(t, dir); err == nil {
+				t.Errorf("%s with %q is not noticed", file, change[1])
+			}
+		})
+	}
+}
