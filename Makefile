@@ -23,6 +23,7 @@ worker: ## build the worker, which holds wasmtime (ARCH=arm64 cross-builds)
 	@command -v go >/dev/null || { echo "go is missing: install Go 1.26 or later" >&2; exit 1; }
 	@command -v $(CC_$(ARCH)) >/dev/null || { echo "$(CC_$(ARCH)) is missing: apt-get install gcc, or for another architecture gcc-aarch64-linux-gnu libc6-dev-arm64-cross" >&2; exit 1; }
 	@echo "building the worker for linux/$(ARCH) (about 20 s the first time)"
+	@[ $(ARCH) != arm64 ] || echo "WARNING: the engine has an open advisory on arm64, GHSA-mghf-wjfp-p5xm: see docs/security.md before you run images of strangers" >&2
 	@CGO_ENABLED=1 GOOS=linux GOARCH=$(ARCH) CC=$(CC_$(ARCH)) go build -trimpath -buildvcs=false -tags netgo,osusergo \
 		-ldflags '-s -w -linkmode external -extldflags "-static -Wl,--no-warnings"' -o $(PLACE)/wasm-worker ./cmd/wasm-worker \
 		2> >(grep -v 'statically linked applications requires at runtime\|in function' >&2)

@@ -87,6 +87,7 @@ var checks = []check{
 	{"cache", checkCache},
 	{"fuse", checkFUSE},
 	{"test run", checkTrial},
+	{"engine", checkEngine}, // which the test run has placed
 }
 
 // Run asks everything and returns the rows. It takes as long as the slowest answer,

@@ -34,10 +34,13 @@ func Compile(order control.Compile, in, out *os.File) (*control.Module, error) {
 
 // translate describes a module or a component, and returns its machine code.
 func translate(order control.Compile, content []byte) (*control.Module, []byte, error) {
-	switch {
-	case isMachineCode(content):
+	if isMachineCode(content) {
 		return takePrecompiled(order, content)
-	case component.Is(content):
+	}
+	if err := checkTables(order, content); err != nil {
+		return nil, nil, err
+	}
+	if component.Is(content) {
 		return compileComponent(order, content)
 	}
 	return compileModule(order, content)

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	goruntime "runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -59,6 +60,9 @@ func TestDoctorOnGoodNode(t *testing.T) {
 				if r := rowOf(t, rows, check); r.State != doctor.OK {
 					t.Errorf("%+v", r)
 				}
+			}
+			if r := rowOf(t, rows, "engine"); !strings.Contains(r.Found, "wasmtime ") || !strings.Contains(r.Found, " for "+goruntime.GOARCH) {
+				t.Errorf("%+v", r)
 			}
 			if got := node.Ctr(t, "namespaces", "ls", "-q").Stdout; strings.Contains(got, "doctor") {
 				t.Errorf("the namespaces are %q", got)
