@@ -64,10 +64,7 @@ func makeLink(root int, path, target string) error {
 	return nil
 }
 
-func isBoundDev(m specs.Mount) bool {
-	isBind := slices.ContainsFunc(m.Options, func(option string) bool { return option == "bind" || option == "rbind" })
-	return (isBind || m.Type == "bind") && clean(m.Destination) == "/dev"
-}
+func isBoundDev(m specs.Mount) bool { return isBind(m) && clean(m.Destination) == "/dev" }
 
 func makeDevice(root int, device specs.LinuxDevice) error {
 	mode, err := deviceMode(device)

@@ -173,8 +173,9 @@ func (c *container) Delete(ctx context.Context, r *tasks.DeleteRequest) (*tasks.
 	}
 	_, w, e := p.look()
 	w.io.close()
-	// Before the state goes: should we die meanwhile, the delete verb runs them again.
-	c.node.poststop(ctx, c.id, c.bundle, c.spec)
+	// Before the state goes: should we die meanwhile, the delete verb runs them again. Also for a
+	// caller that has given up: nobody asks twice.
+	c.node.poststop(context.WithoutCancel(ctx), c.id, c.bundle, c.spec)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.removeState()

@@ -197,7 +197,7 @@ func (c *container) launch(ctx context.Context, r *tasks.CreateTaskRequest, sb *
 	if err := c.createHooks(ctx); err != nil {
 		c.init.worker.abort()
 		err = errors.Join(err, c.cgroup.Destroy())
-		c.node.poststop(ctx, c.id, c.bundle, c.spec)
+		c.node.poststop(context.WithoutCancel(ctx), c.id, c.bundle, c.spec)
 		c.removeState()
 		return err
 	}
