@@ -23,7 +23,7 @@ func TestCheckAccepts(t *testing.T) {
 		"least":    func(*specs.Spec) {},
 		"no limit": func(s *specs.Spec) { s.Process.Rlimits = []specs.POSIXRlimit{infinite} },
 		"usual limits": func(s *specs.Spec) {
-			s.Process.Rlimits = []specs.POSIXRlimit{{Type: "RLIMIT_NOFILE", Soft: 1, Hard: 2}}
+			s.Process.Rlimits = []specs.POSIXRlimit{{Type: "RLIMIT_NOFILE", Soft: 32, Hard: 64}}
 		},
 		"no hooks":       func(s *specs.Spec) { s.Hooks = &specs.Hooks{} },
 		"no personality": func(s *specs.Spec) { s.Linux.Personality = &specs.LinuxPersonality{Domain: specs.PerLinux} },
