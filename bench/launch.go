@@ -83,7 +83,7 @@ func measureLaunch(ctx context.Context, n int) (launches, error) {
 		if ctx.Err() != nil {
 			return result, ctx.Err()
 		}
-		if err := errors.Join(module.launch(result.module), other.launch(result.component)); err != nil {
+		if err := errors.Join(module.launch(ctx, result.module), other.launch(ctx, result.component)); err != nil {
 			return result, err
 		}
 	}
@@ -99,7 +99,7 @@ func warmStage(ctx context.Context, dir, program string) (*stage, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := s.launch(samples{}); err != nil {
+	if err := s.launch(ctx, samples{}); err != nil {
 		s.close()
 		return nil, err
 	}
@@ -160,14 +160,14 @@ func socketPair() (ours, theirs *os.File, err error) {
 }
 
 // launch does below containerd what the shim does for a container, but for the cgroup.
-func (s *stage) launch(times samples) error {
+func (s *stage) launch(ctx context.Context, times samples) error {
 	ours, theirs, err := socketPair()
 	if err != nil {
 		return err
 	}
 	defer ours.Close()
 	begun := time.Now()
-	pid, err := s.start(theirs, s.null)
+	pid, err := s.start(ctx, theirs, s.null)
 	theirs.Close()
 	if err != nil {
 		return err
@@ -202,7 +202,7 @@ func (s *stage) run(worker *os.File, function string) error {
 	return err
 }
 
-func (s *stage) start(control, stdout *os.File) (int, error) {
+func (s *stage) start(ctx context.Context, control, stdout *os.File) (int, error) {
 	sb, err := sandbox.New(s.base, "")
 	if err != nil {
 		return 0, err
@@ -211,7 +211,7 @@ func (s *stage) start(control, stdout *os.File) (int, error) {
 	if err := sb.MountRootfs([]sandbox.Mount{{Type: "bind", Source: s.rootfs, Options: []string{"rbind"}}}, s.spec.Root, ""); err != nil {
 		return 0, err
 	}
-	child, err := sb.Launch(sandbox.Launch{
+	child, err := sb.Launch(ctx, sandbox.Launch{
 		Spec: s.spec, Process: s.spec.Process, Worker: s.worker, Module: s.code,
 		Argv: s.spec.Process.Args, Env: workerEnv, Files: []*os.File{s.null, stdout, s.null, control},
 	})

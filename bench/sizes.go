@@ -75,7 +75,7 @@ func (p plan) launchSizes(ctx context.Context, stages []*stage) error {
 			if i == 0 {
 				into = samples{} // brings the files into memory
 			}
-			if err := errors.Join(ctx.Err(), s.launch(into)); err != nil {
+			if err := errors.Join(ctx.Err(), s.launch(ctx, into)); err != nil {
 				return err
 			}
 		}
@@ -158,7 +158,7 @@ func (p plan) shareCode(ctx context.Context, s *stage) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		pid, err := s.sleeper()
+		pid, err := s.sleeper(ctx)
 		if pid != 0 {
 			pids = append(pids, pid)
 		}
@@ -182,7 +182,7 @@ func (p plan) shareCode(ctx context.Context, s *stage) error {
 
 // sleeper starts a worker whose guest has called its code and sleeps. The process is not 0
 // when there is something to end.
-func (s *stage) sleeper() (int, error) {
+func (s *stage) sleeper(ctx context.Context) (int, error) {
 	ours, theirs, err := socketPair()
 	if err != nil {
 		return 0, err
@@ -194,7 +194,7 @@ func (s *stage) sleeper() (int, error) {
 		return 0, err
 	}
 	defer output.Close()
-	pid, err := s.start(theirs, input)
+	pid, err := s.start(ctx, theirs, input)
 	err = errors.Join(err, theirs.Close(), input.Close())
 	if err != nil {
 		return pid, err

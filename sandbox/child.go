@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"fmt"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -13,6 +14,29 @@ type Child struct {
 	// Handle is the worker's pidfd (pidfd_open(2)), in the Go runtime's poller. It never
 	// means another process. The caller closes it.
 	Handle *os.File
+}
+
+// childOf returns the child with a pid, which nobody has waited for.
+func childOf(pid int) (Child, error) {
+	fd, err := unix.PidfdOpen(pid, unix.PIDFD_NONBLOCK)
+	if err != nil {
+		discard(pid)
+		return Child{}, fmt.Errorf("open a handle of process %d: %w", pid, err)
+	}
+	return Child{PID: pid, Handle: os.NewFile(uintptr(fd), "worker")}, nil
+}
+
+// discard ends a child that nobody has been told of. It does not wait for the end: whoever
+// traces the child learns of it first.
+func discard(pid int) {
+	unix.Kill(pid, unix.SIGKILL)
+	go func() {
+		for {
+			if _, err := unix.Wait4(pid, nil, 0, nil); err != unix.EINTR {
+				return
+			}
+		}
+	}()
 }
 
 // Signal sends the worker a signal. It returns unix.ESRCH when the worker has been

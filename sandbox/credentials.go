@@ -1,18 +1,39 @@
 package sandbox
 
 import (
+	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"unsafe"
 
 	"github.com/moby/sys/capability"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+
+	"github.com/wasmshim/containerd-shim-wasm/internal/hide"
 )
 
 // The calls below act on the calling thread alone. The functions of package
 // syscall with the same names change every thread of the process, so they are
 // never used here.
+
+// hidden is locked for writing while the process may be dumpable: a thread that changes
+// its credentials makes the memory of all threads what the sysctl fs.suid_dumpable says,
+// which may be 1 (commit_creds in the kernel's kernel/cred.c). A child is born with that,
+// and whoever is in its pid namespace could trace it and open its descriptors before it
+// executes its program.
+var hidden sync.RWMutex
+
+// ownKeyring gives the thread a session keyring of its own, as from runc, instead of the
+// daemon's, which all of root's processes may share (session-keyring(7)).
+func ownKeyring() error {
+	_, err := unix.KeyctlInt(unix.KEYCTL_JOIN_SESSION_KEYRING, 0, 0, 0, 0)
+	if err != nil && !errors.Is(err, unix.ENOSYS) { // a kernel without keys
+		return fmt.Errorf("create session keyring: %w", err)
+	}
+	return nil
+}
 
 // setCredentials takes the thread from the daemon's root to what
 // process.user and process.capabilities say. The order is that of
@@ -24,10 +45,16 @@ func setCredentials(process *specs.Process) error {
 	if err != nil {
 		return err
 	}
+	hidden.Lock()
+	defer hidden.Unlock()
+	return errors.Join(changeCredentials(process.User, caps), hide.Process())
+}
+
+func changeCredentials(user specs.User, caps capability.Capabilities) error {
 	if err := caps.Apply(capability.BOUNDING); err != nil {
 		return fmt.Errorf("set process.capabilities.bounding: %w", err)
 	}
-	if err := setUser(process.User); err != nil {
+	if err := setUser(user); err != nil {
 		return err
 	}
 	if err := caps.Apply(capability.CAPS); err != nil {

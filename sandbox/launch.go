@@ -1,12 +1,10 @@
 package sandbox
 
 import (
+	"context"
 	"errors"
 	"fmt"
-	"math"
 	"os"
-	"path/filepath"
-	"syscall"
 
 	"github.com/moby/sys/capability"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -49,25 +47,34 @@ const (
 	Module = modulePath
 )
 
-// Launch finishes the sandbox and forks the worker in it. The sandbox has ended
-// when it returns. The caller waits for the child.
-func (s *Sandbox) Launch(l Launch) (Child, error) {
+// Launch finishes the sandbox and forks the worker in it. The sandbox has ended when it
+// returns. The caller waits for the child (wait(2)) and closes its handle. A child that
+// has not executed the worker when ctx ends, or execLimit has passed, is killed.
+func (s *Sandbox) Launch(ctx context.Context, l Launch) (Child, error) {
+	child, err := s.fork(ctx, l)
+	if err != nil {
+		return Child{}, fmt.Errorf("launch: %w", err)
+	}
+	return child, nil
+}
+
+func (s *Sandbox) fork(ctx context.Context, l Launch) (Child, error) {
 	defer s.Close()
 	kit, err := s.gather(l)
 	if err != nil {
 		return Child{}, err
 	}
 	defer kit.close()
-	var child Child
+	var pid int
 	err = s.thread.do(func() error {
 		var err error
-		child, err = s.launch(l, kit)
+		pid, err = s.launch(ctx, l, kit)
 		return err
 	})
 	if err != nil {
-		return Child{}, fmt.Errorf("launch: %w", err)
+		return Child{}, err
 	}
-	return child, nil
+	return childOf(pid)
 }
 
 // kit holds what must be taken from the host while a thread still sees it: the
@@ -76,10 +83,11 @@ type kit struct {
 	worker, module int // detached mounts, -1 for none
 	filter         *seccomp.Filter
 	label          label
+	birth          *birth
 }
 
-func (s *Sandbox) gather(l Launch) (kit, error) {
-	k := kit{worker: -1, module: -1}
+func (s *Sandbox) gather(l Launch) (*kit, error) {
+	k := &kit{worker: -1, module: -1}
 	err := k.fill(s.thread.id, l)
 	if err != nil {
 		k.close()
@@ -100,6 +108,9 @@ func (k *kit) fill(tid int, l Launch) error {
 	}
 	if k.label, err = openLabel(tid, l.Process); err != nil {
 		return err
+	}
+	if k.birth, err = newBirth(l); err != nil {
+		return fmt.Errorf("prepare the worker's start: %w", err)
 	}
 	if k.worker, err = cloneProgram(l.Worker); err != nil {
 		return err
@@ -129,35 +140,44 @@ func (k *kit) close() {
 //     has to allow no more than fork and exec. A profile without no_new_privs
 //     needs CAP_SYS_ADMIN to be installed, so it comes before the credentials,
 //     as in runc;
-//  6. fork: the child is born with all of it.
-func (s *Sandbox) launch(l Launch, k kit) (Child, error) {
-	if err := keepDescriptors(); err != nil {
-		return Child{}, err
-	}
+//  6. fork: the child is born with all of it, and with no descriptor but its own.
+func (s *Sandbox) launch(ctx context.Context, l Launch, k *kit) (int, error) {
 	if err := s.enterRoot(l, k); err != nil {
-		return Child{}, err
+		return 0, err
 	}
-	files := descriptors(l.Files)
+	if err := k.label.set(); err != nil {
+		return 0, err
+	}
+	if err := ownKeyring(); err != nil {
+		return 0, err
+	}
+	if err := k.bequeath(l.Files); err != nil {
+		return 0, err
+	}
+	if err := confine(l.Process, k.filter); err != nil {
+		return 0, err
+	}
+	return k.birth.start(ctx)
+}
+
+// bequeath leaves the thread no descriptors but those for the child. It comes before the
+// seccomp profile, which need not allow the calls.
+func (k *kit) bequeath(files []*os.File) error {
+	if err := ownDescriptors(); err != nil {
+		return err
+	}
+	fds := make([]int, 0, len(files)+1)
+	for _, f := range files {
+		fds = append(fds, int(f.Fd()))
+	}
 	if k.module >= 0 {
 		held, err := holdModule()
 		if err != nil {
-			return Child{}, err
+			return err
 		}
-		defer unix.Close(held)
-		files = append(files, uintptr(held))
+		fds = append(fds, held)
 	}
-	if err := confine(l.Process, k.filter, k.label); err != nil {
-		return Child{}, err
-	}
-	return fork(l, files)
-}
-
-func descriptors(files []*os.File) []uintptr {
-	fds := make([]uintptr, 0, len(files)+1)
-	for _, f := range files {
-		fds = append(fds, f.Fd())
-	}
-	return fds
+	return k.birth.take(fds)
 }
 
 // holdModule opens the compiled module and locks it, for the worker to inherit:
@@ -179,19 +199,8 @@ func holdModule() (int, error) {
 	return fd, nil
 }
 
-// keepDescriptors keeps every descriptor of the daemon from the worker, those too
-// that containerd left open when it started us: one of a directory of the host
-// would lead out of the sandbox (CVE-2024-21626). It comes before the seccomp
-// profile, which need not allow the call.
-func keepDescriptors() error {
-	if err := unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
-		return fmt.Errorf("keep descriptors from the worker: %w", err)
-	}
-	return nil
-}
-
 // enterRoot makes the worker's root complete and the thread's own.
-func (s *Sandbox) enterRoot(l Launch, k kit) error {
+func (s *Sandbox) enterRoot(l Launch, k *kit) error {
 	if s.joined {
 		return attachModuleToCopy(k)
 	}
@@ -205,7 +214,7 @@ func (s *Sandbox) enterRoot(l Launch, k kit) error {
 }
 
 // enterWorkerRoot adds what only the worker sees and makes all of it read-only.
-func (s *Sandbox) enterWorkerRoot(k kit) error {
+func (s *Sandbox) enterWorkerRoot(k *kit) error {
 	if err := place(s.base+workerPath, k.worker); err != nil {
 		return err
 	}
@@ -297,7 +306,7 @@ func place(path string, mount int) error {
 // attachModuleToCopy gives an exec its own module at the path where the
 // container's worker has the container's. The exec therefore sees a copy of the
 // worker's mount namespace, alike in everything but that one file.
-func attachModuleToCopy(k kit) error {
+func attachModuleToCopy(k *kit) error {
 	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
 		return fmt.Errorf("copy mount namespace: %w", err)
 	}
@@ -335,14 +344,11 @@ func pivot(base string) error {
 }
 
 // confine gives up the thread's privileges.
-func confine(process *specs.Process, filter *seccomp.Filter, label label) error {
+func confine(process *specs.Process, filter *seccomp.Filter) error {
 	if process.User.Umask != nil {
 		unix.Umask(int(*process.User.Umask))
 	} else {
 		unix.Umask(0o022)
-	}
-	if err := label.set(); err != nil {
-		return err
 	}
 	if filter != nil && !process.NoNewPrivileges {
 		if err := filter.Install(); err != nil {
@@ -362,70 +368,4 @@ func confine(process *specs.Process, filter *seccomp.Filter, label label) error 
 		return nil
 	}
 	return filter.Install()
-}
-
-// fork starts the worker. Package os is of no use here: on its first use it
-// forks a probe to learn what the kernel can do, and in a new pid namespace
-// that probe would be process 1 and take the namespace with it.
-func fork(l Launch, files []uintptr) (Child, error) {
-	path, dir := workerPath, "/"
-	if l.Native {
-		path, dir = standInName, "" // the thread's own directory, see enterOwnRoot
-	}
-	handle := -1
-	attr := &syscall.ProcAttr{
-		Env: l.Env, Dir: dir, Files: files,
-		Sys: &syscall.SysProcAttr{Setsid: true, Setctty: l.Terminal, PidFD: &handle},
-	}
-	pid, err := syscall.ForkExec(path, l.Argv, attr)
-	if err != nil {
-		return Child{}, fmt.Errorf("start worker: %w", err)
-	}
-	_ = unix.SetNonblock(handle, true) // for the poller
-	return Child{PID: pid, Handle: os.NewFile(uintptr(handle), "worker")}, nil
-}
-
-// label is the security label the worker gets at exec, as AppArmor or SELinux
-// take it: an open attribute file and the text to write.
-type label struct {
-	file *os.File
-	text string
-	what string
-}
-
-// openLabel opens the attribute file of the thread that will fork; only that
-// thread may write it.
-func openLabel(tid int, p *specs.Process) (label, error) {
-	switch {
-	case p.ApparmorProfile != "" && p.ApparmorProfile != "unconfined":
-		return openAttribute(tid, "process.apparmorProfile", "apparmor/exec", "exec "+p.ApparmorProfile)
-	case p.SelinuxLabel != "":
-		return openAttribute(tid, "process.selinuxLabel", "exec", p.SelinuxLabel)
-	}
-	return label{}, nil
-}
-
-func openAttribute(tid int, what, name, text string) (label, error) {
-	path := filepath.Join("/proc", fmt.Sprint(os.Getpid()), "task", fmt.Sprint(tid), "attr", name)
-	f, err := os.OpenFile(path, os.O_WRONLY, 0)
-	if err != nil {
-		return label{}, fmt.Errorf("%s %q: this kernel does not take it: %w", what, text, err)
-	}
-	return label{file: f, text: text, what: what}, nil
-}
-
-func (l label) set() error {
-	if l.file == nil {
-		return nil
-	}
-	if _, err := l.file.WriteString(l.text); err != nil {
-		return fmt.Errorf("set %s %q: %w", l.what, l.text, err)
-	}
-	return nil
-}
-
-func (l label) close() {
-	if l.file != nil {
-		l.file.Close()
-	}
 }

@@ -83,7 +83,7 @@ func probeBy(t *testing.T, spec *specs.Spec, launch Launch) report {
 	}
 	launch.Spec, launch.Process, launch.Argv = spec, spec.Process, spec.Process.Args
 	launch.Files = []*os.File{null, input, input}
-	child, err := s.Launch(launch)
+	child, err := s.Launch(t.Context(), launch)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -216,7 +216,7 @@ func TestSharedFileIsAFile(t *testing.T) {
 			if err := s.MountRootfs(nil, spec.Root, ""); err != nil {
 				t.Fatal(err)
 			}
-			_, err = s.Launch(Launch{
+			_, err = s.Launch(t.Context(), Launch{
 				Spec: spec, Process: spec.Process, Worker: open(t, "/bin/true"), Argv: []string{"true"}, Reserved: Reserved{Path: "/v", Shared: "new"},
 			})
 			if !errors.Is(err, ErrNotRegular) {

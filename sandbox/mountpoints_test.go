@@ -219,7 +219,7 @@ func runTree(t *testing.T, s *Sandbox, tree, root string, spec *specs.Spec) (str
 		t.Fatal(err)
 	}
 	defer output.Close()
-	child, err := s.Launch(Launch{
+	child, err := s.Launch(t.Context(), Launch{
 		Spec: spec, Process: spec.Process, Worker: open(t, tree), Argv: []string{"tree"}, Env: []string{"TREE=" + root},
 		Files: []*os.File{open(t, os.DevNull), input, input},
 	})

@@ -55,7 +55,7 @@ func (s *Sandbox) standIn(worker int) (int, error) {
 // enterOwnRoot makes the container's root file system the root, as it is for
 // every native container, and the directory with the stand-in the working
 // directory.
-func (s *Sandbox) enterOwnRoot(k kit) error {
+func (s *Sandbox) enterOwnRoot(k *kit) error {
 	dir, err := s.standIn(k.worker)
 	if err != nil {
 		return err
@@ -66,11 +66,6 @@ func (s *Sandbox) enterOwnRoot(k kit) error {
 	}
 	if err := unix.Fchdir(dir); err != nil {
 		return fmt.Errorf("change to the stand-in's directory: %w", err)
-	}
-	// A native program may use keys: it gets a session keyring of its own, as from
-	// runc, not the daemon's (session-keyring(7)).
-	if _, err := unix.KeyctlInt(unix.KEYCTL_JOIN_SESSION_KEYRING, 0, 0, 0, 0); err != nil {
-		return fmt.Errorf("create session keyring: %w", err)
 	}
 	return nil
 }

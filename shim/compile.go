@@ -224,7 +224,7 @@ func (n *node) runPreparer(ctx context.Context, engine engine, spec *specs.Spec,
 		return report, 0, err
 	}
 	defer ours.Close()
-	child, err := launchChild(sb, sandbox.Launch{
+	child, err := launchChild(ctx, sb, sandbox.Launch{
 		Spec: spec, Process: spec.Process, Worker: engine.worker,
 		Argv:  []string{"wasm-preparer", order.Name},
 		Env:   []string{control.RoleEnv + "=" + control.RoleCompile},

@@ -1,6 +1,7 @@
 package shim
 
 import (
+	"context"
 	"crypto/rand"
 	"time"
 
@@ -27,8 +28,8 @@ const unknownEnd = 255
 type child struct{ sandbox.Child }
 
 // launchChild is Sandbox.Launch.
-func launchChild(sb *sandbox.Sandbox, l sandbox.Launch) (child, error) {
-	launched, err := sb.Launch(l)
+func launchChild(ctx context.Context, sb *sandbox.Sandbox, l sandbox.Launch) (child, error) {
+	launched, err := sb.Launch(ctx, l)
 	return child{launched}, err
 }
 

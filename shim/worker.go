@@ -62,7 +62,7 @@ func (p *process) fork(ctx context.Context, sb *sandbox.Sandbox, l sandbox.Launc
 	}
 	l.Argv, l.Env, l.Terminal = p.spec.Args, p.payload.env(), p.streams.terminal
 	l.Files = append(append([]*os.File(nil), w.io.child...), theirs)
-	if w.child, err = launchChild(sb, l); err != nil {
+	if w.child, err = launchChild(ctx, sb, l); err != nil {
 		ours.Close()
 		w.io.close()
 		return nil, err

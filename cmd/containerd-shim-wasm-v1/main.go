@@ -21,6 +21,7 @@ import (
 	"strings"
 
 	"github.com/wasmshim/containerd-shim-wasm/install"
+	"github.com/wasmshim/containerd-shim-wasm/internal/hide"
 	"github.com/wasmshim/containerd-shim-wasm/shim"
 )
 
@@ -37,6 +38,10 @@ func init() {
 }
 
 func main() {
+	// Before a container can see a child of ours.
+	if err := hide.Process(); err != nil {
+		os.Exit(fail(err))
+	}
 	os.Exit(run(os.Args[1:]))
 }
 

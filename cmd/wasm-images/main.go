@@ -16,6 +16,8 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+
+	"github.com/wasmshim/containerd-shim-wasm/internal/hide"
 )
 
 // verb is one thing that the program does. It gets the arguments after its name. An
@@ -51,7 +53,10 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	// A second signal ends what does not look at the first.
 	context.AfterFunc(ctx, stop)
-	err := run(ctx, os.Args[1:], stdio{os.Stdin, os.Stdout, os.Stderr})
+	err := hide.Process()
+	if err == nil {
+		err = run(ctx, os.Args[1:], stdio{os.Stdin, os.Stdout, os.Stderr})
+	}
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, strings.ReplaceAll(strings.TrimSpace(err.Error()), "\n", "; "))

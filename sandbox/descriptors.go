@@ -1,0 +1,86 @@
+package sandbox
+
+import (
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// A thread that is about to fork has a table of descriptors for itself, in which it
+// closes whatever the child is not to have. Marking them for execve would leave the
+// child with all of them until then, and it is born where others may look at it: one of
+// a directory of the host would lead out of the sandbox (CVE-2016-9962, CVE-2024-21626).
+//
+// From then on the thread must open and close by system calls only. What package os
+// opens there would be closed elsewhere, in the daemon's table.
+
+// ownDescriptors gives the calling thread its own table.
+func ownDescriptors() error {
+	if err := unix.Unshare(unix.CLONE_FILES); err != nil {
+		return fmt.Errorf("unshare descriptors: %w", err)
+	}
+	return nil
+}
+
+// keepDescriptors leaves in the calling thread's table copies of fds, and beside them
+// only what Go's runtime needs there. It returns the copies, which are numbered from least
+// on.
+func keepDescriptors(fds []int, least int, runtime []int) ([]int, error) {
+	copies := make([]int, 0, len(fds))
+	for _, fd := range fds {
+		fd, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, least)
+		if err != nil {
+			return nil, fmt.Errorf("copy a descriptor for the worker: %w", err)
+		}
+		copies = append(copies, fd)
+	}
+	kept := slices.Concat(copies, runtime, []int{math.MaxInt32})
+	slices.Sort(kept)
+	from := 0
+	for _, fd := range kept {
+		if from < fd {
+			if err := unix.CloseRange(uint(from), uint(fd-1), 0); err != nil {
+				return nil, fmt.Errorf("close descriptors: %w", err)
+			}
+		}
+		from = fd + 1
+	}
+	return copies, nil
+}
+
+// runtimeDescriptors returns the descriptors of the poller of Go's runtime. Any thread
+// may use them at any time, to wake another one: the process dies if that fails. They
+// stay the same for the life of the process.
+var runtimeDescriptors = sync.OnceValues(func() ([]int, error) {
+	// The first file that can be waited for makes the poller.
+	r, w, err := os.Pipe()
+	if err != nil {
+		return nil, fmt.Errorf("create a pipe: %w", err)
+	}
+	defer r.Close()
+	defer w.Close()
+	const dir = "/proc/self/fd"
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, fmt.Errorf("look for the runtime's descriptors: %w", err)
+	}
+	var found []int
+	for _, entry := range entries {
+		target, err := os.Readlink(filepath.Join(dir, entry.Name()))
+		if err != nil || target != "anon_inode:[eventpoll]" && target != "anon_inode:[eventfd]" {
+			continue
+		}
+		fd, err := strconv.Atoi(entry.Name())
+		if err != nil {
+			return nil, fmt.Errorf("look for the runtime's descriptors: %w", err)
+		}
+		found = append(found, fd)
+	}
+	return found, nil
+})

@@ -1,0 +1,207 @@
+package sandbox
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	goruntime "runtime"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// birth is what a child needs between clone(2) and execve(2).
+//
+// The functions of package syscall and os are of no use here. Their child shares the
+// daemon's memory until it executes (CLONE_VM), and it is born in a pid namespace in
+// which others may have CAP_SYS_PTRACE. Ours has a copy of the memory: what is changed
+// there changes only a process that is confined already.
+type birth struct {
+	path       *byte
+	argv, envv []*byte
+	files      []int // become the descriptors from 0 on; none of them is below len(files)
+	runtime    []int // those of Go's runtime, which the child closes at once
+	report     int   // where it says what has failed; closed by execve
+	outcome    int   // the other end
+	terminal   bool
+}
+
+// newBirth prepares all but the descriptors.
+func newBirth(l Launch) (*birth, error) {
+	b := &birth{terminal: l.Terminal}
+	path := workerPath
+	if l.Native {
+		path = standInName // in the thread's own directory, see enterOwnRoot
+	}
+	var err error
+	if b.path, err = syscall.BytePtrFromString(path); err != nil {
+		return nil, fmt.Errorf("path of the worker: %w", err)
+	}
+	if b.argv, err = syscall.SlicePtrFromStrings(l.Argv); err != nil {
+		return nil, fmt.Errorf("process.args: %w", err)
+	}
+	if b.envv, err = syscall.SlicePtrFromStrings(l.Env); err != nil {
+		return nil, fmt.Errorf("environment of the worker: %w", err)
+	}
+	if b.runtime, err = runtimeDescriptors(); err != nil {
+		return nil, err
+	}
+	return b, nil
+}
+
+// take leaves in the calling thread's table what the child needs of it.
+func (b *birth) take(files []int) error {
+	var pipe [2]int
+	if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC); err != nil {
+		return fmt.Errorf("create a pipe for the worker's start: %w", err)
+	}
+	kept, err := keepDescriptors(append(files, pipe[1], pipe[0]), len(files), b.runtime)
+	if err != nil {
+		return err
+	}
+	b.files, b.report, b.outcome = kept[:len(files)], kept[len(files)], kept[len(files)+1]
+	return nil
+}
+
+// execLimit bounds the time from clone to execve, which is less than a millisecond
+// unless somebody in the child's pid namespace stops it.
+const execLimit = 10 * time.Second
+
+// start forks the child, waits until it has executed the worker and returns its pid.
+// The calling thread can then only end. A child that takes longer than ctx or execLimit
+// allows is killed.
+func (b *birth) start(ctx context.Context) (int, error) {
+	ctx, cancel := context.WithTimeout(ctx, execLimit)
+	defer cancel()
+	born, killed := make(chan int, 1), make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(killed)
+		if pid := <-born; pid > 0 {
+			unix.Kill(pid, unix.SIGKILL) // nobody has waited for it
+		}
+	})
+	// No other thread may make the process dumpable just now, see setCredentials.
+	hidden.RLock()
+	pid, errno := b.clone()
+	hidden.RUnlock()
+	goruntime.KeepAlive(b)
+	born <- pid
+	// The thread would close its copies too, but only at its end.
+	for _, fd := range append(b.files, b.report) {
+		unix.Close(fd)
+	}
+	if errno != 0 {
+		return 0, fmt.Errorf("clone: %w", errno)
+	}
+	err := b.awaitExec()
+	unix.Close(b.outcome)
+	if !stop() {
+		<-killed
+		err = fmt.Errorf("the worker has not been executed in time (a process that shares its pid namespace may have stopped it): %w", ctx.Err())
+	}
+	if err != nil {
+		discard(pid)
+		return 0, err
+	}
+	return pid, nil
+}
+
+// awaitExec waits until the child has executed the worker, which closes its end of the
+// pipe. It waits here, on the child's side of a copied memory: each page that another
+// thread writes meanwhile has to be copied. A child that was killed has closed the pipe
+// too; its caller learns of that by waiting.
+func (b *birth) awaitExec() error {
+	var failed [8]byte
+	for {
+		n, err := unix.Read(b.outcome, failed[:])
+		switch {
+		case err == unix.EINTR:
+		case err != nil:
+			return fmt.Errorf("read whether the worker was executed: %w", err)
+		case n == len(failed):
+			step := stepNames[binary.NativeEndian.Uint32(failed[:4])]
+			return fmt.Errorf("%s: %w", step, syscall.Errno(binary.NativeEndian.Uint32(failed[4:])))
+		default:
+			return nil
+		}
+	}
+}
+
+// clone starts the child and returns its pid. Between fork and execve a child of a
+// process with threads may only make system calls: no function here can grow the stack or
+// allocate, and no signal handler of Go's runtime runs.
+//
+//go:norace
+//go:nosplit
+//go:noinline
+func (b *birth) clone() (int, syscall.Errno) {
+	every, before := ^uint64(0), uint64(0)
+	syscall.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(&every)), uintptr(unsafe.Pointer(&before)), sigsetSize, 0, 0)
+	pid, _, errno := syscall.RawSyscall6(unix.SYS_CLONE, uintptr(unix.SIGCHLD), 0, 0, 0, 0, 0)
+	if pid == 0 && errno == 0 {
+		b.run()
+	}
+	syscall.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(&before)), 0, sigsetSize, 0, 0)
+	return int(pid), errno
+}
+
+const (
+	sigsetSize = 8
+	signals    = 64 // of x86-64 and arm64 (signal(7))
+)
+
+// Steps of the child, as it reports them.
+const (
+	startSession = iota + 1
+	placeFiles
+	takeTerminal
+	execute
+)
+
+var stepNames = map[uint32]string{
+	startSession: "start the worker's session",
+	placeFiles:   "place the worker's files",
+	takeTerminal: "give the worker its terminal",
+	execute:      "execute the worker",
+}
+
+// run is the child. It does not return.
+//
+//go:norace
+//go:nosplit
+func (b *birth) run() {
+	for _, fd := range b.runtime {
+		syscall.RawSyscall6(unix.SYS_CLOSE, uintptr(fd), 0, 0, 0, 0, 0)
+	}
+	byDefault, none := [4]uint64{}, uint64(0) // struct sigaction of the kernel, with SIG_DFL
+	for signal := uintptr(1); signal <= signals; signal++ {
+		syscall.RawSyscall6(unix.SYS_RT_SIGACTION, signal, uintptr(unsafe.Pointer(&byDefault)), 0, sigsetSize, 0, 0)
+	}
+	syscall.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(&none)), 0, sigsetSize, 0, 0)
+	failed := [2]uint32{}
+	_, _, errno := syscall.RawSyscall6(unix.SYS_SETSID, 0, 0, 0, 0, 0, 0)
+	failed[0] = startSession
+	for i, fd := range b.files {
+		if errno != 0 {
+			break
+		}
+		_, _, errno = syscall.RawSyscall6(unix.SYS_DUP3, uintptr(fd), uintptr(i), 0, 0, 0, 0)
+		failed[0] = placeFiles
+	}
+	if b.terminal && errno == 0 {
+		_, _, errno = syscall.RawSyscall6(unix.SYS_IOCTL, 0, unix.TIOCSCTTY, 1, 0, 0, 0)
+		failed[0] = takeTerminal
+	}
+	if errno == 0 {
+		_, _, errno = syscall.RawSyscall6(unix.SYS_EXECVE, uintptr(unsafe.Pointer(b.path)),
+			uintptr(unsafe.Pointer(unsafe.SliceData(b.argv))), uintptr(unsafe.Pointer(unsafe.SliceData(b.envv))), 0, 0, 0)
+		failed[0] = execute
+	}
+	failed[1] = uint32(errno)
+	syscall.RawSyscall6(unix.SYS_WRITE, uintptr(b.report), uintptr(unsafe.Pointer(&failed)), unsafe.Sizeof(failed), 0, 0, 0)
+	for {
+		syscall.RawSyscall6(unix.SYS_EXIT, 253, 0, 0, 0, 0, 0)
+	}
+}
