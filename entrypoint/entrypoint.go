@@ -41,16 +41,18 @@ func (p Point) IsRoot() bool { return p.File != "" && strings.Trim(p.File, "/") 
 
 // Paths returns the absolute paths at which an exec in folder cwd, with the given environment, looks for
 // the file, in this order: the file itself if its name holds a slash, else that name in each folder of
-// PATH (execvp(3)). A bare name that IsWasm is looked for in cwd last, as runwasi does.
+// PATH (execvp(3)). A bare name that IsWasm is looked for in cwd last, as runwasi does. None is "/", which
+// IsRoot.
 func (p Point) Paths(cwd string, env []string) []string {
 	switch {
-	case p.File == "":
+	case p.File == "", p.IsRoot():
 		return nil
 	case strings.Contains(p.File, "/"):
 		return []string{absolute(p.File, cwd)}
 	}
 	var paths []string
-	for _, folder := range filepath.SplitList(searchPath(env)) {
+	folders := filepath.SplitList(searchPath(env))
+	for _, folder := range folders[:min(len(folders), maxFolders)] {
 		paths = append(paths, path.Join(absolute(folder, cwd), p.File))
 	}
 	if p.IsWasm() {
@@ -58,6 +60,9 @@ func (p Point) Paths(cwd string, env []string) []string {
 	}
 	return paths
 }
+
+// maxFolders is how many folders of PATH count: whoever writes a pod chooses it, and the daemon looks.
+const maxFolders = 1000
 
 func absolute(name, cwd string) string {
 	if path.IsAbs(name) {

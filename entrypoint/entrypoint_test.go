@@ -1,7 +1,9 @@
 package entrypoint_test
 
 import (
+	"path"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/wasmshim/containerd-shim-wasm/entrypoint"
@@ -66,9 +68,32 @@ func TestPaths(t *testing.T) {
 		{"sh", "/", nil, []string{"/usr/local/sbin/sh", "/usr/local/bin/sh", "/usr/sbin/sh", "/usr/bin/sh", "/sbin/sh", "/bin/sh"}},
 		{"sh", "/", []string{"PATH="}, nil},
 		{"", "/", nil, nil},
+		{"/", "/work", search, nil},
 	} {
 		if got := entrypoint.Parse(test.word).Paths(test.cwd, test.env); !slices.Equal(got, test.want) {
 			t.Errorf("%q in %q with %q: got %q, want %q", test.word, test.cwd, test.env, got, test.want)
 		}
 	}
+	endless := "PATH=" + strings.Repeat("/a:", 1<<20)
+	if got := entrypoint.Parse("sh").Paths("/", []string{endless}); len(got) != 1000 {
+		t.Errorf("%d folders of an endless PATH count", len(got))
+	}
+}
+
+// What a word names says the word again, and every path is one of the container's.
+func FuzzParse(f *testing.F) {
+	for _, word := range []string{"/app.wasm#run", "app.wasm#a#b", "/", "", "../x", "a#b.wasm"} {
+		f.Add(word, "/work", "/bin:rel:")
+	}
+	f.Fuzz(func(t *testing.T, word, cwd, search string) {
+		p := entrypoint.Parse(word)
+		if p.File != word && p.File+"#"+p.Function != word {
+			t.Errorf("%q is %+v", word, p)
+		}
+		for _, at := range p.Paths(cwd, []string{"PATH=" + search}) {
+			if !path.IsAbs(at) || path.Clean(at) != at {
+				t.Errorf("%q in %q with %q is looked for at %q", word, cwd, search, at)
+			}
+		}
+	})
 }

@@ -41,14 +41,21 @@ func (s *Sandbox) LookPath(command entrypoint.Point, cwd string, env []string) (
 	return "", &os.PathError{Op: "look for", Path: command.File, Err: errNotInPath}
 }
 
+// maxPlaces is how many places on the way to a program are looked at one by one. An image can lay links so that
+// there is no end of them.
+const maxPlaces = 4096
+
 // MountsDecide reports whether the specification's mounts have a say in what is found at the first of the
 // paths that leads to a file: one of them lies at or above the file, or at or above something on the way
-// there, as a link of the image. It only looks at the root file system, before MountAll.
+// there, as a link of the image. If that takes too long to say, they have. It only looks at the root file system, before MountAll.
 func (s *Sandbox) MountsDecide(spec *specs.Spec, paths []string) bool {
 	decide := false
 	_ = s.thread.do(func() error {
 		passed := map[string]bool{}
 		for _, p := range paths {
+			if decide = len(passed) > maxPlaces; decide {
+				return nil
+			}
 			// What it cannot follow an exec cannot either, unless a mount is on the way.
 			_, _ = walk(s.root, p, func(place string) { passed[place] = true })
 			if file, err := s.openFile(p); err == nil {

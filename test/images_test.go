@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/containerd/platforms"
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	criapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
@@ -56,19 +57,65 @@ type cell string
 
 const works cell = "yes"
 
-// Every format is pulled from a registry and run by ctr and by CRI, on every containerd; what came of it
-// is the table in docs/images.md.
-func TestImageFormats(t *testing.T) {
-	hello := builtGreeter(t)
-	registry := testregistry.Start(t)
-	refs := map[string]string{}
-	asked := map[string]string{} // names of those manifests of indexes that containerd does not choose itself
-	for _, format := range testimage.Formats() {
-		image := format.Build(hello.of(format))
-		refs[format.Name] = registry.Push(t, format.Name, image)
-		if format.Asks != "" {
-			asked[format.Name] = registry.Ref(format.Name + "@" + manifestFor(t, image, format.Asks))
+// builtTwin is a greeter with another greeting.
+func builtTwin(t *testing.T) greeter {
+	t.Helper()
+	return greeter{
+		module:    []byte(onHost(t, testguest.Build(t, "hello-rust"))),
+		component: []byte(onHost(t, testguest.BuildComponent(t, "hello-rust"))),
+	}
+}
+
+// shipped is an image of a format in a registry.
+type shipped struct {
+	ref   string
+	asked string // what names the manifest of an index that containerd does not choose itself, else ref
+}
+
+func ship(t *testing.T, registry *testregistry.Registry, repository string, format testimage.Format, image *testimage.Image) shipped {
+	t.Helper()
+	s := shipped{ref: registry.Push(t, repository, image)}
+	s.asked = s.ref
+	if format.Asks != "" {
+		s.asked = registry.Ref(repository + "@" + manifestFor(t, image, format.Asks))
+	}
+	return s
+}
+
+// criID says whether CRI knows an image by an id of its own, or by that of all others of its format.
+func criID(t *testing.T, image, twin *testimage.Image) cell {
+	t.Helper()
+	if slices.Equal(configsOf(t, image), configsOf(t, twin)) {
+		return "shared"
+	}
+	return "own"
+}
+
+func configsOf(t *testing.T, image *testimage.Image) []digest.Digest {
+	t.Helper()
+	var configs []digest.Digest
+	for _, d := range image.Manifests() {
+		var manifest ocispec.Manifest
+		if err := json.Unmarshal(image.Blobs[d.Digest], &manifest); err != nil {
+			t.Fatal(err)
 		}
+		configs = append(configs, manifest.Config.Digest)
+	}
+	return configs
+}
+
+// Every format is pulled from a registry and run by ctr and by CRI, on every containerd, by CRI beside another
+// image of the format; what came of it is the table in docs/images.md.
+func TestImageFormats(t *testing.T) {
+	hello, other := builtGreeter(t), builtTwin(t)
+	registry := testregistry.Start(t)
+	images, twins, ids := map[string]shipped{}, map[string]shipped{}, map[string]cell{}
+	for _, format := range testimage.Formats() {
+		image, twin := format.Build(hello.of(format)), format.Build(other.of(format))
+		images[format.Name] = ship(t, registry, format.Name, format, image)
+		// The first of both names: CRI takes it for either.
+		twins[format.Name] = ship(t, registry, "a/twin-"+format.Name, format, twin)
+		ids[format.Name] = criID(t, image, twin)
 	}
 	cells := map[string]map[string]cell{} // by format, then by column
 	var columns []string
@@ -84,24 +131,32 @@ func TestImageFormats(t *testing.T) {
 					row = map[string]cell{}
 					cells[format.Name] = row
 				}
-				ref := refs[format.Name]
-				t.Run("ctr", func(t *testing.T) { row[byCtr] = runWithCtr(t, node, format, ref) })
+				image := images[format.Name]
+				t.Run("ctr", func(t *testing.T) { row[byCtr] = runWithCtr(t, node, format, image.ref) })
 				t.Run("CRI", func(t *testing.T) {
-					if named, ok := asked[format.Name]; ok {
-						runWithCRI(t, pod, format, named)
+					pulled := pod.pull(twins[format.Name].asked)
+					row[byCRI] = runWithCRI(t, pod, format, image.asked)
+					if format.Asks != "" {
 						row[byCRI] = "`@sha256:…`"
-						return
 					}
-					row[byCRI] = runWithCRI(t, pod, format, ref)
+					if err := pod.cri.Remove(pod.ctx, pulled); err != nil {
+						t.Error(err)
+					}
 				})
 			})
 		}
 	})
 	if !t.Failed() {
 		slices.Sort(columns)
-		checkTable(t, renderTable(columns, cells))
+		for name, id := range ids {
+			cells[name][idColumn] = id
+		}
+		checkTable(t, renderTable(append([]string{idColumn}, columns...), cells))
 	}
 }
+
+// idColumn is what the table says of an image's id.
+const idColumn = "CRI's id"
 
 // eachInstalledNode runs the test on every containerd, on a node where install has run, with the images of
 // pods there, and fails it for what it leaves behind.
