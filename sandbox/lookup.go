@@ -47,7 +47,8 @@ const maxPlaces = 4096
 
 // MountsDecide reports whether the specification's mounts have a say in what is found at the first of the
 // paths that leads to a file: one of them lies at or above the file, or at or above something on the way
-// there, as a link of the image. If that takes too long to say, they have. It only looks at the root file system, before MountAll.
+// there, as a link of the image. If that takes too long to say, they have. It only looks at the root file
+// system, before MountAll.
 func (s *Sandbox) MountsDecide(spec *specs.Spec, paths []string) bool {
 	decide := false
 	_ = s.thread.do(func() error {
@@ -58,8 +59,7 @@ func (s *Sandbox) MountsDecide(spec *specs.Spec, paths []string) bool {
 			}
 			// What it cannot follow an exec cannot either, unless a mount is on the way.
 			_, _ = walk(s.root, p, func(place string) { passed[place] = true })
-			if file, err := s.openFile(p); err == nil {
-				file.Close()
+			if len(paths) > 1 && s.isFile(p) {
 				break
 			}
 		}
@@ -67,6 +67,14 @@ func (s *Sandbox) MountsDecide(spec *specs.Spec, paths []string) bool {
 		return nil
 	})
 	return decide
+}
+
+func (s *Sandbox) isFile(at string) bool {
+	file, err := s.openFile(at)
+	if err == nil {
+		file.Close()
+	}
+	return err == nil
 }
 
 // mountedAtAny reports whether one of the mounts would be made at one of the places.

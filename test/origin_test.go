@@ -3,8 +3,10 @@ package test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"path/filepath"
+	goruntime "runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -371,5 +373,45 @@ func TestCommandNamesNoModule(t *testing.T) {
 				t.Error(err)
 			}
 		}
+	})
+}
+
+// What an image says of itself in its labels, which clients copy to its containers, has no other image's module
+// run in them.
+func TestImageCannotNote(t *testing.T) {
+	const victim, hostile = "example.com/origin/victim:latest", "example.com/origin/hostile:latest"
+	format := named(t, "layer-"+strings.ReplaceAll(testimage.Native(), "/", "-"))
+	theirs := format.Build(saying(t, 1))
+	note, err := json.Marshal(map[string]any{
+		"image": victim, "target": theirs.Root.Digest, "manifest": theirs.Root.Digest, "size": theirs.Root.Size,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	config, err := json.Marshal(map[string]any{
+		"os": "linux", "architecture": goruntime.GOARCH, "rootfs": map[string]any{"type": "layers", "diff_ids": []string{}},
+		"config": map[string]any{"Entrypoint": []string{"app.wasm"}, "Labels": map[string]string{
+			"wasm.shim/image":                        string(note),
+			"containerd.io/gc.ref.content.wasm-shim": theirs.Root.Digest.String(),
+			"io.cri-containerd.container.metadata":   "{}",
+		}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	both := map[string]*testimage.Image{victim: theirs, hostile: testimage.WithConfig(config, saying(t, 2))}
+	nodes.EachVersion(t, func(t *testing.T, node *testnode.Node) {
+		node.NoLeaks(t)
+		for ref, image := range both {
+			tar := filepath.Join(t.TempDir(), "image.tar")
+			if err := image.WriteTar(tar, ref); err != nil {
+				t.Fatal(err)
+			}
+			node.Import(t, tar)
+		}
+		run := []string{"run", "--rm", "--runtime", runtime, hostile, "hostile", "app.wasm", "sleep", "0"}
+		got := node.Ctr(t, run...)
+		got.Stderr = "" // ctr warns of labels that it does not copy
+		check(t, "ctr run", got, testnode.Result{Stdout: says(2) + "awake\n"})
 	})
 }

@@ -19,8 +19,7 @@ const (
 	// noteType is what ctr shows of it.
 	noteType = "wasm.shim/image+json"
 	// noteLabel has containerd's garbage collector leave a container the manifest, and what that refers to, for
-	// as long as the container exists (scanRoots in containerd's metadata/gc.go, since 1.1). An image that
-	// sets it too only holds something else until it is overwritten.
+	// as long as the container exists (scanRoots in containerd's metadata/gc.go).
 	noteLabel = "containerd.io/gc.ref.content.wasm-shim"
 )
 
