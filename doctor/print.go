@@ -6,6 +6,8 @@ import (
 	"io"
 	"strings"
 	"text/tabwriter"
+
+	"github.com/wasmshim/containerd-shim-wasm/internal/text"
 )
 
 // Print writes the results as a table for people, each mend below what it mends.
@@ -21,7 +23,7 @@ func Print(w io.Writer, results []Result) error {
 	return table.Flush()
 }
 
-func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
+func oneLine(s string) string { return text.Printable(strings.Join(strings.Fields(s), " ")) }
 
 // PrintJSON writes the results for machines.
 func PrintJSON(w io.Writer, results []Result) error {

@@ -11,6 +11,7 @@ import (
 	"syscall"
 
 	"github.com/wasmshim/containerd-shim-wasm/config"
+	"github.com/wasmshim/containerd-shim-wasm/internal/text"
 	"github.com/wasmshim/containerd-shim-wasm/shim"
 )
 
@@ -44,7 +45,7 @@ func warm(args []string) error {
 	w.Image = set.Arg(0)
 	lines, err := shim.Warm(context.Background(), w, programs)
 	for _, line := range lines {
-		fmt.Println(line)
+		fmt.Println(text.Printable(line))
 	}
 	return err
 }
@@ -56,10 +57,10 @@ func warmAll(w shim.Warming) error {
 	defer stop()
 	return shim.WarmAll(ctx, w, programs, func(image string, lines []string, err error) {
 		for _, line := range lines {
-			fmt.Printf("%s: %s\n", image, line)
+			fmt.Println(text.Printable(image + ": " + line))
 		}
 		if err != nil {
-			fmt.Fprintf(os.Stderr, "%s: %v\n", image, err)
+			fmt.Fprintln(os.Stderr, text.Printable(fmt.Sprintf("%s: %v", image, err)))
 		}
 	})
 }

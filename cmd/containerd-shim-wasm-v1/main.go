@@ -22,6 +22,7 @@ import (
 
 	"github.com/wasmshim/containerd-shim-wasm/install"
 	"github.com/wasmshim/containerd-shim-wasm/internal/hide"
+	"github.com/wasmshim/containerd-shim-wasm/internal/text"
 	"github.com/wasmshim/containerd-shim-wasm/shim"
 )
 
@@ -85,7 +86,7 @@ func fail(err error) int {
 	if err == nil {
 		return 0
 	}
-	fmt.Fprintf(os.Stderr, "containerd-shim-wasm-v1: %v\n", err)
+	fmt.Fprintf(os.Stderr, "containerd-shim-wasm-v1: %s\n", text.Printable(strings.ReplaceAll(err.Error(), "\n", "; ")))
 	return 1
 }
 

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/wasmshim/containerd-shim-wasm/config"
+	"github.com/wasmshim/containerd-shim-wasm/internal/text"
 	"github.com/wasmshim/containerd-shim-wasm/runtime/cache"
 )
 
@@ -43,8 +44,8 @@ func cacheList(ctx context.Context, args []string, stdio stdio) error {
 	for i := len(all) - 1; i >= 0; i-- {
 		e := all[i]
 		total += e.Size
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", shortKey(e.Digest), e.Name, bytesOf(e.Size), e.Used.Format(time.DateTime),
-			age(e.Engine, *engine), keptBy(e), yesNo(e.InUse))
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", shortKey(e.Digest), text.Printable(e.Name), bytesOf(e.Size), e.Used.Format(time.DateTime),
+			age(e.Engine, *engine), text.Printable(keptBy(e)), yesNo(e.InUse))
 	}
 	if err := table.Flush(); err != nil {
 		return err
@@ -136,7 +137,7 @@ func tellRemoved(w io.Writer, removed []cache.Info) error {
 	var freed int64
 	for _, e := range removed {
 		freed += e.Size
-		if _, err := fmt.Fprintf(w, "removed %s %s %s\n", shortKey(e.Digest), e.Name, bytesOf(e.Size)); err != nil {
+		if _, err := fmt.Fprintf(w, "removed %s %s %s\n", shortKey(e.Digest), text.Printable(e.Name), bytesOf(e.Size)); err != nil {
 			return err
 		}
 	}

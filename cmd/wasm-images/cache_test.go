@@ -16,8 +16,14 @@ import (
 // filled is a cache with a module of two engines, the second compiled last, and a configuration that names it.
 func filled(t *testing.T) (dir, config string) {
 	t.Helper()
+	return filledBy(t, "old", "new")
+}
+
+// filledBy is one with a module of each engine, named after it.
+func filledBy(t *testing.T, engines ...string) (dir, config string) {
+	t.Helper()
 	dir = filepath.Join(t.TempDir(), "cache")
-	for _, engine := range []string{"old", "new"} {
+	for _, engine := range engines {
 		c, err := cache.Open(dir, engine)
 		if err != nil {
 			t.Fatal(err)
@@ -97,5 +103,21 @@ func TestKeepWithoutContainerd(t *testing.T) {
 	_, err := say(t, "", "keep", "--address", filepath.Join(t.TempDir(), "none"), "--container", "id", "--cache", dir, "--engine", "new", "--module", "m", "--key", "k")
 	if err == nil || !strings.Contains(err.Error(), "does not answer") {
 		t.Errorf("got %v", err)
+	}
+}
+
+// Images choose the names of modules, and what a person sees of them must not steer the terminal.
+func TestNamesDoNotSteerTheTerminal(t *testing.T) {
+	_, config := filledBy(t, "x\x1b]0;owned\a\x1b[2J\u202e")
+	for _, args := range [][]string{{"cache", "ls"}, {"cache", "prune", "--all"}} {
+		got, err := say(t, "", append(args, "--config", config)...)
+		if err != nil || !strings.Contains(got, "/x?]0;owned??[2J?.wasm") {
+			t.Errorf("%v: %q, %v", args, got, err)
+		}
+	}
+	var said bytes.Buffer
+	tell(&said, fmt.Errorf("image \x1b[2J: %s\nand more", strings.Repeat("x", 1<<20)))
+	if got := said.String(); !strings.HasPrefix(got, "image ?[2J: xxx") || !strings.HasSuffix(got, "x; and more\n") || len(got) > 10<<10 {
+		t.Errorf("it says %d bytes: %.100q", len(got), got)
 	}
 }

@@ -18,6 +18,7 @@ import (
 	"syscall"
 
 	"github.com/wasmshim/containerd-shim-wasm/internal/hide"
+	"github.com/wasmshim/containerd-shim-wasm/internal/text"
 )
 
 // verb is one thing that the program does. It gets the arguments after its name. An
@@ -59,9 +60,17 @@ func main() {
 	}
 	stop()
 	if err != nil {
-		fmt.Fprintln(os.Stderr, strings.ReplaceAll(strings.TrimSpace(err.Error()), "\n", "; "))
+		tell(os.Stderr, err)
 		os.Exit(1)
 	}
+}
+
+// maxError bounds, in bytes, what an error says: images choose the names in it, and the shim reads it.
+const maxError = 8 << 10
+
+// tell prints an error in one line.
+func tell(w io.Writer, err error) {
+	fmt.Fprintln(w, text.Printable(text.Short(strings.ReplaceAll(strings.TrimSpace(err.Error()), "\n", "; "), maxError)))
 }
 
 func run(ctx context.Context, args []string, stdio stdio) error {

@@ -54,11 +54,12 @@ func listed(names []string) string {
 // worldOfFile reads a component that is a file of a layer, from the layer again: a root file system may
 // hold many, of which one is run.
 func (l *look) worldOfFile(ctx context.Context, f file) (world.World, error) {
-	archive, closeLayer, err := openFiles(ctx, l.source, l.manifest.Layers[f.layer])
+	layer, err := l.unpacking.Open(ctx, l.source, l.manifest.Layers[f.layer])
 	if err != nil {
 		return world.World{}, err
 	}
-	defer closeLayer()
+	defer layer.Close()
+	archive := tar.NewReader(layer)
 	w, err := world.World{}, errors.New("the layer does not hold it any more")
 	for {
 		header, next := archive.Next()

@@ -2,28 +2,30 @@ package inspect
 
 import (
 	"archive/tar"
-	"context"
 	"errors"
 	"fmt"
 	"io"
 	"path"
-	"slices"
 	"strings"
-
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/wasmshim/containerd-shim-wasm/oci"
 )
 
-// Bounds of what layers of files are looked through.
+// Bounds of the files of one image.
 const (
-	maxUnpacked = 8 << 30 // bytes of one layer, unpacked
+	maxUnpacked = 16 << 30 // bytes of all its layers, unpacked
 	maxFiles    = 1_000_000
-	maxLinks    = 40 // as the kernel follows (path_resolution(7))
+	maxNames    = 64 << 20 // bytes of all names
+	maxPath     = 4096     // bytes of a name: longer ones cannot be unpacked (PATH_MAX)
+	maxLinks    = 40       // as the kernel follows (path_resolution(7))
 )
 
 // files is a root file system as far as finding an entry point in it goes.
-type files map[string]file
+type files struct {
+	tree
+	made  int // entries that its layers made
+	names int // bytes of their names
+}
 
 type file struct {
 	layer   int    // its number, from 0
@@ -33,51 +35,75 @@ type file struct {
 	target  string // of a symbolic link
 }
 
-// add lays a layer of files over those before.
-func (f files) add(ctx context.Context, source Source, number int, layer ocispec.Descriptor) error {
-	archive, closeLayer, err := openFiles(ctx, source, layer)
-	if err != nil {
-		return err
-	}
-	defer closeLayer()
+func (f *file) isWasm() bool { return f.content == oci.WasmModule || f.content == oci.WasmComponent }
+
+// layer is what a layer changes. What it takes away is of the layers before, wherever in the layer
+// that stands (https://github.com/opencontainers/image-spec/blob/main/layer.md#whiteouts).
+type layer struct {
+	number  int
+	gone    []string // paths
+	emptied []string // folders
+	entries []entry
+}
+
+// entry is a file of a layer or, with neither file nor link, a folder.
+type entry struct {
+	at   string
+	file *file
+	link string // the path of what it is another name of
+	none bool   // nothing that could be looked up: a device
+}
+
+// add lays a layer of files over those before, and returns how many entries it has.
+func (f *files) add(archive *tar.Reader, number int) (int, error) {
+	l := layer{number: number}
 	for {
 		header, err := archive.Next()
 		if err == io.EOF {
-			return nil
+			return len(l.entries), f.lay(l)
 		}
 		if err != nil {
-			return err
+			return 0, err
 		}
-		if err := f.entry(archive, number, header); err != nil {
-			return err
+		if err := f.count(header); err != nil {
+			return 0, err
 		}
-		if len(f) > maxFiles {
-			return fmt.Errorf("it holds more than %d files", maxFiles)
+		if err := l.read(archive, header); err != nil {
+			return 0, err
+		}
+		if len(l.entries)+len(l.gone)+len(l.emptied) > maxFiles {
+			return 0, errTooMany
 		}
 	}
 }
 
-// openFiles opens a layer of files.
-func openFiles(ctx context.Context, source Source, layer ocispec.Descriptor) (archive *tar.Reader, closeLayer func(), err error) {
-	compressed, err := source.Open(ctx, layer)
-	if err != nil {
-		return nil, nil, err
+var errTooMany = fmt.Errorf("it holds more than %d files", maxFiles)
+
+// count holds the names of an image to their limits.
+func (f *files) count(header *tar.Header) error {
+	longest := max(len(header.Name), len(header.Linkname))
+	if longest > maxPath {
+		return fmt.Errorf("it holds a file with a name of %d bytes, the limit is %d", longest, maxPath)
 	}
-	plain, err := Uncompressed(compressed)
-	if err != nil {
-		compressed.Close()
-		return nil, nil, err
+	f.names += len(header.Name) + len(header.Linkname)
+	if f.names > maxNames {
+		return fmt.Errorf("the names of its files have more than %d bytes in all", maxNames)
 	}
-	return tar.NewReader(io.LimitReader(plain, maxUnpacked)), func() { plain.Close(); compressed.Close() }, nil
+	return nil
 }
 
-func (f files) entry(archive io.Reader, number int, header *tar.Header) error {
-	at := path.Clean("/" + header.Name)
-	// What a layer takes away (https://github.com/opencontainers/image-spec/blob/main/layer.md#whiteouts).
+// read takes note of an entry of the archive.
+func (l *layer) read(archive io.Reader, header *tar.Header) error {
+	at := clean(header.Name)
 	if gone, ok := strings.CutPrefix(path.Base(at), ".wh."); ok {
-		f.remove(path.Join(path.Dir(at), gone), gone == ".wh..opq", number)
+		if gone == ".wh..opq" {
+			l.emptied = append(l.emptied, path.Dir(at))
+		} else {
+			l.gone = append(l.gone, path.Join(path.Dir(at), gone))
+		}
 		return nil
 	}
+	e := entry{at: at}
 	switch header.Typeflag {
 	case tar.TypeReg:
 		head := make([]byte, oci.HeadSize)
@@ -85,82 +111,73 @@ func (f files) entry(archive io.Reader, number int, header *tar.Header) error {
 		if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
 			return err
 		}
-		f[at] = file{layer: number, name: at, size: header.Size, content: oci.ContentOf(head[:n])}
+		e.file = &file{layer: l.number, name: at, size: header.Size, content: oci.ContentOf(head[:n])}
 	case tar.TypeLink:
-		f[at] = f[path.Clean("/"+header.Linkname)]
+		e.link = clean(header.Linkname)
 	case tar.TypeSymlink:
-		f[at] = file{layer: number, target: header.Linkname}
+		e.file = &file{layer: l.number, target: header.Linkname}
+	case tar.TypeDir:
 	default:
-		delete(f, at)
+		e.none = true
+	}
+	l.entries = append(l.entries, e)
+	return nil
+}
+
+// lay applies what a layer changes.
+func (f *files) lay(l layer) error {
+	for _, at := range l.gone {
+		f.remove(at)
+	}
+	for _, at := range l.emptied {
+		f.at(at).empty()
+	}
+	for _, e := range l.entries {
+		if e.link != "" {
+			if linked := f.at(e.link); linked != nil {
+				e.file = linked.file
+			}
+			e.none = e.file == nil
+		}
+		if e.none {
+			f.remove(e.at)
+			continue
+		}
+		if f.made += f.put(e.at, e.file); f.made > maxFiles {
+			return errTooMany
+		}
 	}
 	return nil
 }
 
-// remove takes away a path, or what a folder held before this layer.
-func (f files) remove(at string, opaque bool, number int) {
-	if opaque {
-		at = path.Dir(at)
-	} else {
-		delete(f, at)
-	}
-	for name, file := range f {
-		if strings.HasPrefix(name, strings.TrimSuffix(at, "/")+"/") && file.layer < number {
-			delete(f, name)
-		}
-	}
-}
+// clean returns a path of an archive as an absolute one.
+func clean(name string) string { return path.Clean("/" + name) }
 
 // find returns the file that a path leads to. Links among the folders above it are followed too.
-func (f files) find(at string) (string, file, bool) {
-	at = path.Clean("/" + at)
+func (f *files) find(at string) (string, file, bool) {
+	at = clean(at)
 	for range maxLinks {
+		if len(at) > maxPath {
+			break
+		}
 		next, isLink := f.follow(at)
 		if !isLink {
-			found, ok := f[at]
-			return at, found, ok
+			if found := f.at(at); found != nil && found.file != nil {
+				return at, *found.file, true
+			}
+			break
 		}
 		at = next
 	}
 	return at, file{}, false
 }
 
-// follow resolves the first link on a path.
-func (f files) follow(at string) (string, bool) {
-	for end := 1; end <= len(at); end++ {
-		if end < len(at) && at[end] != '/' {
-			continue
-		}
-		link, ok := f[at[:end]]
-		if !ok || link.target == "" {
-			continue
-		}
-		target := link.target
-		if !path.IsAbs(target) {
-			target = path.Join(path.Dir(at[:end]), target)
-		}
-		return path.Clean("/" + target + at[end:]), true
-	}
-	return "", false
-}
-
 // look returns the first file that one of the paths leads to.
-func (f files) look(paths []string) (string, file, bool) {
+func (f *files) look(paths []string) (string, file, bool) {
 	for _, p := range paths {
 		if at, found, ok := f.find(p); ok {
 			return at, found, true
 		}
 	}
 	return "", file{}, false
-}
-
-// modules returns the paths of the files that are Wasm.
-func (f files) modules() []string {
-	var found []string
-	for at, file := range f {
-		if file.content == oci.WasmModule || file.content == oci.WasmComponent {
-			found = append(found, at)
-		}
-	}
-	slices.Sort(found)
-	return found
 }

@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"strings"
 	"testing"
@@ -20,20 +21,24 @@ const wasm = "\x00asm\x01\x00\x00\x00"
 
 // lay makes a root file system of layers: each entry is PATH, PATH->TARGET for a symbolic link or
 // PATH=>TARGET for a hard one.
-func lay(t *testing.T, layers ...[]string) files {
+func lay(t *testing.T, layers ...[]string) *files {
 	t.Helper()
-	f := files{}
-	for n, layer := range layers {
-		for _, entry := range layer {
+	f := &files{}
+	for n, entries := range layers {
+		l := layer{number: n}
+		for _, entry := range entries {
 			header := &tar.Header{Typeflag: tar.TypeReg, Name: entry}
 			if name, target, ok := strings.Cut(entry, "->"); ok {
 				header = &tar.Header{Typeflag: tar.TypeSymlink, Name: name, Linkname: target}
 			} else if name, target, ok := strings.Cut(entry, "=>"); ok {
 				header = &tar.Header{Typeflag: tar.TypeLink, Name: name, Linkname: target}
 			}
-			if err := f.entry(strings.NewReader(wasm), n, header); err != nil {
+			if err := l.read(strings.NewReader(wasm), header); err != nil {
 				t.Fatal(err)
 			}
+		}
+		if err := f.lay(l); err != nil {
+			t.Fatal(err)
 		}
 	}
 	return f
@@ -89,7 +94,7 @@ func (b blobs) Open(_ context.Context, d ocispec.Descriptor) (io.ReadCloser, err
 // Of a component, the file is read that the entry point leads to, wherever its content lies.
 func TestRunsTheComponentThatIsMeant(t *testing.T) {
 	library, command := testimage.Component(nil, nil), testimage.Component(nil, []string{"wasi:cli/run@0.2.3"})
-	l := look{source: blobs{}, node: Node{MaxModuleSize: 1 << 20}, files: files{}, report: &Image{}}
+	l := look{source: blobs{}, node: Node{MaxModuleSize: 1 << 20}, unpacking: NewUnpacking(), report: &Image{}}
 	for n, layer := range [][]struct {
 		header  tar.Header
 		content []byte
@@ -115,7 +120,7 @@ func TestRunsTheComponentThatIsMeant(t *testing.T) {
 		d := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayer, Digest: digest.FromBytes(buffer.Bytes()), Size: int64(buffer.Len())}
 		l.source.(blobs)[d.Digest] = buffer.Bytes()
 		l.manifest.Layers = append(l.manifest.Layers, d)
-		if err := l.files.add(t.Context(), l.source, n, d); err != nil {
+		if _, err := l.layerOfFiles(t.Context(), n, d); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -125,4 +130,115 @@ func TestRunsTheComponentThatIsMeant(t *testing.T) {
 			t.Errorf("%s runs %q, %v", entry, runs, err)
 		}
 	}
+}
+
+// archived makes a layer of files of entries as lay takes them.
+func archived(t testing.TB, entries ...string) []byte {
+	t.Helper()
+	var buffer bytes.Buffer
+	w := tar.NewWriter(&buffer)
+	for _, entry := range entries {
+		header := &tar.Header{Name: entry, Mode: 0o644, Format: tar.FormatPAX}
+		if name, target, ok := strings.Cut(entry, "->"); ok {
+			header.Typeflag, header.Name, header.Linkname = tar.TypeSymlink, name, target
+		}
+		if err := w.WriteHeader(header); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return buffer.Bytes()
+}
+
+// What cannot be an image's files is refused in words, before it takes the memory of the machine.
+func TestHostileLayersAreRefused(t *testing.T) {
+	long := strings.Repeat("x", 900<<10)
+	var many []string
+	for i := range maxNames/4000 + 2 {
+		many = append(many, fmt.Sprintf("%d/", i)+strings.Repeat("y", 4000))
+	}
+	deep := []string{}
+	for i := range maxFiles/2000 + 1 {
+		deep = append(deep, fmt.Sprintf("%d", i)+strings.Repeat("/z", 2000))
+	}
+	for name, c := range map[string]struct {
+		entries []string
+		want    string
+	}{
+		"a long name": {[]string{long}, "a name of 921600 bytes, the limit is 4096"},
+		"a long link": {[]string{"a->" + long}, "a name of 921600 bytes, the limit is 4096"},
+		"many names":  {many, "the names of its files have more than 67108864 bytes in all"},
+		"deep names":  {deep, "it holds more than 1000000 files"},
+	} {
+		_, err := new(files).add(tar.NewReader(bytes.NewReader(archived(t, c.entries...))), 0)
+		if err == nil || err.Error() != c.want && !strings.HasSuffix(err.Error(), c.want) {
+			t.Errorf("%s: %.200v, want %q", name, err, c.want)
+		}
+	}
+}
+
+// The limit of what an image unpacks to is one for all of its layers.
+func TestUnpackingIsBounded(t *testing.T) {
+	data := archived(t, "app.wasm")
+	u := &Unpacking{left: int64(2*len(data)) - 1}
+	for n, want := range []string{"", "the image has more than 17179869184 bytes when it is unpacked"} {
+		layer, err := u.Open(t.Context(), blobs{"": data}, ocispec.Descriptor{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.Copy(io.Discard, layer); fmt.Sprint(err) != want && (err != nil || want != "") {
+			t.Errorf("layer %d: %v, want %q", n, err, want)
+		}
+		layer.Close()
+	}
+}
+
+// A layer that takes away much takes no longer than one that adds as much. With time by the square of
+// their number these would take minutes.
+func TestManyWhiteouts(t *testing.T) {
+	const many = 30_000
+	var files1, files2 []string
+	for i := range many {
+		files1 = append(files1, fmt.Sprintf("lib/%d", i))
+		files2 = append(files2, fmt.Sprintf("new/%d", i), fmt.Sprintf("lib/.wh.%d", i), "new/.wh..wh..opq")
+	}
+	f := &files{}
+	for n, entries := range [][]string{files1, files2} {
+		if _, err := f.add(tar.NewReader(bytes.NewReader(archived(t, entries...))), n); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for at, want := range map[string]bool{"/lib/0": false, "/lib/29999": false, "/new/0": true, "/new/29999": true} {
+		if _, _, ok := f.find(at); ok != want {
+			t.Errorf("%s is there: %v", at, ok)
+		}
+	}
+}
+
+// Whatever two layers hold, every file is found where it is.
+func FuzzFiles(f *testing.F) {
+	f.Add(archived(f, "bin/app", "bin->usr/bin", ".wh.bin", "a/../b"), archived(f, "bin/.wh..wh..opq", ".wh..wh..opq", "app->app", "/"))
+	f.Add(archived(f, "a", "a/b", "a->/a/b"), archived(f, ".wh.a", "a/b/c", "."))
+	f.Fuzz(func(t *testing.T, lower, upper []byte) {
+		all := &files{}
+		for n, data := range [][]byte{lower, upper} {
+			if _, err := all.add(tar.NewReader(bytes.NewReader(data)), n); err != nil {
+				return
+			}
+		}
+		all.files("", func(at string, want *file) {
+			if found := all.at(clean(at)); found == nil || found.file != want {
+				t.Errorf("%q is not found", at)
+			}
+			if want.target == "" {
+				if at, got, ok := all.find(at); !ok || got != *want {
+					t.Errorf("%q leads to %+v, %v, want %+v", at, got, ok, want)
+				}
+			}
+		})
+		all.look([]string{"/app", "/usr/bin/app"})
+		all.modules()
+	})
 }

@@ -3,6 +3,7 @@
 package inspect
 
 import (
+	"archive/tar"
 	"context"
 	"errors"
 	"fmt"
@@ -126,6 +127,8 @@ type look struct {
 	config   ocispec.Image
 	files    files
 	report   *Image
+
+	unpacking *Unpacking
 }
 
 func inspect(ctx context.Context, l look, d ocispec.Descriptor, indexed bool) Image {
@@ -133,7 +136,7 @@ func inspect(ctx context.Context, l look, d ocispec.Descriptor, indexed bool) Im
 	if d.Platform != nil {
 		report.Platform = oci.FormatPlatform(*d.Platform)
 	}
-	l.files, l.report = files{}, &report
+	l.unpacking, l.report = NewUnpacking(), &report
 	err := l.read(ctx, d)
 	if err == nil {
 		l.judge(ctx, indexed)
@@ -200,14 +203,20 @@ func (l *look) readConfig(ctx context.Context) error {
 // layer looks at what a layer holds.
 func (l *look) layer(ctx context.Context, n int, d ocispec.Descriptor) (string, error) {
 	if oci.IsFiles(d.MediaType) {
-		before := len(l.files)
-		if err := l.files.add(ctx, l.source, n, d); err != nil {
-			return "", err
-		}
-		return fmt.Sprintf("files (%d more in all)", len(l.files)-before), nil
+		return l.layerOfFiles(ctx, n, d)
 	}
 	head, err := l.head(ctx, d, true)
 	return string(oci.ContentOf(head)), err
+}
+
+func (l *look) layerOfFiles(ctx context.Context, n int, d ocispec.Descriptor) (string, error) {
+	layer, err := l.unpacking.Open(ctx, l.source, d)
+	if err != nil {
+		return "", err
+	}
+	defer layer.Close()
+	entries, err := l.files.add(tar.NewReader(layer), n)
+	return fmt.Sprintf("files (%d)", entries), err
 }
 
 // head returns the first bytes of a layer, after it has read and verified all of it if it is told to.
@@ -309,9 +318,9 @@ func (l *look) unnamed(ctx context.Context, modules []oci.Module) (string, error
 
 func (l *look) runsFile(ctx context.Context, at string, found file, named entrypoint.Point) (string, error) {
 	where := fmt.Sprintf("the file %s of layer %d", at, found.layer)
-	isWasm := found.content == oci.WasmModule || found.content == oci.WasmComponent
+
 	switch {
-	case isWasm && found.size > l.node.MaxModuleSize:
+	case found.isWasm() && found.size > l.node.MaxModuleSize:
 		return "", l.tooLarge(where)
 	case found.content == oci.WasmModule:
 		return where + ", " + string(found.content), nil

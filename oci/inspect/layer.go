@@ -80,7 +80,7 @@ func (l *look) unpack(ctx context.Context, d ocispec.Descriptor, compression str
 		}
 		return l.unzip(data)
 	}
-	plain, err := Uncompressed(reader)
+	plain, err := uncompressed(reader)
 	if err != nil {
 		return nil, err
 	}
@@ -88,8 +88,16 @@ func (l *look) unpack(ctx context.Context, d ocispec.Descriptor, compression str
 	return io.ReadAll(io.LimitReader(plain, l.node.MaxModuleSize+1))
 }
 
+// maxZipped is how many files an archive may list: package zip makes something of each, and the list
+// is part of the archive, which is no larger than a module.
+const maxZipped = 10_000
+
 // unzip returns the one module of an archive.
 func (l *look) unzip(data []byte) ([]byte, error) {
+	const listed = "PK\x01\x02" // starts each line of the list (APPNOTE.TXT, 4.3.12)
+	if bytes.Count(data, []byte(listed)) > maxZipped {
+		return nil, fmt.Errorf("it lists more than %d files", maxZipped)
+	}
 	archive, err := zip.NewReader(bytes.NewReader(data), int64(len(data)))
 	if err != nil {
 		return nil, err

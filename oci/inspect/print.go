@@ -6,9 +6,10 @@ import (
 	"io"
 	"maps"
 	"slices"
-	"strings"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/wasmshim/containerd-shim-wasm/internal/text"
 )
 
 func parseImage(data []byte) (ocispec.Image, error) {
@@ -40,16 +41,7 @@ func (p *printer) line(indent, what, value string) {
 	if value == "" || p.err != nil {
 		return
 	}
-	_, p.err = fmt.Fprintf(p.w, "%s%-13s %s\n", indent, what+":", printable(value))
-}
-
-func printable(text string) string {
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || r >= 0x7f && r < 0xa0 {
-			return '?'
-		}
-		return r
-	}, text)
+	_, p.err = fmt.Fprintf(p.w, "%s%-13s %s\n", indent, what+":", text.Printable(value))
 }
 
 func (p *printer) image(i Image) {

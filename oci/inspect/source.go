@@ -47,8 +47,11 @@ func read(ctx context.Context, source Source, d ocispec.Descriptor, limit int64)
 	return data, nil
 }
 
-// Uncompressed returns what r holds, out of gzip or zstd if it is compressed so.
-func Uncompressed(r io.Reader) (io.ReadCloser, error) {
+// maxWindow is how far back zstd data may refer, in bytes: what zstd --long makes.
+const maxWindow = 128 << 20
+
+// uncompressed returns what r holds, out of gzip or zstd if it is compressed so.
+func uncompressed(r io.Reader) (io.ReadCloser, error) {
 	buffered := bufio.NewReaderSize(r, 64<<10)
 	head, err := buffered.Peek(4)
 	if err != nil && err != io.EOF {
@@ -58,7 +61,7 @@ func Uncompressed(r io.Reader) (io.ReadCloser, error) {
 	case oci.Gzip:
 		return gzip.NewReader(buffered)
 	case oci.Zstd:
-		decoder, err := zstd.NewReader(buffered, zstd.WithDecoderConcurrency(1))
+		decoder, err := zstd.NewReader(buffered, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxWindow))
 		if err != nil {
 			return nil, err
 		}
@@ -66,3 +69,40 @@ func Uncompressed(r io.Reader) (io.ReadCloser, error) {
 	}
 	return io.NopCloser(buffered), nil
 }
+
+// Unpacking is how many bytes an image may still become when it is unpacked.
+type Unpacking struct{ left int64 }
+
+// NewUnpacking returns that of an image nothing of which has been unpacked.
+func NewUnpacking() *Unpacking { return &Unpacking{maxUnpacked} }
+
+// Open returns what a layer of files holds, out of its compression. Reading it fails when the image
+// becomes too large.
+func (u *Unpacking) Open(ctx context.Context, source Source, layer ocispec.Descriptor) (io.ReadCloser, error) {
+	content, err := source.Open(ctx, layer)
+	if err != nil {
+		return nil, err
+	}
+	plain, err := uncompressed(content)
+	if err != nil {
+		content.Close()
+		return nil, err
+	}
+	return unpacked{plain, content, u}, nil
+}
+
+// unpacked is a layer that is read.
+type unpacked struct {
+	plain, content io.ReadCloser
+	of             *Unpacking
+}
+
+func (u unpacked) Read(p []byte) (int, error) {
+	n, err := u.plain.Read(p)
+	if u.of.left -= int64(n); u.of.left < 0 {
+		return 0, fmt.Errorf("the image has more than %d bytes when it is unpacked", int64(maxUnpacked))
+	}
+	return n, err
+}
+
+func (u unpacked) Close() error { return errors.Join(u.plain.Close(), u.content.Close()) }

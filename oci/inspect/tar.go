@@ -67,8 +67,11 @@ func (t tarFile) isTar() error {
 	return nil
 }
 
-// maxEntries bounds what a tar of an image may hold.
-const maxEntries = 100_000
+// Bounds of a tar of an image. A longer name is none of an OCI layout's.
+const (
+	maxEntries   = 100_000
+	maxEntryName = 256
+)
 
 // scan returns the images that the layout's index names, nil if there is no layout.
 func (t tarFile) scan() ([]Named, error) {
@@ -86,7 +89,7 @@ func (t tarFile) scan() ([]Named, error) {
 		if err != nil {
 			return nil, err
 		}
-		if header.Typeflag == tar.TypeReg {
+		if header.Typeflag == tar.TypeReg && len(header.Name) <= maxEntryName {
 			t.entries[path.Clean(header.Name)] = section{offset, header.Size}
 		}
 		if len(t.entries) > maxEntries {

@@ -35,12 +35,12 @@ func Adapt(ctx context.Context, manifest ocispec.Manifest, source inspect.Source
 	if err != nil {
 		return nil, err
 	}
-	diffIDs := []digest.Digest{}
+	diffIDs, unpacking := []digest.Digest{}, inspect.NewUnpacking()
 	for _, layer := range manifest.Layers {
 		if !oci.IsFiles(layer.MediaType) {
 			continue
 		}
-		id, err := diffID(ctx, source, layer)
+		id, err := diffID(ctx, unpacking, source, layer)
 		if err != nil {
 			return nil, fmt.Errorf("read layer %s: %w", layer.Digest, err)
 		}
@@ -84,26 +84,15 @@ func (o AdaptOptions) command(manifest ocispec.Manifest) ([]string, error) {
 	return []string{m.Name}, nil
 }
 
-// maxFiles bounds what a layer of files may become, in bytes.
-const maxFiles = 16 << 30
-
 // diffID is the digest of a layer of files that is not compressed
 // (https://github.com/opencontainers/image-spec/blob/main/config.md#layer-diffid).
-func diffID(ctx context.Context, source inspect.Source, layer ocispec.Descriptor) (digest.Digest, error) {
-	content, err := source.Open(ctx, layer)
-	if err != nil {
-		return "", err
-	}
-	defer content.Close()
-	plain, err := inspect.Uncompressed(content)
+func diffID(ctx context.Context, unpacking *inspect.Unpacking, source inspect.Source, layer ocispec.Descriptor) (digest.Digest, error) {
+	plain, err := unpacking.Open(ctx, source, layer)
 	if err != nil {
 		return "", err
 	}
 	defer plain.Close()
 	digester := digest.SHA256.Digester()
-	n, err := io.Copy(digester.Hash(), io.LimitReader(plain, maxFiles+1))
-	if err == nil && n > maxFiles {
-		err = fmt.Errorf("it is larger than %d bytes when it is unpacked", int64(maxFiles))
-	}
+	_, err = io.Copy(digester.Hash(), plain)
 	return digester.Digest(), err
 }
