@@ -1,7 +1,6 @@
 package sandbox
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 
@@ -44,22 +43,10 @@ func makeDevices(root int, spec *specs.Spec) error {
 		}
 	}
 	for path, target := range streamLinks {
-		if err := makeLink(root, path, target); err != nil {
+		link := func(dir int, name string) error { return unix.Symlinkat(target, dir, name) }
+		if err := makeIn(root, path, link); err != nil {
 			return fmt.Errorf("create link %s: %w", path, err)
 		}
-	}
-	return nil
-}
-
-// makeLink makes a link unless something is there already.
-func makeLink(root int, path, target string) error {
-	dir, name, err := mkdirParent(root, path)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(dir)
-	if err := unix.Symlinkat(target, dir, name); err != nil && !errors.Is(err, unix.EEXIST) {
-		return err
 	}
 	return nil
 }
@@ -71,23 +58,16 @@ func makeDevice(root int, device specs.LinuxDevice) error {
 	if err != nil {
 		return err
 	}
-	dir, name, err := mkdirParent(root, device.Path)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(dir)
-	err = unix.Mknodat(dir, name, mode, int(unix.Mkdev(uint32(device.Major), uint32(device.Minor))))
-	if errors.Is(err, unix.EEXIST) {
-		// The image or a volume brings its own.
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	if device.UID == nil && device.GID == nil {
-		return nil
-	}
-	return unix.Fchownat(dir, name, owner(device.UID), owner(device.GID), unix.AT_SYMLINK_NOFOLLOW)
+	return makeIn(root, device.Path, func(dir int, name string) error {
+		// What the image or a volume brings of its own stays.
+		if err := unix.Mknodat(dir, name, mode, int(unix.Mkdev(uint32(device.Major), uint32(device.Minor)))); err != nil {
+			return err
+		}
+		if device.UID == nil && device.GID == nil {
+			return nil
+		}
+		return unix.Fchownat(dir, name, owner(device.UID), owner(device.GID), unix.AT_SYMLINK_NOFOLLOW)
+	})
 }
 
 func deviceMode(device specs.LinuxDevice) (uint32, error) {

@@ -92,7 +92,7 @@ func closeAll(fds map[string]int) {
 }
 
 func attachCgroup(root int, destination string, trees map[string]int, options mountOptions) error {
-	target, err := mountpoint(root, destination, true)
+	target, err := mkdirAll(root, destination) // it has been made by now, see mountAll
 	if err != nil {
 		return err
 	}
@@ -125,7 +125,7 @@ func attachHierarchies(target int, trees map[string]int, options mountOptions) e
 }
 
 func attachHierarchy(top int, name string, tree int) error {
-	at, err := mountpoint(top, name, true)
+	at, err := mkdirAll(top, name)
 	if err != nil {
 		return err
 	}

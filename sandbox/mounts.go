@@ -53,7 +53,8 @@ var errIDMapped = errors.New("id-mapped mounts (uidMappings, gidMappings) are no
 // mountOne makes one mount and returns a descriptor of it, or of a cgroup's mount point.
 func mountOne(root int, m specs.Mount, spec *specs.Spec) (int, error) {
 	if isCgroup(m) {
-		return mountpoint(root, m.Destination, true)
+		fd, _, err := mountpoint(root, m.Destination, true)
+		return fd, err
 	}
 	if len(m.UIDMappings) > 0 || len(m.GIDMappings) > 0 {
 		return -1, errIDMapped
@@ -116,12 +117,12 @@ func attachBelow(root, fd int, m specs.Mount) error {
 	if err != nil {
 		return err
 	}
-	target, err := mountpoint(root, m.Destination, isDir)
+	target, at, err := mountpoint(root, m.Destination, isDir)
 	if err != nil {
 		return err
 	}
 	defer unix.Close(target)
-	if err := checkProc(root, target, fd, m.Type); err != nil {
+	if err := checkProc(at, fd, m.Type); err != nil {
 		return err
 	}
 	return attach(fd, target)

@@ -43,54 +43,67 @@ func openHow(root int, path string, flags, mode, resolve uint64) (int, error) {
 // "." and "..", which are taken out of the text before any link is looked at.
 func clean(path string) string { return filepath.Clean("/" + path) }
 
-// mountpoint returns an O_PATH descriptor of path beneath root and creates what
-// is missing of it, as runc does: directories of mode 0755, and at the end a directory or an
-// empty file of mode 0644. A link that leads to nothing is followed, and what it names is made.
-func mountpoint(root int, path string, isDir bool) (int, error) {
+// mountpoint returns an O_PATH descriptor of path beneath root, and the path that it has there
+// without links. It creates what is missing, as runc does: directories of mode 0755, and at the end a
+// directory or an empty file of mode 0644. A link that leads to nothing is followed, and what it names is made.
+// The root itself is none: a mount on top of it would hide it from the guest, but not from us.
+func mountpoint(root int, path string, isDir bool) (fd int, at string, err error) {
 	path = clean(path)
-	fd, err := openat2(root, path, unix.O_PATH, 0)
+	if path == "/" {
+		return -1, "", pathError("open mount point", path, errIsRoot)
+	}
+	// Most often no link is on the way.
+	fd, err = openHow(root, path, unix.O_PATH, 0, unix.RESOLVE_IN_ROOT|unix.RESOLVE_NO_SYMLINKS)
+	at = path
+	if errors.Is(err, unix.ELOOP) {
+		fd, at, err = followToMountpoint(root, path)
+	}
 	if errors.Is(err, unix.ENOENT) {
-		fd, err = makeMountpoint(root, path, isDir)
+		fd, at, err = makeMountpoint(root, path, isDir)
 	}
-	if err != nil {
-		return -1, pathError("open mount point", path, err)
-	}
-	if err := checkBelow(root, fd); err != nil {
-		unix.Close(fd)
-		return -1, pathError("open mount point", path, err)
-	}
-	return fd, nil
+	return fd, at, pathError("open mount point", path, err)
 }
 
-func makeMountpoint(root int, path string, isDir bool) (int, error) {
-	if isDir {
-		return mkdirAll(root, path)
-	}
-	parent, name, err := mkdirParent(root, path)
+var errIsRoot = errors.New("it is the root of the container's file system")
+
+func followToMountpoint(root int, path string) (int, string, error) {
+	fd, err := openat2(root, path, unix.O_PATH, 0)
 	if err != nil {
-		return -1, err
+		return -1, "", err
+	}
+	at, ok := pathBelow(root, fd)
+	if !ok {
+		unix.Close(fd)
+		return -1, "", errIsRoot
+	}
+	return fd, "/" + at, nil
+}
+
+func makeMountpoint(root int, path string, isDir bool) (int, string, error) {
+	names, err := expand(root, path)
+	if err != nil {
+		return -1, "", err
+	}
+	if len(names) == 0 {
+		return -1, "", errIsRoot
+	}
+	at := "/" + strings.Join(names, "/")
+	if isDir {
+		fd, err := makeDirs(root, names)
+		return fd, at, err
+	}
+	last := len(names) - 1
+	parent, err := makeDirs(root, names[:last])
+	if err != nil {
+		return -1, "", err
 	}
 	defer unix.Close(parent)
-	if err := unix.Mknodat(parent, name, unix.S_IFREG|0o644, 0); err != nil && !errors.Is(err, unix.EEXIST) {
-		return -1, err
+	if err := unix.Mknodat(parent, names[last], unix.S_IFREG|0o644, 0); err != nil && !errors.Is(err, unix.EEXIST) {
+		return -1, "", err
 	}
 	// Not through a link that somebody has put there meanwhile.
-	return openHow(parent, name, unix.O_PATH, 0, unix.RESOLVE_BENEATH|unix.RESOLVE_NO_SYMLINKS)
-}
-
-// checkBelow fails for the root itself: a mount on top of it would hide the root file system
-// from the guest, but not from us.
-func checkBelow(root, fd int) error {
-	var top, st unix.Statx_t
-	for at, to := range map[int]*unix.Statx_t{root: &top, fd: &st} {
-		if err := unix.Statx(at, "", unix.AT_EMPTY_PATH, unix.STATX_INO|unix.STATX_MNT_ID, to); err != nil {
-			return err
-		}
-	}
-	if top.Ino == st.Ino && top.Mnt_id == st.Mnt_id {
-		return errors.New("it is the root of the container's file system")
-	}
-	return nil
+	fd, err := openHow(parent, names[last], unix.O_PATH, 0, unix.RESOLVE_BENEATH|unix.RESOLVE_NO_SYMLINKS)
+	return fd, at, err
 }
 
 // mkdirAll creates the directory path beneath root and returns it opened.
@@ -109,22 +122,33 @@ func mkdirAll(root int, path string) (int, error) {
 	return fd, nil
 }
 
-// mkdirParent creates the directory that path lies in once its last link is followed, and
-// returns it opened with the name that is left. Nobody has looked at what has that name.
-func mkdirParent(root int, path string) (int, string, error) {
-	names, err := expand(root, clean(path))
-	if err != nil {
-		return -1, "", pathError("resolve", path, err)
+// makeIn has something made at path beneath root: create is called with the directory that it is to lie in, which
+// is created if it is missing, and its name there. When something is there already, a link is followed, and
+// anything else stays.
+func makeIn(root int, path string, create func(dir int, name string) error) error {
+	path = clean(path)
+	// Most often the directory is there, and nothing of that name.
+	dir, err := openat2(root, filepath.Dir(path), unix.O_PATH|unix.O_DIRECTORY, 0)
+	if err == nil {
+		err = create(dir, filepath.Base(path))
+		unix.Close(dir)
 	}
-	if len(names) == 0 {
-		return -1, "", pathError("resolve", path, unix.EISDIR)
+	if !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.EEXIST) {
+		return err
+	}
+	names, err := expand(root, path)
+	if err != nil || len(names) == 0 {
+		return err
 	}
 	last := len(names) - 1
-	fd, err := makeDirs(root, names[:last])
-	if err != nil {
-		return -1, "", pathError("create directory of", path, err)
+	if dir, err = makeDirs(root, names[:last]); err != nil {
+		return err
 	}
-	return fd, names[last], nil
+	defer unix.Close(dir)
+	if err := create(dir, names[last]); err != nil && !errors.Is(err, unix.EEXIST) {
+		return err
+	}
+	return nil
 }
 
 // maxLinks is how many links the kernel follows in one path (path_resolution(7)).
@@ -198,32 +222,24 @@ func readLink(root int, path string) (target string, isLink bool, err error) {
 	return string(text[:max(n, 0)]), true, err
 }
 
-// makeDirs goes from root through the named directories, follows no link, makes those that
-// are missing, and returns the last one opened.
+// makeDirs returns the directory at the names below root opened, follows no link on the way, and makes what is
+// missing of it.
 func makeDirs(root int, names []string) (int, error) {
-	at, err := unix.FcntlInt(uintptr(root), unix.F_DUPFD_CLOEXEC, 0)
-	for _, name := range names {
-		if err != nil {
-			return -1, err
-		}
-		var next int
-		next, err = makeDir(at, name)
-		unix.Close(at)
-		at = next
-	}
-	return at, err
-}
-
-func makeDir(parent int, name string) (int, error) {
-	const flags = unix.O_PATH | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC
-	fd, err := unix.Openat(parent, name, flags, 0)
-	if !errors.Is(err, unix.ENOENT) {
+	const flags = unix.O_PATH | unix.O_DIRECTORY
+	fd, err := openHow(root, "./"+strings.Join(names, "/"), flags, 0, unix.RESOLVE_BENEATH|unix.RESOLVE_NO_SYMLINKS)
+	if !errors.Is(err, unix.ENOENT) || len(names) == 0 {
 		return fd, err
 	}
-	if err := unix.Mkdirat(parent, name, 0o755); err != nil && !errors.Is(err, unix.EEXIST) {
+	last := len(names) - 1
+	parent, err := makeDirs(root, names[:last])
+	if err != nil {
 		return -1, err
 	}
-	return unix.Openat(parent, name, flags, 0)
+	defer unix.Close(parent)
+	if err := unix.Mkdirat(parent, names[last], 0o755); err != nil && !errors.Is(err, unix.EEXIST) {
+		return -1, err
+	}
+	return openHow(parent, names[last], flags, 0, unix.RESOLVE_BENEATH|unix.RESOLVE_NO_SYMLINKS)
 }
 
 // pathBelow returns where the kernel knows an open file below root, without links and without

@@ -73,7 +73,7 @@ func TestMountpointsInMotion(t *testing.T) {
 		}()
 		made := 0
 		for i := range 300 {
-			fd, err := mountpoint(root, "/a/b/c", i%2 == 0)
+			fd, _, err := mountpoint(root, "/a/b/c", i%2 == 0)
 			if err != nil {
 				continue // it was exchanged on the way
 			}

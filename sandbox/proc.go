@@ -26,15 +26,13 @@ func emptyProc() (int, error) {
 	})
 }
 
-// checkProc refuses a mount, not yet attached to target, that would take the place of /proc or
-// of something in it, as runc does: what trusts /proc trusts all of it.
-func checkProc(root, target, mount int, fstype string) error {
-	at, ok := pathBelow(root, target)
-	at = "/" + at
+// checkProc refuses a mount, not yet attached, that would take the place of /proc or of something in it, as
+// runc does: what trusts /proc trusts all of it. at is the mount point's path without links.
+func checkProc(at string, mount int, fstype string) error {
 	switch {
-	case ok && at == "/proc":
+	case at == "/proc":
 		return checkIsProc(mount, fstype)
-	case ok && strings.HasPrefix(at, "/proc/") && !slices.Contains(emulated, at):
+	case strings.HasPrefix(at, "/proc/") && !slices.Contains(emulated, at):
 		return fmt.Errorf("it is inside /proc, where only these may be mounted on: %s", strings.Join(emulated, ", "))
 	}
 	return nil
