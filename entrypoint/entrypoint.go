@@ -16,6 +16,9 @@ const Suffix = ".wasm"
 // stands for wasi:cli/run.
 const Start = "_start"
 
+// maxPath is the most bytes of a path that the kernel takes (PATH_MAX of limits.h).
+const maxPath = 4096
+
 // Point is what the first word of a command names.
 type Point struct {
 	File     string
@@ -50,10 +53,15 @@ func (p Point) Paths(cwd string, env []string) []string {
 	case strings.Contains(p.File, "/"):
 		return []string{absolute(p.File, cwd)}
 	}
+	if len(p.File)+len(cwd) > maxPath {
+		return nil // the kernel would not look at any
+	}
 	var paths []string
 	folders := filepath.SplitList(searchPath(env))
 	for _, folder := range folders[:min(len(folders), maxFolders)] {
-		paths = append(paths, path.Join(absolute(folder, cwd), p.File))
+		if len(folder) <= maxPath {
+			paths = append(paths, path.Join(absolute(folder, cwd), p.File))
+		}
 	}
 	if p.IsWasm() {
 		paths = append(paths, path.Join("/", cwd, p.File))

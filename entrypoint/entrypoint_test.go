@@ -97,3 +97,18 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// However long PATH is, few folders of it are looked at, and no path is longer than the kernel takes.
+func TestPathsAreFew(t *testing.T) {
+	many := []string{"PATH=" + strings.Repeat("a:", 60_000)}
+	if got := len(entrypoint.Point{File: "app"}.Paths("/", many)); got > 1000 {
+		t.Errorf("of 60,000 folders %d are looked at", got)
+	}
+	if got := (entrypoint.Point{File: "app"}).Paths("/"+strings.Repeat("w", 100<<10), many); len(got) != 0 {
+		t.Errorf("in a folder that cannot be there are %d paths", len(got))
+	}
+	long := "PATH=/" + strings.Repeat("x", 100<<10) + ":/bin"
+	if got := (entrypoint.Point{File: "app"}).Paths("/", []string{long}); !slices.Equal(got, []string{"/bin/app"}) {
+		t.Errorf("%d paths", len(got))
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path"
 	"slices"
 	"strings"
 
@@ -31,14 +32,17 @@ func (s *Sandbox) LookPath(command entrypoint.Point, cwd string, env []string) (
 	if strings.Contains(command.File, "/") {
 		return paths[0], nil
 	}
-	for _, candidate := range paths {
-		f, err := s.OpenFile(candidate)
-		if err == nil {
-			f.Close()
-			return candidate, nil
+	var found string
+	err := s.thread.do(func() error {
+		for _, candidate := range paths {
+			if f, err := s.openFile(candidate); err == nil {
+				found = candidate
+				return f.Close()
+			}
 		}
-	}
-	return "", &os.PathError{Op: "look for", Path: command.File, Err: errNotInPath}
+		return &os.PathError{Op: "look for", Path: command.File, Err: errNotInPath}
+	})
+	return found, err
 }
 
 // maxPlaces is how many places on the way to a program are looked at one by one. An image can lay links so that
@@ -79,10 +83,14 @@ func (s *Sandbox) isFile(at string) bool {
 
 // mountedAtAny reports whether one of the mounts would be made at one of the places.
 func mountedAtAny(root int, mounts []specs.Mount, places map[string]bool) bool {
-	for i, m := range mounts {
+	binds := map[string]bool{} // those so far
+	for _, m := range mounts {
 		at := clean(m.Destination)
-		if slices.ContainsFunc(mounts[:i], func(outer specs.Mount) bool { return isBind(outer) && isBelow(at, clean(outer.Destination)) }) {
+		if isBelowAny(at, binds) {
 			return true // a link of the outer one may lead anywhere
+		}
+		if isBind(m) {
+			binds[at] = true
 		}
 		if hasLinks(root, at) {
 			names, err := expand(root, at)
@@ -102,8 +110,14 @@ func isBind(m specs.Mount) bool {
 	return m.Type == "bind" || slices.Contains(m.Options, "bind") || slices.Contains(m.Options, "rbind")
 }
 
-func isBelow(at, folder string) bool {
-	return strings.HasPrefix(at, strings.TrimSuffix(folder, "/")+"/")
+// isBelowAny reports whether one of the folders is above a path.
+func isBelowAny(at string, folders map[string]bool) bool {
+	for at != "/" {
+		if at = path.Dir(at); folders[at] {
+			return true
+		}
+	}
+	return false
 }
 
 // hasLinks reports whether there is a link on the way to a path, or at it.
