@@ -79,9 +79,12 @@ func LayersID(layers []ocispec.Descriptor) digest.Digest {
 	return hash.Digest()
 }
 
+// Layers returns the value of LayersLabel, "" if there is none.
+func (c Config) Layers() string { return c.labels[LayersLabel] }
+
 // IsOf reports whether the configuration says that it belongs to these layers and to no others.
 func (c Config) IsOf(layers []ocispec.Descriptor) bool {
-	if c.labels[LayersLabel] == LayersID(layers).String() {
+	if c.Layers() == LayersID(layers).String() {
 		return true
 	}
 	// The CNCF's layout has one layer, so there is no name to mistake for another's.

@@ -6,7 +6,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/wasmshim/containerd-shim-wasm/internal/testguest"
 	"github.com/wasmshim/containerd-shim-wasm/internal/testimage"
+	"github.com/wasmshim/containerd-shim-wasm/internal/testnode"
 	"github.com/wasmshim/containerd-shim-wasm/oci/inspect"
 )
 
@@ -66,4 +68,62 @@ func inspectTar(t *testing.T, image *testimage.Image) inspect.Report {
 		t.Fatalf("no image in %s", output)
 	}
 	return report
+}
+
+// image inspect finds the file that a start finds, however the image names it.
+func TestInspectFindsWhatRuns(t *testing.T) {
+	const ref = "example.com/inspect/entry:latest"
+	module := testguest.Build(t, "hello-c")
+	tars := map[string]string{}
+	cases := map[string]struct {
+		files []string
+		entry string
+		dir   string
+		env   []string
+		runs  string // the file, "" if nothing does
+	}{
+		"a function":                     {files: []string{"/app.wasm"}, entry: "/app.wasm#_start", runs: "/app.wasm"},
+		"a # that names no function":     {files: []string{"/app"}, entry: "/app#init"},
+		"a # in a name":                  {files: []string{"/my#app.wasm", "/my"}, entry: "/my#app.wasm", runs: "/my#app.wasm"},
+		"two PATHs":                      {files: []string{"/a/app", "/b/app"}, entry: "app", env: []string{"PATH=/a", "PATH=/b"}, runs: "/b/app"},
+		"a bare name":                    {files: []string{"/app.wasm"}, entry: "app.wasm", runs: "/app.wasm"},
+		"a bare name elsewhere":          {files: []string{"/work/app.wasm"}, entry: "app.wasm", dir: "/work", runs: "/work/app.wasm"},
+		"a bare name of no module":       {files: []string{"/app"}, entry: "app"},
+		"PATH before the working folder": {files: []string{"/bin/app.wasm", "/app.wasm"}, entry: "app.wasm", runs: "/bin/app.wasm"},
+		"from the working folder":        {files: []string{"/work/bin/app"}, entry: "bin/app", dir: "/work", runs: "/work/bin/app"},
+		"nothing but the root":           {files: []string{"/app.wasm"}, entry: "/"},
+		"a relative folder of PATH":      {files: []string{"/work/tools/app"}, entry: "app", dir: "/work", env: []string{"PATH=tools"}, runs: "/work/tools/app"},
+		"an empty folder of PATH, which is the working one": {files: []string{"/work/app"}, entry: "app", dir: "/work", env: []string{"PATH=/none::"}, runs: "/work/app"},
+	}
+	for name, c := range cases {
+		o := testguest.ImageOpts{Files: map[string]string{}, Entrypoint: []string{c.entry}, WorkingDir: c.dir, Env: c.env}
+		for _, at := range c.files {
+			o.Files[at] = module
+		}
+		tars[name] = testguest.Image(t, ref, o)
+	}
+	for name, c := range cases {
+		output, err := shimCommand(t, "image", "inspect", "--json", tars[name]).Output()
+		if err != nil && len(output) == 0 {
+			t.Fatalf("image inspect: %v", err)
+		}
+		var report inspect.Report
+		if err := json.Unmarshal(output, &report); err != nil || len(report.Images) != 1 {
+			t.Fatalf("%v in %s", err, output)
+		}
+		runs := report.Images[0].Runs
+		if found := strings.Contains(runs, "the file "+c.runs+" of layer"); c.runs != "" && !found || c.runs == "" && runs != "" {
+			t.Errorf("%s: it says that it runs %q, want %q", name, runs, c.runs)
+		}
+	}
+	nodes.EachVersion(t, func(t *testing.T, node *testnode.Node) {
+		node.NoLeaks(t)
+		for name, c := range cases {
+			node.Import(t, tars[name])
+			got := node.Ctr(t, "run", "--rm", "--runtime", runtime, ref, "inspected")
+			if ran := got.Stdout == greeting; ran != (c.runs != "") {
+				t.Errorf("%s: %+v", name, got)
+			}
+		}
+	})
 }

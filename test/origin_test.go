@@ -328,6 +328,34 @@ func TestStartsStayOfTheirImage(t *testing.T) {
 	})
 }
 
+// A name that has moved between a container's creation and its first start is not the container's image any more.
+func TestNameMovesBeforeTheFirstStart(t *testing.T) {
+	const ref, id = "example.com/origin/packed:latest", "packed"
+	tars := make([]string, 2)
+	for version := range tars {
+		path := put(t, string(saying(t, version)), t.TempDir(), "app.wasm")
+		tars[version] = filepath.Join(t.TempDir(), "image.tar")
+		output, err := shimCommand(t, "image", "pack", "--format", "layer", "--platform", testimage.Native(), "-t", ref, "-o", tars[version], path).CombinedOutput()
+		if err != nil {
+			t.Fatalf("image pack: %v: %s", err, output)
+		}
+	}
+	nodes.EachVersion(t, func(t *testing.T, node *testnode.Node) {
+		node.NoLeaks(t)
+		node.Import(t, tars[0])
+		if got := node.Ctr(t, "containers", "create", "--runtime", runtime, ref, id, "/app.wasm", "sleep", "0"); got.Code != 0 {
+			t.Fatalf("ctr containers create: %s", got.Stderr)
+		}
+		node.Import(t, tars[1])
+		if got := node.Ctr(t, "tasks", "start", id); got.Code == 0 || !strings.Contains(got.Stderr, "make the container again") {
+			t.Errorf("ctr tasks start: %+v", got)
+		}
+		if got := node.Ctr(t, "containers", "rm", id); got.Code != 0 {
+			t.Errorf("ctr containers rm: %s", got.Stderr)
+		}
+	})
+}
+
 func findBlob(t *testing.T, node *testnode.Node, blob digest.Digest) bool {
 	t.Helper()
 	ctx := namespaces.WithNamespace(context.Background(), node.Namespace)

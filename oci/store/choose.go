@@ -27,6 +27,8 @@ type made struct {
 	parents []string
 	// config is the digest of its configuration; empty if that is not known.
 	config digest.Digest
+	// layers is its label LayersLabel, which clients copy to a container; empty if they have not.
+	layers string
 }
 
 // on reports whether a container of an image with that chain id can have been made on the parents.

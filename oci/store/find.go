@@ -160,7 +160,7 @@ func (s *Store) manifest(ctx context.Context, d ocispec.Descriptor, made made) (
 			return candidate{}, fmt.Errorf("%s: %w", d.Digest, err)
 		}
 	}
-	if !made.on(c.config.ChainID()) {
+	if !made.on(c.config.ChainID()) || made.layers != "" && made.layers != c.config.Layers() {
 		return candidate{}, errOther
 	}
 	c.platform = oci.FormatPlatform(c.config.Platform)
