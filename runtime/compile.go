@@ -51,43 +51,43 @@ func compileModule(order control.Compile, wasm []byte) (*control.Module, []byte,
 		return nil, nil, err
 	}
 	e := engine.New()
+	judged, err := judgeEarly(e, order, wasm)
+	if err != nil {
+		return nil, nil, err
+	}
 	module, err := wasmtime.NewModule(e, wasm)
 	if err != nil {
-		return nil, nil, invalid(order, "module", err)
+		return nil, nil, fmt.Errorf("%s %s", order.Name, invalid("module", err))
 	}
-	if err := checkImports(e, module, order.Name); err != nil {
-		return nil, nil, err
+	if !judged {
+		if err := checkImports(e, importsOf(module), order.Name); err != nil {
+			return nil, nil, err
+		}
 	}
 	code, err := module.Serialize()
 	if err != nil {
 		return nil, nil, fmt.Errorf("serialize %s: %w", order.Name, err)
 	}
-	return describe(module), code, nil
+	return describe(functionsOf(module)), code, nil
 }
 
 func compileComponent(order control.Compile, wasm []byte) (*control.Module, []byte, error) {
+	if err := judgeComponentEarly(order, wasm); err != nil {
+		return nil, nil, err
+	}
 	compiled, err := component.New(wasm)
 	if err != nil {
-		return nil, nil, invalid(order, "component", err)
+		return nil, nil, badComponent(order, err)
 	}
 	defer compiled.Close()
-	if err := checkInterfaces(compiled, order.Name); err != nil {
+	if err := checkInterfaces(compiled.Unprovided(), order.Name); err != nil {
 		return nil, nil, err
 	}
 	code, err := compiled.Serialize()
 	if err != nil {
 		return nil, nil, fmt.Errorf("serialize %s: %w", order.Name, err)
 	}
-	return &control.Module{Functions: compiled.Functions(), Component: true}, code, nil
-}
-
-// invalid tells why the engine does not compile a guest of that kind.
-func invalid(order control.Compile, kind string, err error) error {
-	reason := firstLine(err)
-	if err := engine.LeftOut(reason); err != nil {
-		return fmt.Errorf("%s %w", order.Name, err)
-	}
-	return fmt.Errorf("%s is not a valid WebAssembly %s: %s", order.Name, kind, reason)
+	return describeComponent(compiled), code, nil
 }
 
 // checkHeader says more of what is no module than wasmtime, which would try to read text as
@@ -134,7 +134,7 @@ func judgeModule(order control.Compile, code []byte) (*control.Module, error) {
 	if err != nil {
 		return nil, foreign(order, err)
 	}
-	return describe(module), checkImports(e, module, order.Name)
+	return describe(functionsOf(module)), checkImports(e, importsOf(module), order.Name)
 }
 
 func judgeComponent(order control.Compile, code []byte) (*control.Module, error) {
@@ -143,45 +143,11 @@ func judgeComponent(order control.Compile, code []byte) (*control.Module, error)
 		return nil, foreign(order, err)
 	}
 	defer loaded.Close()
-	return &control.Module{Functions: loaded.Functions(), Component: true}, checkInterfaces(loaded, order.Name)
+	return describeComponent(loaded), checkInterfaces(loaded.Unprovided(), order.Name)
 }
 
 func foreign(order control.Compile, err error) error {
 	return fmt.Errorf("%s was precompiled for another engine or processor than this node's: %s", order.Name, firstLine(err))
-}
-
-// checkImports names what a module imports that no Wasm container provides.
-func checkImports(e *wasmtime.Engine, module *wasmtime.Module, name string) error {
-	linker, err := newLinker(e)
-	if err != nil {
-		return fmt.Errorf("define WASI: %w", err)
-	}
-	store := wasmtime.NewStore(e)
-	var unknown []string
-	for _, i := range module.Imports() {
-		field := ""
-		if i.Name() != nil {
-			field = *i.Name()
-		}
-		if linker.Get(store, i.Module(), field) == nil {
-			unknown = append(unknown, fmt.Sprintf("%q.%q", i.Module(), field))
-		}
-	}
-	return unprovided(name, unknown, "build it for WASI preview 1 (wasm32-wasip1)")
-}
-
-// checkInterfaces names what a component imports that no Wasm container provides.
-func checkInterfaces(c *component.Component, name string) error {
-	return unprovided(name, c.Unprovided(), "build it for wasi:cli/command of WASI 0.2 (wasm32-wasip2)")
-}
-
-func unprovided(name string, unknown []string, remedy string) error {
-	if len(unknown) == 0 {
-		return nil
-	}
-	slices.Sort(unknown)
-	return fmt.Errorf("%s imports what a Wasm container does not provide: %s; %s",
-		name, strings.Join(shorten(slices.Compact(unknown), 20), ", "), remedy)
 }
 
 // shorten keeps a list of names readable in an error.
@@ -196,16 +162,30 @@ func shorten(list []string, most int) []string {
 	return short
 }
 
-func describe(module *wasmtime.Module) *control.Module {
-	m := &control.Module{}
+// functionsOf returns the exported functions that take no arguments.
+func functionsOf(module *wasmtime.Module) []string {
+	var names []string
 	for _, e := range module.Exports() {
 		if f := e.Type().FuncType(); f != nil && len(f.Params()) == 0 {
-			m.Functions = append(m.Functions, e.Name())
+			names = append(names, e.Name())
 		}
 	}
-	if slices.Contains(m.Functions, defaultExport) && !slices.Contains(m.Functions, start) {
-		m.Functions = append(m.Functions, start)
+	return names
+}
+
+// describe describes a module that exports these functions without arguments.
+func describe(functions []string) *control.Module {
+	if slices.Contains(functions, defaultExport) && !slices.Contains(functions, start) {
+		functions = append(functions, start)
 	}
+	m := &control.Module{}
+	m.SetFunctions(functions)
+	return m
+}
+
+func describeComponent(c *component.Component) *control.Module {
+	m := &control.Module{Component: true}
+	m.SetFunctions(c.Functions())
 	return m
 }
 

@@ -44,7 +44,7 @@ func compileMain(daemon io.ReadWriteCloser) int {
 
 func report(module *control.Module, err error) control.Report {
 	if err != nil {
-		failure := control.Report{Error: err.Error()}
+		failure := control.Report{Error: err.Error(), Refusal: refusalOf(err)}
 		errors.As(err, &failure.Errno)
 		return failure
 	}

@@ -13,60 +13,62 @@ import (
 	"github.com/sirupsen/logrus"
 	"golang.org/x/sys/unix"
 
-	"github.com/wasmshim/containerd-shim-wasm/entrypoint"
 	"github.com/wasmshim/containerd-shim-wasm/runtime/cache"
 	"github.com/wasmshim/containerd-shim-wasm/runtime/control"
 	"github.com/wasmshim/containerd-shim-wasm/sandbox"
 	"github.com/wasmshim/containerd-shim-wasm/sandbox/cgroup"
 )
 
-// compiled returns the machine code for a module, from the cache or, the first
-// time, from the preparer; then it calls begin first. The caller closes the entry
-// when a worker has been launched.
-func (n *node) compiled(ctx context.Context, engine engine, s settings, payer account, from source, entry entrypoint.Point, begin func(key string)) (cache.Entry, error) {
-	n.sweepOnce.Do(func() { go n.sweep(s.CacheDir) })
-	compiled, digest, err := n.entry(ctx, engine, s, payer, from, begin)
+// job is a module whose machine code is wanted.
+type job struct {
+	engine   engine
+	settings settings
+	payer    account
+	from     source
+	// function is the one to be called, nil if nobody has said.
+	function *string
+	// begin is called with the module's key in the cache before it is compiled.
+	begin func(key string)
+}
+
+// compiled returns the machine code of a job's module, from the cache or, the first
+// time, from the preparer. The caller closes the entry when a worker has been launched.
+func (n *node) compiled(ctx context.Context, j job) (_ cache.Entry, err error) {
+	n.sweepOnce.Do(func() { go n.sweep(j.settings.CacheDir) })
+	if err := j.settings.checkSize(j.from); err != nil {
+		return cache.Entry{}, err
+	}
+	digest, err := n.digest(ctx, j)
 	if err != nil {
 		return cache.Entry{}, err
 	}
-	if err := check(compiled.Module, s.order(from, digest), entry); err != nil {
+	compiled, err := n.load(ctx, j, digest)
+	if err != nil {
+		return cache.Entry{}, err
+	}
+	if err := check(compiled.Module, j.order(digest)); err != nil {
 		compiled.Close()
 		return cache.Entry{}, err
 	}
 	return compiled, nil
 }
 
-// entry is compiled without its checks of what a container wants of the module. It
-// returns the digest of the source's file, too.
-func (n *node) entry(ctx context.Context, engine engine, s settings, payer account, from source, begin func(key string)) (_ cache.Entry, digest string, err error) {
-	if err := s.checkSize(from); err != nil {
-		return cache.Entry{}, "", err
-	}
-	if digest, err = n.digest(ctx, from, s.CacheDir); err != nil {
-		return cache.Entry{}, "", err
-	}
-	key := from.key(digest)
-	compiled, err := n.load(ctx, engine, s, key, func(ctx context.Context, out *os.File) (*control.Module, error) {
-		begin(key)
-		return n.compileFrozen(ctx, engine, s, payer, from, digest, out)
-	})
-	return compiled, digest, err
-}
-
 // compileFrozen compiles what was hashed, whatever happens to the file meanwhile.
-func (n *node) compileFrozen(ctx context.Context, engine engine, s settings, payer account, from source, digest string, out *os.File) (*control.Module, error) {
-	// The copy comes before the turn: a volume may keep us waiting for ever.
-	module, err := from.freeze(ctx, digest, s.CacheDir)
+func (n *node) compileFrozen(ctx context.Context, j job, digest string, out *os.File) (*control.Module, error) {
+	turn, err := n.takeTurn(ctx, j.payer, j.settings)
+	if err != nil {
+		return nil, fmt.Errorf("module %s: %w", j.from.file.Name(), err)
+	}
+	defer turn.end()
+	module, err := j.from.freeze(ctx, digest, j.settings.CacheDir)
 	if err != nil {
 		return nil, err
 	}
 	defer module.Close()
-	turn, err := n.takeTurn(ctx, payer, s)
-	if err != nil {
+	if err := turn.takeNodes(ctx); err != nil {
 		return nil, fmt.Errorf("module %s: %w", module.Name(), err)
 	}
-	defer turn.end()
-	return n.compile(ctx, engine, s, payer, turn, s.order(from, digest), module, out)
+	return n.compile(ctx, j.engine, j.settings, j.payer, turn, j.order(digest), module, out)
 }
 
 // uncachedDir is where code lies that cannot be cached, below the folder for
@@ -75,22 +77,30 @@ const uncachedDir = "uncached"
 
 // load returns an entry of the cache. Where that cannot be written, or somebody else
 // has been at work on the entry for long, the module is compiled for this one container.
-func (n *node) load(ctx context.Context, engine engine, s settings, key string, compile cache.Compiler) (cache.Entry, error) {
-	modules, err := cache.Open(s.CacheDir, engine.key)
+func (n *node) load(ctx context.Context, j job, digest string) (cache.Entry, error) {
+	key, dir := j.from.key(digest), j.settings.CacheDir
+	compile := func(ctx context.Context, out *os.File) (*control.Module, error) {
+		j.begin(key)
+		return n.compileFrozen(ctx, j, digest, out)
+	}
+	modules, err := cache.Open(dir, j.engine.key)
 	if err == nil {
 		var loaded cache.Entry
 		if loaded, err = modules.Load(ctx, key, compile); err == nil {
 			if loaded.Compiled {
-				go n.trim(s)
+				go n.trim(j.settings)
 			}
 			return loaded, nil
 		}
 	}
+	var refused *cache.Refused
 	switch {
+	case errors.As(err, &refused):
+		return cache.Entry{}, fmt.Errorf("%s %w", j.from.file.Name(), refused)
 	case errors.Is(err, cache.ErrHeld):
 		n.log.WithError(err).Warn("the module is compiled for this container alone")
 	case cache.Unusable(err):
-		n.log.WithError(err).Warnf("the compile cache in %s cannot be written: the module is compiled for this container alone", s.CacheDir)
+		n.log.WithError(err).Warnf("the compile cache in %s cannot be written: the module is compiled for this container alone", dir)
 	default:
 		return cache.Entry{}, err
 	}
@@ -123,21 +133,21 @@ func (n *node) sweep(cacheDir string) {
 	}
 }
 
-// order is what a preparer is told about a module.
-func (s settings) order(from source, digest string) control.Compile {
+// order is what a preparer is told about a job's module.
+func (j job) order(digest string) control.Compile {
 	return control.Compile{
-		Name: from.file.Name(), Digest: digest, Compression: from.compression, MaxSize: s.MaxModuleSize,
-		Trusted: s.trusts(digest), Config: s.source,
+		Name: j.from.file.Name(), Digest: digest, Compression: j.from.compression, MaxSize: j.settings.MaxModuleSize,
+		Trusted: j.settings.trusts(digest), Config: j.settings.source, Function: j.function,
 	}
 }
 
-// check fails if a compiled module is not to be run, or not from this entry point.
-func check(module control.Module, order control.Compile, entry entrypoint.Point) error {
+// check fails if a compiled module is not to be run, or not as ordered.
+func check(module control.Module, order control.Compile) error {
 	// The operator may have taken back what was allowed when the entry was made.
 	if module.Precompiled && !order.Trusted {
 		return order.Distrust()
 	}
-	return checkFunction(module, order.Name, entry.Function)
+	return module.Check(order)
 }
 
 // preparerSpec confines the preparer: no files but its own program, no network,
@@ -191,10 +201,12 @@ func (n *node) compile(ctx context.Context, engine engine, s settings, payer acc
 		return nil, fmt.Errorf("compile module %s: called off: %w", module.Name(), ctx.Err())
 	case ctx.Err() != nil:
 		return nil, fmt.Errorf("module %s takes longer than %s to compile%s", module.Name(), s.CompileTimeout, payer.moreTime(s))
+	case report.Refusal != "":
+		return nil, &cache.Refused{Reason: report.Refusal}
 	case report.Error != "":
 		return nil, report.Err()
 	case err == nil && report.Module != nil && status == 0:
-		report.Module.Name = module.Name()
+		report.Module.Name, report.Module.Tenant = module.Name(), payer.tenant
 		n.log.WithFields(logrus.Fields{"module": module.Name(), "sha256": order.Digest, "seconds": time.Since(began).Seconds()}).Info("compiled")
 		return report.Module, nil
 	}

@@ -216,7 +216,8 @@ func (c *container) compile(ctx context.Context, command command, module source,
 	if err != nil {
 		return cache.Entry{}, err
 	}
-	return c.node.compiled(ctx, engine, c.settings, c.account(), module, command.entry(), begin)
+	function := command.entry().Function
+	return c.node.compiled(ctx, job{engine: engine, settings: c.settings, payer: c.account(), from: module, function: &function, begin: begin})
 }
 
 // workerMemory is what a worker itself needs of its container's memory limit:

@@ -6,15 +6,12 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"slices"
-	"strconv"
 	"strings"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/wasmshim/containerd-shim-wasm/entrypoint"
 	"github.com/wasmshim/containerd-shim-wasm/oci"
-	"github.com/wasmshim/containerd-shim-wasm/runtime/control"
 	"github.com/wasmshim/containerd-shim-wasm/sandbox"
 )
 
@@ -106,31 +103,4 @@ func checkHead(head []byte, what string) error {
 		return fmt.Errorf(`%s is not a WebAssembly module: it starts with %q, not with "\0asm"`, what, got)
 	}
 	return fmt.Errorf("%s is a truncated WebAssembly module or one of an unknown version: it starts with %q", what, head)
-}
-
-func checkFunction(module control.Module, path, function string) error {
-	if slices.Contains(module.Functions, function) {
-		return nil
-	}
-	callable := callable(module)
-	kind, lacks := "module", "has no _start function"
-	if module.Component {
-		kind, lacks = "component", "does not export wasi:cli/run"
-	}
-	if function == "_start" {
-		return fmt.Errorf("%s %s %s: it is a library, not a command; name a function as %s#FUNCTION (functions without arguments: %s)", kind, path, lacks, path, callable)
-	}
-	return fmt.Errorf("%s %s exports no function %q without arguments (it has: %s)", kind, path, function, callable)
-}
-
-// callable lists a module's functions for an error. Names may be empty, or hold anything.
-func callable(module control.Module) string {
-	if len(module.Functions) == 0 {
-		return "none"
-	}
-	var names []string
-	for _, name := range module.Functions[:min(20, len(module.Functions))] {
-		names = append(names, strconv.Quote(name))
-	}
-	return strings.Join(names, ", ")
 }

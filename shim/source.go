@@ -41,11 +41,20 @@ func (s source) key(digest string) string {
 	return digest + "-" + s.compression
 }
 
-// digest returns the sha256 of the source's file, in hex.
-func (n *node) digest(ctx context.Context, from source, cacheDir string) (string, error) {
-	memory, err := digests.Open(filepath.Join(cacheDir, "digests"))
+// digest returns the sha256 of the file of a job's source, in hex.
+func (n *node) digest(ctx context.Context, j job) (string, error) {
+	from := j.from
+	memory, err := digests.Open(filepath.Join(j.settings.CacheDir, "digests"))
 	if err != nil {
 		n.log.WithError(err).Warn("starts take longer than they could: modules are hashed each time")
+	}
+	// A pod hashes one module at a time: that is the daemon's own work, outside of the pod's limits.
+	memory.Turn = func(ctx context.Context) (func(), error) {
+		turn, err := n.takeTurn(ctx, j.payer, j.settings)
+		if err != nil {
+			return nil, err
+		}
+		return turn.end, nil
 	}
 	if from.sha256 != "" {
 		return from.sha256, memory.Verify(ctx, from.file, from.sha256)

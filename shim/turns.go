@@ -21,42 +21,56 @@ import (
 // container sees it.
 const turnsDir = "compile"
 
-// turn is the right to compile: one of the node's, of which a tenant gets half at most,
-// and the one of the pod. A killed daemon gives it back.
+// turn is the right to compile: the one of the pod, and then one of the node's, of which a
+// tenant gets half at most. A killed daemon gives it back.
 type turn struct {
-	locks []*filelock.Lock
+	node     *node
+	payer    account
+	settings settings
+	locks    []*filelock.Lock
 }
 
-// takeTurn waits for a turn, no longer than a compilation may take.
-func (n *node) takeTurn(ctx context.Context, a account, s settings) (_ *turn, err error) {
-	dir := filepath.Join(n.stateDir, turnsDir)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+// takeTurn waits for the pod's turn: to hash, to copy or to compile.
+func (n *node) takeTurn(ctx context.Context, payer account, s settings) (*turn, error) {
+	if err := os.MkdirAll(filepath.Join(n.stateDir, turnsDir), 0o700); err != nil {
 		return nil, fmt.Errorf("take turns at compiling: %w", err)
 	}
-	waiting, cancel := context.WithTimeout(ctx, s.CompileTimeout)
+	t := &turn{node: n, payer: payer, settings: s}
+	if err := t.take(ctx, payer.podQueue()); err != nil {
+		t.end()
+		return nil, err
+	}
+	return t, nil
+}
+
+// takeNodes waits for a turn of the node, too. Who has it waits for nothing else: no volume, and
+// no other turn.
+func (t *turn) takeNodes(ctx context.Context) error {
+	if err := t.take(ctx, t.payer.nodeQueues(t.settings)); err != nil {
+		return err
+	}
+	if err := removeNoted(t.last()); err != nil {
+		t.node.log.WithError(err).Warn("clean up after a dead shim")
+	}
+	return nil
+}
+
+// take waits in each queue, no longer in all than a compilation may take.
+func (t *turn) take(ctx context.Context, queues []queue) error {
+	waiting, cancel := context.WithTimeout(ctx, t.settings.CompileTimeout)
 	defer cancel()
-	t := &turn{}
-	defer func() {
-		if err != nil {
-			t.end()
-		}
-	}()
-	// The node's comes last: who has it does not wait any more.
-	for _, queue := range a.queues(s) {
-		lock, err := filelock.Wait(waiting, queue.locks(dir)...)
+	for _, queue := range queues {
+		lock, err := filelock.Wait(waiting, queue.locks(filepath.Join(t.node.stateDir, turnsDir))...)
 		if err != nil && ctx.Err() == nil && waiting.Err() != nil {
-			return nil, fmt.Errorf("waited %s for a turn to compile, because %s: try again, compile the module ahead of time (containerd-shim-wasm-v1 cache warm) or raise max_compilations in %s",
-				s.CompileTimeout, queue.busy, s.source)
+			return fmt.Errorf("waited %s for a turn to compile, because %s: try again, compile the module ahead of time (containerd-shim-wasm-v1 cache warm) or raise max_compilations in %s",
+				t.settings.CompileTimeout, queue.busy, t.settings.source)
 		}
 		if err != nil {
-			return nil, fmt.Errorf("wait for a turn to compile: %w", err)
+			return fmt.Errorf("wait for a turn to compile: %w", err)
 		}
 		t.locks = append(t.locks, lock)
 	}
-	if err := removeNoted(t.last()); err != nil {
-		n.log.WithError(err).Warn("clean up after a dead shim")
-	}
-	return t, nil
+	return nil
 }
 
 // queue is what a turn is waited for in, with so many turns at a time.
@@ -65,18 +79,21 @@ type queue struct {
 	turns      int
 }
 
-// queues returns those of an account, in the order in which they are waited in. The node's
-// is last: who has that does not wait any more.
-func (a account) queues(s settings) []queue {
-	node := queue{"node", "others compile, as many as max_compilations allows", s.MaxCompilations}
+// podQueue is that of a pod. The operator waits in none.
+func (a account) podQueue() []queue {
 	if a.pod == "" {
+		return nil
+	}
+	return []queue{{"pod-" + shortHash(a.pod), "its pod compiles another module", 1}}
+}
+
+// nodeQueues are those of a tenant and of the node.
+func (a account) nodeQueues(s settings) []queue {
+	node := queue{"node", "others compile, as many as max_compilations allows", s.MaxCompilations}
+	if a.tenant == "" {
 		return []queue{node}
 	}
-	return []queue{
-		{"pod-" + shortHash(a.pod), "its pod compiles another module", 1},
-		{"tenant-" + shortHash(a.tenant), "its namespace compiles as much as it may at once", max(1, s.MaxCompilations/2)},
-		node,
-	}
+	return []queue{{"tenant-" + shortHash(a.tenant), "its namespace compiles as much as it may at once", max(1, s.MaxCompilations/2)}, node}
 }
 
 func shortHash(text string) string {

@@ -25,12 +25,25 @@ func impatient(most int) settings {
 	return settings{Config: config.Config{MaxCompilations: most, CompileTimeout: time.Nanosecond}, source: "config.toml"}
 }
 
+// takeBoth takes a pod's turn and then the node's.
+func takeBoth(ctx context.Context, n *node, payer account, s settings) (*turn, error) {
+	turn, err := n.takeTurn(ctx, payer, s)
+	if err != nil {
+		return nil, err
+	}
+	if err := turn.takeNodes(ctx); err != nil {
+		turn.end()
+		return nil, err
+	}
+	return turn, nil
+}
+
 // A pod compiles one module at a time, a tenant half of what the node does, and nobody is counted twice.
 func TestTurns(t *testing.T) {
 	n, s := turnNode(t), impatient(4)
 	take := func(tenant, pod, refusal string) *turn {
 		t.Helper()
-		turn, err := n.takeTurn(t.Context(), account{tenant: tenant, pod: pod}, s)
+		turn, err := takeBoth(t.Context(), n, account{tenant: tenant, pod: pod}, s)
 		if refusal == "" && err != nil {
 			t.Fatalf("pod %s of %s: %v", pod, tenant, err)
 		}
@@ -57,7 +70,7 @@ func TestTurns(t *testing.T) {
 
 func TestTurnOnASmallNode(t *testing.T) {
 	n, s := turnNode(t), impatient(1)
-	turn, err := n.takeTurn(t.Context(), account{tenant: "a", pod: "1"}, s)
+	turn, err := takeBoth(t.Context(), n, account{tenant: "a", pod: "1"}, s)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -67,12 +80,12 @@ func TestTurnOnASmallNode(t *testing.T) {
 func TestWaitForATurnIsCalledOff(t *testing.T) {
 	n, s := turnNode(t), impatient(1)
 	s.CompileTimeout = time.Hour
-	if _, err := n.takeTurn(t.Context(), account{}, s); err != nil {
+	if _, err := takeBoth(t.Context(), n, account{}, s); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := n.takeTurn(ctx, account{}, s); !errors.Is(err, context.Canceled) {
+	if _, err := takeBoth(ctx, n, account{}, s); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -81,7 +94,7 @@ func TestWaitForATurnIsCalledOff(t *testing.T) {
 // is deleted, and a living one's is left alone.
 func TestNoteOfADeadDaemon(t *testing.T) {
 	n, s := turnNode(t), impatient(1)
-	turn, err := n.takeTurn(t.Context(), account{}, s)
+	turn, err := takeBoth(t.Context(), n, account{}, s)
 	if err != nil {
 		t.Fatal(err)
 	}

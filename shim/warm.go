@@ -111,7 +111,7 @@ func (n *node) warm(ctx context.Context, w Warming, s settings, from source, roo
 	if err != nil {
 		return "", err
 	}
-	compiled, _, err := n.entry(ctx, engine, s, account{}, from, func(string) {})
+	compiled, err := n.compiled(ctx, job{engine: engine, settings: s, from: from, begin: func(string) {}})
 	if err != nil {
 		return "", err
 	}

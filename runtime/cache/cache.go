@@ -109,10 +109,13 @@ var ErrHeld = errors.New("another container has been compiling it for long")
 
 // Load returns the entry for digest, compiling it if there is none. However
 // many processes ask at once, one compiles and the others wait for it, but not for
-// long: ErrHeld.
+// long: ErrHeld. A module that a Compiler has Refused is refused from then on.
 func (c *Cache) Load(ctx context.Context, digest string, compile Compiler) (Entry, error) {
 	if entry, err := c.lookup(digest); err == nil {
 		return entry, nil
+	}
+	if refused, ok := c.refusal(digest); ok {
+		return Entry{}, refused
 	}
 	lock, err := c.await(ctx, digest)
 	if err != nil {
@@ -122,7 +125,15 @@ func (c *Cache) Load(ctx context.Context, digest string, compile Compiler) (Entr
 	if entry, err := c.lookup(digest); err == nil {
 		return entry, nil
 	}
-	if err := c.build(ctx, digest, compile); err != nil {
+	if refused, ok := c.refusal(digest); ok {
+		return Entry{}, refused
+	}
+	err = c.build(ctx, digest, compile)
+	var refused *Refused
+	if errors.As(err, &refused) {
+		return Entry{}, errors.Join(refused, c.refuse(digest, refused))
+	}
+	if err != nil {
 		return Entry{}, err
 	}
 	entry, err := c.lookup(digest)

@@ -134,9 +134,9 @@ func readIndexFile(path string) ([]byte, time.Time, error) {
 	return data[:n], time.Unix(st.Mtim.Unix()), nil
 }
 
-// maxIndex bounds what is read, in bytes: the names that a module of usual size exports
-// are less. A longer index is taken for damaged.
-const maxIndex = 16 << 20
+// maxIndex bounds what every start and every clean-up reads of an entry, in bytes: some times
+// as much as the functions that are kept (control.Module) and the images take.
+const maxIndex = 256 << 10
 
 // codePath is where the code of an entry lies.
 func (c *Cache) codePath(digest string, ix index) string {
@@ -170,6 +170,9 @@ func (c *Cache) writeIndex(digest string, ix index) error {
 	data, err := json.Marshal(ix)
 	if err != nil {
 		return fmt.Errorf("encode cache index: %w", err)
+	}
+	if len(data) > maxIndex {
+		return fmt.Errorf("the cache index of %s would have %d bytes, %d are the limit", digest, len(data), maxIndex)
 	}
 	part := c.path(digest, indexSuffix+partSuffix)
 	defer os.Remove(part)

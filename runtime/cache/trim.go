@@ -15,7 +15,8 @@ import (
 // Info is what people and Trim are told of an entry.
 type Info struct {
 	Engine, Digest, Name string
-	Size                 int64 // of the code, in bytes
+	Tenant               string // for whom it was compiled
+	Size                 int64  // of the code and the index, in bytes
 	Used                 time.Time
 	// Blob is the path of the code in containerd's content store, empty if it lies
 	// in the cache.
@@ -73,7 +74,8 @@ func (c *Cache) info(digest string) (Info, error) {
 		return Info{}, err
 	}
 	return Info{
-		Engine: filepath.Base(c.dir), Digest: digest, Name: ix.Module.Name, Size: ix.Code.Size, Used: at.ModTime(),
+		Engine: filepath.Base(c.dir), Digest: digest, Name: ix.Module.Name, Tenant: ix.Module.Tenant,
+		Size: ix.Code.Size + at.Size(), Used: at.ModTime(),
 		Blob: ix.Blob, Images: ix.Images, InUse: used, cache: c,
 	}, nil
 }
@@ -81,36 +83,33 @@ func (c *Cache) info(digest string) (Info, error) {
 // trimLock is beside the engines' folders.
 const trimLock = "trim.lock"
 
-// Trim removes entries, the least recently used first, until those of all
-// engines in the folder dir take no more than limit bytes, and what is left of
-// dead processes and damaged entries. It removes nothing that is in use, hence the
+// Trim removes entries until those of all engines in the folder dir take no more than
+// limit bytes, and what is left of dead processes and damaged entries: always the least
+// recently used of the tenant with the largest share. It removes nothing that is in use, hence the
 // limit may stay exceeded. One process trims at a time.
 //
 // Blobs are removed by containerd, once release has told it; without release
 // they stay, and pending says that some should go.
 func Trim(ctx context.Context, dir string, limit int64, release Release) (removed []Info, pending bool, err error) {
-	return trim(ctx, dir, release, func(all []Info) func(Info) bool {
-		var total int64
-		for _, info := range all {
-			total += info.Size
-		}
-		return func(info Info) bool {
-			if total <= limit {
-				return false
-			}
-			total -= info.Size
-			return true
-		}
-	})
+	if err := forget(dir, refusalAge); err != nil {
+		return nil, false, err
+	}
+	return trim(ctx, dir, release, func(all []Info) []Info { return excess(all, limit) })
 }
 
-// Prune removes the entries that unwanted names and that are not in use.
+// Prune removes the entries that unwanted names and that are not in use, and forgets which modules were
+// refused.
 func Prune(ctx context.Context, dir string, unwanted func(Info) bool, release Release) ([]Info, error) {
-	removed, _, err := trim(ctx, dir, release, func([]Info) func(Info) bool { return unwanted })
+	if err := forget(dir, 0); err != nil {
+		return nil, err
+	}
+	removed, _, err := trim(ctx, dir, release, func(all []Info) []Info {
+		return slices.DeleteFunc(all, func(info Info) bool { return info.InUse || !unwanted(info) })
+	})
 	return removed, err
 }
 
-func trim(ctx context.Context, dir string, release Release, choose func([]Info) func(Info) bool) (removed []Info, pending bool, err error) {
+func trim(ctx context.Context, dir string, release Release, choose func([]Info) []Info) (removed []Info, pending bool, err error) {
 	if _, err := os.Lstat(dir); errors.Is(err, os.ErrNotExist) {
 		return nil, false, nil
 	}
@@ -124,23 +123,20 @@ func trim(ctx context.Context, dir string, release Release, choose func([]Info) 
 	if err != nil {
 		return nil, false, err
 	}
-	unwanted := choose(all)
-	for _, info := range all {
+	for _, info := range choose(all) {
 		if err := ctx.Err(); err != nil {
 			return removed, pending, errors.Join(append(failures, err)...)
 		}
-		switch {
-		case info.InUse || !unwanted(info):
-		case info.Blob != "" && release == nil:
+		if info.Blob != "" && release == nil {
 			pending = true
-		default:
-			err := info.remove(ctx, release)
-			if err == nil {
-				removed = append(removed, info)
-			}
-			if !errors.Is(err, filelock.ErrBusy) {
-				failures = append(failures, err)
-			}
+			continue
+		}
+		err := info.remove(ctx, release)
+		if err == nil {
+			removed = append(removed, info)
+		}
+		if !errors.Is(err, filelock.ErrBusy) {
+			failures = append(failures, err)
 		}
 	}
 	return removed, pending, errors.Join(failures...)

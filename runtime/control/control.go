@@ -82,6 +82,9 @@ type Compile struct {
 	Trusted bool `json:",omitempty"`
 	// Config is where the operator of the node changes what is allowed.
 	Config string
+	// Function is the export that is going to be called, "_start" for a command, nil for
+	// whatever.
+	Function *string `json:",omitempty"`
 }
 
 // Distrust returns the error for machine code that the operator has not allowed.
@@ -96,6 +99,9 @@ type Report struct {
 	Error string `json:",omitempty"`
 	// Errno is what the kernel said, if that is what went wrong.
 	Errno syscall.Errno `json:",omitempty"`
+	// Refusal is why no container could run the module, whatever it is called and whoever asks:
+	// the error without the module's name.
+	Refusal string `json:",omitempty"`
 	// Module describes what was compiled.
 	Module *Module `json:",omitempty"`
 }
@@ -116,19 +122,6 @@ type reported struct {
 func (r reported) Error() string { return r.text }
 
 func (r reported) Is(target error) bool { return r.errno != 0 && target == error(r.errno) }
-
-// Module is what the daemon needs to know of a compiled module.
-type Module struct {
-	// Name is what it was called when it was compiled; the daemon adds it, for people.
-	Name string `json:",omitempty"`
-	// Functions are the exported functions that take no arguments. That which runs a
-	// command component is called "_start" here, too.
-	Functions []string
-	// Component says that it is a component, not a core module.
-	Component bool `json:",omitempty"`
-	// Precompiled says that it was machine code already.
-	Precompiled bool `json:",omitempty"`
-}
 
 // Send writes one message.
 func Send(w io.Writer, message any) error {

@@ -31,7 +31,13 @@ type Memory struct {
 	device uint64 // of the file system that holds dir
 	hash   func(io.Reader) (string, error)
 	now    func() time.Time
+
+	// Turn, if it is set, is called before a large file is hashed, and done after it.
+	Turn func(ctx context.Context) (done func(), err error)
 }
+
+// large is a file whose hash takes longer than waiting for a turn costs, in bytes.
+const large = 1 << 20
 
 // Open returns the memory in dir, a folder that it creates for its owner alone and
 // uses alone, in one that belongs to nobody else. With an error, of a folder that
@@ -90,6 +96,13 @@ func (m *Memory) read(ctx context.Context, file *os.File) (string, error) {
 	info, err := file.Stat()
 	if err != nil {
 		return "", fmt.Errorf("stat module: %w", err)
+	}
+	if m.Turn != nil && info.Size() > large {
+		done, err := m.Turn(ctx)
+		if err != nil {
+			return "", fmt.Errorf("hash module %s: %w", file.Name(), err)
+		}
+		defer done()
 	}
 	digest, err := m.hash(Reader(ctx, io.NewSectionReader(file, 0, info.Size())))
 	if err != nil {
