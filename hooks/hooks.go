@@ -17,10 +17,10 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 )
 
-// Check refuses hooks that cannot be run, and names the field. Two kinds are run inside of the
-// container: startContainer is a native program of the image, which a Wasm container has no room for;
-// createContainer is a program of the host with the container's mounts, for which there
-// is no moment when both are there.
+// Check refuses hooks that cannot be run, and names the field. Two kinds belong into the container:
+// startContainer is a native program of the image, which a Wasm container has no room for;
+// createContainer is a program of the host that sees the container's mounts, and when the
+// container has a process, that has left the host's files.
 func Check(hooks *specs.Hooks) error {
 	if hooks == nil {
 		return nil

@@ -86,6 +86,7 @@ func TestHooks(t *testing.T) {
 		run := func(w way) []string {
 			l := newHookLog(t)
 			k := w.create(t, node, "sleep", withHooks(specs.Hooks{
+				//lint:ignore SA1019 prestart is deprecated, and still sent
 				Prestart:      []specs.Hook{l.hook("prestart")},
 				CreateRuntime: []specs.Hook{l.hook("createRuntime 1"), l.hook("createRuntime 2")},
 				Poststart:     []specs.Hook{l.hook("poststart")},
