@@ -83,6 +83,12 @@ func (g guest) endedEarly(err error) error {
 		return fmt.Errorf("worker ended before it was ready: the limit of processes and threads in %s leaves room for %d, of which %d is the least: %w",
 			where, room, control.LeastThreads, err)
 	}
+	for _, r := range g.process.Rlimits {
+		if r.Type == "RLIMIT_NPROC" && g.process.User.UID != 0 {
+			return fmt.Errorf("worker ended before it was ready, perhaps for want of threads: process.rlimits RLIMIT_NPROC of %d counts those of all processes of user %d: %w",
+				r.Soft, g.process.User.UID, err)
+		}
+	}
 	return fmt.Errorf("worker ended before it was ready: %w", err)
 }
 

@@ -89,6 +89,21 @@ func TestLeastRoom(t *testing.T) {
 	})
 }
 
+// A limit of processes counts those of the user, whatever container they are in.
+func TestUsersProcessLimit(t *testing.T) {
+	eachVersionWithTasks(t, func(t *testing.T, node *testnode.Node) {
+		limited := []oci.SpecOpts{oci.WithUIDGID(61234, 61234), rlimit("RLIMIT_NPROC", control.LeastThreads)}
+		asWasm.run(t, node, "sleep", "sleeping", limited...)
+		k, err := asWasm.tryCreate(t, node, node.Client(t), asWasm.programs["hello"], limited...)
+		if err == nil {
+			err = k.Start(k.ctx)
+		}
+		if err == nil || !strings.Contains(err.Error(), "RLIMIT_NPROC") {
+			t.Errorf("a second container of the user: %v", err)
+		}
+	})
+}
+
 // The limit may be that of the container's pod, which is in no specification. What cannot run in it says so
 // when it is created or started, and never ends like a guest that has trapped, nor hangs.
 func TestPodsPidsLimit(t *testing.T) {

@@ -413,6 +413,25 @@ func TestPidsLimit(t *testing.T) {
 	}
 }
 
+// The room is what the process leaves of its cgroup's limit; without one it is a limit's above, or none.
+func TestPidsRoom(t *testing.T) {
+	const limit = 100
+	t.Run("limited", func(t *testing.T) {
+		c := create(t, testSpec(t, &specs.LinuxResources{Pids: &specs.LinuxPids{Limit: ptr(int64(limit))}}))
+		add(t, c, start(t, "wait").run(t))
+		if room, where := c.PidsRoom(); room >= limit || room < limit/2 || filepath.Base(where) != filepath.Base(c.name()) {
+			t.Errorf("a limit of %d leaves %d in %s", limit, room, where)
+		}
+	})
+	t.Run("free", func(t *testing.T) {
+		c := create(t, testSpec(t, nil))
+		add(t, c, start(t, "wait").run(t))
+		if room, where := c.PidsRoom(); room < limit || filepath.Base(where) == filepath.Base(c.name()) {
+			t.Errorf("no limit leaves %d in %q", room, where)
+		}
+	})
+}
+
 // TestFreeze shows that a frozen process does nothing while another one does.
 func TestFreeze(t *testing.T) {
 	c := create(t, testSpec(t, nil))
