@@ -6,7 +6,7 @@ set -euo pipefail
 
 packages=(
 	# the worker (cgo) and runc
-	gcc libc6-dev libseccomp-dev
+	gcc libc6-dev libseccomp-dev pkg-config
 	# cross-building for arm64
 	gcc-aarch64-linux-gnu libc6-dev-arm64-cross
 	# Wasm guests in C and Rust

@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # Builds pinned tools from their module, once per version, into
-# .cache/tools/NAME-VERSION/bin, and prints that folder for each NAME.
+# .cache/tools/NAME-VERSION/bin, and prints that folder for each NAME. What a tool was built
+# with, if that is not the same everywhere, is part of its folder's name: a tool that was built
+# before something was installed is not mistaken for one that was built after.
 #
 # The version of a tool stands in one place: the require line of NAME/go.mod.
 # Standard output carries the folders only; progress goes to standard error.
@@ -92,6 +94,14 @@ mend_nerdctl() {
 	rm "$1/module/cmd/nerdctl/helpers/"testing*.go
 }
 
+# has_libseccomp says whether runc can be built to apply seccomp profiles: its cgo asks pkg-config.
+has_libseccomp() { "${PKG_CONFIG:-pkg-config}" --exists libseccomp 2>/dev/null; }
+
+# variant NAME prints what NAME is built with of what may or may not be installed.
+variant() {
+	[[ $1 != runc ]] || if has_libseccomp; then echo -seccomp; else echo -noseccomp; fi
+}
+
 # compile NAME MODULE VERSION DIR builds every command of NAME into DIR.
 compile() {
 	local name=$1 module=$2 version=$3 out=$4
@@ -130,10 +140,10 @@ compile() {
 		# runc enters namespaces in C, before Go's runtime starts its threads.
 		cgo=1
 		command -v "${CC:-gcc}" >/dev/null || die "runc needs a C compiler: install gcc (hack/deps.sh does)"
-		if [[ -e /usr/include/seccomp.h ]]; then
+		if has_libseccomp; then
 			flags+=(-tags seccomp)
 		else
-			say "note: no libseccomp-dev, this runc will not apply seccomp profiles (hack/deps.sh installs it)"
+			say "note: no libseccomp-dev or no pkg-config, this runc will not apply seccomp profiles (hack/deps.sh installs both)"
 		fi
 		flags+=(-ldflags "-s -w -X main.version=${version#v}")
 		;;
@@ -148,14 +158,15 @@ compile() {
 # provide NAME makes sure that NAME is there and prints its bin folder.
 provide() {
 	local name=$1 module version dir partial began
-	if [[ $name == runc ]] && command -v runc >/dev/null; then
+	# The machine's own, if it applies seccomp profiles: "runc --version" names the library then.
+	if [[ $name == runc ]] && command -v runc >/dev/null && [[ $(runc --version 2>/dev/null) == *libseccomp* ]]; then
 		dirname "$(command -v runc)"
 		return
 	fi
 	[[ -e $here/$name/go.mod ]] || die "unknown tool \"$name\"; known: $(names | xargs)"
 	read -r module version < <(module_of "$name") || die "$name/go.mod requires no module"
 	local label="${name%-[0-9]*} ${version#v}"
-	dir=$cache/${label// /-}
+	dir=$cache/${label// /-}$(variant "$name")
 	if [[ -d $dir ]]; then
 		echo "$dir/bin"
 		return
