@@ -44,6 +44,7 @@ var compiled = map[string]guest{
 	"probe":        {source: "probe.c", version: clangVersion, compile: clangCompile},
 	"probe-native": {source: "probe.c", version: gccVersion, compile: gccCompile},
 	"hello-native": {source: "hello-native.c", version: gccVersion, compile: gccCompile},
+	"holder":       {source: "holder.c", version: gccVersion, compile: gccCompile},
 	"pause":        {source: "pause.c", version: gccVersion, compile: gccCompile},
 	"hello-go": {
 		source:  "hello-go/main.go",
