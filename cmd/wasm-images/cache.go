@@ -39,13 +39,13 @@ func cacheList(ctx context.Context, args []string, stdio stdio) error {
 		return fmt.Errorf("list %s: %w", c.CacheDir, err)
 	}
 	table := tabwriter.NewWriter(stdio.out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "MODULE\tNAME\tSIZE\tLAST USE\tENGINE\tKEPT BY\tIN USE")
+	fmt.Fprintln(table, "MODULE\tNAME\tSIZE\tLAST USE\tENGINE\tKEPT BY\tIN USE\tCOMPILED FOR")
 	var total int64
 	for i := len(all) - 1; i >= 0; i-- {
 		e := all[i]
 		total += e.Size
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", shortKey(e.Digest), text.Printable(e.Name), bytesOf(e.Size), e.Used.Format(time.DateTime),
-			age(e.Engine, *engine), text.Printable(keptBy(e)), yesNo(e.InUse))
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", shortKey(e.Digest), text.Printable(e.Name), bytesOf(e.Size), e.Used.Format(time.DateTime),
+			age(e.Engine, *engine), text.Printable(keptBy(e)), yesNo(e.InUse), tenantOf(e))
 	}
 	if err := table.Flush(); err != nil {
 		return err
@@ -85,6 +85,14 @@ func keptBy(e cache.Info) string {
 		return "the cache"
 	}
 	return strings.Join(names, ",")
+}
+
+// tenantOf names for whom an entry was compiled: containerd's namespace and, of a pod, Kubernetes'.
+func tenantOf(e cache.Info) string {
+	if e.Tenant == "" {
+		return "the operator"
+	}
+	return text.Printable(e.Tenant)
 }
 
 func yesNo(yes bool) string {

@@ -23,6 +23,7 @@ import (
 type fake struct {
 	*testing.T
 	blobs  map[digest.Digest][]byte
+	labels map[string]string // of every blob
 	target ocispec.Descriptor
 	plugin *introspection.Plugin // its content store
 }
@@ -100,7 +101,7 @@ func (c fakeContent) blob(name string) ([]byte, error) {
 
 func (c fakeContent) Info(_ context.Context, r *content.InfoRequest) (*content.InfoResponse, error) {
 	data, err := c.blob(r.Digest)
-	return &content.InfoResponse{Info: &content.Info{Digest: r.Digest, Size: int64(len(data))}}, err
+	return &content.InfoResponse{Info: &content.Info{Digest: r.Digest, Size: int64(len(data)), Labels: c.fake.labels}}, err
 }
 
 // Read sends parts of a few bytes each.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	content "github.com/containerd/containerd/api/services/content/v1"
@@ -28,6 +29,9 @@ const (
 	compiledType = "application/vnd.wasmtime.module.v1+cwasm"
 	// leaseHeader carries the lease of a request (containerd, core/leases).
 	leaseHeader = "containerd-lease"
+	// mostKept bounds the labels that an image gets: whoever runs ever new modules from a
+	// volume would have its manifest grow without end.
+	mostKept = 64
 	// expiry is when containerd may drop a lease that nobody deletes, because we died.
 	expiry = 10 * time.Minute
 )
@@ -61,11 +65,15 @@ func (s *Store) TargetOfImage(ctx context.Context, namespace, image string) (Tar
 }
 
 // Keep stores code, whose digest is sum, as a blob that lives as long as the image, and
-// returns the path of its file. name tells the image's blobs of this kind apart.
+// returns the path of its file. name tells the image's blobs of this kind apart. An image that
+// has as many as it may keeps no other: the path is empty then.
 func (s *Store) Keep(ctx context.Context, namespace string, to Target, name string, code *os.File, sum digest.Digest) (string, error) {
 	ctx = In(ctx, namespace)
 	root, err := s.root(ctx)
 	if err != nil {
+		return "", err
+	}
+	if full, err := s.isFull(ctx, to.Digest, keepLabel+name); full || err != nil {
 		return "", err
 	}
 	ctx, done, err := s.lease(ctx)
@@ -136,6 +144,25 @@ func (s *Store) write(ctx context.Context, code *os.File, sum digest.Digest) err
 		return fmt.Errorf("write blob %s: %w", sum, explain(err))
 	}
 	return nil
+}
+
+// isFull reports whether content has as many labels for blobs of ours as it may, and not
+// the one of that name.
+func (s *Store) isFull(ctx context.Context, of digest.Digest, name string) (bool, error) {
+	response, err := s.content.Info(ctx, &content.InfoRequest{Digest: of.String()})
+	if err != nil {
+		return false, fmt.Errorf("read labels of %s: %w", of, explain(err))
+	}
+	kept := 0
+	for label := range response.GetInfo().GetLabels() {
+		if label == name {
+			return false, nil
+		}
+		if strings.HasPrefix(label, keepLabel) {
+			kept++
+		}
+	}
+	return kept >= mostKept, nil
 }
 
 // label sets a label of content in the store; an empty value removes it.

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"fmt"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -179,5 +180,27 @@ func TestRank(t *testing.T) {
 		if order[i].rank() >= order[i+1].rank() {
 			t.Errorf("%s does not come before %s", order[i].platform, order[i+1].platform)
 		}
+	}
+}
+
+// An image keeps so many compiled modules and no more, but may be told of each again.
+func TestImageKeepsFewModules(t *testing.T) {
+	fake := newFake(t)
+	of := fake.blob("manifest", []byte("{}")).Digest
+	s := fake.connect()
+	fake.labels = map[string]string{"containerd.io/gc.ref.content.config": "another's"}
+	for i := range mostKept {
+		if full, err := s.isFull(t.Context(), of, keepLabel+"new"); full || err != nil {
+			t.Fatalf("with %d: %v, %v", i, full, err)
+		}
+		fake.labels[fmt.Sprintf("%s%d", keepLabel, i)] = "a blob"
+	}
+	for name, want := range map[string]bool{"new": true, "0": false} {
+		if full, err := s.isFull(t.Context(), of, keepLabel+name); full != want || err != nil {
+			t.Errorf("%s: %v, %v", name, full, err)
+		}
+	}
+	if path, err := s.Keep(t.Context(), "default", Target{Image: "image", Digest: of}, "new", nil, ""); path != "" || err != nil {
+		t.Errorf("got %q, %v", path, err)
 	}
 }
