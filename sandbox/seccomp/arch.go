@@ -26,10 +26,13 @@ type call struct {
 // arch/x86/include/uapi/asm/unistd.h).
 const x32Bit = 0x40000000
 
-// native is the architecture of this binary. The switch is on a constant, so
-// that the linker keeps only the table that is used.
-var native = func() *arch {
-	switch runtime.GOARCH {
+// native is the architecture of this binary. The argument is a constant and the
+// function is inlined, so that the linker keeps only the table that is used.
+var native = archOf(runtime.GOARCH)
+
+// archOf returns an architecture by Go's name of it, nil if there is no table for it.
+func archOf(goarch string) *arch {
+	switch goarch {
 	case "amd64":
 		return &arch{audit: unix.AUDIT_ARCH_X86_64, calls: callsX86_64[:], x32: true}
 	case "arm64":
@@ -37,7 +40,7 @@ var native = func() *arch {
 	default:
 		return nil
 	}
-}()
+}
 
 // lookup returns the number of the syscall name and whether there is one.
 func (a *arch) lookup(name string) (uint32, bool) {

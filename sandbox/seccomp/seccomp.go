@@ -23,6 +23,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"unsafe"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -44,13 +45,23 @@ type Filter struct {
 // ignores them. An invalid field, or one that cannot be honoured, is an error
 // that names the field (runtime-spec v1.3.0, config-linux.md#seccomp).
 func Compile(profile *specs.LinuxSeccomp) (*Filter, error) {
+	return compile(profile, native)
+}
+
+// CompileFor is Compile for an architecture by Go's name of it. A program that calls
+// it holds the tables of all.
+func CompileFor(goarch string, profile *specs.LinuxSeccomp) (*Filter, error) {
+	return compile(profile, archOf(goarch))
+}
+
+func compile(profile *specs.LinuxSeccomp, a *arch) (*Filter, error) {
 	if profile == nil || (profile.DefaultAction == "" && len(profile.Syscalls) == 0) {
 		return nil, nil
 	}
-	if native == nil {
-		return nil, fmt.Errorf("linux.seccomp: no system call table for %s", runtime.GOARCH)
+	if a == nil {
+		return nil, errors.New("linux.seccomp: no system call table for this architecture")
 	}
-	policy, err := parse(profile, native)
+	policy, err := parse(profile, a)
 	if err != nil {
 		return nil, err
 	}
@@ -60,6 +71,10 @@ func Compile(profile *specs.LinuxSeccomp) (*Filter, error) {
 	}
 	return &Filter{program: program, flags: policy.flags}, nil
 }
+
+// Program returns the filter's instructions, for a program that installs them without
+// this package.
+func (f *Filter) Program() []unix.SockFilter { return slices.Clone(f.program) }
 
 // Install puts the filter on the calling OS thread, for good: threads and
 // processes that it creates from now on inherit it, threads that exist already
