@@ -136,11 +136,13 @@ func (k *kit) close() {
 //  3. sysctls before the root changes: they need the host's /proc;
 //  4. the root changes and the old one is gone before privileges are given up:
 //     pivot_root needs CAP_SYS_ADMIN;
-//  5. credentials, then no_new_privs, then seccomp last, so that the profile
+//  5. Landlock, which lets nothing be mounted any more and needs a privilege or
+//     no_new_privs (see restrict);
+//  6. credentials, then no_new_privs, then seccomp last, so that the profile
 //     has to allow no more than fork and exec. A profile without no_new_privs
 //     needs CAP_SYS_ADMIN to be installed, so it comes before the credentials,
 //     as in runc;
-//  6. fork: the child is born with all of it, and with no descriptor but its own.
+//  7. fork: the child is born with all of it, and with no descriptor but its own.
 func (s *Sandbox) launch(ctx context.Context, l Launch, k *kit) (int, error) {
 	if err := s.enterRoot(l, k); err != nil {
 		return 0, err
@@ -151,10 +153,14 @@ func (s *Sandbox) launch(ctx context.Context, l Launch, k *kit) (int, error) {
 	if err := ownKeyring(); err != nil {
 		return 0, err
 	}
+	process, err := s.restrict(l)
+	if err != nil {
+		return 0, err
+	}
 	if err := k.bequeath(l.Files); err != nil {
 		return 0, err
 	}
-	if err := confine(l.Process, k.filter); err != nil {
+	if err := confine(process, k.filter); err != nil {
 		return 0, err
 	}
 	return k.birth.start(ctx)

@@ -135,17 +135,19 @@ func probed(t *testing.T) *specs.Spec {
 	}
 }
 
-// A worker sees nothing of the host and may do nothing that its specification does not grant.
+// A worker sees nothing of the host and may do nothing that its specification does not grant, nor
+// what it grants and a guest has no use for.
 func TestLaunchConfines(t *testing.T) {
 	probe := buildProbe(t)
 	inside := report{
-		PID: 1, Umask: 0o022, Hostname: "inside", Dir: "/",
+		PID: 1, Umask: 0o022, Hostname: "inside", Dir: "/", NoNewPrivs: 1,
 		Root: []string{"rootfs", "worker"}, AboveRoot: []string{"rootfs", "worker"},
 		Rootfs: []string{"dev", "file", "proc", "t", "v"}, Volume: []string{"kept"}, Proc: []string{},
 		Attempts: map[string]string{
 			"write to the root": "EROFS", "write to the worker": "EROFS", "write to the volume": "EROFS", "write to the tmpfs": "allowed",
 			"write to reserved": "ENOENT",
 			"mount":             "EPERM", "remount": "EPERM", "unmount": "EPERM", "change root": "EPERM", "set hostname": "EPERM", "denied by seccomp": "allowed",
+			"execute a program": underLandlock(2, "ENOENT"), "bind TCP": underLandlock(landlockNet, "allowed"),
 		},
 	}
 	t.Run("root without capabilities", func(t *testing.T) {
@@ -155,10 +157,9 @@ func TestLaunchConfines(t *testing.T) {
 		spec, want := probed(t), inside
 		umask, errno := uint32(0o077), uint(unix.ENOTSUP)
 		spec.Process.User = specs.User{UID: 1000, GID: 2000, AdditionalGids: []uint32{3000}, Umask: &umask}
-		spec.Process.NoNewPrivileges = true
-		bind := []string{"CAP_NET_BIND_SERVICE"}
+		override := []string{"CAP_DAC_OVERRIDE", "CAP_NET_BIND_SERVICE", "CAP_SYS_CHROOT", "CAP_SYS_ADMIN"}
 		spec.Process.Capabilities = &specs.LinuxCapabilities{
-			Bounding: []string{"CAP_CHOWN", "CAP_NET_BIND_SERVICE"}, Permitted: bind, Effective: bind, Inheritable: bind, Ambient: bind,
+			Bounding: append([]string{"CAP_CHOWN"}, override...), Permitted: override, Effective: override, Inheritable: override, Ambient: override,
 		}
 		spec.Linux.Seccomp = &specs.LinuxSeccomp{
 			DefaultAction: specs.ActAllow,
@@ -167,7 +168,7 @@ func TestLaunchConfines(t *testing.T) {
 		}
 		want.UID, want.GID, want.Groups, want.Umask = 1000, 2000, []int{3000}, 0o077
 		want.NoNewPrivs, want.Seccomp = 1, 2
-		want.Bounding, want.Permitted, want.Effective, want.Ambient = 0x401, 0x400, 0x400, 0x400
+		want.Bounding, want.Permitted, want.Effective, want.Ambient = 1<<unix.CAP_CHOWN|1<<unix.CAP_DAC_OVERRIDE, 1<<unix.CAP_DAC_OVERRIDE, 1<<unix.CAP_DAC_OVERRIDE, 1<<unix.CAP_DAC_OVERRIDE
 		want.Attempts = maps.Clone(inside.Attempts)
 		want.Attempts["denied by seccomp"] = "ENOTSUP"
 		compare(t, launchProbe(t, probe, spec, Reserved{}), want)

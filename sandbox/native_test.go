@@ -32,6 +32,7 @@ func TestNativeLaunchConfines(t *testing.T) {
 		Attempts: map[string]string{
 			"write to the root": "EROFS", "write to the worker": "EROFS", "write to the volume": "EROFS", "write to the tmpfs": "allowed", "write to reserved": "EROFS",
 			"mount": "EPERM", "remount": "EPERM", "unmount": "EPERM", "change root": "EPERM", "set hostname": "EPERM", "denied by seccomp": "allowed",
+			"execute a program": "ENOENT", "bind TCP": "allowed",
 		},
 	}
 	launch := func() Launch {

@@ -158,8 +158,13 @@ func preparerSpec(at place, limits *specs.LinuxResources) *specs.Spec {
 	return &specs.Spec{
 		Process: &specs.Process{
 			User: specs.User{UID: 65534, GID: 65534}, NoNewPrivileges: true, OOMScoreAdj: &first,
-			// What it writes it has had in memory.
-			Rlimits: []specs.POSIXRlimit{{Type: "RLIMIT_FSIZE", Hard: uint64(*limits.Memory.Limit), Soft: uint64(*limits.Memory.Limit)}},
+			Rlimits: []specs.POSIXRlimit{
+				// What it writes it has had in memory.
+				{Type: "RLIMIT_FSIZE", Hard: uint64(*limits.Memory.Limit), Soft: uint64(*limits.Memory.Limit)},
+				// It opens nothing: four are given to it, the rest are what its engine waits on.
+				{Type: "RLIMIT_NOFILE", Hard: 32, Soft: 32},
+				{Type: "RLIMIT_CORE"},
+			},
 		},
 		Linux: &specs.Linux{
 			CgroupsPath: at.CgroupsPath,
@@ -250,6 +255,9 @@ func (n *node) runPreparer(ctx context.Context, engine engine, spec *specs.Spec,
 	stop := context.AfterFunc(ctx, func() { _ = child.Signal(unix.SIGKILL) })
 	defer stop()
 	if err = cg.Add(child.PID); err == nil {
+		err = sandbox.Limit(child.PID, spec.Process)
+	}
+	if err == nil {
 		err = control.Send(ours, order)
 	}
 	if err == nil {

@@ -100,6 +100,8 @@ func attempts() map[string]string {
 		"change root":         unix.Chroot(rootfs + "/"),
 		"set hostname":        unix.Sethostname([]byte("changed")),
 		"denied by seccomp":   unix.Mkdir(rootfs+"/t/dir", 0o755),
+		"execute a program":   execute(),
+		"bind TCP":            bindTCP(),
 	} {
 		tried[name] = "allowed"
 		if err != nil {
@@ -110,6 +112,24 @@ func attempts() map[string]string {
 		}
 	}
 	return tried
+}
+
+// execute tries a program whose interpreter is missing: what may be executed answers ENOENT.
+func execute() error {
+	program := rootfs + "/t/program"
+	if err := os.WriteFile(program, []byte("#!/missing\n"), 0o755); err != nil {
+		return err
+	}
+	return unix.Exec(program, []string{"program"}, nil)
+}
+
+func bindTCP() error {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	return unix.Bind(fd, &unix.SockaddrInet4{})
 }
 
 func asErrno(err error, errno *unix.Errno) bool {
