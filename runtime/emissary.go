@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/wasmshim/containerd-shim-wasm/argo"
+	"github.com/wasmshim/containerd-shim-wasm/runtime/confine"
 	"github.com/wasmshim/containerd-shim-wasm/runtime/control"
 )
 
@@ -34,6 +35,9 @@ func emissaryMain(order control.Guest, daemon io.ReadWriteCloser) int {
 	order.Env = complete(order.Env, order.Root, os.Getuid())
 	signals := notify()
 	command, _, err := argo.Parse(order.Emissary)
+	if err == nil {
+		err = confine.Emissary()
+	}
 	if sendErr := control.Send(daemon, report(nil, err)); sendErr != nil || err != nil {
 		return StartFailure
 	}
@@ -170,6 +174,9 @@ func killMain(daemon io.ReadWriteCloser) int {
 		return StartFailure
 	}
 	kill, _, err := argo.ParseKill(order.Args)
+	if err == nil {
+		err = confine.Signaller()
+	}
 	if sendErr := control.Send(daemon, report(nil, err)); sendErr != nil || err != nil {
 		return StartFailure
 	}

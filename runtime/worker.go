@@ -1,8 +1,8 @@
 // Package runtime is the worker: the one process that holds wasmtime. It
 // compiles a module or a component that it is handed, or runs a compiled one as a
-// guest under WASI preview 1 or 0.2. It expects to be born confined (package sandbox) and does no
-// confinement of its own; it opens nothing but the compiled module and the
-// guest's root, and what the guest opens there.
+// guest under WASI preview 1 or 0.2. It expects to be born confined (package sandbox), and gives
+// up the system calls that its role does not need (package confine); it opens nothing but the
+// compiled module and the guest's root, and what the guest opens there.
 package runtime
 
 import (
@@ -11,6 +11,7 @@ import (
 	"io"
 	"os"
 
+	"github.com/wasmshim/containerd-shim-wasm/runtime/confine"
 	"github.com/wasmshim/containerd-shim-wasm/runtime/control"
 )
 
@@ -31,8 +32,13 @@ func Main() int {
 }
 
 func compileMain(daemon io.ReadWriteCloser) int {
+	confineErr := confine.Preparer()
 	var order control.Compile
 	if err := control.Receive(daemon, &order); err != nil {
+		return StartFailure
+	}
+	if confineErr != nil {
+		_ = control.Send(daemon, report(nil, confineErr))
 		return StartFailure
 	}
 	module, err := Compile(order, os.Stdin, os.Stdout)
@@ -58,7 +64,11 @@ func prepare(order control.Guest) (guest, error) {
 	if err := tryThreads(); err != nil {
 		return nil, err
 	}
-	return load(order)
+	guest, err := load(order)
+	if err != nil {
+		return nil, err
+	}
+	return guest, confine.Guest()
 }
 
 // runMain prepares the guest while containerd is still busy creating the task,
