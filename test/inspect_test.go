@@ -72,7 +72,14 @@ func inspectTar(t *testing.T, image *testimage.Image) inspect.Report {
 
 // image inspect finds the file that a start finds, however the image names it.
 func TestInspectFindsWhatRuns(t *testing.T) {
-	const ref = "example.com/inspect/entry:latest"
+	ref := func(name string) string { // one for each, for they hold the same module, which goes with its image
+		return "example.com/inspect/" + strings.Map(func(r rune) rune {
+			if r >= 'a' && r <= 'z' {
+				return r
+			}
+			return -1
+		}, strings.ToLower(name)) + ":latest"
+	}
 	module := testguest.Build(t, "hello-c")
 	tars := map[string]string{}
 	cases := map[string]struct {
@@ -100,7 +107,7 @@ func TestInspectFindsWhatRuns(t *testing.T) {
 		for _, at := range c.files {
 			o.Files[at] = module
 		}
-		tars[name] = testguest.Image(t, ref, o)
+		tars[name] = testguest.Image(t, ref(name), o)
 	}
 	for name, c := range cases {
 		output, err := shimCommand(t, "image", "inspect", "--json", tars[name]).Output()
@@ -120,7 +127,7 @@ func TestInspectFindsWhatRuns(t *testing.T) {
 		node.NoLeaks(t)
 		for name, c := range cases {
 			node.Import(t, tars[name])
-			got := node.Ctr(t, "run", "--rm", "--runtime", runtime, ref, "inspected")
+			got := node.Ctr(t, "run", "--rm", "--runtime", runtime, ref(name), "inspected")
 			if ran := got.Stdout == greeting; ran != (c.runs != "") {
 				t.Errorf("%s: %+v", name, got)
 			}

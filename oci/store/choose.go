@@ -27,7 +27,8 @@ type made struct {
 	parents []string
 	// config is the digest of its configuration; empty if that is not known.
 	config digest.Digest
-	// layers is its label LayersLabel, which clients copy to a container; empty if they have not.
+	// layers is its label LayersLabel, which ctr copies to a container; empty if config says it all, or
+	// nobody has.
 	layers string
 }
 

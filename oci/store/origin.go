@@ -41,7 +41,10 @@ func (s *Store) origin(ctx context.Context, c *containers.Container) (origin, er
 	}
 	var target ocispec.Descriptor
 	var gone error // the name is not in containerd
-	made := made{config: asked.config, layers: c.Labels[oci.LayersLabel]}
+	made := made{config: asked.config}
+	if made.config == "" {
+		made.layers = c.Labels[oci.LayersLabel]
+	}
 	group, ask := errgroup.WithContext(ctx)
 	group.Go(func() (err error) {
 		target, err = s.target(ask, name)
