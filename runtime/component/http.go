@@ -50,12 +50,12 @@ import "C"
 
 import (
 	"errors"
-	"regexp"
 	"strings"
 	"unsafe"
 )
 
-var handlerInterface = regexp.MustCompile(`^wasi:http/outgoing-handler@0\.2\.\d+$`)
+// handler starts the names of the interface that sends requests, in any version.
+const handler = "wasi:http/outgoing-handler"
 
 // defineHTTP gives a component that imports wasi:http requests that it can make and not send. Some
 // compilers put the interface into all that they make. wasmtime's own outgoing-handler would open
@@ -70,7 +70,7 @@ func (p *Program) defineHTTP() error {
 	}
 	C.wasmtime_context_set_wasi_http(p.context)
 	for name := range p.component.imports() {
-		if !handlerInterface.MatchString(name) {
+		if !strings.HasPrefix(name, handler) {
 			continue
 		}
 		text := C.CString(name)
