@@ -14,7 +14,7 @@ PLACE   := cmd/containerd-shim-wasm-v1/programs
 CC_amd64 := $(if $(filter amd64,$(shell go env GOHOSTARCH)),gcc,x86_64-linux-gnu-gcc)
 CC_arm64 := $(if $(filter arm64,$(shell go env GOHOSTARCH)),gcc,aarch64-linux-gnu-gcc)
 
-.PHONY: help cross build worker wasm-images image examples demo deps tools test test-unit test-integration test-cgroup2 cluster cluster-down e2e bench lint install uninstall clean need-root
+.PHONY: help cross build race worker wasm-images image examples demo deps tools test test-unit test-integration test-race test-cgroup2 cluster cluster-down e2e bench lint install uninstall clean need-root
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -36,6 +36,12 @@ wasm-images: ## build wasm-images, which speaks to containerd and registries (AR
 build: worker wasm-images ## build bin/containerd-shim-wasm-v1, the one file to install (ARCH=arm64 cross-builds)
 	@echo "building $(SHIM) for linux/$(ARCH)"
 	@CGO_ENABLED=0 GOOS=linux GOARCH=$(ARCH) go build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)' -o $(SHIM) ./cmd/containerd-shim-wasm-v1
+
+RACE := bin/race/containerd-shim-wasm-v1
+
+race: worker wasm-images ## build bin/race/containerd-shim-wasm-v1, with Go's race detector in the daemon
+	@echo "building $(RACE)"
+	@CGO_ENABLED=1 go build -race -trimpath -buildvcs=false -o $(RACE) ./cmd/containerd-shim-wasm-v1
 
 cross: ## cross-build for the other architecture, to bin/linux-ARCH
 	@$(MAKE) --no-print-directory build ARCH=$(if $(filter amd64,$(HOST)),arm64,amd64)
@@ -61,7 +67,7 @@ demo: need-root build ## run a Wasm image through a private containerd and show 
 deps: ## install the Debian packages that tests need and that are missing
 	@hack/deps.sh
 
-test: need-root deps cross build lint test-unit test-integration test-cgroup2 ## everything: lint, unit, integration, cgroup v2
+test: need-root deps cross build lint test-unit test-integration test-race test-cgroup2 ## everything: lint, unit, integration, race detector, cgroup v2
 
 # Those that tests measure ours by. Built here and not by the first test that asks, whose output
 # and time limit are go test's. Built with what deps installs: runc without libseccomp applies no
@@ -77,6 +83,15 @@ test-unit: tools build ## tests of the packages
 test-integration: need-root tools build ## tests against real containerds (1.7, 2.1, 2.2, newest)
 	@echo "testing against real containerds"
 	@go test -timeout 40m ./test
+
+# One containerd: what it is matters little to what happens at once in the daemon. Without halt_on_error
+# a report would be one line in a log; without the sleep at the end of each process, meant for reports of
+# other threads, each container takes a second longer.
+test-race: need-root tools race ## tests of the packages that are concurrent, and one round against a containerd, with Go's race detector
+	@echo "testing with the race detector"
+	@CGO_ENABLED=1 go test -race -p 1 -timeout 40m $(PACKAGES)
+	@GORACE="halt_on_error=1 atexit_sleep_ms=0" CONTAINERD_VERSIONS=2.2 CONTAINERD_SHIM_WASM=$(abspath $(RACE)) \
+		go test -count 1 -timeout 40m ./test
 
 test-cgroup2: need-root build ## the core of the suite on unified cgroup v2, in a User-Mode Linux guest
 	@echo "testing on cgroup v2 in a User-Mode Linux guest"

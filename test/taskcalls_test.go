@@ -86,6 +86,7 @@ func (c *caller) call(name, exec string) string {
 	case err == nil:
 		return answer
 	case errors.Is(err, context.DeadlineExceeded), code == codes.DeadlineExceeded:
+		c.dump()
 		return "HANGS"
 	case errors.Is(err, ttrpc.ErrClosed):
 		return "THE SHIM IS GONE"
@@ -95,6 +96,20 @@ func (c *caller) call(name, exec string) string {
 		return code.String() // containerd's client acts on it
 	}
 	return "refused"
+}
+
+// dump ends a daemon that hangs and shows what its goroutines were doing.
+func (c *caller) dump() {
+	state, err := os.Stat(c.k.node.Log())
+	if err != nil {
+		c.k.t.Fatal(err)
+	}
+	shim := c.k.connect().ShimPid
+	if err := syscall.Kill(int(shim), syscall.SIGQUIT); err != nil {
+		c.k.t.Fatal(err)
+	}
+	waitFor(c.k.t, func() bool { return !alive(shim) }, "the end of shim %d", shim)
+	c.k.t.Errorf("the shim of %s hangs:\n%s", c.id, c.k.node.LogTail(state.Size(), 1000))
 }
 
 func (c *caller) dispatch(ctx context.Context, name, exec string) (string, error) {

@@ -3,10 +3,12 @@ package testnode
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -17,12 +19,27 @@ import (
 
 // Stop ends the node and removes all of it: containerd, the tasks and shims that are left, their
 // mounts and cgroups, and the node's folder. What tests left behind is not an error here; see
-// [Node.Leaks].
+// [Node.Leaks]. A data race that a shim built with Go's race detector has found is one.
 func (n *Node) Stop() error {
 	ctx, cancel := context.WithTimeout(context.Background(), stopWithin)
 	defer cancel()
 	sockets, _, err := n.listeners()
-	return errors.Join(err, n.Terminate(), n.killAll(ctx), n.unmountAll(), leaks.RemoveCgroups(ctx, n.cgroups), n.removeState(sockets))
+	return errors.Join(err, n.Terminate(), n.dataRaces(), n.killAll(ctx), n.unmountAll(), leaks.RemoveCgroups(ctx, n.cgroups), n.removeState(sockets))
+}
+
+// dataRaces returns the reports of Go's race detector in the log, as an error.
+func (n *Node) dataRaces() error {
+	log, err := os.ReadFile(n.Log())
+	if err != nil {
+		return err
+	}
+	const frame = "==================\n" // around each report
+	_, report, found := strings.Cut(string(log), frame+"WARNING: DATA RACE\n")
+	if !found {
+		return nil
+	}
+	report, _, _ = strings.Cut(report, frame)
+	return fmt.Errorf("%d data races, the first of them:\n%s", strings.Count(string(log), "WARNING: DATA RACE\n"), report)
 }
 
 // killAll kills the node's processes until none is left: a shim may start one while it looks.

@@ -3,6 +3,7 @@ package testnode
 import (
 	"context"
 	"fmt"
+	"os"
 	"strings"
 
 	"github.com/wasmshim/containerd-shim-wasm/internal/repo"
@@ -11,9 +12,17 @@ import (
 // DefaultVersion is the containerd that the demo and single-version tests use.
 const DefaultVersion = "2.2"
 
-// Versions returns the versions of containerd that tests run against, oldest first. The exact
-// releases are pinned below hack/tools.
-func Versions() []string { return []string{"1.7", "2.1", "2.2", "2.4"} }
+// versionsEnv names, separated by commas, the versions of containerd to test against.
+const versionsEnv = "CONTAINERD_VERSIONS"
+
+// Versions returns the versions of containerd that tests run against, oldest first, or those that
+// $CONTAINERD_VERSIONS names. The exact releases are pinned below hack/tools.
+func Versions() []string {
+	if chosen := os.Getenv(versionsEnv); chosen != "" {
+		return strings.Split(chosen, ",")
+	}
+	return []string{"1.7", "2.1", "2.2", "2.4"}
+}
 
 func sourceTree() (string, error) { return repo.Root() }
 
