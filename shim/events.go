@@ -25,8 +25,11 @@ type events struct {
 	namespace string
 	log       *logrus.Entry
 
-	queue chan proto.Message
-	done  sync.WaitGroup
+	mu     sync.Mutex
+	queue  []proto.Message
+	closed bool
+	news   chan struct{} // holds one when queue or closed has changed
+	done   sync.WaitGroup
 }
 
 const (
@@ -36,30 +39,59 @@ const (
 )
 
 func newEvents(address, namespace string, log *logrus.Entry) *events {
-	e := &events{address: address, namespace: namespace, log: log, queue: make(chan proto.Message, 128)}
+	e := &events{address: address, namespace: namespace, log: log, news: make(chan struct{}, 1)}
 	e.done.Add(1)
 	go e.run()
 	return e
 }
 
-// send queues an event.
-func (e *events) send(event proto.Message) { e.queue <- event }
+// send queues an event. It never waits: it is called with locks held that State wants, and
+// containerd may be away.
+func (e *events) send(event proto.Message) {
+	e.mu.Lock()
+	e.queue = append(e.queue, event)
+	e.mu.Unlock()
+	e.wake()
+}
 
 // close waits until every queued event has been published or given up.
 func (e *events) close() {
-	close(e.queue)
+	e.mu.Lock()
+	e.closed = true
+	e.mu.Unlock()
+	e.wake()
 	e.done.Wait()
+}
+
+func (e *events) wake() {
+	select {
+	case e.news <- struct{}{}:
+	default:
+	}
 }
 
 func (e *events) run() {
 	defer e.done.Done()
 	var client *ttrpc.Client
-	for event := range e.queue {
-		client = e.deliver(client, event)
+	for closed := false; !closed; {
+		var queued []proto.Message
+		<-e.news
+		queued, closed = e.take()
+		for _, event := range queued {
+			client = e.deliver(client, event)
+		}
 	}
 	if client != nil {
 		client.Close()
 	}
+}
+
+// take returns what is queued, and whether nothing will be after that.
+func (e *events) take() (queued []proto.Message, closed bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	queued, e.queue = e.queue, nil
+	return queued, e.closed
 }
 
 // deliver publishes one event and returns the connection for the next.
