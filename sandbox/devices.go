@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 
@@ -43,7 +44,13 @@ func makeDevices(root int, spec *specs.Spec) error {
 		}
 	}
 	for path, target := range streamLinks {
-		link := func(dir int, name string) error { return unix.Symlinkat(target, dir, name) }
+		link := func(dir int, name string) error {
+			err := unix.Symlinkat(target, dir, name)
+			if errors.Is(err, unix.EEXIST) {
+				return nil // from the image, or an earlier start on this root file system
+			}
+			return err
+		}
 		if err := makeIn(root, path, link); err != nil {
 			return fmt.Errorf("create link %s: %w", path, err)
 		}

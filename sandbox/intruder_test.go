@@ -1,0 +1,225 @@
+package sandbox
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+)
+
+// intruder is testdata/intruder at work in a pid namespace of its own.
+type intruder struct {
+	pid    int
+	caught <-chan caught // closed when it has ended
+}
+
+// caught is a child that had not executed its worker when it was stopped, and what was got of it.
+type caught struct {
+	PID     int
+	Reached []string
+}
+
+func startIntruder(t *testing.T, user int, more ...string) intruder {
+	t.Helper()
+	name, err := os.ReadFile("/proc/self/comm")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(buildTestdata(t, "intruder"), append([]string{fmt.Sprint(user), strings.TrimSpace(string(name))}, more...)...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWPID | unix.CLONE_NEWNS}
+	cmd.Stderr = os.Stderr
+	output, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines := make(chan caught, 10000)
+	go func() {
+		defer close(lines)
+		for scanner := bufio.NewScanner(output); scanner.Scan(); {
+			var c caught
+			if err := json.Unmarshal(scanner.Bytes(), &c); err != nil {
+				t.Errorf("the intruder says %q", scanner.Text())
+			}
+			lines <- c
+		}
+	}()
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		for range lines {
+		}
+		_ = cmd.Wait()
+	})
+	if _, ok := <-lines; !ok {
+		t.Fatal("the intruder does not start")
+	}
+	return intruder{cmd.Process.Pid, lines}
+}
+
+// beside is the specification of a container in the intruder's pid namespace.
+func (i intruder) beside(t *testing.T, user uint32) *specs.Spec {
+	spec := probed(t)
+	spec.Process.User.UID, spec.Root.Readonly = user, false // for many launches
+	for n, ns := range spec.Linux.Namespaces {
+		if ns.Type == specs.PIDNamespace {
+			spec.Linux.Namespaces[n].Path = fmt.Sprintf("/proc/%d/ns/pid", i.pid)
+		}
+	}
+	// What a container has by default, or the intruder would have more.
+	if user == 0 {
+		usual := []string{"CAP_CHOWN", "CAP_KILL", "CAP_SETUID", "CAP_NET_BIND_SERVICE"}
+		spec.Process.Capabilities = &specs.LinuxCapabilities{Bounding: usual, Permitted: usual, Effective: usual}
+	}
+	return spec
+}
+
+// launchBusybox launches an applet of busybox in a new sandbox, or in one beside the child.
+func launchBusybox(ctx context.Context, t *testing.T, spec *specs.Spec, beside *Child, l Launch, input *os.File, applet ...string) (Child, error) {
+	t.Helper()
+	null := open(t, os.DevNull)
+	var s *Sandbox
+	var err error
+	if beside != nil {
+		s, err = Join(beside.Handle)
+	} else if s, err = New(t.TempDir(), ""); err == nil {
+		err = s.MountRootfs(nil, spec.Root, "")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	l.Spec, l.Process, l.Worker, l.Argv, l.Files = spec, spec.Process, open(t, "/bin/busybox"), applet, []*os.File{input, null, null}
+	return s.Launch(ctx, l)
+}
+
+// end waits for a child.
+func end(t *testing.T, child Child) {
+	t.Helper()
+	defer child.Handle.Close()
+	for {
+		if _, err := syscall.Wait4(child.PID, nil, 0, nil); err != syscall.EINTR {
+			if err != nil {
+				t.Fatal(err)
+			}
+			return
+		}
+	}
+}
+
+// From the clone to the exec nobody in the pid namespace gets anything of a child: neither of a worker, of an
+// exec nor of a native program, whoever they run as. There are at least as many launches as rounds, and as many
+// more as it takes to have enough of them caught.
+func TestLaunchingChildIsOutOfReach(t *testing.T) {
+	const rounds, enough = 200, 20
+	for _, user := range []int{0, 1000} {
+		for name, way := range map[string]struct{ native, exec bool }{"worker": {}, "exec": {exec: true}, "native": {native: true}} {
+			t.Run(fmt.Sprintf("%s of user %d", name, user), func(t *testing.T) {
+				i := startIntruder(t, user)
+				spec := i.beside(t, uint32(user))
+				var container *Child
+				if way.exec {
+					input, hold, err := os.Pipe()
+					if err != nil {
+						t.Fatal(err)
+					}
+					defer input.Close()
+					child, err := launchBusybox(t.Context(), t, spec, nil, Launch{}, input, "cat")
+					if err != nil {
+						t.Fatal(err)
+					}
+					defer end(t, child)
+					defer hold.Close()
+					container = &child
+				}
+				seen := 0
+				for round := 0; round < rounds || seen < enough; round++ {
+					if round%50 == 0 {
+					}
+					child, err := launchBusybox(t.Context(), t, spec, container, Launch{Native: way.native}, open(t, os.DevNull), "true")
+					if err != nil {
+						t.Fatal(err)
+					}
+					end(t, child)
+					for len(i.caught) > 0 {
+						c := <-i.caught
+						seen++
+						if len(c.Reached) > 0 {
+							t.Fatalf("of process %d the intruder got %q", c.PID, c.Reached)
+						}
+					}
+				}
+				t.Logf("%d children were stopped before they had executed their program", seen)
+			})
+		}
+	}
+}
+
+// A child that is stopped before its exec delays its own launch only, and is killed in the end.
+func TestStoppedChildIsGivenUp(t *testing.T) {
+	i := startIntruder(t, 0, "hold")
+	spec := i.beside(t, 0)
+	other := probed(t)
+	for {
+		ctx, cancel := context.WithCancel(t.Context())
+		stopped := make(chan caught, 1)
+		go func() {
+			select {
+			case c := <-i.caught:
+				// Nothing else waits, not even the collector, which stops the world.
+				runtime.GC()
+				child, err := launchBusybox(t.Context(), t, other, nil, Launch{}, open(t, os.DevNull), "true")
+				if err != nil {
+					t.Errorf("beside a stopped child: %v", err)
+				} else {
+					end(t, child)
+				}
+				stopped <- c
+				cancel()
+			case <-ctx.Done():
+				close(stopped)
+			}
+		}()
+		child, err := launchBusybox(ctx, t, spec, nil, Launch{}, open(t, os.DevNull), "true")
+		cancel()
+		c, held := <-stopped
+		if !held {
+			if err != nil {
+				t.Fatal(err)
+			}
+			end(t, child)
+			continue
+		}
+		if !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "stopped") {
+			t.Errorf("of a stopped child Launch says %v", err)
+		}
+		awaitGone(t, i, c.PID)
+		return
+	}
+}
+
+// awaitGone waits until a process of the intruder's namespace is no more.
+func awaitGone(t *testing.T, i intruder, pid int) {
+	t.Helper()
+	path := fmt.Sprintf("/proc/%d/root/proc/%d", i.pid, pid)
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
+		if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%s is there still", path)
+		}
+	}
+}
