@@ -259,7 +259,7 @@ func (s *Sandbox) fillRootfs(l Launch) error {
 			return err
 		}
 	}
-	if err := s.reserve(l.Reserved); err != nil {
+	if err := s.reserve(l.Reserved, l.Process); err != nil {
 		return err
 	}
 	if err := makeDevices(s.root, l.Spec); err != nil {

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 )
 
@@ -16,14 +17,14 @@ type Reserved struct {
 	// Path is the destination of one of the specification's mounts; empty is none.
 	Path string
 	// Shared is the name of a file in it that the guest may write all the same; empty
-	// is none. It is made if it is not there.
+	// is none. It is made if it is not there and the process may make it.
 	Shared string
 }
 
 // reserve shows a directory of the container to the worker alone: a copy of its
 // mount goes to the same path of the worker's root, and the guest's turns
 // read-only, but for a mount of the shared file on itself.
-func (s *Sandbox) reserve(r Reserved) error {
+func (s *Sandbox) reserve(r Reserved, process *specs.Process) error {
 	if r.Path == "" {
 		return nil
 	}
@@ -42,7 +43,7 @@ func (s *Sandbox) reserve(r Reserved) error {
 		return nil
 	}
 	shared := filepath.Join(r.Path, r.Shared)
-	if err := s.share(volume, r.Shared, shared); err != nil {
+	if err := s.share(volume, r.Shared, shared, process); err != nil {
 		return fmt.Errorf("let the guest write %s: %w", shared, err)
 	}
 	return nil
@@ -63,8 +64,11 @@ func (s *Sandbox) copyToWorker(volume int, path string) error {
 
 // share mounts the file called name in volume, still writable there, over the
 // read-only one that the guest sees at path.
-func (s *Sandbox) share(volume int, name, path string) error {
-	file, err := makeFile(volume, name)
+func (s *Sandbox) share(volume int, name, path string, process *specs.Process) error {
+	file, err := sharedFile(volume, name, process)
+	if errors.Is(err, unix.ENOENT) {
+		return nil // the container may not make it either
+	}
 	if err != nil {
 		return err
 	}
@@ -77,14 +81,12 @@ func (s *Sandbox) share(volume int, name, path string) error {
 	return coverPath(s.root, path, func(int) (int, error) { return unix.Dup(mount) })
 }
 
-// makeFile returns an O_PATH descriptor of a regular file for everybody, made if it
-// is not there. Another container may have left something else in its place: no link
-// is followed, and nothing but a file is taken.
-func makeFile(dir int, name string) (int, error) {
-	made, err := unix.Openat(dir, name, unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o666)
-	if err == nil {
-		unix.Close(made)
-	} else if !errors.Is(err, unix.EEXIST) {
+// sharedFile returns an O_PATH descriptor of a regular file, which is made if it is not there and the
+// process may. Another container may have left something else in its place: no link is
+// followed, and nothing but a file is taken.
+func sharedFile(dir int, name string, process *specs.Process) (int, error) {
+	err := as(process, func() error { return makeFile(dir, name) })
+	if err != nil && !errors.Is(err, unix.EEXIST) && !errors.Is(err, unix.EACCES) && !errors.Is(err, unix.EROFS) {
 		return -1, err
 	}
 	fd, err := unix.Openat(dir, name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
@@ -101,4 +103,14 @@ func makeFile(dir int, name string) (int, error) {
 		return -1, ErrNotRegular
 	}
 	return fd, nil
+}
+
+// makeFile makes a file for everybody.
+func makeFile(dir int, name string) error {
+	fd, err := unix.Openat(dir, name, unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o666)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	return unix.Fchmod(fd, 0o666) // whatever the umask
 }

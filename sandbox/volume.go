@@ -15,19 +15,24 @@ import (
 // is opened with O_PATH and closed after step, which must stay on the goroutine that it is called
 // on. What is mounted below the directory does not show.
 func InVolume(m specs.Mount, process *specs.Process, step func(root *os.File) error) error {
+	fd, err := volume(m)
+	if err != nil {
+		return fmt.Errorf("open volume %s: %w", m.Source, err)
+	}
+	root := os.NewFile(uintptr(fd), m.Destination)
+	defer root.Close()
+	return as(process, func() error { return step(root) })
+}
+
+// as runs step on a thread of its own with the user, the groups and the capabilities of a process.
+func as(process *specs.Process, step func() error) error {
 	t := newThread()
 	defer t.end()
 	return t.do(func() error {
-		fd, err := volume(m)
-		if err != nil {
-			return fmt.Errorf("open volume %s: %w", m.Source, err)
-		}
-		root := os.NewFile(uintptr(fd), m.Destination)
-		defer root.Close()
 		if err := setCredentials(executed(process)); err != nil {
 			return err
 		}
-		return step(root)
+		return step()
 	})
 }
 

@@ -42,8 +42,8 @@ func filesBelow(t *testing.T, folder string) string {
 }
 
 // The daemon is root, and a pod's author chooses the volume at Argo's place, the container's user and
-// its command. No exit code is written where the container itself could write none.
-func TestNoExitCodeWhereTheContainerMayNotWrite(t *testing.T) {
+// its command. It writes nothing, exit code or progress file, where the container itself could not.
+func TestNothingIsWrittenWhereTheContainerMayNotWrite(t *testing.T) {
 	user := oci.WithUIDGID(1000, 1000)
 	volume := func(t *testing.T, mode fs.FileMode) string {
 		dir := t.TempDir()
@@ -73,6 +73,9 @@ func TestNoExitCodeWhereTheContainerMayNotWrite(t *testing.T) {
 			t.Run(name, func(t *testing.T) {
 				shown := volume(t, p.mode)
 				opts := []oci.SpecOpts{user, atArgosPlace(shown, p.options...), oci.WithEnv([]string{"ARGO_CONTAINER_NAME=" + p.name})}
+				if name != "no name" {
+					opts = append(opts, oci.WithEnv([]string{"ARGO_PROGRESS_FILE=" + argoDir + "/progress"}))
+				}
 				if p.covered {
 					opts = append(opts, atArgosPlace(volume(t, 0o755), "rbind", "ro"))
 				}
