@@ -1,6 +1,7 @@
 package shim
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -132,5 +133,18 @@ func TestAnswersAreBounded(t *testing.T) {
 	}
 	if got := errgrpc.ToNative(answer(fmt.Errorf("container c: %w", errdefs.ErrNotFound))); !errdefs.IsNotFound(got) || got.Error() != "container c: not found" {
 		t.Errorf("a short error became %v", got)
+	}
+}
+
+func TestLogLinesAreBounded(t *testing.T) {
+	var written bytes.Buffer
+	log := logrus.New()
+	log.SetOutput(&written)
+	log.SetFormatter(shortLines{&logrus.TextFormatter{DisableColors: true}})
+	log.WithError(errors.New(strings.Repeat("\x1b", 1<<20))).Error("create failed")
+	log.Warn("short")
+	lines := strings.Split(written.String(), "\n")
+	if len(lines) != 3 || len(lines[0]) > 9<<10 || !strings.Contains(lines[0], "create failed") || !strings.HasSuffix(lines[1], "msg=short") {
+		t.Errorf("%d lines: %.300q, %.300q", len(lines), lines[0], lines[1:])
 	}
 }
