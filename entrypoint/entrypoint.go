@@ -44,8 +44,7 @@ func (p Point) IsRoot() bool { return p.File != "" && strings.Trim(p.File, "/") 
 
 // Paths returns the absolute paths at which an exec in folder cwd, with the given environment, looks for
 // the file, in this order: the file itself if its name holds a slash, else that name in each folder of
-// PATH (execvp(3)). A bare name that IsWasm is looked for in cwd last, as runwasi does. None is "/", which
-// IsRoot.
+// PATH (execvp(3)). There is none for "/".
 func (p Point) Paths(cwd string, env []string) []string {
 	switch {
 	case p.File == "", p.IsRoot():
@@ -63,10 +62,17 @@ func (p Point) Paths(cwd string, env []string) []string {
 			paths = append(paths, path.Join(absolute(folder, cwd), p.File))
 		}
 	}
-	if p.IsWasm() {
-		paths = append(paths, path.Join("/", cwd, p.File))
-	}
 	return paths
+}
+
+// Local returns the absolute path of a bare name that IsWasm in folder cwd, where runwasi looks last, "" for
+// other names. An exec does not look there: whoever can write to cwd could put a program in the place of
+// another one's. So it counts only where the name is that of nothing else, no layer of the image either.
+func (p Point) Local(cwd string) string {
+	if !p.IsWasm() || strings.Contains(p.File, "/") {
+		return ""
+	}
+	return path.Join("/", cwd, p.File)
 }
 
 // maxFolders is how many folders of PATH count: whoever writes a pod chooses it, and the daemon looks.

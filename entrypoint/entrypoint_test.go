@@ -62,8 +62,7 @@ func TestPaths(t *testing.T) {
 		{"./app.wasm", "/work", search, []string{"/work/app.wasm"}},
 		{"../app", "/work/here", search, []string{"/work/app"}},
 		{"sh", "/work", search, []string{"/bin/sh", "/work/tools/sh", "/work/sh"}},
-		{"app.wasm", "/work", []string{"PATH=/bin"}, []string{"/bin/app.wasm", "/work/app.wasm"}},
-		{"app.wasm#run", "", []string{"PATH="}, []string{"/app.wasm"}},
+		{"app.wasm", "/work", []string{"PATH=/bin"}, []string{"/bin/app.wasm"}},
 		{"sh", "/", []string{"PATH=/first", "PATH=/last"}, []string{"/last/sh"}},
 		{"sh", "/", nil, []string{"/usr/local/sbin/sh", "/usr/local/bin/sh", "/usr/sbin/sh", "/usr/bin/sh", "/sbin/sh", "/bin/sh"}},
 		{"sh", "/", []string{"PATH="}, nil},
@@ -77,6 +76,16 @@ func TestPaths(t *testing.T) {
 	endless := "PATH=" + strings.Repeat("/a:", 1<<20)
 	if got := entrypoint.Parse("sh").Paths("/", []string{endless}); len(got) != 1000 {
 		t.Errorf("%d folders of an endless PATH count", len(got))
+	}
+}
+
+func TestLocal(t *testing.T) {
+	for word, want := range map[string]string{
+		"app.wasm": "/work/app.wasm", "app.wasm#run": "/work/app.wasm", "app": "", "/app.wasm": "", "./app.wasm": "", "": "", "/": "",
+	} {
+		if got := entrypoint.Parse(word).Local("/work"); got != want {
+			t.Errorf("%q: got %q, want %q", word, got, want)
+		}
 	}
 }
 

@@ -102,13 +102,18 @@ func (c *container) findModule(ctx context.Context, sb *sandbox.Sandbox, r *task
 // lookForModule opens the module, and reports whether it has mounted the volumes for that: where they decide
 // what a command leads to, as for any program, they are needed.
 func (c *container) lookForModule(ctx context.Context, sb *sandbox.Sandbox, entry entrypoint.Point) (source, bool, error) {
-	mounted := sb.MountsDecide(c.spec, entry.Paths(c.spec.Process.Cwd, c.spec.Process.Env))
+	process := c.spec.Process
+	paths := entry.Paths(process.Cwd, process.Env)
+	if local := entry.Local(process.Cwd); local != "" {
+		paths = append(paths, local)
+	}
+	mounted := sb.MountsDecide(c.spec, paths)
 	if mounted {
 		if err := sb.MountAll(c.spec); err != nil {
 			return source{}, false, notWasm(entry, err)
 		}
 	}
-	module, err := c.openModule(ctx, sb, c.spec.Process, entry)
+	module, err := c.openModule(ctx, sb, process, entry)
 	return module, mounted, err
 }
 

@@ -28,13 +28,18 @@ func (c *container) openModule(ctx context.Context, sb *sandbox.Sandbox, process
 		return source{}, fmt.Errorf("entry point %s is no file of the container; look for it among the image's layers: %w", entry.File, findErr)
 	}
 	layer, selectErr := found.Select(entry)
-	switch {
-	case errors.Is(selectErr, oci.ErrNoModule):
-		return source{}, err
-	case selectErr != nil:
-		return source{}, fmt.Errorf("entry point %s is no file of the container: %w", entry.File, selectErr)
+	if selectErr == nil {
+		return openLayer(found, layer)
 	}
-	return openLayer(found, layer)
+	if local := entry.Local(process.Cwd); local != "" {
+		if from, err := openFileAt(sb, c.rootfs, local, entry); !errors.Is(err, os.ErrNotExist) {
+			return from, err
+		}
+	}
+	if errors.Is(selectErr, oci.ErrNoModule) {
+		return source{}, err
+	}
+	return source{}, fmt.Errorf("entry point %s is no file of the container: %w", entry.File, selectErr)
 }
 
 // openFile opens the file of the container that an entry point names.
@@ -43,6 +48,10 @@ func openFile(sb *sandbox.Sandbox, rootfs []sandbox.Mount, process *specs.Proces
 	if err != nil {
 		return source{}, notWasm(entry, err)
 	}
+	return openFileAt(sb, rootfs, path, entry)
+}
+
+func openFileAt(sb *sandbox.Sandbox, rootfs []sandbox.Mount, path string, entry entrypoint.Point) (source, error) {
 	file, err := sb.OpenFile(path)
 	if err != nil {
 		return source{}, notWasm(entry, explainOpen(path, err))

@@ -98,7 +98,11 @@ func (n *node) warmFile(ctx context.Context, w Warming, s settings) (_ string, e
 	if err := sb.MountRootfs(view.Mounts, nil, ""); err != nil {
 		return "", err
 	}
-	from, err := openFile(sb, view.Mounts, &specs.Process{Cwd: view.Cwd, Env: view.Env}, command.entry())
+	entry := command.entry()
+	from, err := openFile(sb, view.Mounts, &specs.Process{Cwd: view.Cwd, Env: view.Env}, entry)
+	if local := entry.Local(view.Cwd); local != "" && errors.Is(err, os.ErrNotExist) {
+		from, err = openFileAt(sb, view.Mounts, local, entry)
+	}
 	if err != nil {
 		return "", fmt.Errorf("image %s: %w", w.Image, err)
 	}

@@ -175,10 +175,15 @@ func TestVolumeBeforeLayer(t *testing.T) {
 	nodes.EachVersion(t, func(t *testing.T, node *testnode.Node) {
 		node.Import(t, tar)
 		node.NoLeaks(t)
-		for _, name := range []string{"relative", "without a suffix", "in PATH", "a working directory on the volume"} {
+		for _, name := range []string{"relative", "without a suffix", "in PATH"} {
 			t.Run(name, func(t *testing.T) {
 				way{name: "wasm", runtime: runtime, image: ref}.expectProgram(t, node, lookups[name], volumes, greeting)
 			})
 		}
+		// But no exec looks in the working directory, in which somebody else may write.
+		name := "a working directory on the volume"
+		t.Run(name, func(t *testing.T) {
+			way{name: "wasm", runtime: runtime, image: ref}.expectProgram(t, node, lookups[name], volumes, "hello from Rust\n")
+		})
 	})
 }

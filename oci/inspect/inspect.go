@@ -279,6 +279,11 @@ func (l *look) runs(ctx context.Context, word string) (string, error) {
 		return l.runsFile(ctx, at, found, point)
 	}
 	chosen, err := oci.Found{Image: l.report.Digest.String(), Entry: word, Modules: modules}.Select(point)
+	if local := point.Local(l.config.Config.WorkingDir); err != nil && local != "" {
+		if at, found, ok := l.files.look([]string{local}); ok {
+			return l.runsFile(ctx, at, found, point)
+		}
+	}
 	switch {
 	case errors.Is(err, oci.ErrNoModule):
 		return "", fmt.Errorf("its entry point %s is no file of the image, and no layer is WebAssembly%s", word, l.hint())

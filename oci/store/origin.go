@@ -84,7 +84,7 @@ func (s *Store) sole(ctx context.Context, made made) (origin, error) {
 		return origin{}, fmt.Errorf("no image with the configuration %s is in containerd: pull it again", made.config)
 	}
 	for _, other := range found[1:] {
-		if oci.LayersID(other.manifest.Layers) != oci.LayersID(found[0].manifest.Layers) {
+		if !slices.Equal(oci.Modules(other.manifest), oci.Modules(found[0].manifest)) {
 			return origin{}, fmt.Errorf("images %s (%s) and %s (%s) have the same configuration, %s, which is all that containerd's CRI plugin "+
 				"knows of this container's image: make an image of the artifact with \"image adapt\" or \"image pack\", or remove the other one",
 				found[0].image, found[0].digest, other.image, other.digest, made.config)
