@@ -25,10 +25,11 @@ int main(void) {
 	signal(SIGIO, SIG_IGN); // somebody wants to open what we lease
 	int fd = module();
 	struct flock all = {.l_type = F_WRLCK};
-	printf("flock %d\n", flock(fd, LOCK_EX | LOCK_NB));
 	printf("write lock %d\n", fcntl(fd, F_OFD_SETLK, &all));
 	fflush(stdout);
-	// As soon as nobody else has it open.
+	// As soon as nobody else has it locked, and as soon as nobody has it open.
+	while (flock(fd, LOCK_EX | LOCK_NB) != 0)
+		usleep(10000);
 	while (fcntl(fd, F_SETLEASE, F_WRLCK) != 0)
 		usleep(10000);
 	puts("lease");
