@@ -43,6 +43,10 @@ func (n *node) compiled(ctx context.Context, j job) (_ cache.Entry, err error) {
 		return cache.Entry{}, err
 	}
 	compiled, err := n.load(ctx, j, digest)
+	var refused *cache.Refused
+	if errors.As(err, &refused) {
+		return cache.Entry{}, fmt.Errorf("%s %w", j.from.file.Name(), refused)
+	}
 	if err != nil {
 		return cache.Entry{}, err
 	}
@@ -68,7 +72,7 @@ func (n *node) compileFrozen(ctx context.Context, j job, digest string, out *os.
 	if err := turn.takeNodes(ctx); err != nil {
 		return nil, fmt.Errorf("module %s: %w", module.Name(), err)
 	}
-	return n.compile(ctx, j.engine, j.settings, j.payer, turn, j.order(digest), module, out)
+	return n.compile(ctx, j, turn, j.order(digest), module, out)
 }
 
 // uncachedDir is where code lies that cannot be cached, below the folder for
@@ -96,7 +100,7 @@ func (n *node) load(ctx context.Context, j job, digest string) (cache.Entry, err
 	var refused *cache.Refused
 	switch {
 	case errors.As(err, &refused):
-		return cache.Entry{}, fmt.Errorf("%s %w", j.from.file.Name(), refused)
+		return cache.Entry{}, refused
 	case errors.Is(err, cache.ErrHeld):
 		n.log.WithError(err).Warn("the module is compiled for this container alone")
 	case cache.Unusable(err):
@@ -179,7 +183,8 @@ func preparerSpec(at place, limits *specs.LinuxResources) *specs.Spec {
 // compile has a preparer compile module into out: a confined process in the cgroup of who pays
 // for it, with a memory and a time limit, so that a hostile module harms neither the
 // daemon nor the node.
-func (n *node) compile(ctx context.Context, engine engine, s settings, payer account, turn *turn, order control.Compile, module, out *os.File) (*control.Module, error) {
+func (n *node) compile(ctx context.Context, j job, turn *turn, order control.Compile, module, out *os.File) (*control.Module, error) {
+	s, payer := j.settings, j.payer
 	ctx, cancel := context.WithTimeout(ctx, s.CompileTimeout)
 	defer cancel()
 	at, limits := payer.place(), payer.limits(s)
@@ -200,7 +205,7 @@ func (n *node) compile(ctx context.Context, engine engine, s settings, payer acc
 		return nil, fmt.Errorf("rewind module: %w", err)
 	}
 	began := time.Now()
-	report, status, err := n.runPreparer(ctx, engine, spec, cg, order, module, out)
+	report, status, err := n.runPreparer(ctx, j.engine, spec, cg, order, module, out)
 	switch {
 	case errors.Is(ctx.Err(), context.Canceled):
 		return nil, fmt.Errorf("compile module %s: called off: %w", module.Name(), ctx.Err())

@@ -50,7 +50,7 @@ func (n *node) digest(ctx context.Context, j job) (string, error) {
 	}
 	// A pod hashes one module at a time: that is the daemon's own work, outside of the pod's limits.
 	memory.Turn = func(ctx context.Context) (func(), error) {
-		turn, err := n.takeTurn(ctx, j.payer, j.settings)
+		turn, err := n.takeHashTurn(ctx, j.payer, j.settings)
 		if err != nil {
 			return nil, err
 		}

@@ -30,13 +30,22 @@ type turn struct {
 	locks    []*filelock.Lock
 }
 
-// takeTurn waits for the pod's turn: to hash, to copy or to compile.
+// takeTurn waits for the pod's turn to copy a module and to compile it.
 func (n *node) takeTurn(ctx context.Context, payer account, s settings) (*turn, error) {
+	return n.takePodTurn(ctx, payer, s, "compile")
+}
+
+// takeHashTurn waits for the pod's turn to hash a module, which waits for no compilation.
+func (n *node) takeHashTurn(ctx context.Context, payer account, s settings) (*turn, error) {
+	return n.takePodTurn(ctx, payer, s, "hash")
+}
+
+func (n *node) takePodTurn(ctx context.Context, payer account, s settings, what string) (*turn, error) {
 	if err := os.MkdirAll(filepath.Join(n.stateDir, turnsDir), 0o700); err != nil {
 		return nil, fmt.Errorf("take turns at compiling: %w", err)
 	}
 	t := &turn{node: n, payer: payer, settings: s}
-	if err := t.take(ctx, payer.podQueue()); err != nil {
+	if err := t.take(ctx, payer.podQueue(what)); err != nil {
 		t.end()
 		return nil, err
 	}
@@ -62,11 +71,11 @@ func (t *turn) take(ctx context.Context, queues []queue) error {
 	for _, queue := range queues {
 		lock, err := filelock.Wait(waiting, queue.locks(filepath.Join(t.node.stateDir, turnsDir))...)
 		if err != nil && ctx.Err() == nil && waiting.Err() != nil {
-			return fmt.Errorf("waited %s for a turn to compile, because %s: try again, compile the module ahead of time (containerd-shim-wasm-v1 cache warm) or raise max_compilations in %s",
+			return fmt.Errorf("waited %s for a turn, because %s: try again, compile the module ahead of time (containerd-shim-wasm-v1 cache warm) or raise max_compilations in %s",
 				t.settings.CompileTimeout, queue.busy, t.settings.source)
 		}
 		if err != nil {
-			return fmt.Errorf("wait for a turn to compile: %w", err)
+			return fmt.Errorf("wait for a turn: %w", err)
 		}
 		t.locks = append(t.locks, lock)
 	}
@@ -79,12 +88,12 @@ type queue struct {
 	turns      int
 }
 
-// podQueue is that of a pod. The operator waits in none.
-func (a account) podQueue() []queue {
+// podQueue is that of a pod for what it does once at a time. The operator waits in none.
+func (a account) podQueue(what string) []queue {
 	if a.pod == "" {
 		return nil
 	}
-	return []queue{{"pod-" + shortHash(a.pod), "its pod compiles another module", 1}}
+	return []queue{{what + "-" + shortHash(a.pod), fmt.Sprintf("its pod does %s another module", what), 1}}
 }
 
 // nodeQueues are those of a tenant and of the node.

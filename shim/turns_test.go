@@ -53,7 +53,7 @@ func TestTurns(t *testing.T) {
 		return turn
 	}
 	first := take("a", "1", "")
-	take("a", "1", "its pod compiles")
+	take("a", "1", "its pod does compile")
 	take("a", "2", "")
 	take("a", "3", "its namespace compiles")
 	take("b", "4", "")
@@ -125,4 +125,20 @@ func TestNoteOfADeadDaemon(t *testing.T) {
 		}
 		os.Remove(path)
 	}
+}
+
+// A module is hashed while another is compiled, or a probe of the pod would wait for that.
+func TestHashingWaitsForNoCompilation(t *testing.T) {
+	n, s, payer := turnNode(t), impatient(1), account{tenant: "a", pod: "1"}
+	if _, err := takeBoth(t.Context(), n, payer, s); err != nil {
+		t.Fatal(err)
+	}
+	hashing, err := n.takeHashTurn(t.Context(), payer, s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := n.takeHashTurn(t.Context(), payer, s); err == nil || !strings.Contains(err.Error(), "its pod does hash") {
+		t.Errorf("two are hashed at once: %v", err)
+	}
+	hashing.end()
 }
