@@ -81,6 +81,7 @@ var checks = []check{
 	{"cgroup driver", checkDriver},
 	{"system calls", checkSystemCalls},
 	{"seccomp", checkSeccomp},
+	{"landlock", checkLandlock},
 	{"namespaces", checkNamespaces},
 	{"overlayfs", checkOverlay},
 	{"programs", checkPrograms},

@@ -75,9 +75,26 @@ func checkSystemCalls(_ context.Context, n *node) Result {
 func checkSeccomp(_ context.Context, n *node) Result {
 	actions, err := n.read("/proc/sys/kernel/seccomp/actions_avail")
 	if err != nil {
-		return wrong("the kernel has no seccomp filters", "use a kernel with CONFIG_SECCOMP_FILTER: without it no container with a seccomp profile starts")
+		return wrong("the kernel has no seccomp filters", "use a kernel with CONFIG_SECCOMP_FILTER: workers confine themselves by it, and without it no Wasm container starts")
 	}
 	return ok(strings.TrimSpace(actions))
+}
+
+// landlock is there when the kernel has the version of its interface that a launch uses, and it is on.
+var landlock = systemCall{"landlock_create_ruleset", "5.19", func() error {
+	version, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, 0, 0, unix.LANDLOCK_CREATE_RULESET_VERSION)
+	if errno != 0 || version < 2 {
+		return unix.ENOSYS
+	}
+	return nil
+}}
+
+func checkLandlock(_ context.Context, n *node) Result {
+	if n.kernel.has(landlock) != nil {
+		return warn("the kernel has none, or it is switched off",
+			"use Linux "+landlock.since+" or later with landlock among lsm= of its command line: workers do without, and have one wall less")
+	}
+	return ok("the kernel has it")
 }
 
 func checkNamespaces(_ context.Context, n *node) Result {
