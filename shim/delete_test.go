@@ -25,9 +25,9 @@ func TestIsDead(t *testing.T) {
 		t.Error("one that was never there is alive")
 	}
 
-	dying, l := socket("dying")
+	dying, hangsUp := socket("dying")
 	go func() {
-		if conn, err := l.Accept(); err == nil {
+		if conn, err := hangsUp.Accept(); err == nil {
 			conn.Close()
 		}
 	}()
