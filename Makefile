@@ -75,12 +75,10 @@ test: need-root deps cross build lint test-unit test-integration test-race test-
 tools: deps
 	@hack/tools/build.sh argo-3.6 argo-3.7 argo-4.0 containerd-1.7 containerd-2.1 containerd-2.2 containerd-2.4 nerdctl runc >/dev/null
 
-PACKAGES := go list ./... | grep -v '/test$$\|/test/e2e$$\|/internal/testcluster$$'
-
 # One package after the other: what one leaves behind must not be another's leak.
 test-unit: tools build ## tests of the packages
 	@echo "testing the packages"
-	@go test -p 1 -timeout 40m $$($(PACKAGES))
+	@go test -p 1 -timeout 40m $$(go list ./... | grep -v '/test$$\|/test/e2e$$\|/internal/testcluster$$')
 
 test-integration: need-root tools build ## tests against real containerds (1.7, 2.1, 2.2, newest)
 	@echo "testing against real containerds"
@@ -89,9 +87,9 @@ test-integration: need-root tools build ## tests against real containerds (1.7, 
 # One containerd: what it is matters little to what happens at once in the daemon. Without halt_on_error
 # a report would be one line in a log; without the sleep at the end of each process, meant for reports of
 # other threads, each container takes a second longer.
-test-race: need-root tools race ## tests of the packages that are concurrent, and one round against a containerd, with Go's race detector
+test-race: need-root tools race ## the daemon's packages, and one round against a containerd, with Go's race detector
 	@echo "testing with the race detector"
-	@CGO_ENABLED=1 go test -race -p 1 -timeout 40m $$($(PACKAGES))
+	@CGO_ENABLED=1 go test -race -p 1 -timeout 40m $$(go list -deps ./cmd/containerd-shim-wasm-v1 | grep "^$$(go list -m)/")
 	@GORACE="halt_on_error=1 atexit_sleep_ms=0" CONTAINERD_VERSIONS=2.2 CONTAINERD_SHIM_WASM=$(abspath $(RACE)) \
 		go test -count 1 -timeout 40m ./test
 

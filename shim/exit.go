@@ -17,8 +17,6 @@ func (p *process) watch() {
 	c := p.container
 	_, w, _ := p.look()
 	e := w.wait()
-	// A start that is under way fails or is told first: no exit is told before its start.
-	_ = p.await(context.Background(), func(f phase) bool { return f != starting })
 	if p.id == "" {
 		c.endExecs()
 	} else {
@@ -33,29 +31,36 @@ func (p *process) watch() {
 	p.finish(e)
 }
 
-// finish tells how the process ended.
+// finish tells how the process ended. A start that is under way, be it only now, fails or is told
+// first: no exit is told before its start.
 func (p *process) finish(e end) {
+	for !p.tellEnd(e) {
+		_ = p.await(context.Background(), func(f phase) bool { return f != starting })
+	}
+}
+
+// tellEnd tells how the process ended, and reports whether it did: not while it is being started.
+func (p *process) tellEnd(e end) bool {
 	c := p.container
 	// Whoever sees that the process has ended (Delete) waits for this lock, so
 	// nothing overtakes the news of it.
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	phase, w, _ := p.look()
-	if err := p.step(ended, func() { p.end = e }); err != nil {
-		c.node.log.WithError(err).WithField("container", c.id).Error("record exit")
-		return
+	if p.step(ended, func() { p.end = e }) != nil {
+		return false
 	}
-	w.hangUp()
+	p.worker.hangUp()
 	c.tellOOM(e)
 	if p.id == "" {
 		c.recordExit(e)
 	}
-	if p.id != "" && phase != running {
-		return // nobody has been told that it runs
+	if p.id != "" && !p.begun {
+		return true // nobody has been told that it runs
 	}
 	c.events.send(&eventsapi.TaskExit{
-		ContainerID: c.id, ID: p.name(), Pid: uint32(w.PID), ExitStatus: uint32(e.status), ExitedAt: timestamppb.New(e.at),
+		ContainerID: c.id, ID: p.name(), Pid: uint32(p.worker.PID), ExitStatus: uint32(e.status), ExitedAt: timestamppb.New(e.at),
 	})
+	return true
 }
 
 // drainLimit bounds the wait for a terminal's last output.

@@ -144,6 +144,21 @@ func TestKillBesideStarts(t *testing.T) {
 	})
 }
 
+// A kill beside the start of a container ends it, started or not, and its end is told.
+func TestKillBesideTheStart(t *testing.T) {
+	eachVersionWithTasks(t, func(t *testing.T, node *testnode.Node) {
+		for range 15 {
+			k := asWasm.create(t, node, "sleep")
+			c := k.caller()
+			c.count(c.atOnce([2]string{"start"}, [2]string{"kill"}, [2]string{"start"}, [2]string{"state"}), "ok")
+			c.expect([2]string{"wait", "ok"}, [2]string{"state", "STOPPED"}, [2]string{"start", "refused"})
+			if _, err := k.Delete(k.ctx); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+}
+
 // An exec that has not been started is not there to be killed, and says so at once; containerd's
 // client then goes on to delete it.
 func TestKillOfAnExecThatIsNotStarted(t *testing.T) {
