@@ -146,7 +146,7 @@ func TestImageFormats(t *testing.T) {
 			})
 		}
 	})
-	if !t.Failed() {
+	if !t.Failed() && !testnode.Narrowed() {
 		slices.Sort(columns)
 		for name, id := range ids {
 			cells[name][idColumn] = id

@@ -15,11 +15,14 @@ const DefaultVersion = "2.2"
 // versionsEnv names, separated by commas, the versions of containerd to test against.
 const versionsEnv = "CONTAINERD_VERSIONS"
 
+// Narrowed reports whether [Versions] are chosen, and so perhaps not all.
+func Narrowed() bool { return os.Getenv(versionsEnv) != "" }
+
 // Versions returns the versions of containerd that tests run against, oldest first, or those that
 // $CONTAINERD_VERSIONS names. The exact releases are pinned below hack/tools.
 func Versions() []string {
-	if chosen := os.Getenv(versionsEnv); chosen != "" {
-		return strings.Split(chosen, ",")
+	if Narrowed() {
+		return strings.Split(os.Getenv(versionsEnv), ",")
 	}
 	return []string{"1.7", "2.1", "2.2", "2.4"}
 }
