@@ -83,6 +83,16 @@ func (s *Sandbox) openRoot(path string) error {
 	return nil
 }
 
+// OpenRoot returns the container's root file system for reading. It stays open when the sandbox ends.
+func (s *Sandbox) OpenRoot() (*os.Root, error) {
+	var root *os.Root
+	err := s.thread.do(func() (err error) {
+		root, err = os.OpenRoot(s.base + rootfsPath)
+		return err
+	})
+	return root, err
+}
+
 // ErrNotRegular is returned by OpenFile for a directory, device, FIFO or socket.
 var ErrNotRegular = errors.New("not a regular file")
 

@@ -134,3 +134,40 @@ func TestInspectFindsWhatRuns(t *testing.T) {
 		}
 	})
 }
+
+// Where containerd has discarded the layers that it has unpacked (discard_unpacked_layers, the rule on EKS and
+// GKE), the files say what runs, as a container sees them.
+func TestInspectWithoutLayers(t *testing.T) {
+	const ref = "example.com/images/discarded:latest"
+	image := testguest.Image(t, ref, testguest.ImageOpts{
+		Files: map[string]string{"/bin/app.wasm": testguest.Build(t, "hello-c"), "/lib/component.wasm": testguest.BuildComponent(t, "probe")},
+		Links: map[string]string{"/run.wasm": "bin/app.wasm"}, Entrypoint: []string{"/run.wasm"},
+	})
+	nodes.EachVersion(t, func(t *testing.T, node *testnode.Node) {
+		node.Import(t, image)
+		node.NoLeaks(t)
+		look := func() inspect.Image {
+			t.Helper()
+			output, err := shimCommand(t, "image", "inspect", "--json", "--address", node.Address(), "--namespace", node.Namespace, ref).CombinedOutput()
+			if err != nil {
+				t.Fatalf("image inspect: %v: %s", err, output)
+			}
+			var report inspect.Report
+			if err := json.Unmarshal(output, &report); err != nil {
+				t.Fatal(err)
+			}
+			return report.Images[0]
+		}
+		for _, layer := range look().Layers {
+			if got := node.Ctr(t, "content", "rm", layer.Digest.String()); got.Code != 0 {
+				t.Fatal(got.Stderr)
+			}
+		}
+		got := look()
+		if want := "the unpacked file /bin/app.wasm, a WebAssembly module"; got.Runs != want || got.Problem != "" {
+			t.Errorf("it says: runs %q, problem %q; want %q", got.Runs, got.Problem, want)
+		}
+		check(t, "a run", node.Ctr(t, "run", "--rm", "--runtime", runtime, ref, "discarded"), testnode.Result{Stdout: greeting})
+		node.Ctr(t, "image", "rm", "--sync", ref)
+	})
+}

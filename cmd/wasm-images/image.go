@@ -22,12 +22,13 @@ import (
 
 // imageInspect says what the shim would run of an image.
 func imageInspect(ctx context.Context, args []string, stdio stdio) error {
-	set := newFlags("image inspect", "IMAGE|FILE [--registry [--plain-http]] [--json] [--address SOCKET] [--namespace NAME]\n"+
+	set := newFlags("image inspect", "IMAGE|FILE [--registry [--plain-http]] [--json] [--address SOCKET] [--namespace NAME] [--snapshotter NAME]\n"+
 		"says what of an image runs and why, or why nothing does. IMAGE is one in containerd or, with\n"+
 		"--registry, in its registry; FILE is a tar of one, and comes first if it exists.", stdio)
 	address, namespace := containerdFlags(set)
 	inRegistry := set.Bool("registry", false, "look at the image in its registry, not in containerd")
 	plainHTTP := set.Bool("plain-http", false, "talk to the registry without TLS")
+	snapshotter := set.String("snapshotter", "overlayfs", "the `name` of the snapshotter that has unpacked the image, where containerd has discarded its layers")
 	asJSON := set.Bool("json", false, "print JSON")
 	file := set.String("config", config.DefaultPath, "the node's configuration `file`, which limits what runs")
 	if err := parse(set, flagsFirst(set, args), 1, 1); err != nil {
@@ -46,7 +47,7 @@ func imageInspect(ctx context.Context, args []string, stdio stdio) error {
 	case isFile(at):
 		reports, err = inspectTar(ctx, at, node)
 	default:
-		reports, err = inspectContainerd(ctx, *address, *namespace, at, node)
+		reports, err = inspectContainerd(ctx, *address, *namespace, *snapshotter, at, node)
 	}
 	if err != nil {
 		return err
@@ -102,7 +103,7 @@ func inspectRegistry(ctx context.Context, ref string, options pack.RegistryOptio
 	return []inspect.Report{r}, err
 }
 
-func inspectContainerd(ctx context.Context, address, namespace, image string, node inspect.Node) ([]inspect.Report, error) {
+func inspectContainerd(ctx context.Context, address, namespace, snapshotter, image string, node inspect.Node) ([]inspect.Report, error) {
 	s, err := store.Connect(address)
 	if err != nil {
 		return nil, err
@@ -113,7 +114,8 @@ func inspectContainerd(ctx context.Context, address, namespace, image string, no
 	if err != nil {
 		return nil, err
 	}
-	r, err := inspect.Inspect(ctx, inspect.Containerd(s.Conn()), inspect.Named{Name: name, Root: root}, node)
+	source := unpackedImages{inspect.Containerd(s.Conn()), s, namespace, snapshotter}
+	r, err := inspect.Inspect(ctx, source, inspect.Named{Name: name, Root: root}, node)
 	return []inspect.Report{r}, err
 }
 

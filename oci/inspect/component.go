@@ -54,6 +54,14 @@ func listed(names []string) string {
 // worldOfFile reads a component that is a file of a layer, from the layer again: a root file system may
 // hold many, of which one is run.
 func (l *look) worldOfFile(ctx context.Context, f file) (world.World, error) {
+	if f.layer == unpackedLayer {
+		file, err := l.unpacked.Open(strings.TrimPrefix(f.name, "/"))
+		if err != nil {
+			return world.World{}, err
+		}
+		defer file.Close()
+		return world.Read(file)
+	}
 	layer, err := l.unpacking.Open(ctx, l.source, l.manifest.Layers[f.layer])
 	if err != nil {
 		return world.World{}, err

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"strings"
 
@@ -129,6 +130,7 @@ type look struct {
 	report   *Image
 
 	unpacking *Unpacking
+	unpacked  *os.Root // its files, if containerd has discarded their layers
 }
 
 func inspect(ctx context.Context, l look, d ocispec.Descriptor, indexed bool) Image {
@@ -137,9 +139,12 @@ func inspect(ctx context.Context, l look, d ocispec.Descriptor, indexed bool) Im
 		report.Platform = oci.FormatPlatform(*d.Platform)
 	}
 	l.unpacking, l.report = NewUnpacking(), &report
-	err := l.read(ctx, d)
+	done, err := l.read(ctx, d)
 	if err == nil {
 		l.judge(ctx, indexed)
+		err = done()
+	}
+	if err == nil {
 		return report
 	}
 	report.Problem, report.Ctr, report.CRI = err.Error(), "no", "no"
@@ -149,8 +154,35 @@ func inspect(ctx context.Context, l look, d ocispec.Descriptor, indexed bool) Im
 	return report
 }
 
-// read reads the manifest, its config and what the layers hold.
-func (l *look) read(ctx context.Context, d ocispec.Descriptor) error {
+// read reads the manifest, its config and what the layers hold. done gives up what it holds.
+func (l *look) read(ctx context.Context, d ocispec.Descriptor) (done func() error, err error) {
+	if err := l.readManifest(ctx, d); err != nil {
+		return nil, err
+	}
+	if err := l.readConfig(ctx); err != nil {
+		return nil, fmt.Errorf("config: %w", err)
+	}
+	discarded := false
+	for n, layer := range l.manifest.Layers {
+		holds, err := l.layer(ctx, n, layer)
+		if errors.Is(err, ErrMissing) && oci.IsFiles(layer.MediaType) {
+			discarded, holds, err = true, "files, not here any more", nil
+		}
+		if err != nil {
+			return nil, fmt.Errorf("layer %d (%s): %w", n, layer.Digest, err)
+		}
+		l.report.Layers = append(l.report.Layers, Layer{layer.MediaType, layer.Digest, layer.Size, layer.Annotations[ocispec.AnnotationTitle], holds})
+	}
+	if !discarded {
+		return func() error { return nil }, nil
+	}
+	if done, err = l.lookUnpacked(ctx); err != nil {
+		return nil, fmt.Errorf("a layer of files is missing, and so are its files unpacked: %w", err)
+	}
+	return done, nil
+}
+
+func (l *look) readManifest(ctx context.Context, d ocispec.Descriptor) error {
 	if !oci.IsManifest(d.MediaType) {
 		return fmt.Errorf("%q is not the media type of an image's manifest", d.MediaType)
 	}
@@ -163,16 +195,6 @@ func (l *look) read(ctx context.Context, d ocispec.Descriptor) error {
 	}
 	r := l.report
 	r.Config, r.ArtifactType, r.Annotations = l.manifest.Config.MediaType, l.manifest.ArtifactType, l.manifest.Annotations
-	if err := l.readConfig(ctx); err != nil {
-		return fmt.Errorf("config: %w", err)
-	}
-	for n, layer := range l.manifest.Layers {
-		holds, err := l.layer(ctx, n, layer)
-		if err != nil {
-			return fmt.Errorf("layer %d (%s): %w", n, layer.Digest, err)
-		}
-		r.Layers = append(r.Layers, Layer{layer.MediaType, layer.Digest, layer.Size, layer.Annotations[ocispec.AnnotationTitle], holds})
-	}
 	return nil
 }
 
@@ -323,7 +345,9 @@ func (l *look) unnamed(ctx context.Context, modules []oci.Module) (string, error
 
 func (l *look) runsFile(ctx context.Context, at string, found file, named entrypoint.Point) (string, error) {
 	where := fmt.Sprintf("the file %s of layer %d", at, found.layer)
-
+	if found.layer == unpackedLayer {
+		where = fmt.Sprintf("the unpacked file %s", at)
+	}
 	switch {
 	case found.isWasm() && found.size > l.node.MaxModuleSize:
 		return "", l.tooLarge(where)

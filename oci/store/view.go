@@ -31,27 +31,35 @@ type ViewMount struct {
 
 // View prepares a read-only view of an unpacked image, which done removes.
 func (s *Store) View(ctx context.Context, namespace, image, snapshotter string) (_ View, done func() error, err error) {
-	ctx = In(ctx, namespace)
-	view, chain, err := s.look(ctx, image)
+	view, chain, err := s.look(In(ctx, namespace), image)
 	if err != nil {
 		return View{}, nil, fmt.Errorf("image %s: %w", image, err)
 	}
-	ctx, end, err := s.lease(ctx)
+	view.Mounts, done, err = s.ViewChain(ctx, namespace, chain, snapshotter)
 	if err != nil {
-		return View{}, nil, err
+		return View{}, nil, fmt.Errorf("view of image %s: %w", image, err)
+	}
+	return view, done, nil
+}
+
+// ViewChain prepares a read-only view of unpacked layers by their chain id, which done removes.
+func (s *Store) ViewChain(ctx context.Context, namespace, chain, snapshotter string) (mounts []ViewMount, done func() error, err error) {
+	ctx, end, err := s.lease(In(ctx, namespace))
+	if err != nil {
+		return nil, nil, err
 	}
 	key := fmt.Sprintf("%s-view", leaseOf(ctx))
 	response, err := s.snapshots.View(ctx, &snapshots.ViewSnapshotRequest{Snapshotter: snapshotter, Key: key, Parent: chain})
 	if err != nil {
-		return View{}, nil, errors.Join(fmt.Errorf("image %s is not unpacked in %s: %w", image, snapshotter, explain(err)), end(false))
+		return nil, nil, errors.Join(fmt.Errorf("it is not unpacked in %s: %w", snapshotter, explain(err)), end(false))
 	}
 	for _, m := range response.Mounts {
-		view.Mounts = append(view.Mounts, ViewMount{Type: m.Type, Source: m.Source, Target: m.Target, Options: m.Options})
+		mounts = append(mounts, ViewMount{Type: m.Type, Source: m.Source, Target: m.Target, Options: m.Options})
 	}
-	return view, func() error {
+	return mounts, func() error {
 		_, err := s.snapshots.Remove(ctx, &snapshots.RemoveSnapshotRequest{Snapshotter: snapshotter, Key: key})
 		if err != nil {
-			err = fmt.Errorf("remove view of image %s: %w", image, explain(err))
+			err = fmt.Errorf("remove the view: %w", explain(err))
 		}
 		return errors.Join(err, end(false))
 	}, nil

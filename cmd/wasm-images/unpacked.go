@@ -1,0 +1,55 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"os"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/wasmshim/containerd-shim-wasm/oci/inspect"
+	"github.com/wasmshim/containerd-shim-wasm/oci/store"
+	"github.com/wasmshim/containerd-shim-wasm/sandbox"
+)
+
+// unpackedImages are the images of a containerd and of its snapshotter.
+type unpackedImages struct {
+	inspect.Source
+	store                  *store.Store
+	namespace, snapshotter string
+}
+
+// Files mounts an image's files where nobody else sees them.
+func (u unpackedImages) Files(ctx context.Context, chain digest.Digest) (_ *os.Root, done func() error, err error) {
+	mounts, remove, err := u.store.ViewChain(ctx, u.namespace, chain.String(), u.snapshotter)
+	if err != nil {
+		return nil, nil, err
+	}
+	root, err := mountRoot(mounts)
+	if err != nil {
+		return nil, nil, errors.Join(err, remove())
+	}
+	return root, func() error { return errors.Join(root.Close(), remove()) }, nil
+}
+
+// mountRoot mounts a view in a mount namespace that nobody else has, and opens it.
+func mountRoot(view []store.ViewMount) (*os.Root, error) {
+	base, err := os.MkdirTemp("", "wasm-images-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.Remove(base)
+	sb, err := sandbox.New(base, "")
+	if err != nil {
+		return nil, err
+	}
+	defer sb.Close()
+	var mounts []sandbox.Mount
+	for _, m := range view {
+		mounts = append(mounts, sandbox.Mount{Type: m.Type, Source: m.Source, Target: m.Target, Options: m.Options})
+	}
+	if err := sb.MountRootfs(mounts, nil, ""); err != nil {
+		return nil, err
+	}
+	return sb.OpenRoot()
+}

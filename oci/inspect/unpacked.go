@@ -1,0 +1,92 @@
+package inspect
+
+import (
+	"archive/tar"
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+
+	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/identity"
+)
+
+// Unpacked is a Source that may have an image's files where it no longer has the layers that they
+// came in: containerd can be told to discard those once they are unpacked (discard_unpacked_layers).
+type Unpacked interface {
+	Source
+	// Files returns the files of all layers with a chain id, which done gives up.
+	Files(ctx context.Context, chain digest.Digest) (files *os.Root, done func() error, err error)
+}
+
+// unpackedLayer is the number of the layer that stands for all.
+const unpackedLayer = -1
+
+// lookUnpacked looks at an image's files where they are unpacked.
+func (l *look) lookUnpacked(ctx context.Context) (done func() error, err error) {
+	source, ok := l.source.(Unpacked)
+	if !ok {
+		return nil, ErrMissing
+	}
+	l.unpacked, done, err = source.Files(ctx, identity.ChainID(l.config.RootFS.DiffIDs))
+	if err != nil {
+		return nil, err
+	}
+	l.files = files{}
+	if err := l.files.addFolder(l.unpacked); err != nil {
+		return nil, errors.Join(err, done())
+	}
+	return done, nil
+}
+
+// addFolder adds what a folder holds.
+func (f *files) addFolder(root *os.Root) error {
+	l := layer{number: unpackedLayer}
+	err := fs.WalkDir(root.FS(), ".", func(at string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		header := &tar.Header{Name: at, Typeflag: tar.TypeChar} // what is of no interest
+		switch d.Type() {
+		case fs.ModeDir:
+			header.Typeflag = tar.TypeDir
+		case fs.ModeSymlink:
+			header.Typeflag = tar.TypeSymlink
+			header.Linkname, err = root.Readlink(at)
+		case 0:
+			header.Typeflag = tar.TypeReg
+		}
+		if err == nil {
+			err = f.count(header)
+		}
+		if err == nil {
+			err = l.readFile(root, header)
+		}
+		if len(l.entries) > maxFiles {
+			return errTooMany
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return f.lay(l)
+}
+
+// readFile takes note of a file of a folder.
+func (l *layer) readFile(root *os.Root, header *tar.Header) error {
+	if header.Typeflag != tar.TypeReg {
+		return l.read(nil, header)
+	}
+	file, err := root.Open(header.Name)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	info, err := file.Stat()
+	if err != nil {
+		return err
+	}
+	header.Size = info.Size()
+	return l.read(file, header)
+}
