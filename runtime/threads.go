@@ -4,7 +4,7 @@ package runtime
 #include <errno.h>
 #include <pthread.h>
 
-enum { most = 8, stack = 64 << 10 };
+enum { most = 64, stack = 64 << 10 };
 
 static void *wait_for(void *lock) {
 	pthread_mutex_lock(lock);
@@ -21,7 +21,7 @@ static int at_once(int count) {
 
 	pthread_attr_setstacksize(&attributes, stack);
 	pthread_mutex_lock(&lock);
-	while (!failed && made < count)
+	while (!failed && made < count && made < most)
 		if ((failed = pthread_create(&threads[made], &attributes, wait_for, &lock)) == 0)
 			made++;
 	pthread_mutex_unlock(&lock);
@@ -35,6 +35,8 @@ import "C"
 
 import (
 	"fmt"
+	"os"
+	"strconv"
 	"syscall"
 
 	"github.com/wasmshim/containerd-shim-wasm/runtime/control"
@@ -44,14 +46,20 @@ import (
 // one for files and one for standard input, and one more that the Go runtime may come to need.
 const engineThreads = 4
 
-// tryThreads reports whether the guest's calls can have their threads. The engine starts one when it
-// first needs it, panics if it cannot, and hangs if it has one but not the second: that must be known
-// before the container counts as started. The limit may be the pod's, which is in no specification.
-func tryThreads() error {
-	if failed := C.at_once(engineThreads); failed != 0 {
+// compilerThreads returns how many threads the engine compiles with, and one for the Go runtime.
+func compilerThreads() int {
+	n, _ := strconv.Atoi(os.Getenv(control.CompileThreadsEnv))
+	return n + 1
+}
+
+// tryThreads reports whether the engine can have so many more threads. It starts one when it first needs
+// it, panics if it cannot, and hangs if it has one but not the second: that must be known before, and
+// before a container counts as started. The limit may be the pod's, which is in no specification.
+func tryThreads(count int) error {
+	if failed := C.at_once(C.int(count)); failed != 0 {
 		return fmt.Errorf("the engine needs %d threads more and cannot start them: raise the limit of processes and threads, "+
 			"linux.resources.pids.limit or the pod's, or RLIMIT_NPROC; %d is the least that a Wasm container needs: %w",
-			engineThreads, control.LeastThreads, syscall.Errno(failed))
+			count, control.LeastThreads, syscall.Errno(failed))
 	}
 	return nil
 }

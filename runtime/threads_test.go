@@ -20,7 +20,7 @@ func TestMain(m *testing.M) {
 	}
 	// All that the process has, and nothing more. The limit holds for this user on the whole machine.
 	limit := unix.Rlimit{Cur: 1, Max: 1}
-	err := errors.Join(unix.Setrlimit(unix.RLIMIT_NPROC, &limit), tryThreads())
+	err := errors.Join(unix.Setrlimit(unix.RLIMIT_NPROC, &limit), tryThreads(engineThreads))
 	if err != nil {
 		os.Stderr.WriteString(err.Error())
 		os.Exit(1)
@@ -29,7 +29,7 @@ func TestMain(m *testing.M) {
 
 // Threads that cannot be started are an error that names the limits.
 func TestTryThreads(t *testing.T) {
-	if err := tryThreads(); err != nil {
+	if err := tryThreads(engineThreads); err != nil {
 		t.Error(err)
 	}
 	limited := exec.Command("/proc/self/exe")
@@ -39,7 +39,7 @@ func TestTryThreads(t *testing.T) {
 	if err == nil {
 		t.Fatalf("it has its threads: %s", output)
 	}
-	for _, want := range []string{"linux.resources.pids.limit", "RLIMIT_NPROC", "10 is the least", "resource temporarily unavailable"} {
+	for _, want := range []string{"linux.resources.pids.limit", "RLIMIT_NPROC", "16 is the least", "resource temporarily unavailable"} {
 		if !strings.Contains(string(output), want) {
 			t.Errorf("got %q, want something with %q", output, want)
 		}
@@ -48,7 +48,7 @@ func TestTryThreads(t *testing.T) {
 
 func BenchmarkTryThreads(b *testing.B) {
 	for b.Loop() {
-		if err := tryThreads(); err != nil {
+		if err := tryThreads(engineThreads); err != nil {
 			b.Fatal(err)
 		}
 	}

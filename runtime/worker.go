@@ -41,11 +41,19 @@ func compileMain(daemon io.ReadWriteCloser) int {
 		_ = control.Send(daemon, report(nil, confineErr))
 		return StartFailure
 	}
-	module, err := Compile(order, os.Stdin, os.Stdout)
+	module, err := compileIn(order)
 	if err := control.Send(daemon, report(module, err)); err != nil {
 		return StartFailure
 	}
 	return 0
+}
+
+// compileIn compiles what is on standard input, if the limits of the pod that pays leave room for it.
+func compileIn(order control.Compile) (*control.Module, error) {
+	if err := tryThreads(compilerThreads()); err != nil {
+		return nil, fmt.Errorf("compile %s: %w", order.Name, err)
+	}
+	return Compile(order, os.Stdin, os.Stdout)
 }
 
 func report(module *control.Module, err error) control.Report {
@@ -61,7 +69,7 @@ func prepare(order control.Guest) (guest, error) {
 	if err := exitOnSignals(); err != nil {
 		return nil, err
 	}
-	if err := tryThreads(); err != nil {
+	if err := tryThreads(engineThreads); err != nil {
 		return nil, err
 	}
 	guest, err := load(order)

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -220,8 +221,13 @@ func (n *node) compile(ctx context.Context, j job, turn *turn, order control.Com
 		n.log.WithFields(logrus.Fields{"module": module.Name(), "sha256": order.Digest, "seconds": time.Since(began).Seconds()}).Info("compiled")
 		return report.Module, nil
 	}
-	if kills, _ := cg.OOMKills(); kills > 0 || status == 134 {
+	kills, _ := cg.OOMKills()
+	crowded := crowded(cg)
+	switch {
+	case kills > 0 || status == 134 && crowded == nil:
 		return nil, fmt.Errorf("module %s needs more than %d bytes of memory to compile%s", module.Name(), *limits.Memory.Limit, payer.moreMemory(s))
+	case crowded != nil:
+		return nil, fmt.Errorf("compile module %s: %w", module.Name(), crowded)
 	}
 	if err == nil {
 		err = errors.New("it reported no module")
@@ -249,7 +255,7 @@ func (n *node) runPreparer(ctx context.Context, engine engine, spec *specs.Spec,
 	child, err := launchChild(ctx, sb, sandbox.Launch{
 		Spec: spec, Process: spec.Process, Worker: engine.worker,
 		Argv:  []string{"wasm-preparer", order.Name},
-		Env:   []string{control.RoleEnv + "=" + control.RoleCompile},
+		Env:   []string{control.RoleEnv + "=" + control.RoleCompile, fmt.Sprintf("%s=%d", control.CompileThreadsEnv, min(runtime.NumCPU(), control.MostCompileThreads))},
 		Files: []*os.File{module, out, null, theirs},
 	})
 	theirs.Close()

@@ -12,6 +12,7 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/argo"
 	"github.com/wasmshim/containerd-shim-wasm/runtime/control"
 	"github.com/wasmshim/containerd-shim-wasm/sandbox"
+	"github.com/wasmshim/containerd-shim-wasm/sandbox/cgroup"
 )
 
 // payload is what a worker is to run. It is decided where a process is made.
@@ -79,9 +80,8 @@ func (g guest) ready(w *worker) error {
 // endedEarly tells why a worker may have ended before it said so itself. The Go runtime ends a process that
 // it cannot start its threads in.
 func (g guest) endedEarly(err error) error {
-	if room, where := g.container.cgroup.PidsRoom(); room < control.LeastThreads {
-		return fmt.Errorf("worker ended before it was ready: the limit of processes and threads in %s leaves room for %d, of which %d is the least: %w",
-			where, room, control.LeastThreads, err)
+	if crowded := crowded(g.container.cgroup); crowded != nil {
+		return fmt.Errorf("worker ended before it was ready: %w: %w", crowded, err)
 	}
 	for _, r := range g.process.Rlimits {
 		if r.Type == "RLIMIT_NPROC" && g.process.User.UID != 0 {
@@ -90,6 +90,15 @@ func (g guest) endedEarly(err error) error {
 		}
 	}
 	return fmt.Errorf("worker ended before it was ready: %w", err)
+}
+
+// crowded returns an error if the limits of processes leave no room for the threads of a worker.
+func crowded(cg *cgroup.Cgroup) error {
+	room, where := cg.PidsRoom()
+	if room >= control.LeastThreads {
+		return nil
+	}
+	return fmt.Errorf("the limit of processes and threads in %s leaves room for %d, of which %d is the least", where, room, control.LeastThreads)
 }
 
 // mountCgroups shows the guest its cgroup where the specification says so.

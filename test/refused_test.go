@@ -92,10 +92,10 @@ var refusals = []refusal{
 	{"threads of the user", func(s *specs.Spec) {
 		s.Process.User.UID = 1000
 		limited("RLIMIT_NPROC", 4)(s)
-	}, []string{"process.rlimits RLIMIT_NPROC of 4 is too low", "10 is the least"}},
+	}, []string{"process.rlimits RLIMIT_NPROC of 4 is too low", "16 is the least"}},
 	{"pids limit", func(s *specs.Spec) {
 		s.Linux.Resources = &specs.LinuxResources{Pids: &specs.LinuxPids{Limit: new(int64(7))}}
-	}, []string{"linux.resources.pids.limit of 7 is too low", "10 is the least"}},
+	}, []string{"linux.resources.pids.limit of 7 is too low", "16 is the least"}},
 	{"capability", func(s *specs.Spec) { s.Process.Capabilities = &specs.LinuxCapabilities{Bounding: []string{"CAP_FLY"}} }, []string{"process.capabilities", `"CAP_FLY"`, "unknown"}},
 	{"sysctl of the host", func(s *specs.Spec) { s.Linux.Sysctl = map[string]string{"vm.swappiness": "1"} }, []string{"linux.sysctl", `"vm.swappiness"`}},
 	{"propagation", func(s *specs.Spec) { s.Linux.RootfsPropagation = "sideways" }, []string{"linux.rootfsPropagation", `"sideways"`}},

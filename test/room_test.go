@@ -2,6 +2,7 @@ package test
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -16,6 +17,7 @@ import (
 	"github.com/containerd/containerd/v2/pkg/oci"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/wasmshim/containerd-shim-wasm/internal/testguest"
 	"github.com/wasmshim/containerd-shim-wasm/internal/testnode"
 	"github.com/wasmshim/containerd-shim-wasm/runtime/control"
 )
@@ -89,17 +91,65 @@ func TestLeastRoom(t *testing.T) {
 	})
 }
 
+// unlike returns a command that does nothing and that no cache holds.
+func unlike(t *testing.T) string {
+	t.Helper()
+	name := rand.Text()[:16]
+	custom := append([]byte{0, byte(1 + len(name)), byte(len(name))}, name...) // a section without meaning
+	path := filepath.Join(t.TempDir(), "app.wasm")
+	if err := os.WriteFile(path, append(testguest.Big(1), custom...), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// Compiling counts among the pod's processes, too.
+func TestPodsPidsLimitWhileCompiling(t *testing.T) {
+	nodes.EachVersion(t, func(t *testing.T, node *testnode.Node) {
+		w := way{"compiled", runtime, "example.com/tests/room:latest", nil}
+		files := map[string]string{}
+		for limit := 2; limit <= control.LeastThreads+2; limit++ {
+			files[fmt.Sprintf("/%d.wasm", limit)] = unlike(t)
+		}
+		node.Import(t, testguest.Image(t, w.image, testguest.ImageOpts{Files: files}))
+		node.NoLeaks(t)
+		refused := 0
+		for limit := 2; limit <= control.LeastThreads+2; limit++ {
+			k, err := w.tryCreate(t, node, node.Client(t), []string{fmt.Sprintf("/%d.wasm", limit)}, oci.WithCgroup(podCgroup(t, limit)+"/app"))
+			if err == nil {
+				err = k.Start(k.ctx)
+			}
+			if err == nil {
+				k.expectCode(0)
+				continue
+			}
+			refused++
+			if !strings.Contains(err.Error(), "limit of processes and threads") {
+				t.Errorf("with %d: %v", limit, err)
+			}
+		}
+		if refused == 0 {
+			t.Error("everything runs, so nothing was tested")
+		}
+	})
+}
+
 // A limit of processes counts those of the user, whatever container they are in.
 func TestUsersProcessLimit(t *testing.T) {
 	eachVersionWithTasks(t, func(t *testing.T, node *testnode.Node) {
 		limited := []oci.SpecOpts{oci.WithUIDGID(61234, 61234), rlimit("RLIMIT_NPROC", control.LeastThreads)}
-		asWasm.run(t, node, "sleep", "sleeping", limited...)
-		k, err := asWasm.tryCreate(t, node, node.Client(t), asWasm.programs["hello"], limited...)
-		if err == nil {
-			err = k.Start(k.ctx)
+		var err error
+		for n := 0; n < 4 && err == nil; n++ {
+			var k *task
+			if k, err = asWasm.tryCreate(t, node, node.Client(t), asWasm.programs["sleep"], limited...); err == nil {
+				err = k.Start(k.ctx)
+			}
+			if err == nil {
+				k.output.await(t, "sleeping")
+			}
 		}
 		if err == nil || !strings.Contains(err.Error(), "RLIMIT_NPROC") {
-			t.Errorf("a second container of the user: %v", err)
+			t.Errorf("with four containers of one user: %v", err)
 		}
 	})
 }

@@ -32,11 +32,18 @@ const (
 )
 
 // What a worker with a guest needs of the limits of its container, and nothing starts with less. Of
-// LeastThreads, some six are the Go runtime's and the others the engine's; of LeastFiles, a third is
+// LeastThreads, five to eight are the Go runtime's and four the engine's; of LeastFiles, a third is
 // used, and the others are what a guest may open before it sees EMFILE, as a native program does.
 const (
-	LeastThreads = 10
+	LeastThreads = 16
 	LeastFiles   = 32
+)
+
+// CompileThreadsEnv, of a preparer, is how many threads the engine compiles with: rayon's own name, which
+// without it starts one for each of the node's processors. More than MostCompileThreads gain little.
+const (
+	CompileThreadsEnv  = "RAYON_NUM_THREADS"
+	MostCompileThreads = 32
 )
 
 // maxMessage bounds a message: more than a process's arguments and environment
