@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"testing"
 	"time"
+	"unsafe"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -28,6 +29,7 @@ type intruder struct {
 type caught struct {
 	PID     int
 	Reached []string
+	Written bool
 }
 
 func startIntruder(t *testing.T, user int, more ...string) intruder {
@@ -163,6 +165,37 @@ func TestLaunchingChildIsOutOfReach(t *testing.T) {
 				}
 				t.Logf("%d children were stopped before they had executed their program", seen)
 			})
+		}
+	}
+}
+
+// canary lies in the memory of the process that launches.
+var canary = [8]byte{'u', 'n', 'h', 'a', 'r', 'm', 'e', 'd'}
+
+// Who may trace a child finds nothing of the launching process's in it: a copy of the memory, and no file of
+// the host but those that the worker is to have.
+func TestChildHasNothingOfTheDaemon(t *testing.T) {
+	host := open(t, "/sys/fs/cgroup")
+	i := startIntruder(t, 0, "privileged", fmt.Sprint(uintptr(unsafe.Pointer(&canary))))
+	spec := i.beside(t, 0)
+	for seen := 0; seen < 20; {
+		child, err := launchBusybox(t.Context(), t, spec, nil, Launch{}, open(t, os.DevNull), "true")
+		if err != nil {
+			t.Fatal(err)
+		}
+		end(t, child)
+		for len(i.caught) > 0 {
+			c := <-i.caught
+			seen++
+			if !c.Written || string(canary[:]) != "unharmed" {
+				t.Fatalf("the intruder has written to the child: %v; our memory has %q", c.Written, canary)
+			}
+			for _, file := range c.Reached {
+				own := file == os.DevNull || strings.HasPrefix(file, "pipe:")
+				if !own && file != "anon_inode:[eventpoll]" && file != "anon_inode:[eventfd]" { // closed first
+					t.Errorf("the child has %s open, beside %s of ours", file, host.Name())
+				}
+			}
 		}
 	}
 }

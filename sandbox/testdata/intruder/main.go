@@ -1,8 +1,9 @@
 // intruder is a hostile process in a pid namespace in which children are born. It stops whatever gets the
 // next process ids, and tries on each that has not executed a program yet to get into it.
 //
-// Its arguments are its user, what a process is called until it has executed a program, and "hold" if it is
-// never to let go what it has caught. It prints one line of JSON for each of those.
+// Its arguments are its user, what a process is called until it has executed a program, and a mode: "hold" if
+// it is never to let go what it has caught, "privileged" if it is to have CAP_SYS_PTRACE and write to an address
+// of each, which comes next. It prints one line of JSON for each process that it has caught.
 package main
 
 import (
@@ -21,22 +22,41 @@ import (
 // caught is what the test expects.
 type caught struct {
 	PID     int
-	Reached []string // what it has got of the process
+	Reached []string // what it has got of the process, or as privileged, which files that has open
+	Written bool     // as privileged: the process's memory was changed
+}
+
+// mode is how to treat what is caught.
+type mode struct {
+	unborn  string // what a process is called before its execve
+	hold    bool
+	address uint64 // to write to, 0 if not privileged
 }
 
 func main() {
-	if err := enter(os.Args[1]); err != nil {
+	m := mode{unborn: os.Args[2]}
+	var err error
+	switch more := os.Args[3:]; {
+	case len(more) == 1 && more[0] == "hold":
+		m.hold = true
+	case len(more) == 2 && more[0] == "privileged":
+		m.address, err = strconv.ParseUint(more[1], 10, 64)
+	}
+	if err == nil {
+		err = m.enter(os.Args[1])
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 	runtime.LockOSThread() // a tracer is a thread
 	fmt.Println("{}")
-	hunt(os.Args[2], len(os.Args) > 3 && os.Args[3] == "hold")
+	m.hunt()
 }
 
 // enter makes the process what a native container's is: it sees its pid namespace and has no more than the
 // usual capabilities, CAP_SYS_PTRACE not among them.
-func enter(user string) error {
+func (m mode) enter(user string) error {
 	uid, err := strconv.Atoi(user)
 	if err != nil {
 		return err
@@ -46,6 +66,9 @@ func enter(user string) error {
 	}
 	if err := unix.Mount("proc", "/proc", "proc", 0, ""); err != nil {
 		return err
+	}
+	if m.address != 0 {
+		return nil // it keeps all of them
 	}
 	if uid != 0 {
 		return syscall.Setresuid(uid, uid, uid)
@@ -66,13 +89,13 @@ func enter(user string) error {
 }
 
 // hunt stops whatever comes next, for ever.
-func hunt(unborn string, hold bool) {
+func (m mode) hunt() {
 	for {
 		for next := lastPID() + 1; ; next++ {
 			if !stop(next) {
 				break // it may have been given already, to a thread of ours
 			}
-			examine(next, unborn, hold)
+			m.examine(next)
 		}
 	}
 }
@@ -99,14 +122,20 @@ func lastPID() int {
 }
 
 // examine looks at what has been sent SIGSTOP, if that has come before the execve.
-func examine(pid int, unborn string, hold bool) {
-	if awaitStop(pid) == unborn {
-		line, err := json.Marshal(caught{PID: pid, Reached: reach(pid)})
+func (m mode) examine(pid int) {
+	if awaitStop(pid) == m.unborn {
+		found := caught{PID: pid}
+		if m.address != 0 {
+			found.Reached, found.Written = files(pid), write(pid, m.address)
+		} else {
+			found.Reached = reach(pid)
+		}
+		line, err := json.Marshal(found)
 		if err != nil {
 			line = []byte(err.Error())
 		}
 		fmt.Println(string(line))
-		if hold {
+		if m.hold {
 			return
 		}
 	}
@@ -160,11 +189,7 @@ func reach(pid int) []string {
 		_ = unix.Close(fd)
 	}
 	for _, name := range []string{"maps", "environ", "auxv", "syscall", "stack", "io", "personality", "pagemap"} {
-		text, err := os.ReadFile(proc + name)
-		if err == nil && len(text) == 0 {
-			err = unix.ENODATA // opens, and tells nothing
-		}
-		note(name, err)
+		note(name, readSome(proc+name))
 	}
 	for name, flags := range map[string]int{"mem to read": unix.O_RDONLY, "mem to write": unix.O_RDWR} {
 		fd, err := unix.Open(proc+"mem", flags, 0)
@@ -173,6 +198,17 @@ func reach(pid int) []string {
 	}
 	reachBySyscall(pid, note)
 	return reached
+}
+
+// readSome fails for a file that can be opened but tells nothing, too.
+func readSome(path string) error {
+	file, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	_, err = file.Read(make([]byte, 64))
+	return err
 }
 
 func reachBySyscall(pid int, note func(what string, err error)) {
@@ -194,11 +230,42 @@ func reachBySyscall(pid int, note func(what string, err error)) {
 		}
 		_ = unix.Close(handle)
 	}
-	for name, request := range map[string]uintptr{"PTRACE_SEIZE": unix.PTRACE_SEIZE, "PTRACE_ATTACH": unix.PTRACE_ATTACH} {
-		_, _, errno := unix.RawSyscall6(unix.SYS_PTRACE, request, uintptr(pid), 0, 0, 0, 0)
-		if errno == 0 {
+	for name, trace := range map[string]func(int) error{"PTRACE_SEIZE": unix.PtraceSeize, "PTRACE_ATTACH": unix.PtraceAttach} {
+		if trace(pid) == nil {
 			note(name, nil)
-			_ = unix.PtraceDetach(pid)
+			letGo(pid)
 		}
 	}
+}
+
+// letGo ends tracing, for which the process must be stopped by us.
+func letGo(pid int) {
+	_ = unix.PtraceInterrupt(pid)
+	_, _ = unix.Wait4(pid, nil, unix.WALL, nil)
+	_ = unix.PtraceDetach(pid)
+}
+
+// files returns what a process has open.
+func files(pid int) []string {
+	dir := fmt.Sprintf("/proc/%d/fd/", pid)
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return []string{err.Error()}
+	}
+	found := []string{}
+	for _, entry := range entries {
+		target, err := os.Readlink(dir + entry.Name())
+		if err != nil {
+			target = err.Error()
+		}
+		found = append(found, target)
+	}
+	return found
+}
+
+// write changes eight bytes of a process's memory.
+func write(pid int, address uint64) bool {
+	buffer := []byte("intruded")
+	n, err := unix.ProcessVMWritev(pid, []unix.Iovec{{Base: &buffer[0], Len: 8}}, []unix.RemoteIovec{{Base: uintptr(address), Len: 8}}, 0)
+	return err == nil && n == 8
 }
