@@ -462,3 +462,36 @@ func TestParseFile(t *testing.T) {
 		}
 	}
 }
+
+// CRI knows an image by its configuration's digest: whatever is packed or adapted has one of its own, for another
+// module and for another name of the same one.
+func TestConfigDependsOnTheLayers(t *testing.T) {
+	modules := []string{write(t, "app.wasm", module), write(t, "app.wasm", module+"\x00\x01\x00"), write(t, "other.wasm", module)}
+	tool := []string{"/tool"} // the entry point of all
+	seen := map[digest.Digest]string{}
+	add := func(what string, config digest.Digest) {
+		t.Helper()
+		if other, ok := seen[config]; ok {
+			t.Errorf("%s has the configuration of %s", what, other)
+		}
+		seen[config] = what
+	}
+	for name, entry := range map[string][]string{"layer": tool, "runwasi": tool, "oras": nil, "wasm-to-oci": nil} {
+		for _, path := range modules {
+			m := readBack(t, pack1(t, pack.Options{Modules: []string{path}, Format: format(t, name), Entrypoint: entry})).manifest()
+			add(name+" of "+path, m.Config.Digest)
+			if name != "oras" {
+				continue
+			}
+			adapted, err := pack.Adapt(t.Context(), m, nil, pack.AdaptOptions{Entrypoint: tool})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, blob := range adapted.Blobs {
+				if blob.MediaType == ocispec.MediaTypeImageConfig {
+					add("what is adapted of "+path, blob.Digest)
+				}
+			}
+		}
+	}
+}
