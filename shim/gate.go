@@ -20,21 +20,19 @@ const (
 	paused
 )
 
-// closed says why no exec can be launched in the container, nil if one can. A worker that is born
-// into a frozen cgroup would never be ready, whoever has frozen it. The caller holds c.mu.
+// closed says why no exec can be launched in the container, nil if one can. The caller holds c.mu.
 func (c *container) closed() error {
 	if c.over {
 		return fmt.Errorf("its process has ended: %w", errdefs.ErrFailedPrecondition)
 	}
-	frozen, err := c.cgroup.Frozen()
-	if err != nil {
-		return err
-	}
-	if c.freezing != thawed || frozen {
-		return fmt.Errorf("cannot exec in a paused container: %w", errdefs.ErrFailedPrecondition)
+	if c.freezing != thawed {
+		return errPaused
 	}
 	return nil
 }
+
+// errPaused refuses an exec: a worker that is born into a frozen cgroup would never be ready.
+var errPaused = fmt.Errorf("cannot exec in a paused container: %w", errdefs.ErrFailedPrecondition)
 
 // open is closed for a caller that does not hold c.mu.
 func (c *container) open() error {
@@ -43,13 +41,20 @@ func (c *container) open() error {
 	return c.closed()
 }
 
-// admit lets an exec be launched in the container. The caller calls settle when the exec runs or has
-// failed, and leave when its worker has ended or there is none.
+// admit lets an exec be launched in the container, if nobody else has frozen it either. The caller
+// calls settle when the exec runs or has failed, and leave when its worker has ended or there is none.
 func (c *container) admit() error {
+	frozen, err := c.cgroup.Frozen()
+	if err != nil {
+		return err
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if err := c.closed(); err != nil {
 		return err
+	}
+	if frozen {
+		return errPaused
 	}
 	c.starting++
 	c.inside++
