@@ -54,10 +54,21 @@ func keepDescriptors(fds []int, least int, runtime []int) ([]int, error) {
 	return copies, nil
 }
 
+// poller has the descriptors of Go's runtime once they are known: they stay the same for
+// the life of the process.
+var poller struct {
+	sync.Mutex
+	fds []int
+}
+
 // runtimeDescriptors returns the descriptors of the poller of Go's runtime. Any thread
-// may use them at any time, to wake another one: the process dies if that fails. They
-// stay the same for the life of the process.
-var runtimeDescriptors = sync.OnceValues(func() ([]int, error) {
+// may use them at any time, to wake another one: the process dies if that fails.
+func runtimeDescriptors() ([]int, error) {
+	poller.Lock()
+	defer poller.Unlock()
+	if poller.fds != nil {
+		return poller.fds, nil
+	}
 	// The first file that can be waited for makes the poller.
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -65,22 +76,37 @@ var runtimeDescriptors = sync.OnceValues(func() ([]int, error) {
 	}
 	defer r.Close()
 	defer w.Close()
-	const dir = "/proc/self/fd"
-	entries, err := os.ReadDir(dir)
+	found, err := descriptorsOf("anon_inode:[eventpoll]", "anon_inode:[eventfd]")
 	if err != nil {
 		return nil, fmt.Errorf("look for the runtime's descriptors: %w", err)
 	}
+	if len(found) < 2 {
+		return nil, fmt.Errorf("look for the runtime's descriptors: %s has %v", ownFiles, found)
+	}
+	poller.fds = found
+	return found, nil
+}
+
+// ownFiles shows the descriptors of the process (proc_pid_fd(5)).
+const ownFiles = "/proc/self/fd"
+
+// descriptorsOf returns the process's descriptors of such kinds of file.
+func descriptorsOf(kinds ...string) ([]int, error) {
+	entries, err := os.ReadDir(ownFiles)
+	if err != nil {
+		return nil, err
+	}
 	var found []int
 	for _, entry := range entries {
-		target, err := os.Readlink(filepath.Join(dir, entry.Name()))
-		if err != nil || target != "anon_inode:[eventpoll]" && target != "anon_inode:[eventfd]" {
-			continue
+		kind, err := os.Readlink(filepath.Join(ownFiles, entry.Name()))
+		if err != nil || !slices.Contains(kinds, kind) {
+			continue // or closed meanwhile
 		}
 		fd, err := strconv.Atoi(entry.Name())
 		if err != nil {
-			return nil, fmt.Errorf("look for the runtime's descriptors: %w", err)
+			return nil, err
 		}
 		found = append(found, fd)
 	}
 	return found, nil
-})
+}
