@@ -133,7 +133,9 @@ func (s *Service) create(ctx context.Context, r *tasks.CreateTaskRequest) (tasks
 
 // Delete removes an exec or a container.
 func (s *Service) Delete(ctx context.Context, r *tasks.DeleteRequest) (*tasks.DeleteResponse, error) {
-	s.giveUp(r.ID)
+	if r.ExecID == "" {
+		s.giveUp(r.ID)
+	}
 	c, err := s.find(r.ID)
 	if err != nil {
 		return nil, err
