@@ -32,16 +32,15 @@ func Main() int {
 }
 
 func compileMain(daemon io.ReadWriteCloser) int {
-	confineErr := confine.Preparer()
+	err := confine.Preparer()
 	var order control.Compile
 	if err := control.Receive(daemon, &order); err != nil {
 		return StartFailure
 	}
-	if confineErr != nil {
-		_ = control.Send(daemon, report(nil, confineErr))
-		return StartFailure
+	var module *control.Module
+	if err == nil {
+		module, err = compileIn(order)
 	}
-	module, err := compileIn(order)
 	if err := control.Send(daemon, report(module, err)); err != nil {
 		return StartFailure
 	}

@@ -15,6 +15,8 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/wasmshim/containerd-shim-wasm/internal/repo"
+	"github.com/wasmshim/containerd-shim-wasm/internal/testworker"
+	"github.com/wasmshim/containerd-shim-wasm/runtime/control"
 	"github.com/wasmshim/containerd-shim-wasm/sandbox"
 )
 
@@ -204,6 +206,40 @@ func ordinary(root, role, attempt string) *specs.Spec {
 		Linux: &specs.Linux{Namespaces: []specs.LinuxNamespace{
 			{Type: specs.MountNamespace}, {Type: specs.PIDNamespace}, {Type: specs.IPCNamespace}, {Type: specs.UTSNamespace}, {Type: specs.NetworkNamespace},
 		}},
+	}
+}
+
+// The worker in the role that lives too short to be looked at from a container has its list by the time that
+// it reports.
+func TestSignallerIsConfined(t *testing.T) {
+	worker, err := testworker.Path()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ours, theirs, err := control.Pair()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ours.Close()
+	signaller := exec.Command(worker)
+	signaller.Env, signaller.ExtraFiles = []string{control.RoleEnv + "=" + control.RoleKill}, []*os.File{theirs}
+	err = signaller.Start()
+	theirs.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer signaller.Wait()
+	defer signaller.Process.Kill()
+	if err := control.Send(ours, control.Guest{Args: []string{"/var/run/argo/argoexec", "kill", "15", "1"}}); err != nil {
+		t.Fatal(err)
+	}
+	var report control.Report
+	if err := control.Receive(ours, &report); err != nil || report.Error != "" {
+		t.Fatal(err, report.Error)
+	}
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", signaller.Process.Pid))
+	if err != nil || !strings.Contains(string(status), "Seccomp:\t2\n") || !strings.Contains(string(status), "NoNewPrivs:\t1\n") {
+		t.Errorf("its status is %v\n%s", err, status)
 	}
 }
 
