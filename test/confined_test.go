@@ -1,6 +1,7 @@
 package test
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"os"
@@ -8,6 +9,10 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/containerd/containerd/v2/core/containers"
+	"github.com/containerd/containerd/v2/pkg/oci"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/wasmshim/containerd-shim-wasm/internal/testguest"
 	"github.com/wasmshim/containerd-shim-wasm/internal/testnode"
@@ -180,4 +185,20 @@ func lookAtPreparer(t *testing.T, pid int) {
 	if limit := got["Max file size"]; limit == "" || strings.Contains(limit, "unlimited") {
 		t.Errorf("Max file size is %q", limit)
 	}
+}
+
+// A profile that keeps a worker from confining itself keeps it from starting, and says so.
+func TestProfileAgainstConfinement(t *testing.T) {
+	eachVersionWithTasks(t, func(t *testing.T, node *testnode.Node) {
+		denies := filtered(specs.LinuxSeccomp{
+			DefaultAction: specs.ActAllow, Syscalls: []specs.LinuxSyscall{{Names: []string{"seccomp"}, Action: specs.ActErrno}},
+		})
+		k := asWasm.create(t, node, "loop", func(_ context.Context, _ oci.Client, _ *containers.Container, s *specs.Spec) error {
+			denies(s)
+			return nil
+		})
+		if err := k.Start(k.ctx); err == nil || !strings.Contains(err.Error(), "the container's seccomp profile must allow seccomp(2)") {
+			t.Errorf("it was started with %v", err)
+		}
+	})
 }

@@ -2,8 +2,9 @@
 // made of it; neither the daemon nor the worker imports this one.
 //
 // The lists were measured over the integration tests (modules, components, volumes, terminals,
-// traps, Argo's emissary) with SECCOMP_RET_LOG in the place of what denies, which has the kernel log what
-// they lack, and completed by what Go's runtime, glibc, tokio and cap-std fall back to. They name the calls of every architecture; those that one lacks do nothing there.
+// traps, Argo's emissary) with SECCOMP_RET_LOG in the place of what denies, which has the kernel
+// log what they lack, and completed by what Go's runtime, glibc, tokio and cap-std fall back to.
+// They name the calls of every architecture; those that one lacks do nothing there.
 package policy
 
 import (
