@@ -20,7 +20,9 @@ func StandInEnv(program string, env []string) []string {
 }
 
 // AwaitExec waits, after SendStart, until a stand-in has become its program, which
-// closes its end of the socket. The error is a syscall.Errno when it could not.
+// closes its end of the socket. The error is a syscall.Errno when it could not. The
+// stand-in is then ending with an exit code of its own: AwaitExec waits for that, so
+// that no signal of the caller's takes its place.
 func AwaitExec(r io.Reader) error {
 	var reason [1]byte
 	_, err := io.ReadFull(r, reason[:])
@@ -30,5 +32,6 @@ func AwaitExec(r io.Reader) error {
 	if err != nil {
 		return fmt.Errorf("await the program: %w", err)
 	}
+	_, _ = r.Read(make([]byte, 1)) // until its end, which closes the socket, or the caller's deadline
 	return syscall.Errno(reason[0])
 }
