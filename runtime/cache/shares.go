@@ -5,7 +5,8 @@ import "slices"
 // excess returns, of entries in the order of their last use, those to be removed so that
 // all take no more than limit bytes. Each is the longest unused one of the tenant whose entries
 // take most at that point: who fills the cache displaces his own entries first, until the others'
-// are as large as his.
+// are as large as his. What is in use stays. A tenant whose entries take no more than an equal share of
+// the limit loses none, whatever the others keep in use: rather, the limit stays exceeded.
 func excess(all []Info, limit int64) []Info {
 	var total int64
 	sizes := map[string]int64{}
@@ -17,9 +18,13 @@ func excess(all []Info, limit int64) []Info {
 			idle[info.Tenant] = append(idle[info.Tenant], info)
 		}
 	}
+	share := limit / int64(max(1, len(sizes)))
 	var found []Info
 	for total > limit && len(idle) > 0 {
 		tenant := largest(idle, sizes)
+		if sizes[tenant] <= share {
+			break
+		}
 		info := idle[tenant][0]
 		if idle[tenant] = idle[tenant][1:]; len(idle[tenant]) == 0 {
 			delete(idle, tenant)

@@ -29,7 +29,8 @@ func TestExcess(t *testing.T) {
 		"a flood": {[]Info{entryOf("b", "b1", 10, 9), entryOf("a", "a1", 10, 4), entryOf("a", "a2", 10, 3), entryOf("a", "a3", 10, 2),
 			entryOf("a", "a4", 10, 1)}, 20, "a1 a2 a3"},
 		"down to equal shares": {[]Info{entryOf("b", "b1", 10, 9), entryOf("b", "b2", 10, 8), entryOf("a", "a1", 10, 2), entryOf("a", "a2", 10, 1)}, 15, "b1 a1 b2"},
-		"what is in use":       {[]Info{inUse, entryOf("b", "b1", 10, 1)}, 20, "b1"},
+		"what is in use":       {[]Info{inUse, entryOf("b", "b1", 10, 2), entryOf("b", "b2", 10, 1)}, 20, "b1"},
+		"his own of it":        {[]Info{inUse, entryOf("b", "b1", 10, 9), entryOf("a", "a2", 10, 1)}, 20, "a2"},
 		"nothing is idle":      {[]Info{inUse}, 20, ""},
 	} {
 		var got []string
@@ -43,7 +44,7 @@ func TestExcess(t *testing.T) {
 }
 
 // Who compiles more than the cache holds displaces his own modules, not those of others, be they unused
-// for longer.
+// for longer. That he uses more than it holds changes nothing.
 func TestTenantsFloodIsHisOwn(t *testing.T) {
 	dir := t.TempDir()
 	c := open(t, dir)
@@ -67,6 +68,18 @@ func TestTenantsFloodIsHisOwn(t *testing.T) {
 		add("loud", name, time.Duration(len(flood)-i)*time.Minute)
 	}
 	if removed, _ := runTrim(t, dir, 33_000, nil); !slices.Equal(removed, digestsOf("1", "2", "3", "4")) {
+		t.Errorf("removed %q", removed)
+	}
+	wantFiles(t, c, digestsOf("quiet", "5", "6")...)
+	for _, name := range []string{"5", "6"} {
+		entry, err := c.Load(t.Context(), digestOf(name), compileFor("loud"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer entry.Close()
+	}
+	add("loud", "7", 0)
+	if removed, _ := runTrim(t, dir, 21_000, nil); !slices.Equal(removed, digestsOf("7")) {
 		t.Errorf("removed %q", removed)
 	}
 	wantFiles(t, c, digestsOf("quiet", "5", "6")...)

@@ -85,8 +85,8 @@ const trimLock = "trim.lock"
 
 // Trim removes entries until those of all engines in the folder dir take no more than
 // limit bytes, and what is left of dead processes and damaged entries: always the least
-// recently used of the tenant with the largest share. It removes nothing that is in use, hence the
-// limit may stay exceeded. One process trims at a time.
+// recently used of the tenant with the largest share. It removes nothing that is in use, and nothing of
+// a tenant within an equal share because of what others use, hence the limit may stay exceeded. One process trims at a time.
 //
 // Blobs are removed by containerd, once release has told it; without release
 // they stay, and pending says that some should go.
