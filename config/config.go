@@ -63,8 +63,8 @@ func Default() Config {
 		MaxModuleSize:  256 << 20,
 		CompileTimeout: 120 * time.Second,
 		CompileMemory:  2 << 30,
-		// Two at least, so that no tenant has all of them.
-		MaxCompilations: max(2, runtime.NumCPU()),
+		// Four at least, so that no three tenants have all of them.
+		MaxCompilations: max(4, runtime.NumCPU()),
 	}
 }
 

@@ -114,7 +114,7 @@ func TestTemplate(t *testing.T) {
 	}
 	all := regexp.MustCompile(`(?m)^#(\w+ = )`).ReplaceAllString(Template(false), "$1")
 	want := Default()
-	want.LogLevel, want.Precompiled, want.MaxCompilations = "info", []string{}, 2
+	want.LogLevel, want.Precompiled, want.MaxCompilations = "info", []string{}, 4
 	if c, err := Parse([]byte(all)); err != nil || !reflect.DeepEqual(c, want) {
 		t.Fatalf("uncommented: got %+v, %v", c, err)
 	}

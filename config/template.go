@@ -18,9 +18,9 @@ const template = `# Configuration of containerd-shim-wasm on this node. Each con
 #compile_timeout = "120s"
 #compile_memory = "2GiB"
 
-# How many modules may be compiled at once; half of that for one namespace. Default: the
-# number of processors, and 2 at least.
-#max_compilations = 2
+# How many modules may be compiled at once; a quarter of that for one namespace, and one at
+# least. Default: the number of processors, and 4 at least.
+#max_compilations = 4
 
 # Files with precompiled machine code (.cwasm) that containers may run, by digest. It
 # is not confined as WebAssembly is: list only what you have made yourself.

@@ -22,7 +22,7 @@ import (
 const turnsDir = "compile"
 
 // turn is the right to compile: the one of the pod, and then one of the node's, of which a
-// tenant gets half at most. A killed daemon gives it back.
+// tenant gets a quarter at most: a turn may last for as long as a compilation, and turns have no order. A killed daemon gives it back.
 type turn struct {
 	node     *node
 	payer    account
@@ -102,7 +102,7 @@ func (a account) nodeQueues(s settings) []queue {
 	if a.tenant == "" {
 		return []queue{node}
 	}
-	return []queue{{"tenant-" + shortHash(a.tenant), "its namespace compiles as much as it may at once", max(1, s.MaxCompilations/2)}, node}
+	return []queue{{"tenant-" + shortHash(a.tenant), "its namespace compiles as much as it may at once", max(1, s.MaxCompilations/4)}, node}
 }
 
 func shortHash(text string) string {

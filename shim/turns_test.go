@@ -38,9 +38,10 @@ func takeBoth(ctx context.Context, n *node, payer account, s settings) (*turn, e
 	return turn, nil
 }
 
-// A pod compiles one module at a time, a tenant half of what the node does, and nobody is counted twice.
+// A pod compiles one module at a time, a tenant a quarter of what the node does, so that three leave others a
+// turn, and nobody is counted twice.
 func TestTurns(t *testing.T) {
-	n, s := turnNode(t), impatient(4)
+	n, s := turnNode(t), impatient(8)
 	take := func(tenant, pod, refusal string) *turn {
 		t.Helper()
 		turn, err := takeBoth(t.Context(), n, account{tenant: tenant, pod: pod}, s)
@@ -57,14 +58,18 @@ func TestTurns(t *testing.T) {
 	take("a", "2", "")
 	take("a", "3", "its namespace compiles")
 	take("b", "4", "")
+	take("b", "5", "")
+	take("c", "6", "")
+	take("c", "7", "")
+	take("d", "8", "")
 	take("", "", "")
-	take("c", "5", "others compile")
+	take("d", "9", "others compile")
 	take("", "", "others compile")
 	first.end()
-	take("c", "5", "").end()
+	take("d", "9", "").end()
 	take("a", "1", "").end()
-	if names, _ := filepath.Glob(filepath.Join(n.stateDir, turnsDir, "*")); len(names) != 3*3-2 {
-		t.Errorf("locks of %q are left, of three turns", names)
+	if names, _ := filepath.Glob(filepath.Join(n.stateDir, turnsDir, "*")); len(names) != 6*3+1 {
+		t.Errorf("locks of %q are left, of six turns and one of the operator's", names)
 	}
 }
 
