@@ -1,8 +1,10 @@
 package sandbox
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path"
 	"slices"
@@ -20,8 +22,8 @@ var errNotInPath = fmt.Errorf("not found in $PATH: %w", os.ErrNotExist)
 // LookPath finds the file that an exec of a command in directory cwd with the given
 // environment would run ([entrypoint.Point.Paths]): the path itself when there is only
 // one, else the first that leads to a regular file. It returns an absolute path of the
-// container.
-func (s *Sandbox) LookPath(command entrypoint.Point, cwd string, env []string) (string, error) {
+// container. It looks at no further folder of $PATH once ctx has ended.
+func (s *Sandbox) LookPath(ctx context.Context, command entrypoint.Point, cwd string, env []string) (string, error) {
 	switch {
 	case command.File == "":
 		return "", fmt.Errorf("no command given: %w", os.ErrNotExist)
@@ -35,6 +37,9 @@ func (s *Sandbox) LookPath(command entrypoint.Point, cwd string, env []string) (
 	var found string
 	err := s.thread.do(func() error {
 		for _, candidate := range paths {
+			if err := ctx.Err(); err != nil {
+				return fmt.Errorf("look for %s in $PATH: %w", command.File, err)
+			}
 			if f, err := s.openFile(candidate); err == nil {
 				found = candidate
 				return f.Close()
@@ -45,29 +50,26 @@ func (s *Sandbox) LookPath(command entrypoint.Point, cwd string, env []string) (
 	return found, err
 }
 
-// maxPlaces is how many places on the way to a program are looked at one by one. An image can lay links so that
-// there is no end of them.
-const maxPlaces = 4096
-
 // MountsDecide reports whether the specification's mounts have a say in what is found at the first of the
 // paths that leads to a file: one of them lies at or above the file, or at or above something on the way
-// there, as a link of the image. If that takes too long to say, they have. It only looks at the root file
-// system, before MountAll.
-func (s *Sandbox) MountsDecide(spec *specs.Spec, paths []string) bool {
+// there, as a link of the image. If that takes more steps to say than maxSteps, or ctx ends, they have. It only
+// looks at the root file system, before MountAll.
+func (s *Sandbox) MountsDecide(ctx context.Context, spec *specs.Spec, paths []string) bool {
 	decide := false
 	_ = s.thread.do(func() error {
 		passed := map[string]bool{}
+		w := newWalk(s.root, func(place string) { passed[place] = true })
 		for _, p := range paths {
-			if decide = len(passed) > maxPlaces; decide {
+			// What it cannot follow an exec cannot either, unless a mount is on the way.
+			_, _ = w.expand(p)
+			if decide = w.isOver() || ctx.Err() != nil; decide {
 				return nil
 			}
-			// What it cannot follow an exec cannot either, unless a mount is on the way.
-			_, _ = walk(s.root, p, func(place string) { passed[place] = true })
 			if len(paths) > 1 && s.isFile(p) {
 				break
 			}
 		}
-		decide = mountedAtAny(s.root, spec.Mounts, passed)
+		decide = mountedAtAny(w, spec.Mounts, passed)
 		return nil
 	})
 	return decide
@@ -81,8 +83,10 @@ func (s *Sandbox) isFile(at string) bool {
 	return err == nil
 }
 
-// mountedAtAny reports whether one of the mounts would be made at one of the places.
-func mountedAtAny(root int, mounts []specs.Mount, places map[string]bool) bool {
+// mountedAtAny reports whether one of the mounts would be made at one of the places that the walk has passed
+// so far, or the walk is over before that is known.
+func mountedAtAny(w *walk, mounts []specs.Mount, passed map[string]bool) bool {
+	places := maps.Clone(passed)
 	binds := map[string]bool{} // those so far
 	for _, m := range mounts {
 		at := clean(m.Destination)
@@ -92,8 +96,11 @@ func mountedAtAny(root int, mounts []specs.Mount, places map[string]bool) bool {
 		if isBind(m) {
 			binds[at] = true
 		}
-		if hasLinks(root, at) {
-			names, err := expand(root, at)
+		if hasLinks(w.root, at) {
+			names, err := w.expand(at)
+			if w.isOver() {
+				return true
+			}
 			if err != nil {
 				continue // it cannot be made
 			}

@@ -151,8 +151,11 @@ func makeIn(root int, path string, create func(dir int, name string) error) erro
 	return nil
 }
 
-// maxLinks is how many links the kernel follows in one path (path_resolution(7)).
-const maxLinks = 40
+// Bounds of a way through an image, which can lay links so that there is no end of it.
+const (
+	maxLinks = 40   // as many as the kernel follows in one path (path_resolution(7))
+	maxSteps = 4096 // names, "." and ".." among them
+)
 
 // expand returns the names on the way from root to path with every link replaced by what it
 // says. What does not exist is taken for a directory that is to be made; so "missing/.." is
@@ -160,15 +163,34 @@ const maxLinks = 40
 // (SecureJoin of github.com/cyphar/filepath-securejoin). The answer is a wish, not a fact:
 // whoever uses it must follow no link.
 func expand(root int, path string) ([]string, error) {
-	return walk(root, path, func(string) {})
+	return newWalk(root, func(string) {}).expand(path)
 }
 
-// walk is expand that tells of each place on the way, links among them, as a path from root without a link
-// before its end.
-func walk(root int, path string, pass func(place string)) ([]string, error) {
+// walk follows paths name by name. All of them together take at most maxSteps: each step costs system calls,
+// and one link can hold two thousand names.
+type walk struct {
+	root int
+	left int // steps
+	// pass is told of each place on the way, links among them, as a path from root without a link before its end.
+	pass func(place string)
+}
+
+func newWalk(root int, pass func(place string)) *walk {
+	return &walk{root: root, left: maxSteps, pass: pass}
+}
+
+// isOver reports whether a path was given up because the steps are used up.
+func (w *walk) isOver() bool { return w.left <= 0 }
+
+func (w *walk) expand(path string) ([]string, error) {
 	var names []string
 	links := 0
 	for rest := strings.Split(path, "/"); len(rest) > 0; {
+		if len(rest) > w.left {
+			w.left = 0 // it cannot be walked to its end
+			return nil, unix.ELOOP
+		}
+		w.left--
 		var name string
 		name, rest = rest[0], rest[1:]
 		switch name {
@@ -179,8 +201,8 @@ func walk(root int, path string, pass func(place string)) ([]string, error) {
 			continue
 		}
 		names = append(names, name)
-		pass("/" + strings.Join(names, "/"))
-		target, isLink, err := readLink(root, strings.Join(names, "/"))
+		w.pass("/" + strings.Join(names, "/"))
+		target, isLink, err := readLink(w.root, strings.Join(names, "/"))
 		if err != nil {
 			return nil, err
 		}

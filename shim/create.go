@@ -107,7 +107,7 @@ func (c *container) lookForModule(ctx context.Context, sb *sandbox.Sandbox, entr
 	if local := entry.Local(process.Cwd); local != "" {
 		paths = append(paths, local)
 	}
-	mounted := sb.MountsDecide(c.spec, paths)
+	mounted := sb.MountsDecide(ctx, c.spec, paths)
 	if mounted {
 		if err := sb.MountAll(c.spec); err != nil {
 			return source{}, false, notWasm(entry, err)

@@ -19,7 +19,7 @@ import (
 // is none, a Wasm layer of its image. errNative says that it is no Wasm and does not
 // claim to be.
 func (c *container) openModule(ctx context.Context, sb *sandbox.Sandbox, process *specs.Process, entry entrypoint.Point) (source, error) {
-	from, err := openFile(sb, c.rootfs, process, entry)
+	from, err := openFile(ctx, sb, c.rootfs, process, entry)
 	if !errors.Is(err, os.ErrNotExist) {
 		return from, err
 	}
@@ -43,8 +43,8 @@ func (c *container) openModule(ctx context.Context, sb *sandbox.Sandbox, process
 }
 
 // openFile opens the file of the container that an entry point names.
-func openFile(sb *sandbox.Sandbox, rootfs []sandbox.Mount, process *specs.Process, entry entrypoint.Point) (source, error) {
-	path, err := sb.LookPath(entry, process.Cwd, process.Env)
+func openFile(ctx context.Context, sb *sandbox.Sandbox, rootfs []sandbox.Mount, process *specs.Process, entry entrypoint.Point) (source, error) {
+	path, err := sb.LookPath(ctx, entry, process.Cwd, process.Env)
 	if err != nil {
 		return source{}, notWasm(entry, err)
 	}

@@ -52,12 +52,12 @@ func (n *node) launchPause(ctx context.Context, r *tasks.CreateTaskRequest, spec
 		return nil, err
 	}
 	entry := entrypoint.Point{File: spec.Process.Args[0]}
-	if sb.MountsDecide(spec, entry.Paths(spec.Process.Cwd, spec.Process.Env)) {
+	if sb.MountsDecide(ctx, spec, entry.Paths(spec.Process.Cwd, spec.Process.Env)) {
 		if err := sb.MountAll(spec); err != nil {
 			return nil, err
 		}
 	}
-	program, err := findStatic(sb, spec.Process)
+	program, err := findStatic(ctx, sb, spec.Process)
 	if err != nil {
 		return nil, err
 	}
@@ -69,8 +69,8 @@ func (n *node) launchPause(ctx context.Context, r *tasks.CreateTaskRequest, spec
 
 // findStatic returns the path of a process's program, if that can be run by the
 // kernel alone.
-func findStatic(sb *sandbox.Sandbox, process *specs.Process) (string, error) {
-	path, err := sb.LookPath(entrypoint.Point{File: process.Args[0]}, process.Cwd, process.Env)
+func findStatic(ctx context.Context, sb *sandbox.Sandbox, process *specs.Process) (string, error) {
+	path, err := sb.LookPath(ctx, entrypoint.Point{File: process.Args[0]}, process.Cwd, process.Env)
 	if err != nil {
 		return "", err
 	}

@@ -99,7 +99,7 @@ func (n *node) warmFile(ctx context.Context, w Warming, s settings) (_ string, e
 		return "", err
 	}
 	entry := command.entry()
-	from, err := openFile(sb, view.Mounts, &specs.Process{Cwd: view.Cwd, Env: view.Env}, entry)
+	from, err := openFile(ctx, sb, view.Mounts, &specs.Process{Cwd: view.Cwd, Env: view.Env}, entry)
 	if local := entry.Local(view.Cwd); local != "" && errors.Is(err, os.ErrNotExist) {
 		from, err = openFileAt(sb, view.Mounts, local, entry)
 	}
