@@ -87,8 +87,9 @@ func (c Config) IsOf(layers []ocispec.Descriptor) bool {
 	if c.Layers() == LayersID(layers).String() {
 		return true
 	}
-	// The CNCF's layout has one layer, so there is no name to mistake for another's.
-	return len(layers) == 1 && len(c.layerDigests) == 1 && c.layerDigests[0] == layers[0].Digest
+	// The CNCF's layout has one layer, so there is no name to mistake for another's, and one media type for it:
+	// under another, the same content is a copy that means something else.
+	return len(layers) == 1 && len(c.layerDigests) == 1 && c.layerDigests[0] == layers[0].Digest && layers[0].MediaType == MediaTypeWasm
 }
 
 // ParseIndex reads an index or a manifest list, at most MaxManifest bytes. Every digest

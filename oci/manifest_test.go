@@ -105,6 +105,33 @@ func TestParseConfig(t *testing.T) {
 	}
 }
 
+// A configuration in the CNCF's layout is that of one layer of Wasm as it is, and of nothing that has the same bytes.
+func TestIsOf(t *testing.T) {
+	config, err := oci.ParseConfig(oci.MediaTypeWasmConfigV0, []byte(`{"layerDigests":["`+one.String()+`"]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	layer := func(mediaType string, d digest.Digest) ocispec.Descriptor {
+		return ocispec.Descriptor{MediaType: mediaType, Digest: d, Size: 8}
+	}
+	own := layer(oci.MediaTypeWasm, one)
+	if !config.IsOf([]ocispec.Descriptor{own}) {
+		t.Error("not of its own layer")
+	}
+	for name, layers := range map[string][]ocispec.Descriptor{
+		"no layer":           nil,
+		"another layer":      {layer(oci.MediaTypeWasm, two)},
+		"two layers":         {own, own},
+		"compressed":         {layer(oci.MediaTypeWasm+"+gzip", one)},
+		"another media type": {layer(oci.MediaTypeWasmContent, one)},
+		"files":              {layer(ocispec.MediaTypeImageLayer, one)},
+	} {
+		if config.IsOf(layers) {
+			t.Errorf("%s: the configuration is taken for theirs", name)
+		}
+	}
+}
+
 // FuzzParse reads what registries may send. What is accepted can be looked up: no digest in
 // it leads out of the content store.
 func FuzzParse(f *testing.F) {
