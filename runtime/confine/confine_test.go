@@ -34,6 +34,7 @@ var attempts = []struct {
 }{
 	{"execute a program", "killed allowed killed killed"},
 	{"fork", "EPERM allowed EPERM EPERM"},
+	{"make a sibling", "EPERM EPERM EPERM EPERM"},
 	{"new user namespace", "EPERM EPERM EPERM EPERM"},
 	{"unshare", "killed killed killed killed"},
 	{"join a namespace", "killed killed killed killed"},

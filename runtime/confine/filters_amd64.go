@@ -91,7 +91,7 @@ var emissary = filter{
 		{Code: 0x15, Jt: 0, Jf: 1, K: 0x10000},
 		{Code: 0x6, Jt: 0, Jf: 0, K: 0x7fff0000},
 		{Code: 0x20, Jt: 0, Jf: 0, K: 0x10},
-		{Code: 0x54, Jt: 0, Jf: 0, K: 0x7e020000},
+		{Code: 0x54, Jt: 0, Jf: 0, K: 0x7e028000},
 		{Code: 0x15, Jt: 0, Jf: 1, K: 0x0},
 		{Code: 0x6, Jt: 0, Jf: 0, K: 0x7fff0000},
 		{Code: 0x6, Jt: 0, Jf: 0, K: 0x50001},

@@ -93,7 +93,7 @@ var preparer = []specs.LinuxSyscall{
 // emissary starts a second worker, which inherits this list and narrows it, and keeps Argo's contract.
 var emissary = []specs.LinuxSyscall{
 	allow("mmap", "mprotect"),
-	allowIf("clone", masked(0, newNamespaces, 0)),
+	allowIf("clone", masked(0, unix.CLONE_PARENT|newNamespaces, 0)), // its children are its own
 	allow("vfork", "execve", "wait4", "waitid", "kill", "tgkill", "prlimit64", "pipe2", "chdir", "fchmod", "umask", "arch_prctl", "getppid",
 		"seccomp", "prctl", "setsid", "close_range", "dup2"),
 	allowIf("socketpair", equal(0, unix.AF_UNIX)),

@@ -39,6 +39,7 @@ func main() {
 var attempts = map[string]func() error{
 	"execute a program":         execute,
 	"fork":                      func() error { return fork(0) },
+	"make a sibling":            func() error { return fork(unix.CLONE_PARENT) },
 	"new user namespace":        func() error { return fork(unix.CLONE_NEWUSER) },
 	"unshare":                   func() error { return unix.Unshare(unix.CLONE_FILES) },
 	"join a namespace":          func() error { return unix.Setns(0, unix.CLONE_NEWNET) },
