@@ -26,8 +26,23 @@ func childOf(pid int) (Child, error) {
 	return Child{PID: pid, Handle: os.NewFile(uintptr(fd), "worker")}, nil
 }
 
-// discard ends a child that nobody has been told of. It does not wait for the end: whoever
-// traces the child learns of it first.
+// discardLimit bounds the wait for a discarded child, in milliseconds. It ends at once, unless
+// it is traced or frozen.
+const discardLimit = 1000
+
+// discard ends a child that nobody has been told of, and waits until it has left its cgroup.
+func (c Child) discard() {
+	_ = c.Signal(unix.SIGKILL) // fails only for one that has ended
+	_ = withHandle(c.Handle, func(fd int) error {
+		_, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, discardLimit)
+		return err
+	})
+	c.Handle.Close()
+	discard(c.PID)
+}
+
+// discard ends a child without a handle. It does not wait for the end: whoever traces the
+// child learns of it first.
 func discard(pid int) {
 	unix.Kill(pid, unix.SIGKILL)
 	go func() {

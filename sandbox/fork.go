@@ -1,12 +1,11 @@
 package sandbox
 
 import (
-	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	goruntime "runtime"
 	"syscall"
-	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -25,6 +24,8 @@ type birth struct {
 	runtime    []int // those of Go's runtime, which the child closes at once
 	report     int   // where it says what has failed; closed by execve
 	outcome    int   // the other end
+	word       int   // where it gets the word to execute the worker
+	give       int   // the other end, which the child closes at once
 	terminal   bool
 }
 
@@ -53,59 +54,47 @@ func newBirth(l Launch) (*birth, error) {
 
 // take leaves in the calling thread's table what the child needs of it.
 func (b *birth) take(files []int) error {
-	var pipe [2]int
-	if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC); err != nil {
-		return fmt.Errorf("create a pipe for the worker's start: %w", err)
+	var outcome, word [2]int
+	for _, pipe := range []*[2]int{&outcome, &word} {
+		if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC); err != nil {
+			return fmt.Errorf("create a pipe for the worker's start: %w", err)
+		}
 	}
-	kept, err := keepDescriptors(append(files, pipe[1], pipe[0]), len(files), b.runtime)
+	kept, err := keepDescriptors(append(files, outcome[1], outcome[0], word[0], word[1]), len(files), b.runtime)
 	if err != nil {
 		return err
 	}
-	b.files, b.report, b.outcome = kept[:len(files)], kept[len(files)], kept[len(files)+1]
+	b.files, kept = kept[:len(files)], kept[len(files):]
+	b.report, b.outcome, b.word, b.give = kept[0], kept[1], kept[2], kept[3]
 	return nil
 }
 
-// execLimit bounds the time from clone to execve, which is less than a millisecond
-// unless somebody in the child's pid namespace stops it.
-const execLimit = 10 * time.Second
-
-// start forks the child, waits until it has executed the worker and returns its pid.
-// The calling thread can then only end. A child that takes longer than ctx or execLimit
-// allows is killed.
-func (b *birth) start(ctx context.Context) (int, error) {
-	ctx, cancel := context.WithTimeout(ctx, execLimit)
-	defer cancel()
-	born, killed := make(chan int, 1), make(chan struct{})
-	stop := context.AfterFunc(ctx, func() {
-		defer close(killed)
-		if pid := <-born; pid > 0 {
-			unix.Kill(pid, unix.SIGKILL) // nobody has waited for it
-		}
-	})
+// start forks the child, which waits for the word (execute), and returns its pid. The
+// calling thread can then only call execute, and end.
+func (b *birth) start() (int, error) {
 	// No other thread may make the process dumpable just now, see setCredentials.
 	hidden.RLock()
 	pid, errno := b.clone()
 	hidden.RUnlock()
 	goruntime.KeepAlive(b)
-	born <- pid
 	// The thread would close its copies too, but only at its end.
-	for _, fd := range append(b.files, b.report) {
+	for _, fd := range append(b.files, b.report, b.word) {
 		unix.Close(fd)
 	}
 	if errno != 0 {
 		return 0, fmt.Errorf("clone: %w", errno)
 	}
-	err := b.awaitExec()
-	unix.Close(b.outcome)
-	if !stop() {
-		<-killed
-		err = fmt.Errorf("the worker has not been executed in time (a process that shares its pid namespace may have stopped it): %w", ctx.Err())
-	}
-	if err != nil {
-		discard(pid)
-		return 0, err
-	}
 	return pid, nil
+}
+
+// execute gives the child the word and returns when it has executed the worker. It is
+// called on the thread that called start.
+func (b *birth) execute() error {
+	_, err := unix.Write(b.give, []byte{1})
+	if err != nil && !errors.Is(err, unix.EPIPE) { // of a child that was killed
+		return fmt.Errorf("give the worker's child the word: %w", err)
+	}
+	return b.awaitExec()
 }
 
 // awaitExec waits until the child has executed the worker, which closes its end of the
@@ -157,6 +146,7 @@ const (
 	startSession = iota + 1
 	placeFiles
 	takeTerminal
+	awaitWord
 	execute
 )
 
@@ -164,6 +154,7 @@ var stepNames = map[uint32]string{
 	startSession: "start the worker's session",
 	placeFiles:   "place the worker's files",
 	takeTerminal: "give the worker its terminal",
+	awaitWord:    "await the word to execute the worker",
 	execute:      "execute the worker",
 }
 
@@ -175,6 +166,7 @@ func (b *birth) run() {
 	for _, fd := range b.runtime {
 		syscall.RawSyscall6(unix.SYS_CLOSE, uintptr(fd), 0, 0, 0, 0, 0)
 	}
+	syscall.RawSyscall6(unix.SYS_CLOSE, uintptr(b.give), 0, 0, 0, 0, 0)
 	byDefault, none := [4]uint64{}, uint64(0) // struct sigaction of the kernel, with SIG_DFL
 	for signal := uintptr(1); signal <= signals; signal++ {
 		syscall.RawSyscall6(unix.SYS_RT_SIGACTION, signal, uintptr(unsafe.Pointer(&byDefault)), 0, sigsetSize, 0, 0)
@@ -193,6 +185,17 @@ func (b *birth) run() {
 	if b.terminal && errno == 0 {
 		_, _, errno = syscall.RawSyscall6(unix.SYS_IOCTL, 0, unix.TIOCSCTTY, 1, 0, 0, 0)
 		failed[0] = takeTerminal
+	}
+	for said := byte(0); errno == 0 && said == 0; {
+		var n uintptr
+		n, _, errno = syscall.RawSyscall6(unix.SYS_READ, uintptr(b.word), uintptr(unsafe.Pointer(&said)), 1, 0, 0, 0)
+		failed[0] = awaitWord
+		switch {
+		case errno == unix.EINTR:
+			errno = 0
+		case errno == 0 && n == 0: // nobody is left to give it
+			errno = unix.ECANCELED
+		}
 	}
 	if errno == 0 {
 		_, _, errno = syscall.RawSyscall6(unix.SYS_EXECVE, uintptr(unsafe.Pointer(b.path)),

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"time"
 
 	"github.com/moby/sys/capability"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -37,6 +38,10 @@ type Launch struct {
 	Terminal bool
 	// Reserved is a directory that the worker and not the guest may write.
 	Reserved Reserved
+	// Limit (optional) puts the child with a pid under the container's limits. The child
+	// executes the worker after that: once it has, a neighbour may trace it (ptrace(2)),
+	// and what it then forks has the limits that it has.
+	Limit func(pid int) error
 }
 
 // Paths in the root that a worker started by Launch sees.
@@ -68,13 +73,44 @@ func (s *Sandbox) fork(ctx context.Context, l Launch) (Child, error) {
 	var pid int
 	err = s.thread.do(func() error {
 		var err error
-		pid, err = s.launch(ctx, l, kit)
+		pid, err = s.launch(l, kit)
 		return err
 	})
 	if err != nil {
 		return Child{}, err
 	}
-	return childOf(pid)
+	child, err := childOf(pid)
+	if err != nil {
+		return Child{}, err
+	}
+	if err := s.release(ctx, l, kit.birth, child); err != nil {
+		child.discard()
+		return Child{}, err
+	}
+	return child, nil
+}
+
+// execLimit bounds the time from the word to execve, which is less than a millisecond
+// unless somebody in the child's pid namespace stops it.
+const execLimit = 10 * time.Second
+
+// release has a child that waits for the word execute the worker.
+func (s *Sandbox) release(ctx context.Context, l Launch, b *birth, child Child) error {
+	if l.Limit != nil {
+		if err := l.Limit(child.PID); err != nil {
+			return err
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, execLimit)
+	defer cancel()
+	stop := context.AfterFunc(ctx, func() {
+		_ = child.Signal(unix.SIGKILL) // fails only for one that has ended
+	})
+	err := s.thread.do(b.execute)
+	if !stop() {
+		return fmt.Errorf("the worker has not been executed in time (a process that shares its pid namespace may have stopped it): %w", ctx.Err())
+	}
+	return err
 }
 
 // kit holds what must be taken from the host while a thread still sees it: the
@@ -143,7 +179,7 @@ func (k *kit) close() {
 //     needs CAP_SYS_ADMIN to be installed, so it comes before the credentials,
 //     as in runc;
 //  7. fork: the child is born with all of it, and with no descriptor but its own.
-func (s *Sandbox) launch(ctx context.Context, l Launch, k *kit) (int, error) {
+func (s *Sandbox) launch(l Launch, k *kit) (int, error) {
 	if err := s.enterRoot(l, k); err != nil {
 		return 0, err
 	}
@@ -163,7 +199,7 @@ func (s *Sandbox) launch(ctx context.Context, l Launch, k *kit) (int, error) {
 	if err := confine(process, k.filter); err != nil {
 		return 0, err
 	}
-	return k.birth.start(ctx)
+	return k.birth.start()
 }
 
 // bequeath leaves the thread no descriptors but those for the child. It comes before the

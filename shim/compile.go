@@ -257,6 +257,12 @@ func (n *node) runPreparer(ctx context.Context, engine engine, spec *specs.Spec,
 		Argv:  []string{"wasm-preparer", order.Name},
 		Env:   []string{control.RoleEnv + "=" + control.RoleCompile, fmt.Sprintf("%s=%d", control.CompileThreadsEnv, min(runtime.NumCPU(), control.MostCompileThreads))},
 		Files: []*os.File{module, out, null, theirs},
+		Limit: func(pid int) error {
+			if err := cg.Add(pid); err != nil {
+				return err
+			}
+			return sandbox.Limit(pid, spec.Process)
+		},
 	})
 	theirs.Close()
 	if err != nil {
@@ -265,13 +271,7 @@ func (n *node) runPreparer(ctx context.Context, engine engine, spec *specs.Spec,
 	defer child.Handle.Close()
 	stop := context.AfterFunc(ctx, func() { _ = child.Signal(unix.SIGKILL) })
 	defer stop()
-	if err = cg.Add(child.PID); err == nil {
-		err = sandbox.Limit(child.PID, spec.Process)
-	}
-	if err == nil {
-		err = control.Send(ours, order)
-	}
-	if err == nil {
+	if err = control.Send(ours, order); err == nil {
 		err = control.Receive(ours, &report)
 	}
 	if err != nil {

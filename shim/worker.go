@@ -22,14 +22,15 @@ type worker struct {
 	readyErr error         // set before that
 }
 
-// launch starts the process's worker in its sandbox, puts it under the container's limits and
-// gives it its order. The worker loads the module while launch returns.
+// launch starts the process's worker in its sandbox, under the container's limits, and gives it
+// its order. No byte of the guest has been loaded until then. The worker loads the module while
+// launch returns.
 func (p *process) launch(ctx context.Context, sb *sandbox.Sandbox, l sandbox.Launch) error {
 	w, err := p.fork(ctx, sb, l)
 	if err != nil {
 		return err
 	}
-	if err := p.confine(w); err != nil {
+	if err := p.payload.order(w); err != nil {
 		close(w.isReady)
 		w.abort()
 		return err
@@ -62,6 +63,7 @@ func (p *process) fork(ctx context.Context, sb *sandbox.Sandbox, l sandbox.Launc
 	}
 	l.Argv, l.Env, l.Terminal = p.spec.Args, p.payload.env(), p.streams.terminal
 	l.Files = append(append([]*os.File(nil), w.io.child...), theirs)
+	l.Limit = p.limit
 	if w.child, err = launchChild(ctx, sb, l); err != nil {
 		ours.Close()
 		w.io.close()
@@ -70,16 +72,12 @@ func (p *process) fork(ctx context.Context, sb *sandbox.Sandbox, l sandbox.Launc
 	return w, nil
 }
 
-// confine applies what a process can only be given once it exists. No byte of
-// the guest has been loaded: the worker waits for its order, which comes last.
-func (p *process) confine(w *worker) error {
-	if err := p.container.cgroup.Add(w.PID); err != nil {
+// limit applies what a process can only be given once it exists.
+func (p *process) limit(pid int) error {
+	if err := p.container.cgroup.Add(pid); err != nil {
 		return fmt.Errorf("add worker to cgroup: %w", err)
 	}
-	if err := sandbox.Limit(w.PID, p.spec); err != nil {
-		return err
-	}
-	return p.payload.order(w)
+	return sandbox.Limit(pid, p.spec)
 }
 
 // awaitReady waits until the worker can be started.
