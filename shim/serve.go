@@ -70,6 +70,7 @@ func (n *node) serve(listener net.Listener) error {
 	service := &Service{node: n, events: events, native: &nativeShim{node: n}, shutdown: cancel, calm: newCalm(), containers: map[string]tasks.TTRPCTaskService{}}
 	service.Register(server)
 	go n.shutdownOnSignal(cancel)
+	go children.watch()
 	go n.announceCgroup()
 
 	var serving sync.WaitGroup

@@ -27,10 +27,15 @@ const unknownEnd = 255
 // must happen once; who may come later uses the handle.
 type child struct{ sandbox.Child }
 
-// launchChild is Sandbox.Launch.
+// launchChild is Sandbox.Launch of a child that is reaped with reap.
 func launchChild(ctx context.Context, sb *sandbox.Sandbox, l sandbox.Launch) (child, error) {
-	launched, err := sb.Launch(ctx, l)
-	return child{launched}, err
+	var c child
+	err := children.launch(func() (int, error) {
+		var err error
+		c.Child, err = sb.Launch(ctx, l)
+		return c.PID, err
+	})
+	return c, err
 }
 
 // awaitExit waits until the process has ended and returns when that was. It does not reap it.
@@ -59,6 +64,7 @@ func hasExited(pidfd int) bool {
 // reap collects a process that ended at a time. There is one reap for each child, so
 // nobody steals anybody's exit status.
 func (c child) reap(at time.Time) end {
+	defer children.forget(c.PID)
 	var status unix.WaitStatus
 	for {
 		if _, err := unix.Wait4(c.PID, &status, 0, nil); err != unix.EINTR {
