@@ -73,7 +73,7 @@ test: need-root deps cross build lint test-unit test-integration test-race test-
 # and time limit are go test's. Built with what deps installs: runc without libseccomp applies no
 # profiles.
 tools: deps
-	@hack/tools/build.sh argo-3.6 argo-3.7 argo-4.0 containerd-1.7 containerd-2.1 containerd-2.2 containerd-2.4 nerdctl runc >/dev/null
+	@hack/tools/build.sh argo-3.6 argo-3.7 argo-4.0 containerd-1.7 containerd-2.1 containerd-2.2 containerd-2.4 cni-plugins nerdctl runc >/dev/null
 
 # One package after the other: what one leaves behind must not be another's leak.
 test-unit: tools build ## tests of the packages
