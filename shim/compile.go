@@ -81,7 +81,7 @@ func (n *node) compileFrozen(ctx context.Context, j job, digest string, out *os.
 const uncachedDir = "uncached"
 
 // load returns an entry of the cache. Where that cannot be written, or somebody else
-// has been at work on the entry for long, the module is compiled for this one container.
+// has been changing the entry for long, the module is compiled for this one container.
 func (n *node) load(ctx context.Context, j job, digest string) (cache.Entry, error) {
 	key, dir := j.from.key(digest), j.settings.CacheDir
 	compile := func(ctx context.Context, out *os.File) (*control.Module, error) {

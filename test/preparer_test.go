@@ -146,7 +146,7 @@ func TestShimKilledWhileCompiling(t *testing.T) {
 func temporaryFiles(t *testing.T, dir string) []string {
 	t.Helper()
 	var found []string
-	for _, pattern := range []string{"*.part", "*.lock"} {
+	for _, pattern := range []string{"*.part", "*.lock", "*.work"} {
 		paths, err := filepath.Glob(filepath.Join(dir, "*", pattern))
 		if err != nil {
 			t.Fatal(err)

@@ -5,34 +5,45 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"syscall"
 
 	"github.com/wasmshim/containerd-shim-wasm/runtime/control"
+	"github.com/wasmshim/containerd-shim-wasm/runtime/filelock"
 )
 
-// build compiles into the part file and renames it; the index, which makes the
-// entry valid, comes last. Whoever dies in between leaves files with names that
-// the next holder of the lock writes over.
-func (c *Cache) build(ctx context.Context, digest string, compile Compiler) error {
-	part := c.path(digest, partSuffix)
-	// A new file each time: an old one might still be open in a preparer that
-	// outlived its daemon.
-	if err := remove(part); err != nil {
-		return fmt.Errorf("remove an unfinished entry: %w", err)
+// build compiles into a part file of its own and makes that the entry, unless somebody else has made
+// one meanwhile. Whoever dies leaves a part file that is not locked.
+func (c *Cache) build(ctx context.Context, digest string, compile Compiler) (Entry, error) {
+	if err := c.removeParts(digest); err != nil {
+		return Entry{}, fmt.Errorf("remove an unfinished entry: %w", err)
 	}
-	out, err := os.OpenFile(part, os.O_RDWR|os.O_CREATE|os.O_EXCL|syscall.O_NOFOLLOW, 0o600)
+	out, err := filelock.CreateShared(c.dir, digest+".*"+partSuffix)
 	if err != nil {
-		return fmt.Errorf("create cache entry: %w", err)
+		return Entry{}, fmt.Errorf("create cache entry: %w", err)
 	}
 	defer out.Close()
-	defer os.Remove(part)
+	defer os.Remove(out.Name())
 	module, err := compile(ctx, out)
 	if err != nil {
-		return err
+		return Entry{}, err
 	}
-	return c.publish(digest, out, *module)
+	lock, err := c.await(ctx, digest, lockSuffix)
+	if err != nil {
+		return Entry{}, err
+	}
+	defer lock.Release()
+	if entry, err := c.lookup(digest); err == nil {
+		return entry, nil
+	}
+	if err := c.publish(digest, out, *module); err != nil {
+		return Entry{}, err
+	}
+	entry, err := c.lookup(digest)
+	entry.Compiled = true
+	return entry, err
 }
 
+// publish makes out the code of an entry; the index, which makes the entry valid, comes last.
+// The caller holds the lock of the entry's files.
 func (c *Cache) publish(digest string, out *os.File, module control.Module) error {
 	// The order, and the flushes, keep a crash of the machine from leaving an
 	// index that vouches for code that never reached the disk.

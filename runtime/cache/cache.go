@@ -10,6 +10,10 @@
 // filelock), and nothing that is locked is removed (Trim). Whatever dies at whatever
 // point leaves temporary files at most, which Sweep removes.
 //
+// Two locks belong to an entry. Whoever changes its files holds the one, for as long as that takes.
+// Whoever compiles holds the other, which only saves others the same work: they wait for it,
+// but not for ever, for a compilation may be as slow as a container wants it to be.
+//
 // The package never compiles, never looks into a module and never talks to
 // containerd.
 package cache
@@ -103,13 +107,14 @@ func (e Entry) Close() error {
 	return err
 }
 
-// ErrHeld is what Load returns when somebody else has been at work on the entry for
-// too long. The module can be compiled for one use; see Uncached.
-var ErrHeld = errors.New("another container has been compiling it for long")
+// ErrHeld is what Load returns when somebody else has been changing the entry's files for too
+// long. The module can be compiled for one use; see Uncached.
+var ErrHeld = errors.New("somebody else has been at work on its entry in the compile cache for long")
 
 // Load returns the entry for digest, compiling it if there is none. However
 // many processes ask at once, one compiles and the others wait for it, but not for
-// long: ErrHeld. A module that a Compiler has Refused is refused from then on.
+// long: then they compile, too, and the first to be done makes the entry. A module that a Compiler
+// has Refused is refused from then on.
 func (c *Cache) Load(ctx context.Context, digest string, compile Compiler) (Entry, error) {
 	if entry, err := c.lookup(digest); err == nil {
 		return entry, nil
@@ -117,50 +122,47 @@ func (c *Cache) Load(ctx context.Context, digest string, compile Compiler) (Entr
 	if refused, ok := c.refusal(digest); ok {
 		return Entry{}, refused
 	}
-	lock, err := c.await(ctx, digest)
-	if err != nil {
+	work, err := c.await(ctx, digest, workSuffix)
+	if err == nil {
+		defer work.Release()
+	} else if !errors.Is(err, ErrHeld) {
 		return Entry{}, err
 	}
-	defer lock.Release()
 	if entry, err := c.lookup(digest); err == nil {
 		return entry, nil
 	}
 	if refused, ok := c.refusal(digest); ok {
 		return Entry{}, refused
 	}
-	err = c.build(ctx, digest, compile)
+	entry, err := c.build(ctx, digest, compile)
 	var refused *Refused
 	if errors.As(err, &refused) {
-		return Entry{}, errors.Join(refused, c.refuse(digest, refused))
+		return Entry{}, errors.Join(refused, c.refuse(ctx, digest, refused))
 	}
-	if err != nil {
-		return Entry{}, err
-	}
-	entry, err := c.lookup(digest)
-	entry.Compiled = true
 	return entry, err
 }
 
-func (c *Cache) await(ctx context.Context, digest string) (*filelock.Lock, error) {
+// await takes one of an entry's locks. It waits no longer than c.patience: ErrHeld.
+func (c *Cache) await(ctx context.Context, digest, suffix string) (*filelock.Lock, error) {
 	waiting, cancel := context.WithTimeout(ctx, c.patience)
 	defer cancel()
-	lock, err := c.lock(waiting, digest)
+	lock, err := c.lock(waiting, digest, suffix)
 	if err != nil && waiting.Err() != nil && ctx.Err() == nil {
 		return nil, fmt.Errorf("module %s: %w", digest, ErrHeld)
 	}
 	return lock, err
 }
 
-// lock takes the machine-wide lock of an entry, which whoever changes one holds.
-func (c *Cache) lock(ctx context.Context, digest string) (*filelock.Lock, error) {
-	lock, err := filelock.Wait(ctx, c.path(digest, lockSuffix))
+// lock takes one of an entry's machine-wide locks.
+func (c *Cache) lock(ctx context.Context, digest, suffix string) (*filelock.Lock, error) {
+	lock, err := filelock.Wait(ctx, c.path(digest, suffix))
 	if err != nil {
-		return nil, fmt.Errorf("wait for another compilation of module %s: %w", digest, err)
+		return nil, fmt.Errorf("wait for another's work on module %s: %w", digest, err)
 	}
 	return lock, nil
 }
 
-// tryLock is lock that does not wait: filelock.ErrBusy.
+// tryLock takes the lock of an entry's files and does not wait: filelock.ErrBusy.
 func (c *Cache) tryLock(digest string) (*filelock.Lock, error) {
 	return filelock.Try(c.path(digest, lockSuffix))
 }
@@ -169,7 +171,8 @@ const (
 	codeSuffix  = ".cwasm"
 	indexSuffix = ".json"
 	partSuffix  = ".part"
-	lockSuffix  = ".lock"
+	lockSuffix  = ".lock" // of whoever changes an entry's files
+	workSuffix  = ".work" // of whoever compiles
 )
 
 func (c *Cache) path(digest, suffix string) string { return c.dir + "/" + digest + suffix }

@@ -325,7 +325,7 @@ func TestConcurrentLoadsCompileOnce(t *testing.T) {
 	dir := t.TempDir()
 	c := open(t, filepath.Join(dir, "cache"))
 	// Nobody can begin before all have come.
-	lock, err := c.lock(t.Context(), digestOf("module"))
+	lock, err := c.lock(t.Context(), digestOf("module"), workSuffix)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -381,8 +381,8 @@ func TestKilledCompiler(t *testing.T) {
 	}
 	c := open(t, dir)
 	digest := digestOf("module")
-	if _, err := os.Stat(c.path(digest, partSuffix)); err != nil {
-		t.Fatalf("the helper left no unfinished entry: %v", err)
+	if left, err := filepath.Glob(c.path(digest, ".*"+partSuffix)); err != nil || len(left) != 1 {
+		t.Fatalf("the helper left of an unfinished entry %q, %v", left, err)
 	}
 	made := &compiler{code: "code"}
 	if got := load(t, c, digest, made.compile); got != "code" || made.runs != 1 {
@@ -395,7 +395,7 @@ func TestKilledCompiler(t *testing.T) {
 func TestWaitIsCalledOff(t *testing.T) {
 	c := open(t, t.TempDir())
 	digest := digestOf("module")
-	lock, err := c.lock(t.Context(), digest)
+	lock, err := c.lock(t.Context(), digest, workSuffix)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -493,11 +493,65 @@ func TestNobodyWaitsForWhoHoldsCode(t *testing.T) {
 	wantFiles(t, c, digestsOf("held")...)
 }
 
-// Somebody who compiles for ever, as under the limits of a tiny pod, is not waited for as long.
+// Somebody who compiles for ever, as under the limits of a tiny pod, is not waited for as long: another
+// makes the entry, which is whole whoever is done last.
 func TestLoadWaitsForACompilationButNotForLong(t *testing.T) {
+	dir, digest := t.TempDir(), digestOf("module")
+	c := open(t, dir)
+	begun, end, ended := make(chan struct{}), make(chan struct{}), make(chan Entry, 1)
+	go func() {
+		defer close(ended)
+		slow, err := c.Load(t.Context(), digest, func(_ context.Context, out *os.File) (*control.Module, error) {
+			close(begun)
+			<-end
+			_, err := out.WriteString("slow")
+			return &control.Module{Functions: []string{"_start"}}, err
+		})
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		ended <- slow
+	}()
+	<-begun
+	hasty := open(t, dir)
+	hasty.patience = time.Millisecond
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	fast := &compiler{code: "fast"}
+	if _, err := hasty.Load(ctx, digest, fast.compile); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+	for range 2 { // the second finds what the first has made
+		if got := load(t, hasty, digest, fast.compile); got != "fast" || fast.runs != 1 {
+			t.Errorf("got %q after %d compilations", got, fast.runs)
+		}
+	}
+	for _, clean := range []func() error{
+		func() error { return Sweep(dir) },
+		func() error { _, _, err := Trim(t.Context(), dir, 1<<20, nil); return err },
+	} {
+		if err := clean(); err != nil {
+			t.Error(err)
+		}
+	}
+	if names, err := readNames(dir + "/" + engine); err != nil || len(names) != 4 {
+		t.Errorf("of an entry and a compilation there is %q, %v", names, err)
+	}
+	close(end)
+	slow := <-ended
+	defer slow.Code.Close()
+	if code, err := io.ReadAll(slow.Code); err != nil || string(code) != "fast" || slow.Compiled {
+		t.Errorf("got %q, compiled %v, %v", code, slow.Compiled, err)
+	}
+	wantFiles(t, c, digest)
+}
+
+// Nor is who changes an entry's files.
+func TestLoadWaitsForNoChangeForLong(t *testing.T) {
 	c := open(t, t.TempDir())
 	c.patience = time.Millisecond
-	lock, err := c.lock(t.Context(), digestOf("module"))
+	lock, err := c.lock(t.Context(), digestOf("module"), lockSuffix)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -505,13 +559,9 @@ func TestLoadWaitsForACompilationButNotForLong(t *testing.T) {
 	if _, err := c.Load(t.Context(), digestOf("module"), compiler.compile); !errors.Is(err, ErrHeld) {
 		t.Errorf("got %v", err)
 	}
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if _, err := c.Load(ctx, digestOf("module"), compiler.compile); !errors.Is(err, context.Canceled) || errors.Is(err, ErrHeld) {
-		t.Errorf("got %v", err)
-	}
 	lock.Release()
 	if got := load(t, c, digestOf("module"), compiler.compile); got != "code" {
 		t.Errorf("got %q", got)
 	}
+	wantFiles(t, c, digestOf("module"))
 }

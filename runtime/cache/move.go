@@ -22,7 +22,7 @@ type Put func(ctx context.Context, code *os.File, sum string) (path string, imag
 // then on, if that holds the same bytes. Whoever uses the old file goes on. That
 // the image was asked is remembered under image.Key.
 func (c *Cache) Move(ctx context.Context, digest, key string, put Put) error {
-	lock, err := c.lock(ctx, digest)
+	lock, err := c.lock(ctx, digest, lockSuffix)
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package cache
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -46,7 +47,12 @@ func (c *Cache) refusal(digest string) (*Refused, bool) {
 }
 
 // refuse remembers a refusal. Nothing depends on that it succeeds: the module is judged again.
-func (c *Cache) refuse(digest string, r *Refused) error {
+func (c *Cache) refuse(ctx context.Context, digest string, r *Refused) error {
+	lock, err := c.await(ctx, digest, lockSuffix)
+	if err != nil {
+		return fmt.Errorf("remember a refused module: %w", err)
+	}
+	defer lock.Release()
 	dir := filepath.Join(c.dir, refusedDir)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("remember a refused module: %w", err)
@@ -54,10 +60,9 @@ func (c *Cache) refuse(digest string, r *Refused) error {
 	if err := makeRoom(dir); err != nil {
 		return fmt.Errorf("forget refused modules: %w", err)
 	}
-	// The caller holds the entry's lock.
 	part := c.refusalPath(digest) + partSuffix
 	defer os.Remove(part)
-	err := os.WriteFile(part, []byte(r.Reason[:min(len(r.Reason), maxRefusal)]), 0o600)
+	err = os.WriteFile(part, []byte(r.Reason[:min(len(r.Reason), maxRefusal)]), 0o600)
 	if err == nil {
 		err = os.Rename(part, c.refusalPath(digest))
 	}

@@ -72,7 +72,7 @@ func TestRefusalsAreFewAndShort(t *testing.T) {
 	c := open(t, dir)
 	long := &Refused{Reason: strings.Repeat("x", 1<<20)}
 	for i := range mostRefusals + 10 {
-		if err := c.refuse(digestOf(fmt.Sprint(i)), long); err != nil {
+		if err := c.refuse(t.Context(), digestOf(fmt.Sprint(i)), long); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -95,7 +95,7 @@ func TestTrimForgetsOldRefusals(t *testing.T) {
 	dir := t.TempDir()
 	c := open(t, dir)
 	for _, name := range []string{"old", "new"} {
-		if err := c.refuse(digestOf(name), &Refused{Reason: "no"}); err != nil {
+		if err := c.refuse(t.Context(), digestOf(name), &Refused{Reason: "no"}); err != nil {
 			t.Fatal(err)
 		}
 	}

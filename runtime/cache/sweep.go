@@ -62,11 +62,25 @@ func readNames(dir string) ([]string, error) {
 // suspects are the digests of which there is a file that a whole entry has not,
 // or code without an index.
 func (c *Cache) suspects() ([]string, error) {
+	all, err := c.files()
+	var found []string
+	for digest, f := range all {
+		if f.temporary || f.code && !f.index {
+			found = append(found, digest)
+		}
+	}
+	return found, err
+}
+
+// files says what there is of an entry.
+type files struct{ temporary, code, index bool }
+
+// files returns what there is, by digest.
+func (c *Cache) files() (map[string]files, error) {
 	names, err := readNames(c.dir)
 	if err != nil {
 		return nil, err
 	}
-	type files struct{ temporary, code, index bool }
 	all := map[string]files{}
 	for _, name := range names {
 		digest, suffix, ok := cutName(name)
@@ -84,22 +98,20 @@ func (c *Cache) suspects() ([]string, error) {
 		}
 		all[digest] = f
 	}
-	var found []string
-	for digest, f := range all {
-		if f.temporary || f.code && !f.index {
-			found = append(found, digest)
-		}
-	}
-	return found, nil
+	return all, nil
 }
 
-// cutName takes the name of a file of ours apart.
+// cutName takes the name of a file of ours apart. Part files of code have partSuffix, whatever comes
+// before it.
 func cutName(name string) (digest, suffix string, ok bool) {
 	digest, rest, _ := strings.Cut(name, ".")
 	suffix = "." + rest
 	switch suffix {
-	case codeSuffix, indexSuffix, partSuffix, indexSuffix + partSuffix, lockSuffix:
+	case codeSuffix, indexSuffix, indexSuffix + partSuffix, lockSuffix, workSuffix:
 		return digest, suffix, true
+	}
+	if strings.HasSuffix(suffix, partSuffix) {
+		return digest, partSuffix, true
 	}
 	return "", "", false
 }
@@ -115,7 +127,10 @@ func (c *Cache) tidy(digest string) error {
 		return err
 	}
 	defer lock.Release()
-	err = errors.Join(remove(c.path(digest, partSuffix)), remove(c.path(digest, indexSuffix+partSuffix)))
+	if work, err := filelock.Try(c.path(digest, workSuffix)); err == nil {
+		work.Release() // which removes what a dead one has left
+	}
+	err = errors.Join(c.removeParts(digest), remove(c.path(digest, indexSuffix+partSuffix)))
 	ix, failed := c.intact(digest)
 	if failed != nil {
 		err = errors.Join(err, remove(c.path(digest, indexSuffix)))
@@ -124,6 +139,18 @@ func (c *Cache) tidy(digest string) error {
 		err = errors.Join(err, removeUnused(c.path(digest, codeSuffix)))
 	}
 	return err
+}
+
+// removeParts removes the part files into which nobody compiles any more.
+func (c *Cache) removeParts(digest string) error {
+	names, err := readNames(c.dir)
+	failures := []error{err}
+	for _, name := range names {
+		if owner, suffix, _ := cutName(name); owner == digest && suffix == partSuffix {
+			failures = append(failures, removeUnused(filepath.Join(c.dir, name)))
+		}
+	}
+	return errors.Join(failures...)
 }
 
 // intact returns the index of an entry whose code is what was written. It opens

@@ -150,17 +150,10 @@ func tidyAll(dir string) error {
 	}
 	var failures []error
 	for _, c := range engines {
-		names, err := readNames(c.dir)
+		all, err := c.files()
 		failures = append(failures, err)
-		var digests []string
-		for _, name := range names {
-			if digest, _, ok := cutName(name); ok {
-				digests = append(digests, digest)
-			}
-		}
-		slices.Sort(digests)
-		for _, digest := range slices.Compact(digests) {
-			if !c.whole(digest) {
+		for digest, f := range all {
+			if f.temporary || !c.whole(digest) {
 				failures = append(failures, c.tidy(digest))
 			}
 		}
@@ -168,13 +161,8 @@ func tidyAll(dir string) error {
 	return errors.Join(failures...)
 }
 
-// whole reports whether tidy would find nothing to do.
+// whole reports whether there is an entry of which nothing is damaged or superfluous.
 func (c *Cache) whole(digest string) bool {
-	for _, suffix := range []string{partSuffix, indexSuffix + partSuffix, lockSuffix} {
-		if _, err := os.Lstat(c.path(digest, suffix)); err == nil {
-			return false
-		}
-	}
 	ix, err := c.intact(digest)
 	if err != nil || ix.Blob == "" {
 		return err == nil

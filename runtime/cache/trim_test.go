@@ -115,7 +115,7 @@ func TestTrimLeavesWhatIsComing(t *testing.T) {
 	dir := t.TempDir()
 	c := open(t, dir)
 	fill(t, c, "a", "b")
-	lock, err := c.lock(t.Context(), digestOf("a"))
+	lock, err := c.lock(t.Context(), digestOf("a"), lockSuffix)
 	if err != nil {
 		t.Fatal(err)
 	}

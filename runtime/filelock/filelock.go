@@ -125,6 +125,26 @@ func (l *Lock) SetNote(note []byte) error {
 	return nil
 }
 
+// CreateShared creates a file as os.CreateTemp does, open with its shared lock: whoever removes
+// only what is not locked leaves it alone.
+func CreateShared(dir, pattern string) (*os.File, error) {
+	for {
+		f, err := os.CreateTemp(dir, pattern)
+		if err != nil {
+			return nil, err
+		}
+		err = Share(f)
+		if err == nil && isAt(f, f.Name()) {
+			return f, nil
+		}
+		// Else somebody who removes files came before the lock.
+		f.Close()
+		if err != nil && !errors.Is(err, ErrBusy) {
+			return nil, errors.Join(err, os.Remove(f.Name()))
+		}
+	}
+}
+
 // Try takes the lock of the file at path; ErrBusy if somebody else has it.
 func Try(path string) (*Lock, error) {
 	for {

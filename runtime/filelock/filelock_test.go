@@ -157,6 +157,42 @@ func TestWaitTakesTheFreeOne(t *testing.T) {
 	first.Release()
 }
 
+// A new file is never without its lock for those who remove what is not locked.
+func TestCreateShared(t *testing.T) {
+	dir := t.TempDir()
+	done := make(chan struct{})
+	swept := make(chan struct{})
+	go func() {
+		defer close(swept)
+		for {
+			select {
+			case <-done:
+				return
+			default:
+			}
+			names, _ := filepath.Glob(filepath.Join(dir, "*.part"))
+			for _, name := range names {
+				if f, err := OpenExclusive(name); err == nil {
+					os.Remove(name)
+					f.Close()
+				}
+			}
+		}
+	}()
+	for range 1000 {
+		f, err := CreateShared(dir, "file.*.part")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Remove(f.Name()); err != nil {
+			t.Fatalf("a new file was removed: %v", err)
+		}
+		f.Close()
+	}
+	close(done)
+	<-swept
+}
+
 // What a holder that dies has left is found by the next one, and by nobody after a release.
 func TestNote(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "lock")
