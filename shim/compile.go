@@ -30,6 +30,8 @@ type job struct {
 	function *string
 	// begin is called with the module's key in the cache before it is compiled.
 	begin func(key string)
+	// mostCode bounds the machine code, in bytes, if it is not 0; see cache.Uncached.
+	mostCode int64
 }
 
 // compiled returns the machine code of a job's module, from the cache or, the first
@@ -109,7 +111,11 @@ func (n *node) load(ctx context.Context, j job, digest string) (cache.Entry, err
 	default:
 		return cache.Entry{}, err
 	}
-	return cache.Uncached(ctx, filepath.Join(n.stateDir, uncachedDir), key, compile)
+	return cache.Uncached(ctx, filepath.Join(n.stateDir, uncachedDir), key, func(ctx context.Context, out *os.File, room int64) (*control.Module, error) {
+		// Others may be compiling, too.
+		j.mostCode = max(1, room/int64(j.settings.MaxCompilations))
+		return compile(ctx, out)
+	})
 }
 
 // trimLimit bounds the wait for another shim that is cleaning up.
@@ -156,16 +162,20 @@ func check(module control.Module, order control.Compile) error {
 }
 
 // preparerSpec confines the preparer: no files but its own program, no network,
-// no capabilities, nobody's user.
-func preparerSpec(at place, limits *specs.LinuxResources) *specs.Spec {
+// no capabilities, nobody's user. It may write no more than mostCode bytes, if that is not 0.
+func preparerSpec(at place, limits *specs.LinuxResources, mostCode int64) *specs.Spec {
+	// What it writes it has had in memory.
+	most := uint64(*limits.Memory.Limit)
+	if mostCode > 0 {
+		most = min(most, uint64(mostCode))
+	}
 	// If a limit of the whole pod is exceeded, this is to be killed, not the pod's containers.
 	first := 1000
 	return &specs.Spec{
 		Process: &specs.Process{
 			User: specs.User{UID: 65534, GID: 65534}, NoNewPrivileges: true, OOMScoreAdj: &first,
 			Rlimits: []specs.POSIXRlimit{
-				// What it writes it has had in memory.
-				{Type: "RLIMIT_FSIZE", Hard: uint64(*limits.Memory.Limit), Soft: uint64(*limits.Memory.Limit)},
+				{Type: "RLIMIT_FSIZE", Hard: most, Soft: most},
 				// It opens nothing: four are given to it, the rest are what its engine waits on.
 				{Type: "RLIMIT_NOFILE", Hard: 32, Soft: 32},
 				{Type: "RLIMIT_CORE"},
@@ -192,7 +202,7 @@ func (n *node) compile(ctx context.Context, j job, turn *turn, order control.Com
 	if err := turn.note(at); err != nil {
 		return nil, err
 	}
-	spec := preparerSpec(at, limits)
+	spec := preparerSpec(at, limits, j.mostCode)
 	cg, err := n.newCgroup(preparerName, spec, at.Systemd)
 	if err != nil {
 		return nil, fmt.Errorf("limit the preparer: %w", err)

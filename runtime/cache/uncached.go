@@ -10,13 +10,18 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/wasmshim/containerd-shim-wasm/runtime/control"
 	"github.com/wasmshim/containerd-shim-wasm/runtime/filelock"
 )
 
 // Uncached compiles for one use, where the cache cannot be written. The code lies
 // in a file in dir, which should be in memory, that has a name only until the entry
-// is closed: a file without a name cannot be mounted (move_mount(2)).
-func Uncached(ctx context.Context, dir, digest string, compile Compiler) (Entry, error) {
+// is closed: a file without a name cannot be mounted (move_mount(2)). Its memory is taken
+// for as long as anybody maps it.
+//
+// Others need dir's file system, too, containerd among them, so the code may take no more than the
+// room that compile is told, in bytes.
+func Uncached(ctx context.Context, dir, digest string, compile func(ctx context.Context, out *os.File, room int64) (*control.Module, error)) (Entry, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return Entry{}, fmt.Errorf("compile without the cache: %w", err)
 	}
@@ -25,8 +30,15 @@ func Uncached(ctx context.Context, dir, digest string, compile Compiler) (Entry,
 		return Entry{}, fmt.Errorf("compile without the cache: %w", err)
 	}
 	defer out.Close()
-	module, err := compile(ctx, out)
+	room, err := roomBeside(out)
 	if err != nil {
+		return Entry{}, err
+	}
+	module, err := compile(ctx, out, room)
+	if err != nil {
+		return Entry{}, fmt.Errorf("compile without the cache, for which there are %d bytes in %s: %w", room, dir, err)
+	}
+	if _, err := roomBeside(out); err != nil {
 		return Entry{}, err
 	}
 	// Before it has a name: SweepUncached leaves it alone.
@@ -43,6 +55,22 @@ func Uncached(ctx context.Context, dir, digest string, compile Compiler) (Entry,
 		return Entry{}, errors.Join(err, os.Remove(path))
 	}
 	return Entry{Code: code, Module: *module, Digest: digest, Compiled: true, temporary: path}, nil
+}
+
+// Uncached code leaves a quarter of its file system free, or mostFree bytes if that is less.
+const mostFree = 512 << 20
+
+// roomBeside returns how many bytes may still be written to f's file system; an error if there are none.
+func roomBeside(f *os.File) (int64, error) {
+	var st unix.Statfs_t
+	if err := unix.Fstatfs(int(f.Fd()), &st); err != nil {
+		return 0, &os.PathError{Op: "statfs", Path: f.Name(), Err: err}
+	}
+	room := int64(st.Bavail)*st.Bsize - min(int64(st.Blocks)*st.Bsize/4, mostFree)
+	if room <= 0 {
+		return 0, fmt.Errorf("the file system of %s has no more room for code that is not in the compile cache: mend the compile cache, and end containers that were started without it", f.Name())
+	}
+	return room, nil
 }
 
 func inode(f *os.File) uint64 {

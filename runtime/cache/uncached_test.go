@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -14,9 +15,14 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/runtime/control"
 )
 
+// anyRoom is a Compiler that does not mind how much room there is.
+func anyRoom(compile Compiler) func(context.Context, *os.File, int64) (*control.Module, error) {
+	return func(ctx context.Context, out *os.File, _ int64) (*control.Module, error) { return compile(ctx, out) }
+}
+
 func TestUncached(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "uncached")
-	entry, err := Uncached(t.Context(), dir, "digest", (&compiler{code: "code"}).compile)
+	entry, err := Uncached(t.Context(), dir, "digest", anyRoom((&compiler{code: "code"}).compile))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -50,17 +56,56 @@ func emptyFolder(t *testing.T, dir string) {
 func TestUncachedFails(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "uncached")
 	refused := errors.New("not a module")
-	_, err := Uncached(t.Context(), dir, "digest", func(context.Context, *os.File) (*control.Module, error) { return nil, refused })
+	_, err := Uncached(t.Context(), dir, "digest", func(context.Context, *os.File, int64) (*control.Module, error) { return nil, refused })
 	if !errors.Is(err, refused) {
 		t.Errorf("got %v", err)
 	}
 	emptyFolder(t, dir)
 }
 
+// Code that is not cached leaves others room, also when it has no name any more but is in use.
+func TestUncachedLeavesRoom(t *testing.T) {
+	const size, free = 1 << 20, 256 << 10
+	dir := filepath.Join(mount(t, fmt.Sprintf("size=%d", size)), "uncached")
+	var room int64
+	compile := func(_ context.Context, out *os.File, most int64) (*control.Module, error) {
+		room = most
+		_, err := out.Write(make([]byte, 400<<10))
+		return &control.Module{}, err
+	}
+	first, err := Uncached(t.Context(), dir, "first", compile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if room != size-free {
+		t.Errorf("there was room for %d bytes", room)
+	}
+	worker, err := os.Open(first.Code.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := first.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Uncached(t.Context(), dir, "second", compile); err == nil || !strings.Contains(err.Error(), "no more room") {
+		t.Errorf("got %v", err)
+	}
+	if room != size-free-400<<10 {
+		t.Errorf("there was room for %d bytes", room)
+	}
+	emptyFolder(t, dir)
+	worker.Close()
+	third, err := Uncached(t.Context(), dir, "third", compile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	third.Close()
+}
+
 // What somebody who died has left is removed.
 func TestSweepUncached(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "uncached")
-	entry, err := Uncached(t.Context(), dir, "digest", (&compiler{code: "code"}).compile)
+	entry, err := Uncached(t.Context(), dir, "digest", anyRoom((&compiler{code: "code"}).compile))
 	if err != nil {
 		t.Fatal(err)
 	}
