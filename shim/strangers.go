@@ -45,10 +45,11 @@ func (f *family) launch(make func() (pid int, err error)) error {
 // forget is called for a known child once it has been reaped.
 func (f *family) forget(pid int) {
 	f.mu.Lock()
-	defer f.mu.Unlock()
 	if f.known[pid]--; f.known[pid] == 0 {
 		delete(f.known, pid)
 	}
+	f.mu.Unlock()
+	f.reapStrangers() // which may have waited for this one
 }
 
 // watch reaps strangers for as long as the process lives.
@@ -72,7 +73,8 @@ func (f *family) reapStrangers() {
 
 func (f *family) reapSome() bool {
 	first := anyEnded()
-	if first == 0 {
+	if first == 0 || f.known[first] > 0 {
+		// The list is not worth the time: whoever reaps the known one has us look again.
 		return false
 	}
 	own, err := os.Readlink("/proc/self/ns/pid")
