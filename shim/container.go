@@ -48,6 +48,7 @@ type container struct {
 	ooms     uint64
 	freezing freezing
 	callOff  func()        // of a pause that is under way
+	killed   bool          // it is not paused any more: SIGKILL is on its way to its own process
 	over     bool          // no exec is launched any more: its own process has ended
 	starting int           // execs that are being launched and started
 	inside   int           // execs that have a worker
@@ -258,13 +259,17 @@ func (c *container) Kill(ctx context.Context, r *tasks.KillRequest) (*emptypb.Em
 		return nil, err
 	}
 	signal := unix.Signal(r.Signal)
+	ends := signal == unix.SIGKILL && r.ExecID == ""
+	if ends {
+		c.forbidPause()
+	}
 	if err := p.kill(ctx, signal); err != nil {
 		return nil, err
 	}
 	if r.All && r.ExecID == "" {
 		c.signalExecs(ctx, signal)
 	}
-	if signal == unix.SIGKILL && r.ExecID == "" {
+	if ends {
 		return empty, c.thaw()
 	}
 	return empty, nil

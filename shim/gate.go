@@ -125,12 +125,15 @@ func (c *container) Pause(ctx context.Context, _ *tasks.PauseRequest) (*emptypb.
 	return empty, nil
 }
 
-// beginPause shuts the container to execs. cancel calls the pause off, see thaw.
+// beginPause shuts the container to execs. cancel calls the pause off, see forbidPause.
 func (c *container) beginPause(cancel func()) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.init.now() != running || c.freezing != thawed {
 		return fmt.Errorf("it is not running: %w", errdefs.ErrFailedPrecondition)
+	}
+	if c.killed {
+		return errKilled
 	}
 	c.freezing, c.callOff = pausing, cancel
 	return nil
@@ -146,6 +149,9 @@ func (c *container) endPause(ctx context.Context, err error) error {
 	}
 	if c.init.now() != running {
 		return fmt.Errorf("its process has ended: %w", errdefs.ErrFailedPrecondition)
+	}
+	if c.killed {
+		return errors.Join(errKilled, c.cgroup.Thaw())
 	}
 	if ctx.Err() != nil {
 		return errors.Join(ctx.Err(), c.cgroup.Thaw())
@@ -170,14 +176,27 @@ func (c *container) Resume(context.Context, *tasks.ResumeRequest) (*emptypb.Empt
 	return empty, nil
 }
 
+// errKilled refuses a pause beside a kill.
+var errKilled = fmt.Errorf("it is being killed: %w", errdefs.ErrFailedPrecondition)
+
+// forbidPause lets no pause begin any more and calls off one that is under way. It comes before SIGKILL: on
+// cgroup v1 a process that is frozen before it has taken the signal does not die of it.
+func (c *container) forbidPause() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.killed = true
+	if c.freezing == pausing {
+		c.callOff()
+	}
+}
+
 // thaw lets the container's processes run, whoever has frozen them: on cgroup v1 a process does not die
 // of SIGKILL before.
 func (c *container) thaw() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.freezing == pausing {
-		c.callOff()
-		return nil
+		return nil // forbidPause has called the pause off, and endPause thaws
 	}
 	err := c.cgroup.Thaw()
 	if err != nil && c.freezing == paused {

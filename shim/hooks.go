@@ -24,7 +24,8 @@ func (c *container) createHooks(ctx context.Context) error {
 func (c *container) poststart(ctx context.Context) error {
 	err := hooks.Poststart(ctx, c.spec.Hooks, hookState(c.id, c.bundle, c.spec, specs.StateRunning, c.init.pid()))
 	if err != nil {
-		err = errors.Join(err, c.init.signal(unix.SIGKILL))
+		c.forbidPause()
+		err = errors.Join(err, c.init.signal(unix.SIGKILL), c.thaw())
 	}
 	return err
 }

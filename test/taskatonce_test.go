@@ -159,6 +159,27 @@ func TestKillBesideTheStart(t *testing.T) {
 	})
 }
 
+// A kill of the container beside a pause ends it: the pause does not keep it from taking the signal.
+func TestKillBesideAPause(t *testing.T) {
+	eachVersionWithTasks(t, func(t *testing.T, node *testnode.Node) {
+		for range 25 {
+			k := asWasm.run(t, node, "sleep", "sleeping")
+			c := k.caller()
+			answers := c.atOnce([2]string{"kill"}, [2]string{"pause"})
+			if c.count(answers[:1], "ok") != 1 {
+				t.Fatalf("kill beside a pause: %q", answers)
+			}
+			c.expect([2]string{"wait", "ok"}, [2]string{"state", "STOPPED"}, [2]string{"pause", "refused"})
+			if t.Failed() {
+				return
+			}
+			if _, err := k.Delete(k.ctx); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+}
+
 // An exec that has not been started is not there to be killed, and says so at once; containerd's
 // client then goes on to delete it.
 func TestKillOfAnExecThatIsNotStarted(t *testing.T) {

@@ -472,6 +472,14 @@ func TestFreeze(t *testing.T) {
 	frozen.killed(t)
 }
 
+// Nothing is frozen where there is no freezer.
+func TestFrozenWithoutAFreezer(t *testing.T) {
+	frozen, err := create(t, testSpec(t, nil)).Frozen()
+	if frozen || err != nil {
+		t.Errorf("got %t, %v", frozen, err)
+	}
+}
+
 // spinner starts a process that counts, in the cgroups from the beginning.
 func spinner(t *testing.T, in ...*Cgroup) (*child, *atomic.Uint64) {
 	t.Helper()

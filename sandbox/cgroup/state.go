@@ -64,10 +64,17 @@ func (c *Cgroup) Thaw() error {
 }
 
 // Frozen reports whether the processes are frozen or about to be, by Freeze or by others,
-// in this cgroup or in one above it.
+// in this cgroup or in one above it. They are not where there is no freezer.
 func (c *Cgroup) Frozen() (bool, error) {
 	f := c.freezer()
-	state, err := cgroups.ReadFile(c.manager.Path(f.controller), f.stateFile)
+	dir := c.manager.Path(f.controller)
+	if dir == "" {
+		return false, nil // cgroup v1's hierarchy is not mounted
+	}
+	state, err := cgroups.ReadFile(dir, f.stateFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
 	if err != nil {
 		return false, fmt.Errorf("read whether cgroup %s is frozen: %w", c.name(), err)
 	}
