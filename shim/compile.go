@@ -32,6 +32,8 @@ type job struct {
 	begin func(key string)
 	// mostCode bounds the machine code, in bytes, if it is not 0; see cache.Uncached.
 	mostCode int64
+	// made reports whether somebody else has compiled the module meanwhile, nil if nobody can have.
+	made func() bool
 }
 
 // compiled returns the machine code of a job's module, from the cache or, the first
@@ -75,6 +77,10 @@ func (n *node) compileFrozen(ctx context.Context, j job, digest string, out *os.
 	if err := turn.takeNodes(ctx); err != nil {
 		return nil, fmt.Errorf("module %s: %w", module.Name(), err)
 	}
+	// Replicas wait here for the turns of the one that has been compiling.
+	if j.made != nil && j.made() {
+		return nil, cache.ErrMade
+	}
 	return n.compile(ctx, j, turn, j.order(digest), module, out)
 }
 
@@ -92,6 +98,7 @@ func (n *node) load(ctx context.Context, j job, digest string) (cache.Entry, err
 	}
 	modules, err := cache.Open(dir, j.engine.key)
 	if err == nil {
+		j.made = func() bool { return modules.Has(key) }
 		var loaded cache.Entry
 		if loaded, err = modules.Load(ctx, key, compile); err == nil {
 			if loaded.Compiled {
@@ -112,6 +119,7 @@ func (n *node) load(ctx context.Context, j job, digest string) (cache.Entry, err
 		return cache.Entry{}, err
 	}
 	return cache.Uncached(ctx, filepath.Join(n.stateDir, uncachedDir), key, func(ctx context.Context, out *os.File, room int64) (*control.Module, error) {
+		j.made = nil
 		// Others may be compiling, too.
 		j.mostCode = max(1, room/int64(j.settings.MaxCompilations))
 		return compile(ctx, out)

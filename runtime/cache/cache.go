@@ -135,11 +135,28 @@ func (c *Cache) Load(ctx context.Context, digest string, compile Compiler) (Entr
 		return Entry{}, refused
 	}
 	entry, err := c.build(ctx, digest, compile)
+	if errors.Is(err, ErrMade) {
+		return c.lookup(digest)
+	}
 	var refused *Refused
 	if errors.As(err, &refused) {
 		return Entry{}, errors.Join(refused, c.refuse(ctx, digest, refused))
 	}
 	return entry, err
+}
+
+// ErrMade is what a Compiler returns when it has waited and the entry has been made meanwhile;
+// see Has. Load then returns that.
+var ErrMade = errors.New("somebody else has compiled it meanwhile")
+
+// Has reports whether there is an intact entry for digest.
+func (c *Cache) Has(digest string) bool {
+	entry, err := c.lookup(digest)
+	if err != nil {
+		return false
+	}
+	entry.Close()
+	return true
 }
 
 // await takes one of an entry's locks. It waits no longer than c.patience: ErrHeld.

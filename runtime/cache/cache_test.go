@@ -493,6 +493,32 @@ func TestNobodyWaitsForWhoHoldsCode(t *testing.T) {
 	wantFiles(t, c, digestsOf("held")...)
 }
 
+// Who has waited for a turn to compile looks again, and takes what another has made meanwhile.
+func TestLoadTakesWhatWasMadeMeanwhile(t *testing.T) {
+	dir, digest := t.TempDir(), digestOf("module")
+	c, hasty := open(t, dir), open(t, dir)
+	hasty.patience = time.Millisecond
+	if c.Has(digest) {
+		t.Fatal("an empty cache has it")
+	}
+	entry, err := c.Load(t.Context(), digest, func(context.Context, *os.File) (*control.Module, error) {
+		if got := load(t, hasty, digest, (&compiler{code: "other"}).compile); got != "other" {
+			t.Errorf("the other container got %q", got)
+		}
+		if !c.Has(digest) {
+			t.Error("what the other has made is not seen")
+		}
+		return nil, ErrMade
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer entry.Close()
+	if entry.Compiled {
+		t.Error("it is told to have been compiled for this container")
+	}
+}
+
 // Somebody who compiles for ever, as under the limits of a tiny pod, is not waited for as long: another
 // makes the entry, which is whole whoever is done last.
 func TestLoadWaitsForACompilationButNotForLong(t *testing.T) {
