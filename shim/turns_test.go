@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -42,6 +43,8 @@ func takeBoth(ctx context.Context, n *node, payer account, s settings) (*turn, e
 // turn, and nobody is counted twice.
 func TestTurns(t *testing.T) {
 	n, s := turnNode(t), impatient(8)
+	var held []*turn // their locks go when nothing leads to them
+	defer func() { runtime.KeepAlive(held) }()
 	take := func(tenant, pod, refusal string) *turn {
 		t.Helper()
 		turn, err := takeBoth(t.Context(), n, account{tenant: tenant, pod: pod}, s)
@@ -51,6 +54,7 @@ func TestTurns(t *testing.T) {
 		if refusal != "" && (err == nil || !strings.Contains(err.Error(), refusal) || !strings.Contains(err.Error(), "max_compilations in config.toml")) {
 			t.Fatalf("pod %s of %s got %v, want %q", pod, tenant, err, refusal)
 		}
+		held = append(held, turn)
 		return turn
 	}
 	first := take("a", "1", "")
@@ -85,9 +89,11 @@ func TestTurnOnASmallNode(t *testing.T) {
 func TestWaitForATurnIsCalledOff(t *testing.T) {
 	n, s := turnNode(t), impatient(1)
 	s.CompileTimeout = time.Hour
-	if _, err := takeBoth(t.Context(), n, account{}, s); err != nil {
+	turn, err := takeBoth(t.Context(), n, account{}, s)
+	if err != nil {
 		t.Fatal(err)
 	}
+	defer turn.end()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err := takeBoth(ctx, n, account{}, s); !errors.Is(err, context.Canceled) {
@@ -135,9 +141,11 @@ func TestNoteOfADeadDaemon(t *testing.T) {
 // A module is hashed while another is compiled, or a probe of the pod would wait for that.
 func TestHashingWaitsForNoCompilation(t *testing.T) {
 	n, s, payer := turnNode(t), impatient(1), account{tenant: "a", pod: "1"}
-	if _, err := takeBoth(t.Context(), n, payer, s); err != nil {
+	turn, err := takeBoth(t.Context(), n, payer, s)
+	if err != nil {
 		t.Fatal(err)
 	}
+	defer turn.end()
 	hashing, err := n.takeHashTurn(t.Context(), payer, s)
 	if err != nil {
 		t.Fatal(err)

@@ -150,7 +150,7 @@ func Try(path string) (*Lock, error) {
 	for {
 		// Its file is removed by the last holder, so one that was locked but is no longer
 		// the one at its path counts for nothing.
-		f, err := openWith(path, os.O_RDWR|os.O_CREATE, Exclude)
+		f, err := openWith(path, os.O_RDWR|os.O_CREATE, excludeAll)
 		if err != nil {
 			return nil, err
 		}
@@ -159,6 +159,22 @@ func Try(path string) (*Lock, error) {
 		}
 		f.Close()
 	}
+}
+
+// excludeAll is Exclude, and excludes daemons too that an upgrade has left running: those of releases
+// that knew flock(2) only, which does not see the other kind. No container can open these files.
+func excludeAll(f *os.File) error {
+	if err := Exclude(f); err != nil {
+		return err
+	}
+	err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		err = ErrBusy
+	}
+	if err != nil {
+		return &os.PathError{Op: "lock", Path: f.Name(), Err: err}
+	}
+	return nil
 }
 
 func isAt(f *os.File, path string) bool {

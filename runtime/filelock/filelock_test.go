@@ -224,3 +224,30 @@ func TestNote(t *testing.T) {
 	wantNote(lock, "")
 	lock.Release()
 }
+
+// A daemon of a release before holds the lock of a file in its way.
+func TestTryExcludesFlock(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "lock")
+	before, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer before.Close()
+	if err := unix.Flock(int(before.Fd()), unix.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Try(path); !errors.Is(err, ErrBusy) {
+		t.Errorf("beside one of flock(2): %v", err)
+	}
+	if err := unix.Flock(int(before.Fd()), unix.LOCK_UN); err != nil {
+		t.Fatal(err)
+	}
+	lock, err := Try(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Release()
+	if err := unix.Flock(int(before.Fd()), unix.LOCK_EX|unix.LOCK_NB); !errors.Is(err, unix.EWOULDBLOCK) {
+		t.Errorf("the other way round: %v", err)
+	}
+}
