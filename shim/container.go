@@ -159,7 +159,7 @@ func (c *container) Delete(ctx context.Context, r *tasks.DeleteRequest) (*tasks.
 		return nil, err
 	}
 	if r.ExecID != "" {
-		return c.deleteExec(p)
+		return c.deleteExec(ctx, p)
 	}
 	if err := c.endUnstarted(ctx); err != nil {
 		return nil, fmt.Errorf("end the process of container %s: %w", c.id, err)

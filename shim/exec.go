@@ -57,7 +57,10 @@ func (c *container) addExec(p *process) error {
 // startExec launches an exec beside the container's worker and lets it run. One that fails is over: it
 // cannot be started again, only deleted.
 func (c *container) startExec(ctx context.Context, p *process) error {
-	if err := p.step(launching); err != nil {
+	// Nobody tells a shim that a caller has gone who set no deadline: a kill or a deletion does.
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	if err := p.step(launching, func() { p.cancel = cancel }); err != nil {
 		return err
 	}
 	if err := c.launchExec(ctx, p); err != nil {
@@ -161,7 +164,13 @@ func explainExec(name string, err error) error {
 	return fmt.Errorf("%s is a native program; a Wasm container runs only WebAssembly modules: name a .wasm file of the container: %w", name, errdefs.ErrFailedPrecondition)
 }
 
-func (c *container) deleteExec(p *process) (*tasks.DeleteResponse, error) {
+// deleteExec calls off the launch of an exec: who deletes one that does not run yet wants none.
+func (c *container) deleteExec(ctx context.Context, p *process) (*tasks.DeleteResponse, error) {
+	if p.callOff() {
+		if err := p.awaitOver(ctx); err != nil {
+			return nil, fmt.Errorf("exec %s of container %s: %w", p.id, c.id, err)
+		}
+	}
 	if err := p.step(deleting); err != nil {
 		return nil, fmt.Errorf("exec %s of container %s: %w", p.id, c.id, err)
 	}

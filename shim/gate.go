@@ -83,11 +83,14 @@ func (c *container) wake() {
 	c.counted = make(chan struct{})
 }
 
-// close admits no more execs.
+// close admits no more execs, and calls off those that are being launched.
 func (c *container) close() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.over = true
+	for _, p := range c.execs {
+		p.callOff()
+	}
 }
 
 // awaitExecs waits until done, which it calls under c.mu, says that as many execs as wanted are left.

@@ -25,6 +25,7 @@ type process struct {
 	mu      sync.Mutex
 	phase   phase         // changed by step alone
 	changed chan struct{} // closed by the next step
+	cancel  func()        // of an exec's launch, from launching on
 	worker  *worker       // from waiting on
 	begun   bool          // it has been running
 	end     end           // from ended on
@@ -82,6 +83,9 @@ func (p *process) start(ctx context.Context) error {
 	if err := w.awaitReady(ctx); err != nil {
 		return err
 	}
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("called off: %w", err)
+	}
 	if err := p.step(starting); err != nil {
 		return err
 	}
@@ -118,10 +122,35 @@ func (p *process) abandon() {
 // signalPatience is how long a signal waits for a worker that can act on it.
 const signalPatience = 5 * time.Second
 
+// callOff ends a launch that is under way, be it that a module is being compiled for it, and reports
+// whether there was one. The process will not run.
+func (p *process) callOff() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.phase != launching || p.cancel == nil {
+		return false
+	}
+	p.cancel()
+	return true
+}
+
+// awaitOver waits for the end of a process that has been called off.
+func (p *process) awaitOver(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, abortLimit)
+	defer cancel()
+	if err := p.await(ctx, phase.isOver); err != nil {
+		return fmt.Errorf("call off the launch of a process: %w", err)
+	}
+	return nil
+}
+
 // kill sends a signal. One that a worker turns into an exit code waits until the worker can:
 // process 1 of a pid namespace loses signals it does not handle. A launch is waited for, too: it
-// is about to be a process.
+// is about to be a process; SIGKILL calls it off.
 func (p *process) kill(ctx context.Context, signal unix.Signal) error {
+	if signal == unix.SIGKILL && p.callOff() {
+		return p.awaitOver(ctx)
+	}
 	if err := p.await(ctx, func(f phase) bool { return f != launching }); err != nil {
 		return fmt.Errorf("send signal %d to a process that is being launched: %w", signal, err)
 	}
