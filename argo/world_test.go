@@ -101,7 +101,10 @@ func (w world) link(from, to string) {
 	if errors.Is(err, unix.EXDEV) || errors.Is(err, unix.EPERM) {
 		var data []byte
 		if data, err = os.ReadFile(from); err == nil {
+			// What a child forked meanwhile has open for writing cannot be executed.
+			syscall.ForkLock.RLock()
 			err = os.WriteFile(w.path(to), data, 0o755)
+			syscall.ForkLock.RUnlock()
 		}
 	}
 	w.must(err)
