@@ -62,13 +62,8 @@ func (n *node) compiled(ctx context.Context, j job) (_ cache.Entry, err error) {
 	return compiled, nil
 }
 
-// compileFrozen compiles what was hashed, whatever happens to the file meanwhile.
-func (n *node) compileFrozen(ctx context.Context, j job, digest string, out *os.File) (*control.Module, error) {
-	turn, err := n.takeTurn(ctx, j.payer, j.settings)
-	if err != nil {
-		return nil, fmt.Errorf("module %s: %w", j.from.file.Name(), err)
-	}
-	defer turn.end()
+// compileFrozen compiles, in a turn, what was hashed, whatever happens to the file meanwhile.
+func (n *node) compileFrozen(ctx context.Context, j job, turn *turn, digest string, out *os.File) (*control.Module, error) {
 	module, err := j.from.freeze(ctx, digest, j.settings.CacheDir)
 	if err != nil {
 		return nil, err
@@ -92,15 +87,28 @@ const uncachedDir = "uncached"
 // has been changing the entry for long, the module is compiled for this one container.
 func (n *node) load(ctx context.Context, j job, digest string) (cache.Entry, error) {
 	key, dir := j.from.key(digest), j.settings.CacheDir
-	compile := func(ctx context.Context, out *os.File) (*control.Module, error) {
+	var held *turn
+	endTurn := func() {
+		if held != nil {
+			held.end()
+		}
+		held = nil
+	}
+	defer endTurn()
+	compile := func(ctx context.Context, out *os.File) (_ *control.Module, err error) {
 		j.begin(key)
-		return n.compileFrozen(ctx, j, digest, out)
+		if held, err = n.takeTurn(ctx, j.payer, j.settings); err != nil {
+			return nil, fmt.Errorf("module %s: %w", j.from.file.Name(), err)
+		}
+		return n.compileFrozen(ctx, j, held, digest, out)
 	}
 	modules, err := cache.Open(dir, j.engine.key)
 	if err == nil {
 		j.made = func() bool { return modules.Has(key) }
 		var loaded cache.Entry
-		if loaded, err = modules.Load(ctx, key, compile); err == nil {
+		loaded, err = modules.Load(ctx, key, compile)
+		endTurn() // whose turn is next finds the entry
+		if err == nil {
 			if loaded.Compiled {
 				go n.trim(j.settings)
 			}

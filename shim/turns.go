@@ -52,7 +52,7 @@ func (n *node) takePodTurn(ctx context.Context, payer account, s settings, what 
 	return t, nil
 }
 
-// takeNodes waits for a turn of the node, too. Who has it waits for nothing else: no volume, and
+// takeNodes waits for a turn of the node, too. Who has it waits for nothing else but the entry's lock: no volume, and
 // no other turn.
 func (t *turn) takeNodes(ctx context.Context) error {
 	if err := t.take(ctx, t.payer.nodeQueues(t.settings)); err != nil {
