@@ -139,7 +139,8 @@ func (m mode) examine(pid int) {
 			return
 		}
 	}
-	_ = unix.Kill(pid, unix.SIGCONT)
+	// All go on: pid may have been a thread of a worker, which stops as a whole, and have ended since.
+	_ = unix.Kill(-1, unix.SIGCONT)
 }
 
 // awaitStop waits until a process has stopped and returns what it is called then, or nothing if it has
