@@ -55,7 +55,7 @@ image: build ## pack the node installer's image, bin/node-installer-ARCH.tar (IM
 		/wasm-node-installer=$(INSTALLER) /containerd-shim-wasm-v1=$(SHIM)
 	@echo "packed $(IMAGE) into bin/node-installer-$(ARCH).tar"
 
-examples: deps ## build the images of the example workflows in deploy/argo, bin/examples/NAME.tar
+examples: deps ## build the images of the example workflows in examples/argo, bin/examples/NAME.tar
 	@go run ./hack/examples bin/examples
 
 need-root:

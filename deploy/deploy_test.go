@@ -5,11 +5,9 @@ import (
 	"bytes"
 	"errors"
 	"io"
-	"maps"
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"testing"
 
 	admissionv1 "k8s.io/api/admissionregistration/v1"
@@ -22,7 +20,6 @@ import (
 
 	"github.com/wasmshim/containerd-shim-wasm/install"
 	"github.com/wasmshim/containerd-shim-wasm/install/incluster"
-	"github.com/wasmshim/containerd-shim-wasm/internal/examples"
 )
 
 // documents returns the objects of a file, as text.
@@ -140,111 +137,4 @@ func TestRuntimeClass(t *testing.T) {
 	if class.Overhead.PodFixed.Memory().IsZero() {
 		t.Error("a pod takes no memory")
 	}
-}
-
-// workflow is what is looked at of an example.
-type workflow struct {
-	Kind     string `json:"kind"`
-	Metadata struct {
-		Name, GenerateName string
-	} `json:"metadata"`
-	Spec struct {
-		Entrypoint   string     `json:"entrypoint"`
-		PodSpecPatch string     `json:"podSpecPatch"`
-		Templates    []template `json:"templates"`
-	} `json:"spec"`
-}
-
-type template struct {
-	Name         string      `json:"name"`
-	PodSpecPatch string      `json:"podSpecPatch"`
-	Container    *container  `json:"container"`
-	Script       *container  `json:"script"`
-	ContainerSet *containers `json:"containerSet"`
-}
-
-type containers struct {
-	Containers []container `json:"containers"`
-}
-
-type container struct {
-	Image   string   `json:"image"`
-	Command []string `json:"command"`
-}
-
-func (t template) containers() []container {
-	var all []container
-	for _, c := range []*container{t.Container, t.Script} {
-		if c != nil {
-			all = append(all, *c)
-		}
-	}
-	if t.ContainerSet != nil {
-		all = append(all, t.ContainerSet.Containers...)
-	}
-	return all
-}
-
-const runtimeClassPatch = `{"runtimeClassName":"wasm"}`
-
-// Every example names images that exist, says the commands that Argo would otherwise ask a registry for, and sends Wasm
-// to where it runs. All programs are used, and the docs name all examples. That a cluster accepts and runs them is
-// seen in test/e2e.
-func TestExamples(t *testing.T) {
-	names, err := examples.Names()
-	if err != nil {
-		t.Fatal(err)
-	}
-	unused := map[string]bool{}
-	for _, name := range names {
-		unused[examples.Reference(name)] = true
-	}
-	known := append([]string{strings.TrimPrefix(examples.Native, "docker.io/library/")}, slices.Collect(maps.Keys(unused))...)
-	files, err := filepath.Glob("argo/*.yaml")
-	if err != nil || len(files) < 8 {
-		t.Fatalf("%d examples, %v", len(files), err)
-	}
-	docs := read(t, "../docs/kubernetes.md")
-	for _, file := range files {
-		text := read(t, file)
-		if !strings.Contains(docs, "deploy/"+file) {
-			t.Errorf("docs/kubernetes.md does not name deploy/%s", file)
-		}
-		if !strings.Contains(text, filepath.Base(file)+"\n") {
-			t.Errorf("%s does not say how to run it", file)
-		}
-		document := documents(t, file)[0]
-		load[map[string]any](t, document) // strictly
-		var w workflow
-		if err := yaml.Unmarshal(document, &w); err != nil {
-			t.Fatal(err)
-		}
-		for _, template := range w.Spec.Templates {
-			for _, c := range template.containers() {
-				if !slices.Contains(known, c.Image) {
-					t.Errorf("%s: template %s: no image %q", file, template.Name, c.Image)
-				}
-				if len(c.Command) == 0 {
-					t.Errorf("%s: template %s gives image %s no command", file, template.Name, c.Image)
-				}
-				patched := w.Spec.PodSpecPatch == runtimeClassPatch || template.PodSpecPatch == runtimeClassPatch
-				if strings.Contains(c.Image, "wasm-examples") && !patched {
-					t.Errorf("%s: template %s runs Wasm without the runtime class", file, template.Name)
-				}
-				delete(unused, c.Image)
-			}
-		}
-	}
-	if len(unused) > 0 {
-		t.Errorf("no example uses %v", unused)
-	}
-}
-
-func read(t *testing.T, path string) string {
-	t.Helper()
-	text, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(text)
 }

@@ -1,5 +1,5 @@
-// Package examples builds the images that the workflows in deploy/argo name, from the programs in
-// deploy/argo/guests: each file NAME.rs is a program in Rust, each folder NAME a Go module. Tests and
+// Package examples builds the images that the workflows in examples/argo name, from the programs in
+// examples/guests: each file NAME.rs is a program in Rust, each folder NAME a Go module. Tests and
 // "make examples" use it; no shipped binary imports it.
 package examples
 
@@ -47,7 +47,16 @@ func Names() ([]string, error) {
 
 func guests() (string, error) {
 	root, err := repo.Root()
-	return filepath.Join(root, "deploy", "argo", "guests"), err
+	return filepath.Join(root, "examples", "guests"), err
+}
+
+// Workflows returns the files of the example workflows, sorted.
+func Workflows() ([]string, error) {
+	root, err := repo.Root()
+	if err != nil {
+		return nil, err
+	}
+	return filepath.Glob(filepath.Join(root, "examples", "argo", "*.yaml"))
 }
 
 // Reference returns the name of a program's image.

@@ -6,8 +6,10 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
+	"unicode"
 
 	"github.com/wasmshim/containerd-shim-wasm/internal/repo"
 )
@@ -15,7 +17,8 @@ import (
 var (
 	named   = regexp.MustCompile("`(Test[A-Z][A-Za-z0-9]*)")
 	defined = regexp.MustCompile(`(?m)^func (Test[A-Z][A-Za-z0-9]*)\(`)
-	linked  = regexp.MustCompile(`\]\(([^)#:]+)\)`)
+	linked  = regexp.MustCompile(`\]\(([^):]+)\)`)
+	heading = regexp.MustCompile(`(?m)^#+ (.*)$`)
 )
 
 // Tests that a page names as its proof are there.
@@ -41,15 +44,43 @@ func TestNamedTestsExist(t *testing.T) {
 	}
 }
 
-// Files that a page links to are there.
-func TestLinkedFilesExist(t *testing.T) {
-	walk(t, filepath.Join(treeRoot(t), "docs"), ".md", func(page, text string) {
+// Files that a page links to are there, and so are the headings in them.
+func TestLinksLead(t *testing.T) {
+	walk(t, treeRoot(t), ".md", func(page, text string) {
 		for _, match := range linked.FindAllStringSubmatch(text, -1) {
-			if _, err := os.Stat(filepath.Join(filepath.Dir(page), match[1])); err != nil {
-				t.Errorf("%s links to %s: %v", page, match[1], err)
+			file, anchor, _ := strings.Cut(match[1], "#")
+			target, content := filepath.Join(filepath.Dir(page), file), text
+			if file != "" {
+				read, err := os.ReadFile(target)
+				if _, failed := os.Stat(target); failed != nil || (anchor != "" && err != nil) {
+					t.Errorf("%s links to %s: %v", page, match[1], err)
+					continue
+				}
+				content = string(read)
+			}
+			if anchor != "" && !slices.Contains(anchors(content), anchor) {
+				t.Errorf("%s links to %s, where no heading has that name", page, match[1])
 			}
 		}
 	})
+}
+
+// anchors are the names by which GitHub lets links lead to the headings of a page.
+func anchors(page string) []string {
+	var names []string
+	for _, match := range heading.FindAllStringSubmatch(page, -1) {
+		name := strings.Map(func(r rune) rune {
+			switch {
+			case r == ' ':
+				return '-'
+			case r == '-' || r == '_' || unicode.IsLetter(r) || unicode.IsDigit(r):
+				return unicode.ToLower(r)
+			}
+			return -1
+		}, match[1])
+		names = append(names, name)
+	}
+	return names
 }
 
 func treeRoot(t *testing.T) string {

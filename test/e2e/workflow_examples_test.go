@@ -8,10 +8,9 @@ import (
 	"testing"
 
 	"github.com/wasmshim/containerd-shim-wasm/internal/examples"
-	"github.com/wasmshim/containerd-shim-wasm/internal/repo"
 )
 
-// exampleChecks says what each example of deploy/argo must come to.
+// exampleChecks says what each example of examples/argo must come to.
 var exampleChecks = map[string]func(t *testing.T, w workflow){
 	"hello.yaml": func(t *testing.T, w workflow) {
 		w.printed(t, "", "hello Argo, from WebAssembly (wasm32)\n")
@@ -67,7 +66,7 @@ func (w workflow) printed(t testing.TB, name, want string) {
 	}
 }
 
-// TestWorkflowExamples runs every example of deploy/argo as it is there.
+// TestWorkflowExamples runs every example of examples/argo as it is there.
 func TestWorkflowExamples(t *testing.T) {
 	all, err := examples.All(t.Context())
 	if err != nil {
@@ -78,11 +77,7 @@ func TestWorkflowExamples(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	root, err := repo.Root()
-	if err != nil {
-		t.Fatal(err)
-	}
-	files, err := filepath.Glob(filepath.Join(root, "deploy", "argo", "*.yaml"))
+	files, err := examples.Workflows()
 	if err != nil {
 		t.Fatal(err)
 	}

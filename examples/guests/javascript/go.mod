@@ -1,4 +1,4 @@
-module github.com/wasmshim/containerd-shim-wasm/deploy/argo/guests/javascript
+module github.com/wasmshim/containerd-shim-wasm/examples/guests/javascript
 
 go 1.26.0
 
