@@ -43,6 +43,16 @@ func Parse(args []string) (command Command, ok bool, err error) {
 	return command, true, nil
 }
 
+// Unwrap returns the command line that a container's whole one leads to: what the emissary is to run, if
+// wrapped, or else the same. The errors are those of Parse.
+func Unwrap(args []string) (guest []string, wrapped bool, err error) {
+	command, wrapped, err := Parse(args)
+	if err != nil || !wrapped {
+		return args, wrapped, err
+	}
+	return append([]string{command.File}, command.Args...), true, nil
+}
+
 // Kill is what a command line of argoexec's kill asks for.
 type Kill struct {
 	Signal syscall.Signal

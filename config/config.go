@@ -53,6 +53,10 @@ type Config struct {
 	// LogLevel is a logrus level from "trace" to "error"; empty means the level
 	// that containerd asks for with -debug.
 	LogLevel string
+
+	// Source is where an operator would change all that, for errors: a path, or words. It is not
+	// in the file.
+	Source string
 }
 
 // Default returns the values that hold where the file says nothing.
@@ -73,15 +77,18 @@ func Default() Config {
 func Load(path string) (Config, error) {
 	text, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return Default(), nil
+		c := Default()
+		c.Source = path
+		return c, nil
 	}
 	if err != nil {
-		return Config{}, fmt.Errorf("reading the shim's configuration: %w", err)
+		return Config{}, fmt.Errorf("read the shim's configuration: %w", err)
 	}
 	c, err := Parse(text)
 	if err != nil {
 		return Config{}, fmt.Errorf("%s: %w", path, err)
 	}
+	c.Source = path
 	return c, nil
 }
 
@@ -149,6 +156,13 @@ func explain(err error) error {
 		return fmt.Errorf("line %d: %s", line, message)
 	}
 	return err
+}
+
+// UsesSystemd reports whether systemd makes the cgroup of a container with a linux.cgroupsPath. The
+// path of the kubelet's systemd driver says so itself, whatever SystemdCgroup says.
+func (c Config) UsesSystemd(cgroupsPath string) bool {
+	slice, _, ok := strings.Cut(cgroupsPath, ":")
+	return ok && strings.HasSuffix(slice, ".slice") || c.SystemdCgroup
 }
 
 func (c Config) validate() error {

@@ -31,7 +31,7 @@ max_compilations = 7
 precompiled = ["sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"]
 systemd_cgroup = true
 log_level = "debug"
-`, Config{"/srv/cache", 10 << 30, 1 << 30, 90 * time.Second, 512 << 20, 7, []string{"sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"}, true, "debug"}},
+`, Config{"/srv/cache", 10 << 30, 1 << 30, 90 * time.Second, 512 << 20, 7, []string{"sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"}, true, "debug", ""}},
 		"bytes":       {`max_module_size = "4096"`, with(func(c *Config) { c.MaxModuleSize = 4096 })},
 		"integer":     {`max_module_size = 4096`, with(func(c *Config) { c.MaxModuleSize = 4096 })},
 		"CRLF":        {"systemd_cgroup = true\r\n", with(func(c *Config) { c.SystemdCgroup = true })},
@@ -83,7 +83,9 @@ func TestParseRefuses(t *testing.T) {
 
 func TestLoad(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "config.toml")
-	if c, err := Load(path); err != nil || !reflect.DeepEqual(c, Default()) {
+	absent := Default()
+	absent.Source = path
+	if c, err := Load(path); err != nil || !reflect.DeepEqual(c, absent) {
 		t.Fatalf("absent file: got %+v, %v", c, err)
 	}
 	write := func(text string) {

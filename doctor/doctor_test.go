@@ -18,7 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/wasmshim/containerd-shim-wasm/install"
-	"github.com/wasmshim/containerd-shim-wasm/shim"
+	"github.com/wasmshim/containerd-shim-wasm/module"
 )
 
 // fakeKernel lacks the named system calls.
@@ -320,8 +320,8 @@ func TestPrint(t *testing.T) {
 }
 
 func TestPlaces(t *testing.T) {
-	if libDir != shim.LibDir {
-		t.Errorf("the shim keeps its programs in %s", shim.LibDir)
+	if libDir != module.LibDir {
+		t.Errorf("the shim keeps its programs in %s", module.LibDir)
 	}
 }
 

@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// libDir is where the shim places the programs that it carries (shim.LibDir).
+// libDir is where the shim places the programs that it carries (module.LibDir).
 const libDir = "/var/lib/containerd-shim-wasm"
 
 // leastFree is what should be free for compiled modules, in bytes.

@@ -20,8 +20,6 @@ type Launch struct {
 	// specification's own, or that of an exec.
 	Spec    *specs.Spec
 	Process *specs.Process
-	// Mounted says that Sandbox.MountAll has been called.
-	Mounted bool
 	// Worker is the program, Module (optional) the compiled code it loads from
 	// Module's path below its root. The worker is born with one more descriptor, after
 	// Files, of the module with a shared lock on it.
@@ -290,7 +288,7 @@ func (s *Sandbox) fillRootfs(l Launch) error {
 	if s.root < 0 {
 		return nil
 	}
-	if !l.Mounted {
+	if !s.mounted {
 		if err := mountAll(s.root, l.Spec); err != nil {
 			return err
 		}

@@ -6,7 +6,7 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/wasmshim/containerd-shim-wasm/runtime/filelock"
+	"github.com/wasmshim/containerd-shim-wasm/module/filelock"
 )
 
 // A worker holds its module from its birth to its end, whatever it does and whatever its launcher does.

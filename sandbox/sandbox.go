@@ -19,7 +19,9 @@ type Sandbox struct {
 	joined bool  // an exec: the namespaces are those of a running worker
 	inside bool  // the thread is in the specification's namespaces
 	view   *view // of a root file system that is only looked at
-	ended  bool
+	// mounted says that the mounts of the specification are made.
+	mounted bool
+	ended   bool
 }
 
 // New makes an empty worker's root at base, an existing directory of the host
@@ -56,6 +58,7 @@ func Join(handle *os.File) (*Sandbox, error) {
 // ViewRootfs has shown goes, with everything mounted in it.
 func (s *Sandbox) MountRootfs(mounts []Mount, root *specs.Root, bundle string) error {
 	return s.thread.do(func() error {
+		s.mounted = false
 		if err := s.leaveView(); err != nil {
 			return err
 		}
@@ -171,6 +174,7 @@ func (s *Sandbox) MountAll(spec *specs.Spec) error {
 		if err := s.useView(); err != nil {
 			return err
 		}
+		s.mounted = true
 		return mountAll(s.root, spec)
 	})
 }

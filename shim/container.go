@@ -18,6 +18,8 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/wasmshim/containerd-shim-wasm/config"
+	"github.com/wasmshim/containerd-shim-wasm/module"
 	"github.com/wasmshim/containerd-shim-wasm/sandbox"
 	"github.com/wasmshim/containerd-shim-wasm/sandbox/cgroup"
 )
@@ -30,16 +32,17 @@ type container struct {
 	id     string
 	bundle string
 	spec   *specs.Spec
-	rootfs []sandbox.Mount // of a Wasm container
+	rootfs []sandbox.Mount
 	// command is what the process of a Wasm container is to run.
 	command command
 	// settings were read when the container was created.
-	settings settings
+	settings config.Config
 	// systemd says who makes the cgroup.
 	systemd bool
 	cgroup  *cgroup.Cgroup
 	init    *process
-	origin  origin
+	// modules opens and compiles those of a Wasm container.
+	modules *module.Container
 
 	// mu orders what is told of the container: no exit before its start. Nobody waits for a worker
 	// while holding it.
@@ -87,7 +90,7 @@ func (c *container) State(_ context.Context, r *tasks.StateRequest) (*tasks.Stat
 		response.Pid = uint32(w.PID)
 	}
 	if phase.isOver() {
-		response.ExitStatus, response.ExitedAt = uint32(e.status), timestamppb.New(e.at)
+		response.ExitStatus, response.ExitedAt = uint32(e.Status), timestamppb.New(e.At)
 	}
 	return response, nil
 }
@@ -165,7 +168,7 @@ func (c *container) Delete(ctx context.Context, r *tasks.DeleteRequest) (*tasks.
 		return nil, fmt.Errorf("end the process of container %s: %w", c.id, err)
 	}
 	// Whoever starts the container again must find what this task was made of.
-	c.origin.awaitNote(ctx)
+	c.modules.AwaitNote(ctx)
 	if err := p.step(deleting); err != nil {
 		return nil, fmt.Errorf("container %s: %w", c.id, err)
 	}
@@ -181,7 +184,7 @@ func (c *container) Delete(ctx context.Context, r *tasks.DeleteRequest) (*tasks.
 	defer c.mu.Unlock()
 	c.removeState()
 	c.events.send(&eventsapi.TaskDelete{
-		ContainerID: c.id, Pid: uint32(w.PID), ExitStatus: uint32(e.status), ExitedAt: timestamppb.New(e.at),
+		ContainerID: c.id, Pid: uint32(w.PID), ExitStatus: uint32(e.Status), ExitedAt: timestamppb.New(e.At),
 	})
 	return deleted(p), nil
 }
@@ -202,7 +205,7 @@ func (c *container) endUnstarted(ctx context.Context) error {
 
 func deleted(p *process) *tasks.DeleteResponse {
 	_, w, e := p.look()
-	response := &tasks.DeleteResponse{ExitStatus: uint32(e.status), ExitedAt: timestamppb.New(e.at)}
+	response := &tasks.DeleteResponse{ExitStatus: uint32(e.Status), ExitedAt: timestamppb.New(e.At)}
 	if w != nil {
 		response.Pid = uint32(w.PID)
 	}
@@ -330,7 +333,7 @@ func (c *container) Wait(ctx context.Context, r *tasks.WaitRequest) (*tasks.Wait
 		return nil, err
 	}
 	_, _, e := p.look()
-	return &tasks.WaitResponse{ExitStatus: uint32(e.status), ExitedAt: timestamppb.New(e.at)}, nil
+	return &tasks.WaitResponse{ExitStatus: uint32(e.Status), ExitedAt: timestamppb.New(e.At)}, nil
 }
 
 // Connect tells the process id of the container's worker.

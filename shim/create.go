@@ -12,20 +12,21 @@ import (
 
 	"github.com/wasmshim/containerd-shim-wasm/argo"
 	"github.com/wasmshim/containerd-shim-wasm/entrypoint"
-	"github.com/wasmshim/containerd-shim-wasm/runtime/cache"
+	"github.com/wasmshim/containerd-shim-wasm/module"
 	"github.com/wasmshim/containerd-shim-wasm/runtime/control"
 	"github.com/wasmshim/containerd-shim-wasm/sandbox"
+	"github.com/wasmshim/containerd-shim-wasm/sandbox/cgroup"
 )
 
 // createWasm creates the container if it is Wasm or a pause container that we can
-// launch; errNative says that it is neither.
+// launch; module.ErrNative says that it is neither.
 func (n *node) createWasm(ctx context.Context, r *tasks.CreateTaskRequest, events *events) (*container, error) {
 	spec, unknown, err := loadSpec(r.Bundle)
 	if err != nil {
 		return nil, err
 	}
 	if spec.Process == nil || spec.Linux == nil || len(spec.Process.Args) == 0 {
-		return nil, errNative
+		return nil, module.ErrNative
 	}
 	if isPause(spec) {
 		return n.createPause(ctx, r, spec, unknown, events)
@@ -47,21 +48,26 @@ func (n *node) createWasm(ctx context.Context, r *tasks.CreateTaskRequest, event
 }
 
 func (n *node) newContainer(r *tasks.CreateTaskRequest, spec *specs.Spec, events *events) *container {
-	return &container{node: n, events: events, id: r.ID, bundle: r.Bundle, spec: spec, execs: map[string]*process{}, counted: make(chan struct{})}
+	rootfs := rootfsMounts(r, spec)
+	return &container{
+		node: n, events: events, id: r.ID, bundle: r.Bundle, spec: spec, rootfs: rootfs,
+		modules: n.modules.Container(module.About{ID: r.ID, ImageName: spec.Annotations[imageNameAnnotation], Rootfs: rootfs}),
+		execs:   map[string]*process{}, counted: make(chan struct{}),
+	}
 }
 
 // createIn creates the container in an empty sandbox. unknown is a field of its
 // specification that cannot be honoured (loadSpec).
 func (c *container) createIn(ctx context.Context, sb *sandbox.Sandbox, r *tasks.CreateTaskRequest, unknown error) error {
-	module, mounted, err := c.findModule(ctx, sb, r)
+	from, err := c.findModule(ctx, sb)
 	if err != nil {
 		return err
 	}
-	defer module.close()
+	defer from.Close()
 	if err := c.prepare(r, unknown); err != nil {
 		return err
 	}
-	return c.create(ctx, r, sb, module, mounted)
+	return c.create(ctx, r, sb, from)
 }
 
 // prepare reads the settings and refuses what cannot be honoured.
@@ -76,45 +82,42 @@ func (c *container) prepare(r *tasks.CreateTaskRequest, unknown error) error {
 // findModule opens the module that the container's command names, and leaves the root file system mounted.
 // One that is not said to be Wasm it only looks at before it knows: the stock shim mounts a native
 // container's.
-func (c *container) findModule(ctx context.Context, sb *sandbox.Sandbox, r *tasks.CreateTaskRequest) (source, bool, error) {
-	c.rootfs = rootfsMounts(r, c.spec)
+func (c *container) findModule(ctx context.Context, sb *sandbox.Sandbox) (module.Source, error) {
 	entry := c.command.entry()
 	if entry.IsWasm() {
-		if err := sb.MountRootfs(c.rootfs, c.spec.Root, r.Bundle); err != nil {
-			return source{}, false, err
+		if err := sb.MountRootfs(c.rootfs, c.spec.Root, c.bundle); err != nil {
+			return module.Source{}, err
 		}
-		return c.lookForModule(ctx, sb, entry)
+		return c.openModule(ctx, sb, entry)
 	}
-	if err := sb.ViewRootfs(c.rootfs, c.spec.Root, r.Bundle); err != nil {
-		return source{}, false, notWasm(entry, err)
+	if err := sb.ViewRootfs(c.rootfs, c.spec.Root, c.bundle); err != nil {
+		return module.Source{}, module.NotWasm(entry, err)
 	}
-	module, _, err := c.lookForModule(ctx, sb, entry)
+	from, err := c.openModule(ctx, sb, entry)
 	if err != nil {
-		return source{}, false, err
+		return module.Source{}, err
 	}
-	if err := sb.MountRootfs(c.rootfs, c.spec.Root, r.Bundle); err != nil {
-		module.close()
-		return source{}, false, err
+	if err := sb.MountRootfs(c.rootfs, c.spec.Root, c.bundle); err != nil {
+		from.Close()
+		return module.Source{}, err
 	}
-	return module, false, nil
+	return from, nil
 }
 
-// lookForModule opens the module, and reports whether it has mounted the volumes for that: where they decide
-// what a command leads to, as for any program, they are needed.
-func (c *container) lookForModule(ctx context.Context, sb *sandbox.Sandbox, entry entrypoint.Point) (source, bool, error) {
+// openModule opens the module. It mounts the volumes first if they decide what a command leads to, as for
+// any program.
+func (c *container) openModule(ctx context.Context, sb *sandbox.Sandbox, entry entrypoint.Point) (module.Source, error) {
 	process := c.spec.Process
 	paths := entry.Paths(process.Cwd, process.Env)
 	if local := entry.Local(process.Cwd); local != "" {
 		paths = append(paths, local)
 	}
-	mounted := sb.MountsDecide(ctx, c.spec, paths)
-	if mounted {
+	if sb.MountsDecide(ctx, c.spec, paths) {
 		if err := sb.MountAll(c.spec); err != nil {
-			return source{}, false, notWasm(entry, err)
+			return module.Source{}, module.NotWasm(entry, err)
 		}
 	}
-	module, err := c.openModule(ctx, sb, process, entry)
-	return module, mounted, err
+	return c.modules.Open(ctx, sb, process, entry)
 }
 
 // rootfsMounts are the mounts of a container's root file system. The mappings of ids
@@ -153,45 +156,53 @@ func (c *container) refuse(r *tasks.CreateTaskRequest, unknown error) error {
 }
 
 // create launches the container's worker, which then waits for Start.
-func (c *container) create(ctx context.Context, r *tasks.CreateTaskRequest, sb *sandbox.Sandbox, module source, mounted bool) error {
-	var keeper keeper
-	compiled, err := c.compile(ctx, c.command, module, func(key string) {
-		if !keeper.started() { // the cache may have failed it once
-			keeper = c.startKeeper(module, key)
-		}
-	})
+func (c *container) create(ctx context.Context, r *tasks.CreateTaskRequest, sb *sandbox.Sandbox, from module.Source) error {
+	code, err := c.modules.Load(ctx, module.Request{Source: from, Settings: c.settings, Payer: c.account(), Keep: true})
 	if err != nil {
-		keeper.cancel()
 		return err
 	}
 	// From here on the worker holds it.
-	defer compiled.Close()
-	if key := c.imageKey(module); !compiled.Known(key) && !keeper.started() {
-		keeper = c.startKeeper(module, compiled.Digest)
-	}
+	defer code.Close()
 	runs := guest{container: c, process: c.spec.Process, command: c.command, role: control.RoleRun}
-	err = c.launch(ctx, r, sb, runs, sandbox.Launch{Mounted: mounted, Module: compiled.Code, Reserved: c.command.reserved(c.spec.Process.Env)})
+	err = c.launch(ctx, r, sb, runs, sandbox.Launch{Module: code.File, Reserved: c.command.reserved(c.spec.Process.Env)})
 	if err != nil {
-		keeper.cancel()
+		code.Forget()
 		return err
 	}
-	go c.keep(keeper)
+	go code.Keep(c.init.awaitBegun)
 	return nil
+}
+
+// account returns who pays for what is done with the container's modules. Tenants are told apart by
+// containerd's namespace and Kubernetes'.
+func (c *container) account() module.Account {
+	tenant := c.node.flags.Namespace
+	if namespace := c.spec.Annotations[sandboxNamespaceAnnotation]; namespace != "" {
+		tenant += "/" + namespace
+	}
+	pod := c.spec.Annotations[sandboxIDAnnotation]
+	if pod == "" {
+		pod = c.id
+	}
+	return module.Account{
+		Tenant: tenant, Pod: c.node.flags.Namespace + "/" + pod,
+		CgroupsPath: c.spec.Linux.CgroupsPath, Systemd: c.settings.UsesSystemd(c.spec.Linux.CgroupsPath), Resources: c.spec.Linux.Resources,
+	}
 }
 
 // launch starts the container's process, which then waits for Start, runs the hooks, and tells of
 // it.
 func (c *container) launch(ctx context.Context, r *tasks.CreateTaskRequest, sb *sandbox.Sandbox, runs payload, launch sandbox.Launch) error {
-	engine, err := c.node.prepareEngine()
+	worker, err := c.node.modules.Worker()
 	if err != nil {
 		return err
 	}
-	c.systemd = c.settings.systemdCgroup(c.spec)
-	if c.cgroup, err = c.node.newCgroup(c.id, c.spec, c.systemd); err != nil {
+	c.systemd = c.settings.UsesSystemd(c.spec.Linux.CgroupsPath)
+	if c.cgroup, err = cgroup.Create(c.id, c.spec, c.systemd); err != nil {
 		return err
 	}
 	c.init = newProcess(c, "", launching, c.spec.Process, runs, streams{stdin: r.Stdin, stdout: r.Stdout, stderr: r.Stderr, terminal: r.Terminal})
-	launch.Spec, launch.Process, launch.Worker = c.spec, c.spec.Process, engine.worker
+	launch.Spec, launch.Process, launch.Worker = c.spec, c.spec.Process, worker
 	if err := c.init.launch(ctx, sb, launch); err != nil {
 		return errors.Join(err, c.cgroup.Destroy())
 	}
@@ -212,17 +223,6 @@ func (c *container) launch(ctx context.Context, r *tasks.CreateTaskRequest, sb *
 	})
 	go c.init.watch()
 	return nil
-}
-
-// compile returns the machine code of an open module that a command names. It calls
-// begin when that is not in the cache, with its key there.
-func (c *container) compile(ctx context.Context, command command, module source, begin func(key string)) (cache.Entry, error) {
-	engine, err := c.node.prepareEngine()
-	if err != nil {
-		return cache.Entry{}, err
-	}
-	function := command.entry().Function
-	return c.node.compiled(ctx, job{engine: engine, settings: c.settings, payer: c.account(), from: module, function: &function, begin: begin})
 }
 
 // workerMemory is what a worker itself needs of its container's memory limit:

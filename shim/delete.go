@@ -20,6 +20,8 @@ import (
 	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/wasmshim/containerd-shim-wasm/module"
 )
 
 // Delete is the delete verb: containerd runs it in a container's bundle when
@@ -59,7 +61,7 @@ func (n *node) delete(bundle string) (*tasks.DeleteResponse, error) {
 	if orphaned {
 		os.Remove(daemon)
 	}
-	if err := removeDeadPreparers(StateDir); err != nil {
+	if err := module.RemoveDeadPreparers(StateDir); err != nil {
 		n.log.WithError(err).Warn("clean up after a dead shim")
 	}
 	response := &tasks.DeleteResponse{ExitStatus: 128 + uint32(unix.SIGKILL), ExitedAt: timestamppb.New(time.Now())}

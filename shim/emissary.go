@@ -14,6 +14,7 @@ import (
 
 	"github.com/wasmshim/containerd-shim-wasm/argo"
 	"github.com/wasmshim/containerd-shim-wasm/entrypoint"
+	"github.com/wasmshim/containerd-shim-wasm/module"
 	"github.com/wasmshim/containerd-shim-wasm/sandbox"
 )
 
@@ -28,14 +29,14 @@ type command struct {
 // parseCommand looks behind Argo's emissary, which the worker stands in for. A
 // command line that the emissary itself would refuse is left to it.
 func parseCommand(args []string) (command, error) {
-	emissary, ok, err := argo.Parse(args)
+	guest, wrapped, err := argo.Unwrap(args)
 	if err != nil {
-		return command{}, fmt.Errorf("%w: %w", errNative, err)
+		return command{}, fmt.Errorf("%w: %w", module.ErrNative, err)
 	}
-	if !ok {
-		return command{guest: args}, nil
+	if !wrapped {
+		return command{guest: guest}, nil
 	}
-	return command{guest: append([]string{emissary.File}, emissary.Args...), emissary: args}, nil
+	return command{guest: guest, emissary: args}, nil
 }
 
 // entry names the module.

@@ -13,6 +13,8 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"google.golang.org/protobuf/types/known/emptypb"
 
+	"github.com/wasmshim/containerd-shim-wasm/children"
+	"github.com/wasmshim/containerd-shim-wasm/module"
 	"github.com/wasmshim/containerd-shim-wasm/sandbox"
 )
 
@@ -64,7 +66,7 @@ func (c *container) startExec(ctx context.Context, p *process) error {
 		return err
 	}
 	if err := c.launchExec(ctx, p); err != nil {
-		return errors.Join(err, p.step(ended, func() { p.end = end{status: unknownEnd, at: time.Now()} }))
+		return errors.Join(err, p.step(ended, func() { p.end = children.End{Status: unknownEnd, At: time.Now()} }))
 	}
 	defer c.settle()
 	go p.watch()
@@ -91,6 +93,10 @@ func (c *container) tellExec(p *process) error {
 	c.events.send(&eventsapi.TaskExecStarted{ContainerID: c.id, ExecID: p.id, Pid: uint32(p.pid())})
 	return nil
 }
+
+// unknownEnd is the status of a process that has no worker to take one from, as containerd's
+// client calls it (UnknownExitStatus).
+const unknownEnd = 255
 
 // abandonExec kills an exec whose start has failed, and gives it some time to end: the caller is
 // going to delete it.
@@ -134,31 +140,31 @@ func (c *container) launchExec(ctx context.Context, p *process) error {
 // caller calls release once that is launched.
 func (c *container) prepareExec(ctx context.Context, sb *sandbox.Sandbox, p *process) (_ sandbox.Launch, release func(), err error) {
 	launch := sandbox.Launch{Spec: c.spec, Process: p.spec}
-	engine, err := c.node.prepareEngine()
+	worker, err := c.node.modules.Worker()
 	if err != nil {
 		return launch, nil, err
 	}
-	launch.Worker = engine.worker
+	launch.Worker = worker
 	command, ok := p.payload.module()
 	if !ok {
 		return launch, func() {}, nil
 	}
-	module, err := c.openModule(ctx, sb, p.spec, command.entry())
+	from, err := c.modules.Open(ctx, sb, p.spec, command.entry())
 	if err != nil {
 		return launch, nil, explainExec(p.spec.Args[0], err)
 	}
-	defer module.close()
-	compiled, err := c.compile(ctx, command, module, func(string) {})
+	defer from.Close()
+	code, err := c.modules.Load(ctx, module.Request{Source: from, Settings: c.settings, Payer: c.account()})
 	if err != nil {
 		return launch, nil, err
 	}
-	launch.Module = compiled.Code
-	return launch, func() { compiled.Close() }, nil
+	launch.Module = code.File
+	return launch, func() { code.Close() }, nil
 }
 
 // explainExec says what a Wasm container can run.
 func explainExec(name string, err error) error {
-	if !errors.Is(err, errNative) || errors.Is(err, os.ErrNotExist) {
+	if !isNative(err) || errors.Is(err, os.ErrNotExist) {
 		return err
 	}
 	return fmt.Errorf("%s is a native program; a Wasm container runs only WebAssembly modules: name a .wasm file of the container: %w", name, errdefs.ErrFailedPrecondition)

@@ -8,6 +8,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/wasmshim/containerd-shim-wasm/children"
 	"github.com/wasmshim/containerd-shim-wasm/sandbox"
 )
 
@@ -24,7 +25,7 @@ func (p *process) watch() {
 	}
 	w.drain()
 	if p.id == "" {
-		if err := c.command.leaveExitCode(c.spec, e.status); err != nil {
+		if err := c.command.leaveExitCode(c.spec, e.Status); err != nil {
 			c.node.log.WithError(err).WithField("container", c.id).Warn("write exit code for Argo")
 		}
 	}
@@ -33,14 +34,14 @@ func (p *process) watch() {
 
 // finish tells how the process ended. A start that is under way, be it only now, fails or is told
 // first: no exit is told before its start.
-func (p *process) finish(e end) {
+func (p *process) finish(e children.End) {
 	for !p.tellEnd(e) {
 		_ = p.await(context.Background(), func(f phase) bool { return f != starting })
 	}
 }
 
 // tellEnd tells how the process ended, and reports whether it did: not while it is being started.
-func (p *process) tellEnd(e end) bool {
+func (p *process) tellEnd(e children.End) bool {
 	c := p.container
 	// Whoever sees that the process has ended (Delete) waits for this lock, so
 	// nothing overtakes the news of it.
@@ -58,7 +59,7 @@ func (p *process) tellEnd(e end) bool {
 		return true // nobody has been told that it runs
 	}
 	c.events.send(&eventsapi.TaskExit{
-		ContainerID: c.id, ID: p.name(), Pid: uint32(p.worker.PID), ExitStatus: uint32(e.status), ExitedAt: timestamppb.New(e.at),
+		ContainerID: c.id, ID: p.name(), Pid: uint32(p.worker.PID), ExitStatus: uint32(e.Status), ExitedAt: timestamppb.New(e.At),
 	})
 	return true
 }
@@ -96,8 +97,8 @@ func (c *container) endExecs() {
 // tellOOM tells that the kernel killed for memory. Every process of the
 // container is one whose end we see, or the child of one (Argo's) that ends with
 // the exit code of a killed program, so looking then misses nothing.
-func (c *container) tellOOM(e end) {
-	if e.status != killed {
+func (c *container) tellOOM(e children.End) {
+	if e.Status != children.Killed {
 		return
 	}
 	kills, err := c.cgroup.OOMKills()

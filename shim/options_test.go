@@ -43,7 +43,7 @@ func TestSettingsFromAFile(t *testing.T) {
 	n := testNode()
 	file := write(t, "config.toml", "max_module_size = 7\nlog_level = \"debug\"\n")
 	s, err := n.settings(wrapped(t, &runtimeoptions.Options{ConfigPath: file, ConfigBody: []byte("max_module_size = 8")}))
-	if err != nil || s.MaxModuleSize != 7 || s.source != file {
+	if err != nil || s.MaxModuleSize != 7 || s.Source != file {
 		t.Errorf("got %+v, %v", s, err)
 	}
 	if n.log.Logger.GetLevel() != logrus.DebugLevel {

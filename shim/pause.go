@@ -10,6 +10,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/wasmshim/containerd-shim-wasm/entrypoint"
+	"github.com/wasmshim/containerd-shim-wasm/module"
 	"github.com/wasmshim/containerd-shim-wasm/sandbox"
 )
 
@@ -22,13 +23,13 @@ func isPause(spec *specs.Spec) bool { return spec.Annotations[containerTypeAnnot
 // because the real one would be that of the launching thread, which is not in the
 // new pid namespace, and HOME is not looked up in the image's /etc/passwd.
 //
-// Whatever about it is not as expected, the stock shim gets it: errNative has the
+// Whatever about it is not as expected, the stock shim gets it: module.ErrNative has the
 // reason.
 func (n *node) createPause(ctx context.Context, r *tasks.CreateTaskRequest, spec *specs.Spec, unknown error, events *events) (*container, error) {
 	c, err := n.launchPause(ctx, r, spec, unknown, events)
 	if err != nil {
 		n.log.WithError(err).WithField("container", r.ID).Info("the pause container is left to the stock shim")
-		return nil, fmt.Errorf("%w: %w", errNative, err)
+		return nil, fmt.Errorf("%w: %w", module.ErrNative, err)
 	}
 	return c, nil
 }
@@ -47,8 +48,7 @@ func (n *node) launchPause(ctx context.Context, r *tasks.CreateTaskRequest, spec
 	}
 	defer sb.Close()
 	// A look first: what the stock shim gets must not have been mounted.
-	rootfs := rootfsMounts(r, spec)
-	if err := sb.ViewRootfs(rootfs, spec.Root, r.Bundle); err != nil {
+	if err := sb.ViewRootfs(c.rootfs, spec.Root, r.Bundle); err != nil {
 		return nil, err
 	}
 	entry := entrypoint.Point{File: spec.Process.Args[0]}
@@ -61,7 +61,7 @@ func (n *node) launchPause(ctx context.Context, r *tasks.CreateTaskRequest, spec
 	if err != nil {
 		return nil, err
 	}
-	if err := sb.MountRootfs(rootfs, spec.Root, r.Bundle); err != nil {
+	if err := sb.MountRootfs(c.rootfs, spec.Root, r.Bundle); err != nil {
 		return nil, err
 	}
 	return c, c.launch(ctx, r, sb, standIn{program: program, process: spec.Process}, sandbox.Launch{Native: true})

@@ -12,7 +12,6 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/argo"
 	"github.com/wasmshim/containerd-shim-wasm/runtime/control"
 	"github.com/wasmshim/containerd-shim-wasm/sandbox"
-	"github.com/wasmshim/containerd-shim-wasm/sandbox/cgroup"
 )
 
 // payload is what a worker is to run. It is decided where a process is made.
@@ -80,7 +79,7 @@ func (g guest) ready(w *worker) error {
 // endedEarly tells why a worker may have ended before it said so itself. The Go runtime ends a process that
 // it cannot start its threads in.
 func (g guest) endedEarly(err error) error {
-	if crowded := crowded(g.container.cgroup); crowded != nil {
+	if crowded := g.container.cgroup.CheckRoom(control.LeastThreads); crowded != nil {
 		return fmt.Errorf("worker ended before it was ready: %w: %w", crowded, err)
 	}
 	for _, r := range g.process.Rlimits {
@@ -90,15 +89,6 @@ func (g guest) endedEarly(err error) error {
 		}
 	}
 	return fmt.Errorf("worker ended before it was ready: %w", err)
-}
-
-// crowded returns an error if the limits of processes leave no room for the threads of a worker.
-func crowded(cg *cgroup.Cgroup) error {
-	room, where := cg.PidsRoom()
-	if room >= control.LeastThreads {
-		return nil
-	}
-	return fmt.Errorf("the limit of processes and threads in %s leaves room for %d, of which %d is the least", where, room, control.LeastThreads)
 }
 
 // mountCgroups shows the guest its cgroup where the specification says so.

@@ -11,6 +11,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"github.com/wasmshim/containerd-shim-wasm/children"
 	"github.com/wasmshim/containerd-shim-wasm/runtime/control"
 )
 
@@ -28,7 +29,7 @@ type process struct {
 	cancel  func()        // of an exec's launch, from launching on
 	worker  *worker       // from waiting on
 	begun   bool          // it has been running
-	end     end           // from ended on
+	end     children.End  // from ended on
 }
 
 func newProcess(c *container, id string, first phase, spec *specs.Process, payload payload, s streams) *process {
@@ -45,7 +46,7 @@ func (p *process) name() string {
 
 // look returns how far the process has come, its worker, nil before it is launched, and its end,
 // zero before it is known.
-func (p *process) look() (phase, *worker, end) {
+func (p *process) look() (phase, *worker, children.End) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.phase, p.worker, p.end

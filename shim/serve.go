@@ -14,21 +14,14 @@ import (
 	tasks "github.com/containerd/containerd/api/runtime/task/v2"
 	"github.com/containerd/ttrpc"
 	"github.com/sirupsen/logrus"
+
+	"github.com/wasmshim/containerd-shim-wasm/children"
+	"github.com/wasmshim/containerd-shim-wasm/module"
 )
-
-// Programs are the binaries that travel inside the shim's own.
-type Programs struct {
-	Worker Place // runs and compiles Wasm
-	Images Place // asks containerd about images
-}
-
-// Place puts a program's binary into dir, unless it is there, and returns it opened
-// with a digest that names its version.
-type Place func(dir string) (program *os.File, digest string, err error)
 
 // Serve is the daemon: it answers containerd on the socket that the start verb
 // made, until containerd says Shutdown and no container is left.
-func Serve(flags Flags, programs Programs) error {
+func Serve(flags Flags, programs module.Programs) error {
 	log, err := openLog(flags)
 	if err != nil {
 		return err
@@ -38,7 +31,8 @@ func Serve(flags Flags, programs Programs) error {
 		log.WithError(err).Error("daemon cannot start")
 		return err
 	}
-	n := &node{flags: flags, bootstrap: bootstrap, stateDir: StateDir, log: log, programs: programs}
+	modules := &module.Node{Address: flags.Address, Namespace: flags.Namespace, StateDir: StateDir, Programs: programs, Log: log}
+	n := &node{flags: flags, bootstrap: bootstrap, stateDir: StateDir, log: log, modules: modules}
 	return n.serve(listener)
 }
 
@@ -70,7 +64,7 @@ func (n *node) serve(listener net.Listener) error {
 	service := &Service{node: n, events: events, native: &nativeShim{node: n}, shutdown: cancel, calm: newCalm(), containers: map[string]tasks.TTRPCTaskService{}}
 	service.Register(server)
 	go n.shutdownOnSignal(cancel)
-	go children.watch()
+	go children.Watch()
 	go n.announceCgroup()
 
 	var serving sync.WaitGroup

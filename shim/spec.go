@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/wasmshim/containerd-shim-wasm/module"
 )
 
 // loadSpec reads a bundle's specification. unknown names the first field that
@@ -40,14 +42,20 @@ func decodeStrict(data []byte, v any) error {
 	return nil
 }
 
-// sandboxIDAnnotation groups the containers of a pod; containerd's CRI plugin
-// sets it. containerTypeAnnotation marks the pod's pause container.
+// Annotations of containerd's CRI plugin (containerd's pkg/cri/annotations).
 const (
-	sandboxIDAnnotation     = "io.kubernetes.cri.sandbox-id"
-	containerTypeAnnotation = "io.kubernetes.cri.container-type"
+	sandboxIDAnnotation        = "io.kubernetes.cri.sandbox-id"        // groups the containers of a pod
+	sandboxNamespaceAnnotation = "io.kubernetes.cri.sandbox-namespace" // Kubernetes' namespace of a pod
+	containerTypeAnnotation    = "io.kubernetes.cri.container-type"    // marks the pod's pause container
+	imageNameAnnotation        = "io.kubernetes.cri.image-name"
 )
 
-// errNative says that a container is not Wasm.
-var errNative = errors.New("native container")
+func isNative(err error) bool { return errors.Is(err, module.ErrNative) }
 
-func isNative(err error) bool { return errors.Is(err, errNative) }
+// cgroupsPath returns the specification's, empty if it says nothing.
+func cgroupsPath(spec *specs.Spec) string {
+	if spec.Linux == nil {
+		return ""
+	}
+	return spec.Linux.CgroupsPath
+}

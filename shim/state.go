@@ -16,6 +16,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"github.com/wasmshim/containerd-shim-wasm/children"
 	"github.com/wasmshim/containerd-shim-wasm/sandbox/cgroup"
 )
 
@@ -47,8 +48,8 @@ func (c *container) writeState() error {
 
 // recordExit adds the exit to the state file: what stands there already must stay
 // whole whenever the daemon dies, so it is not written anew.
-func (c *container) recordExit(e end) {
-	if err := appendExit(c.bundle, exit{Status: e.status, At: e.at}); err != nil {
+func (c *container) recordExit(e children.End) {
+	if err := appendExit(c.bundle, exit{Status: e.Status, At: e.At}); err != nil {
 		c.node.log.WithError(err).WithField("container", c.id).Warn("record exit")
 	}
 }
@@ -155,7 +156,7 @@ func (n *node) destroy(s state, bundle string) error {
 	}
 	// Last, because it reaches into a volume.
 	if command, err := parseCommand(spec.Process.Args); err == nil {
-		if err := command.leaveExitCode(spec, killed); err != nil {
+		if err := command.leaveExitCode(spec, children.Killed); err != nil {
 			n.log.WithError(err).WithField("container", n.flags.ID).Warn("its workflow may wait for this container")
 		}
 	}

@@ -8,13 +8,14 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/wasmshim/containerd-shim-wasm/children"
 	"github.com/wasmshim/containerd-shim-wasm/runtime/control"
 	"github.com/wasmshim/containerd-shim-wasm/sandbox"
 )
 
 // worker is what exists of a process once it has been launched.
 type worker struct {
-	child
+	children.Child
 	io      *stdio
 	control *os.File
 
@@ -64,7 +65,7 @@ func (p *process) fork(ctx context.Context, sb *sandbox.Sandbox, l sandbox.Launc
 	l.Argv, l.Env, l.Terminal = p.spec.Args, p.payload.env(), p.streams.terminal
 	l.Files = append(append([]*os.File(nil), w.io.child...), theirs)
 	l.Limit = p.limit
-	if w.child, err = launchChild(ctx, sb, l); err != nil {
+	if w.Child, err = children.Launch(ctx, sb, l); err != nil {
 		ours.Close()
 		w.io.close()
 		return nil, err
@@ -96,11 +97,11 @@ const lastWords = time.Second
 
 // wait waits for the end of the worker. Until wait has returned, whoever still sets up the worker
 // does it to the worker and not to another process that was given its number.
-func (w *worker) wait() end {
-	at := w.awaitExit()
+func (w *worker) wait() children.End {
+	at := w.AwaitExit()
 	_ = w.control.SetReadDeadline(time.Now().Add(lastWords))
 	<-w.isReady
-	return w.reap(at)
+	return w.Reap(at)
 }
 
 // abortLimit bounds the wait for a killed worker: one that hangs in the kernel or is frozen with

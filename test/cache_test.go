@@ -13,7 +13,7 @@ import (
 
 	"github.com/wasmshim/containerd-shim-wasm/internal/testguest"
 	"github.com/wasmshim/containerd-shim-wasm/internal/testnode"
-	"github.com/wasmshim/containerd-shim-wasm/runtime/cache"
+	"github.com/wasmshim/containerd-shim-wasm/module/cache"
 )
 
 // cacheImages are two images that have nothing in common but the content of one file.

@@ -10,25 +10,25 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/doctor"
 	"github.com/wasmshim/containerd-shim-wasm/internal/testguest"
 	"github.com/wasmshim/containerd-shim-wasm/internal/testnode"
-	"github.com/wasmshim/containerd-shim-wasm/shim"
+	"github.com/wasmshim/containerd-shim-wasm/module"
 )
 
 // mountNoexec puts the folder with the shim's programs on a file system that is mounted noexec, as
 // /var is where somebody has hardened the node.
 func mountNoexec(t *testing.T) {
 	t.Helper()
-	if err := os.MkdirAll(shim.LibDir, 0o700); err != nil {
+	if err := os.MkdirAll(module.LibDir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := unix.Mount(shim.LibDir, shim.LibDir, "", unix.MS_BIND, ""); err != nil {
+	if err := unix.Mount(module.LibDir, module.LibDir, "", unix.MS_BIND, ""); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := unix.Unmount(shim.LibDir, unix.MNT_DETACH); err != nil {
+		if err := unix.Unmount(module.LibDir, unix.MNT_DETACH); err != nil {
 			t.Error(err)
 		}
 	})
-	if err := unix.Mount("", shim.LibDir, "", unix.MS_BIND|unix.MS_REMOUNT|unix.MS_NOEXEC, ""); err != nil {
+	if err := unix.Mount("", module.LibDir, "", unix.MS_BIND|unix.MS_REMOUNT|unix.MS_NOEXEC, ""); err != nil {
 		t.Fatal(err)
 	}
 }

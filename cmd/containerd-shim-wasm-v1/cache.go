@@ -10,8 +10,11 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/sirupsen/logrus"
+
 	"github.com/wasmshim/containerd-shim-wasm/config"
 	"github.com/wasmshim/containerd-shim-wasm/internal/text"
+	"github.com/wasmshim/containerd-shim-wasm/module"
 	"github.com/wasmshim/containerd-shim-wasm/shim"
 )
 
@@ -19,11 +22,13 @@ const warmVerb = "warm"
 
 // warm compiles an image's modules ahead of time, or those of all images as they come.
 func warm(args []string) error {
-	w := shim.Warming{}
+	w := module.Warming{}
+	n := module.Node{StateDir: shim.StateDir, Programs: programs, Log: logrus.NewEntry(logrus.StandardLogger())}
+	n.Log.Logger.SetLevel(logrus.WarnLevel)
 	watch := false
 	set := flag.NewFlagSet("cache warm", flag.ContinueOnError)
-	set.StringVar(&w.Address, "address", env("CONTAINERD_ADDRESS", "/run/containerd/containerd.sock"), "containerd's `socket`")
-	set.StringVar(&w.Namespace, "namespace", env("CONTAINERD_NAMESPACE", "default"), "containerd's `namespace`: k8s.io is the kubelet's")
+	set.StringVar(&n.Address, "address", env("CONTAINERD_ADDRESS", "/run/containerd/containerd.sock"), "containerd's `socket`")
+	set.StringVar(&n.Namespace, "namespace", env("CONTAINERD_NAMESPACE", "default"), "containerd's `namespace`: k8s.io is the kubelet's")
 	set.StringVar(&w.Snapshotter, "snapshotter", "overlayfs", "the `name` of the snapshotter that has unpacked the image")
 	set.StringVar(&w.Config, "config", config.DefaultPath, "the `file` with the node's configuration, which names the cache")
 	set.BoolVar(&watch, "watch", false, "go on for every image that is there or is pulled, until it is stopped")
@@ -38,12 +43,12 @@ func warm(args []string) error {
 	case err != nil:
 		return fmt.Errorf("cache warm: %w", err)
 	case watch && set.NArg() == 0:
-		return warmAll(w)
+		return warmAll(&n, w)
 	case watch || set.NArg() != 1:
 		return errors.New("cache warm: name one image, as ctr images list shows it, or --watch; see cache warm -h")
 	}
 	w.Image = set.Arg(0)
-	lines, err := shim.Warm(context.Background(), w, programs)
+	lines, err := n.Warm(context.Background(), w)
 	for _, line := range lines {
 		fmt.Println(text.Printable(line))
 	}
@@ -52,10 +57,10 @@ func warm(args []string) error {
 
 // warmAll goes on until it is told to stop. What cannot be compiled is told, and no
 // reason to stop.
-func warmAll(w shim.Warming) error {
+func warmAll(n *module.Node, w module.Warming) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	return shim.WarmAll(ctx, w, programs, func(image string, lines []string, err error) {
+	return n.WarmAll(ctx, w, func(image string, lines []string, err error) {
 		for _, line := range lines {
 			fmt.Println(text.Printable(image + ": " + line))
 		}
@@ -88,5 +93,5 @@ func runCache(args []string) error {
 	if err := content.Close(); err != nil {
 		return err
 	}
-	return runImages(append([]string{args[0], args[1], "--engine", shim.EngineKey(digest)}, args[2:]...))
+	return runImages(append([]string{args[0], args[1], "--engine", module.EngineKey(digest)}, args[2:]...))
 }

@@ -8,8 +8,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/wasmshim/containerd-shim-wasm/module"
 	"github.com/wasmshim/containerd-shim-wasm/sandbox"
-	"github.com/wasmshim/containerd-shim-wasm/shim"
 )
 
 // runImages becomes the program wasm-images, which keeps this process's input, output
@@ -27,7 +27,7 @@ func runImages(args []string) error {
 // openImages places the program as the daemon does. Whoever may not do that, such as an
 // ordinary user who packs an image, runs it from memory.
 func openImages() (*os.File, error) {
-	placed, _, err := images.place(shim.LibDir)
+	placed, _, err := images.place(module.LibDir)
 	if err == nil {
 		defer placed.Close()
 		if f, err := sandbox.Executable(placed); err == nil {

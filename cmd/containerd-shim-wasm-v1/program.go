@@ -11,7 +11,7 @@ import (
 	"strings"
 	"syscall"
 
-	"github.com/wasmshim/containerd-shim-wasm/shim"
+	"github.com/wasmshim/containerd-shim-wasm/module"
 )
 
 // embedded holds the programs that travel inside this one, and the sha256 of each,
@@ -28,8 +28,8 @@ const (
 	images program = "wasm-images" // speaks to containerd and registries
 )
 
-// programs are all of them, for package shim to place.
-var programs = shim.Programs{Worker: worker.place, Images: images.place}
+// programs are all of them, for package module to place.
+var programs = module.Programs{Worker: worker.place, Images: images.place}
 
 // open returns the program's content, its digest and its size in bytes.
 func (p program) open() (content fs.File, digest string, size int64, err error) {

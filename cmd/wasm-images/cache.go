@@ -12,7 +12,7 @@ import (
 
 	"github.com/wasmshim/containerd-shim-wasm/config"
 	"github.com/wasmshim/containerd-shim-wasm/internal/text"
-	"github.com/wasmshim/containerd-shim-wasm/runtime/cache"
+	"github.com/wasmshim/containerd-shim-wasm/module/cache"
 )
 
 // cacheFlags adds the flags of the verbs about the compile cache: the node's

@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/wasmshim/containerd-shim-wasm/runtime/cache"
+	"github.com/wasmshim/containerd-shim-wasm/module/cache"
 	"github.com/wasmshim/containerd-shim-wasm/runtime/control"
 )
 

@@ -13,8 +13,8 @@ import (
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
 
+	"github.com/wasmshim/containerd-shim-wasm/module/cache"
 	"github.com/wasmshim/containerd-shim-wasm/oci/store"
-	"github.com/wasmshim/containerd-shim-wasm/runtime/cache"
 )
 
 // keepLimit bounds the work of keep, which nobody waits for; dropLimit how long it waits

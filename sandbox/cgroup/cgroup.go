@@ -55,6 +55,20 @@ func New(config *cgroups.Cgroup) (*Cgroup, error) {
 	return &Cgroup{manager: m, unified: cgroups.IsCgroup2UnifiedMode(), config: config}, nil
 }
 
+// Create returns the cgroup of container id with spec. It comes into being with the first process
+// that is added to it.
+func Create(id string, spec *specs.Spec, systemd bool) (*Cgroup, error) {
+	config, err := Config(id, spec, systemd)
+	if err != nil {
+		return nil, err
+	}
+	c, err := New(config)
+	if err != nil {
+		return nil, fmt.Errorf("create cgroup: %w", err)
+	}
+	return c, nil
+}
+
 // Load returns the existing cgroup of container id with spec, for one whose shim
 // is gone. The limits in spec are not looked at. The error is fs.ErrNotExist when
 // there is no such cgroup.

@@ -1,6 +1,7 @@
 package cgroup
 
 import (
+	"fmt"
 	"math"
 	"os"
 	"path/filepath"
@@ -35,4 +36,13 @@ func number(path string) (int, bool) {
 	}
 	n, err := strconv.Atoi(strings.TrimSpace(string(text)))
 	return n, err == nil
+}
+
+// CheckRoom returns an error if the limits leave room for fewer than least more processes and threads.
+func (c *Cgroup) CheckRoom(least int) error {
+	room, where := c.PidsRoom()
+	if room >= least {
+		return nil
+	}
+	return fmt.Errorf("the limit of processes and threads in %s leaves room for %d, of which %d is the least", where, room, least)
 }

@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/wasmshim/containerd-shim-wasm/runtime/filelock"
+	"github.com/wasmshim/containerd-shim-wasm/module/filelock"
 )
 
 // Code of a module, so that an entry with its index takes from 10 to 11 kB.

@@ -1,4 +1,4 @@
-package shim
+package module
 
 import (
 	"bytes"
@@ -24,14 +24,14 @@ type origin struct {
 
 // image returns what the container's image holds of Wasm: nothing, and no error, if it has no image or its
 // image has none.
-func (c *container) image(ctx context.Context) (oci.Found, error) {
+func (c *Container) image(ctx context.Context) (oci.Found, error) {
 	o := &c.origin
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.found != nil {
 		return *o.found, nil
 	}
-	found, note, err := c.node.findImage(ctx, c.id)
+	found, note, err := c.node.findImage(ctx, c.about.ID)
 	if err != nil {
 		return oci.Found{}, err
 	}
@@ -39,15 +39,15 @@ func (c *container) image(ctx context.Context) (oci.Found, error) {
 	go func() {
 		defer close(o.noted)
 		if err := note(); err != nil {
-			c.node.log.WithError(err).WithField("container", c.id).
+			c.node.Log.WithError(err).WithField("container", c.about.ID).
 				Warn("note the image's manifest in containerd: a later start of this container may be of another image if the name moves")
 		}
 	}()
 	return found, nil
 }
 
-// awaitNote returns when containerd knows what the container is made of, if it was asked.
-func (o *origin) awaitNote(ctx context.Context) {
+// AwaitNote returns when containerd knows what the container is made of, if it was asked.
+func (o *origin) AwaitNote(ctx context.Context) {
 	o.mu.Lock()
 	noted := o.noted
 	o.mu.Unlock()
@@ -63,7 +63,7 @@ func (o *origin) awaitNote(ctx context.Context) {
 // findImage asks what the image of one of containerd's containers holds of Wasm. note waits until that is
 // noted in containerd, which the program that was asked does after it has answered: a container starts
 // meanwhile.
-func (n *node) findImage(ctx context.Context, containerID string) (found oci.Found, note func() error, err error) {
+func (n *Node) findImage(ctx context.Context, containerID string) (found oci.Found, note func() error, err error) {
 	ctx, cancel := context.WithTimeout(ctx, findLimit)
 	defer cancel()
 	cmd, err := n.imagesCommand(context.Background(), "find", "--container", containerID)

@@ -6,8 +6,8 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/wasmshim/containerd-shim-wasm/module/filelock"
 	"github.com/wasmshim/containerd-shim-wasm/runtime/control"
-	"github.com/wasmshim/containerd-shim-wasm/runtime/filelock"
 )
 
 // build compiles into a part file of its own and makes that the entry, unless somebody else has made

@@ -1,9 +1,10 @@
-package shim
+package module
 
 import (
 	"bufio"
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -12,11 +13,7 @@ import (
 // WarmAll is Warm for every image that a namespace has and comes to have, until the
 // context or containerd ends; w names no image. It tells of each image by a line or an
 // error, and of those that are not Wasm nothing.
-func WarmAll(ctx context.Context, w Warming, programs Programs, tell func(image string, lines []string, err error)) error {
-	n, err := w.node(programs)
-	if err != nil {
-		return err
-	}
+func (n *Node) WarmAll(ctx context.Context, w Warming, tell func(image string, lines []string, err error)) error {
 	cmd, err := n.imagesCommand(ctx, "watch")
 	if err != nil {
 		return err
@@ -36,7 +33,7 @@ func WarmAll(ctx context.Context, w Warming, programs Programs, tell func(image 
 			continue // CRI's second name for an image that has another
 		}
 		warmed, err := n.warmSoon(ctx, w)
-		if !isNative(err) {
+		if !errors.Is(err, ErrNative) {
 			tell(w.Image, warmed, err)
 		}
 	}
@@ -52,11 +49,11 @@ func WarmAll(ctx context.Context, w Warming, programs Programs, tell func(image 
 const warmPatience = 10 * time.Second
 
 // warmSoon tries again for a while when an image is not ready.
-func (n *node) warmSoon(ctx context.Context, w Warming) ([]string, error) {
+func (n *Node) warmSoon(ctx context.Context, w Warming) ([]string, error) {
 	deadline := time.Now().Add(warmPatience)
 	for wait := 50 * time.Millisecond; ; wait *= 2 {
-		lines, err := n.warmImage(ctx, w)
-		if err == nil || isNative(err) || ctx.Err() != nil || time.Now().Add(wait).After(deadline) {
+		lines, err := n.Warm(ctx, w)
+		if err == nil || errors.Is(err, ErrNative) || ctx.Err() != nil || time.Now().Add(wait).After(deadline) {
 			return lines, err
 		}
 		select {

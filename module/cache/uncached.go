@@ -10,8 +10,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/wasmshim/containerd-shim-wasm/module/filelock"
 	"github.com/wasmshim/containerd-shim-wasm/runtime/control"
-	"github.com/wasmshim/containerd-shim-wasm/runtime/filelock"
 )
 
 // Uncached compiles for one use, where the cache cannot be written. The code lies

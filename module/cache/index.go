@@ -10,8 +10,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/wasmshim/containerd-shim-wasm/module/filelock"
 	"github.com/wasmshim/containerd-shim-wasm/runtime/control"
-	"github.com/wasmshim/containerd-shim-wasm/runtime/filelock"
 )
 
 // index is what an entry is made of: what the module is, and which file holds

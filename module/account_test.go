@@ -1,4 +1,4 @@
-package shim
+package module
 
 import (
 	"strings"
@@ -27,7 +27,7 @@ func TestPreparersPlace(t *testing.T) {
 		{"", false, "/containerd-shim-wasm/wasm-compile-", false},
 		{"", true, "/containerd-shim-wasm/wasm-compile-", false},
 	} {
-		got := account{path: test.path, systemd: test.systemd}.place()
+		got := Account{CgroupsPath: test.path, Systemd: test.systemd}.place()
 		if !strings.HasPrefix(got.CgroupsPath, test.want) || got.Systemd != test.unit {
 			t.Errorf("%q, systemd %t: got %+v", test.path, test.systemd, got)
 		}
@@ -36,7 +36,7 @@ func TestPreparersPlace(t *testing.T) {
 
 // The lower limit counts, the container's or the operator's.
 func TestPreparersLimits(t *testing.T) {
-	s := settings{Config: config.Config{CompileMemory: 100}, source: "config.toml"}
+	s := config.Config{CompileMemory: 100, Source: "config.toml"}
 	memory := func(limit int64) *specs.LinuxResources {
 		return &specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: &limit, Swap: &limit}}
 	}
@@ -52,7 +52,7 @@ func TestPreparersLimits(t *testing.T) {
 		"small":       {memory(99), 99, "the memory limit of its container"},
 		"as the node": {memory(100), 100, "raise compile_memory in config.toml"},
 	} {
-		a := account{resources: test.resources}
+		a := Account{Resources: test.resources}
 		got := a.limits(s)
 		if *got.Memory.Limit != test.want || !strings.Contains(a.moreMemory(s), test.remedy) {
 			t.Errorf("%s: %d, %q", name, *got.Memory.Limit, a.moreMemory(s))
@@ -62,11 +62,11 @@ func TestPreparersLimits(t *testing.T) {
 		}
 	}
 	quota := int64(10_000)
-	a := account{resources: &specs.LinuxResources{CPU: &specs.LinuxCPU{Quota: &quota}}}
+	a := Account{Resources: &specs.LinuxResources{CPU: &specs.LinuxCPU{Quota: &quota}}}
 	if got := a.limits(s); *got.CPU.Quota != quota || !strings.Contains(a.moreTime(s), "raise its CPU limit") {
 		t.Errorf("got %+v, %q", got.CPU, a.moreTime(s))
 	}
-	if account := (account{}); strings.Contains(account.moreTime(s), "CPU") {
+	if account := (Account{}); strings.Contains(account.moreTime(s), "CPU") {
 		t.Errorf("without a limit: %q", account.moreTime(s))
 	}
 }

@@ -10,7 +10,7 @@ import (
 	"os"
 	"time"
 
-	"github.com/wasmshim/containerd-shim-wasm/runtime/filelock"
+	"github.com/wasmshim/containerd-shim-wasm/module/filelock"
 )
 
 // Put stores code, whose sha256 in hex is sum, outside of the cache for an image,

@@ -1,4 +1,4 @@
-package shim
+package module
 
 import (
 	"context"
@@ -13,7 +13,8 @@ import (
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
-	"github.com/wasmshim/containerd-shim-wasm/runtime/filelock"
+	"github.com/wasmshim/containerd-shim-wasm/config"
+	"github.com/wasmshim/containerd-shim-wasm/module/filelock"
 	"github.com/wasmshim/containerd-shim-wasm/sandbox/cgroup"
 )
 
@@ -24,24 +25,24 @@ const turnsDir = "compile"
 // turn is the right to compile: the one of the pod, and then one of the node's, of which a
 // tenant gets a quarter at most: a turn may last for as long as a compilation, and turns have no order. A killed daemon gives it back.
 type turn struct {
-	node     *node
-	payer    account
-	settings settings
+	node     *Node
+	payer    Account
+	settings config.Config
 	locks    []*filelock.Lock
 }
 
 // takeTurn waits for the pod's turn to copy a module and to compile it.
-func (n *node) takeTurn(ctx context.Context, payer account, s settings) (*turn, error) {
+func (n *Node) takeTurn(ctx context.Context, payer Account, s config.Config) (*turn, error) {
 	return n.takePodTurn(ctx, payer, s, "compile")
 }
 
 // takeHashTurn waits for the pod's turn to hash a module, which waits for no compilation.
-func (n *node) takeHashTurn(ctx context.Context, payer account, s settings) (*turn, error) {
+func (n *Node) takeHashTurn(ctx context.Context, payer Account, s config.Config) (*turn, error) {
 	return n.takePodTurn(ctx, payer, s, "hash")
 }
 
-func (n *node) takePodTurn(ctx context.Context, payer account, s settings, what string) (*turn, error) {
-	if err := os.MkdirAll(filepath.Join(n.stateDir, turnsDir), 0o700); err != nil {
+func (n *Node) takePodTurn(ctx context.Context, payer Account, s config.Config, what string) (*turn, error) {
+	if err := os.MkdirAll(filepath.Join(n.StateDir, turnsDir), 0o700); err != nil {
 		return nil, fmt.Errorf("take turns at compiling: %w", err)
 	}
 	t := &turn{node: n, payer: payer, settings: s}
@@ -59,7 +60,7 @@ func (t *turn) takeNodes(ctx context.Context) error {
 		return err
 	}
 	if err := removeNoted(t.last()); err != nil {
-		t.node.log.WithError(err).Warn("clean up after a dead shim")
+		t.node.Log.WithError(err).Warn("clean up after a dead shim")
 	}
 	return nil
 }
@@ -69,10 +70,10 @@ func (t *turn) take(ctx context.Context, queues []queue) error {
 	waiting, cancel := context.WithTimeout(ctx, t.settings.CompileTimeout)
 	defer cancel()
 	for _, queue := range queues {
-		lock, err := filelock.Wait(waiting, queue.locks(filepath.Join(t.node.stateDir, turnsDir))...)
+		lock, err := filelock.Wait(waiting, queue.locks(filepath.Join(t.node.StateDir, turnsDir))...)
 		if err != nil && ctx.Err() == nil && waiting.Err() != nil {
 			return fmt.Errorf("waited %s for a turn, because %s: try again, compile the module ahead of time (containerd-shim-wasm-v1 cache warm) or raise max_compilations in %s",
-				t.settings.CompileTimeout, queue.busy, t.settings.source)
+				t.settings.CompileTimeout, queue.busy, t.settings.Source)
 		}
 		if err != nil {
 			return fmt.Errorf("wait for a turn: %w", err)
@@ -89,20 +90,20 @@ type queue struct {
 }
 
 // podQueue is that of a pod for what it does once at a time. The operator waits in none.
-func (a account) podQueue(what string) []queue {
-	if a.pod == "" {
+func (a Account) podQueue(what string) []queue {
+	if a.Pod == "" {
 		return nil
 	}
-	return []queue{{what + "-" + shortHash(a.pod), fmt.Sprintf("its pod does %s another module", what), 1}}
+	return []queue{{what + "-" + shortHash(a.Pod), fmt.Sprintf("its pod does %s another module", what), 1}}
 }
 
 // nodeQueues are those of a tenant and of the node.
-func (a account) nodeQueues(s settings) []queue {
+func (a Account) nodeQueues(s config.Config) []queue {
 	node := queue{"node", "others compile, as many as max_compilations allows", s.MaxCompilations}
-	if a.tenant == "" {
+	if a.Tenant == "" {
 		return []queue{node}
 	}
-	return []queue{{"tenant-" + shortHash(a.tenant), "its namespace compiles as much as it may at once", max(1, s.MaxCompilations/4)}, node}
+	return []queue{{"tenant-" + shortHash(a.Tenant), "its namespace compiles as much as it may at once", max(1, s.MaxCompilations/4)}, node}
 }
 
 func shortHash(text string) string {
@@ -138,10 +139,10 @@ func (t *turn) end() {
 	}
 }
 
-// removeDeadPreparers ends the preparers whose daemon has died and removes their
+// RemoveDeadPreparers ends the preparers whose daemon has died and removes their
 // cgroups: nobody waits for what they compile, and nobody holds them to their time
 // limit.
-func removeDeadPreparers(stateDir string) error {
+func RemoveDeadPreparers(stateDir string) error {
 	paths, err := filepath.Glob(filepath.Join(stateDir, turnsDir, "node-*"))
 	if err != nil {
 		return fmt.Errorf("look for preparers: %w", err)

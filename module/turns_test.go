@@ -1,4 +1,4 @@
-package shim
+package module
 
 import (
 	"context"
@@ -13,21 +13,21 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/wasmshim/containerd-shim-wasm/config"
-	"github.com/wasmshim/containerd-shim-wasm/runtime/filelock"
+	"github.com/wasmshim/containerd-shim-wasm/module/filelock"
 )
 
-func turnNode(t *testing.T) *node {
+func turnNode(t *testing.T) *Node {
 	t.Helper()
-	return &node{stateDir: t.TempDir(), log: logrus.NewEntry(logrus.New())}
+	return &Node{StateDir: t.TempDir(), Log: logrus.NewEntry(logrus.New())}
 }
 
 // impatient settings allow so many compilations, and wait for no turn.
-func impatient(most int) settings {
-	return settings{Config: config.Config{MaxCompilations: most, CompileTimeout: time.Nanosecond}, source: "config.toml"}
+func impatient(most int) config.Config {
+	return config.Config{MaxCompilations: most, CompileTimeout: time.Nanosecond, Source: "config.toml"}
 }
 
 // takeBoth takes a pod's turn and then the node's.
-func takeBoth(ctx context.Context, n *node, payer account, s settings) (*turn, error) {
+func takeBoth(ctx context.Context, n *Node, payer Account, s config.Config) (*turn, error) {
 	turn, err := n.takeTurn(ctx, payer, s)
 	if err != nil {
 		return nil, err
@@ -47,7 +47,7 @@ func TestTurns(t *testing.T) {
 	defer func() { runtime.KeepAlive(held) }()
 	take := func(tenant, pod, refusal string) *turn {
 		t.Helper()
-		turn, err := takeBoth(t.Context(), n, account{tenant: tenant, pod: pod}, s)
+		turn, err := takeBoth(t.Context(), n, Account{Tenant: tenant, Pod: pod}, s)
 		if refusal == "" && err != nil {
 			t.Fatalf("pod %s of %s: %v", pod, tenant, err)
 		}
@@ -72,14 +72,14 @@ func TestTurns(t *testing.T) {
 	first.end()
 	take("d", "9", "").end()
 	take("a", "1", "").end()
-	if names, _ := filepath.Glob(filepath.Join(n.stateDir, turnsDir, "*")); len(names) != 6*3+1 {
+	if names, _ := filepath.Glob(filepath.Join(n.StateDir, turnsDir, "*")); len(names) != 6*3+1 {
 		t.Errorf("locks of %q are left, of six turns and one of the operator's", names)
 	}
 }
 
 func TestTurnOnASmallNode(t *testing.T) {
 	n, s := turnNode(t), impatient(1)
-	turn, err := takeBoth(t.Context(), n, account{tenant: "a", pod: "1"}, s)
+	turn, err := takeBoth(t.Context(), n, Account{Tenant: "a", Pod: "1"}, s)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -89,14 +89,14 @@ func TestTurnOnASmallNode(t *testing.T) {
 func TestWaitForATurnIsCalledOff(t *testing.T) {
 	n, s := turnNode(t), impatient(1)
 	s.CompileTimeout = time.Hour
-	turn, err := takeBoth(t.Context(), n, account{}, s)
+	turn, err := takeBoth(t.Context(), n, Account{}, s)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer turn.end()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := takeBoth(ctx, n, account{}, s); !errors.Is(err, context.Canceled) {
+	if _, err := takeBoth(ctx, n, Account{}, s); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -105,15 +105,15 @@ func TestWaitForATurnIsCalledOff(t *testing.T) {
 // is deleted, and a living one's is left alone.
 func TestNoteOfADeadDaemon(t *testing.T) {
 	n, s := turnNode(t), impatient(1)
-	turn, err := takeBoth(t.Context(), n, account{}, s)
+	turn, err := takeBoth(t.Context(), n, Account{}, s)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := turn.note(place{CgroupsPath: "/wasm-test-none/gone"}); err != nil {
 		t.Fatal(err)
 	}
-	path := filepath.Join(n.stateDir, turnsDir, "node-0")
-	if err := removeDeadPreparers(n.stateDir); err != nil {
+	path := filepath.Join(n.StateDir, turnsDir, "node-0")
+	if err := RemoveDeadPreparers(n.StateDir); err != nil {
 		t.Error(err)
 	}
 	note, err := os.ReadFile(path)
@@ -125,7 +125,7 @@ func TestNoteOfADeadDaemon(t *testing.T) {
 		if err := os.WriteFile(path, []byte(left), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if err := removeDeadPreparers(n.stateDir); err != nil {
+		if err := RemoveDeadPreparers(n.StateDir); err != nil {
 			t.Error(err)
 		}
 		if _, err := os.Lstat(path); !errors.Is(err, os.ErrNotExist) {
@@ -140,7 +140,7 @@ func TestNoteOfADeadDaemon(t *testing.T) {
 
 // A module is hashed while another is compiled, or a probe of the pod would wait for that.
 func TestHashingWaitsForNoCompilation(t *testing.T) {
-	n, s, payer := turnNode(t), impatient(1), account{tenant: "a", pod: "1"}
+	n, s, payer := turnNode(t), impatient(1), Account{Tenant: "a", Pod: "1"}
 	turn, err := takeBoth(t.Context(), n, payer, s)
 	if err != nil {
 		t.Fatal(err)

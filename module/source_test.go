@@ -1,4 +1,4 @@
-package shim
+package module
 
 import (
 	"crypto/sha256"
@@ -13,13 +13,16 @@ import (
 // What is compiled has the digest that it is kept under, whoever writes to the module's file meanwhile.
 func TestFreeze(t *testing.T) {
 	dir := t.TempDir()
-	path := write(t, "app.wasm", "good")
+	path := filepath.Join(t.TempDir(), "app.wasm")
+	if err := os.WriteFile(path, []byte("good"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	file, err := os.Open(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer file.Close()
-	from := source{file: file}
+	from := Source{file: file}
 	sum := sha256.Sum256([]byte("good"))
 	digest := hex.EncodeToString(sum[:])
 	for where, folder := range map[string]string{"disk": dir, "memory": filepath.Join(dir, "missing")} {

@@ -9,7 +9,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/wasmshim/containerd-shim-wasm/runtime/filelock"
+	"github.com/wasmshim/containerd-shim-wasm/module/filelock"
 )
 
 // Info is what people and Trim are told of an entry.

@@ -1,4 +1,4 @@
-package shim
+package children
 
 import (
 	"fmt"
@@ -23,8 +23,8 @@ type family struct {
 	known     map[int]int // by pid, which has its next owner before the last one is forgotten
 }
 
-// children are those of this process, as waiting for them is the process's.
-var children = family{known: map[int]int{}}
+// own are those of this process, as waiting for them is the process's.
+var own = family{known: map[int]int{}}
 
 // launch has a child made, which is known from then on.
 func (f *family) launch(make func() (pid int, err error)) error {
@@ -52,7 +52,9 @@ func (f *family) forget(pid int) {
 	f.reapStrangers() // which may have waited for this one
 }
 
-// watch reaps strangers for as long as the process lives.
+// Watch reaps, for as long as the process lives, the children that others have given it.
+func Watch() { own.watch() }
+
 func (f *family) watch() {
 	ended := make(chan os.Signal, 1)
 	signal.Notify(ended, unix.SIGCHLD)

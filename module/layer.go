@@ -1,4 +1,4 @@
-package shim
+package module
 
 import (
 	"errors"
@@ -13,25 +13,25 @@ import (
 
 // openLayer opens a Wasm layer's file in containerd's content store. Its path comes
 // from containerd and a digest, so no name that an image chose is opened.
-func openLayer(image oci.Found, layer oci.Module) (source, error) {
+func openLayer(image oci.Found, layer oci.Module) (Source, error) {
 	fd, err := unix.Open(layer.Path, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return source{}, fmt.Errorf("open layer %s of image %s: %w", layer, image.Image, err)
+		return Source{}, fmt.Errorf("open layer %s of image %s: %w", layer, image.Image, err)
 	}
-	from := source{
+	from := Source{
 		file:   os.NewFile(uintptr(fd), fmt.Sprintf("%s of image %s", layer, image.Image)),
 		stored: true, sha256: layer.Digest.Encoded(), compression: layer.Compression, image: image,
 	}
 	if err := checkLayer(from, layer); err != nil {
-		from.close()
-		return source{}, err
+		from.Close()
+		return Source{}, err
 	}
 	return from, nil
 }
 
 // checkLayer refuses a layer that is not what its media type says, or that cannot be
 // run. What a compressed one holds only the preparer sees.
-func checkLayer(from source, layer oci.Module) error {
+func checkLayer(from Source, layer oci.Module) error {
 	head := make([]byte, oci.HeadSize)
 	n, err := from.file.ReadAt(head, 0)
 	if err != nil && !errors.Is(err, io.EOF) {

@@ -28,8 +28,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/wasmshim/containerd-shim-wasm/module/filelock"
 	"github.com/wasmshim/containerd-shim-wasm/runtime/control"
-	"github.com/wasmshim/containerd-shim-wasm/runtime/filelock"
 )
 
 // Cache is a folder of compiled modules for one engine.

@@ -1,4 +1,4 @@
-package shim
+package module
 
 import (
 	"bytes"
@@ -11,41 +11,29 @@ import (
 	"strings"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
-	"github.com/sirupsen/logrus"
 
+	"github.com/wasmshim/containerd-shim-wasm/argo"
+	"github.com/wasmshim/containerd-shim-wasm/config"
+	"github.com/wasmshim/containerd-shim-wasm/entrypoint"
+	"github.com/wasmshim/containerd-shim-wasm/oci"
 	"github.com/wasmshim/containerd-shim-wasm/sandbox"
 )
 
-// Warming says what to compile ahead of time: an image in a namespace of the
-// containerd at Address, under the settings of a configuration file.
+// Warming says what to compile ahead of time: an image that a snapshotter has unpacked, under the
+// settings of a configuration file.
 type Warming struct {
-	Address, Namespace, Snapshotter, Image, Config string
+	Snapshotter, Image, Config string
 }
 
 // Warm compiles the modules of an image, unless they are in the cache, and gives the
 // code to the image, as a container's daemon does. It returns a line for each. The
 // image's entry point names the module in an image whose layers are files; other files
 // are compiled when a container runs them.
-func Warm(ctx context.Context, w Warming, programs Programs) ([]string, error) {
-	n, err := w.node(programs)
-	if err != nil {
-		return nil, err
+func (n *Node) Warm(ctx context.Context, w Warming) ([]string, error) {
+	if err := os.MkdirAll(n.StateDir, 0o700); err != nil {
+		return nil, fmt.Errorf("create %s: %w", n.StateDir, err)
 	}
-	return n.warmImage(ctx, w)
-}
-
-// node returns what compiles ahead of time, in a process that is no daemon.
-func (w Warming) node(programs Programs) (*node, error) {
-	if err := os.MkdirAll(StateDir, 0o700); err != nil {
-		return nil, fmt.Errorf("create %s: %w", StateDir, err)
-	}
-	n := &node{flags: Flags{Namespace: w.Namespace, Address: w.Address}, stateDir: StateDir, log: logrus.NewEntry(logrus.StandardLogger()), programs: programs}
-	n.log.Logger.SetLevel(logrus.WarnLevel)
-	return n, nil
-}
-
-func (n *node) warmImage(ctx context.Context, w Warming) ([]string, error) {
-	s, err := loadSettings(w.Config)
+	settings, err := config.Load(w.Config)
 	if err != nil {
 		return nil, err
 	}
@@ -53,21 +41,34 @@ func (n *node) warmImage(ctx context.Context, w Warming) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(found.Modules) == 0 {
-		line, err := n.warmFile(ctx, w, s)
-		if err != nil {
-			return nil, err
-		}
-		return []string{line}, nil
+	warmer := warmer{node: n, image: w, settings: settings}
+	if len(found.Modules) > 0 {
+		return warmer.layers(ctx, found)
 	}
+	line, err := warmer.file(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return []string{line}, nil
+}
+
+// warmer compiles the modules of one image.
+type warmer struct {
+	node     *Node
+	image    Warming
+	settings config.Config
+}
+
+// layers compiles those that are layers.
+func (w warmer) layers(ctx context.Context, found oci.Found) ([]string, error) {
 	var lines []string
 	for _, layer := range found.Modules {
 		from, err := openLayer(found, layer)
 		if err != nil {
 			return lines, err
 		}
-		line, err := n.warm(ctx, w, s, from, nil)
-		from.close()
+		line, err := w.warm(ctx, from, nil)
+		from.Close()
 		if err != nil {
 			return lines, err
 		}
@@ -76,21 +77,21 @@ func (n *node) warmImage(ctx context.Context, w Warming) ([]string, error) {
 	return lines, nil
 }
 
-// warmFile compiles the file that the image's entry point names.
-func (n *node) warmFile(ctx context.Context, w Warming, s settings) (_ string, err error) {
-	view, done, err := n.view(w)
+// file compiles the file that the image's entry point names.
+func (w warmer) file(ctx context.Context) (_ string, err error) {
+	view, done, err := w.view()
 	if err != nil {
 		return "", err
 	}
 	defer func() { err = errors.Join(err, done()) }()
 	if len(view.Args) == 0 {
-		return "", fmt.Errorf("%w: image %s has no entry point that would name a module", errNative, w.Image)
+		return "", fmt.Errorf("%w: image %s has no entry point that would name a module", ErrNative, w.image.Image)
 	}
-	command, err := parseCommand(view.Args)
+	args, _, err := argo.Unwrap(view.Args)
 	if err != nil {
-		return "", err
+		return "", fmt.Errorf("%w: %w", ErrNative, err)
 	}
-	sb, err := sandbox.New(n.stateDir, "")
+	sb, err := sandbox.New(w.node.StateDir, "")
 	if err != nil {
 		return "", err
 	}
@@ -98,36 +99,33 @@ func (n *node) warmFile(ctx context.Context, w Warming, s settings) (_ string, e
 	if err := sb.MountRootfs(view.Mounts, nil, ""); err != nil {
 		return "", err
 	}
-	entry := command.entry()
-	from, err := openFile(ctx, sb, view.Mounts, &specs.Process{Cwd: view.Cwd, Env: view.Env}, entry)
+	entry, files := entrypoint.Parse(args[0]), files{sb, view.Mounts}
+	from, err := files.open(ctx, &specs.Process{Cwd: view.Cwd, Env: view.Env}, entry)
 	if local := entry.Local(view.Cwd); local != "" && errors.Is(err, os.ErrNotExist) {
-		from, err = openFileAt(sb, view.Mounts, local, entry)
+		from, err = files.openAt(local, entry)
 	}
 	if err != nil {
-		return "", fmt.Errorf("image %s: %w", w.Image, err)
+		return "", fmt.Errorf("image %s: %w", w.image.Image, err)
 	}
-	defer from.close()
-	return n.warm(ctx, w, s, from, view.Mounts)
+	defer from.Close()
+	return w.warm(ctx, from, view.Mounts)
 }
 
-func (n *node) warm(ctx context.Context, w Warming, s settings, from source, rootfs []sandbox.Mount) (string, error) {
-	engine, err := n.prepareEngine()
-	if err != nil {
-		return "", err
-	}
-	compiled, err := n.compiled(ctx, job{engine: engine, settings: s, from: from, begin: func(string) {}})
+func (w warmer) warm(ctx context.Context, from Source, rootfs []sandbox.Mount) (string, error) {
+	nobodys := w.node.Container(About{Rootfs: rootfs})
+	code, err := nobodys.Load(ctx, Request{Source: from, Settings: w.settings})
 	if err != nil {
 		return "", err
 	}
 	state := "was compiled already"
-	if compiled.Compiled {
+	if code.entry.Compiled {
 		state = "compiled"
 	}
-	if err := compiled.Close(); err != nil {
+	if err := code.Close(); err != nil {
 		return "", err
 	}
-	c := &container{node: n, spec: &specs.Spec{}, rootfs: rootfs}
-	cmd, err := n.keepCommand(ctx, s, compiled.Digest, c.imageKey(from), "--image", w.Image)
+	keeper := &keeper{container: nobodys, settings: w.settings, from: from}
+	cmd, err := keeper.command(ctx, code.entry.Digest, "--image", w.image.Image)
 	if err != nil {
 		return "", err
 	}
@@ -146,8 +144,8 @@ type view struct {
 }
 
 // view returns that of an image whose layers are files; done gives it up.
-func (n *node) view(w Warming) (_ view, done func() error, err error) {
-	cmd, err := n.imagesCommand(context.Background(), "view", "--image", w.Image, "--snapshotter", w.Snapshotter)
+func (w warmer) view() (_ view, done func() error, err error) {
+	cmd, err := w.node.imagesCommand(context.Background(), "view", "--image", w.image.Image, "--snapshotter", w.image.Snapshotter)
 	if err != nil {
 		return view{}, nil, err
 	}

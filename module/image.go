@@ -1,4 +1,4 @@
-package shim
+package module
 
 import (
 	"bytes"
@@ -11,14 +11,13 @@ import (
 	"time"
 
 	"github.com/wasmshim/containerd-shim-wasm/oci"
-	"github.com/wasmshim/containerd-shim-wasm/sandbox"
 )
 
 // findLimit is how long containerd may take to say what an image is.
 const findLimit = 10 * time.Second
 
 // find returns what an image holds of Wasm.
-func (n *node) find(ctx context.Context, image string) (oci.Found, error) {
+func (n *Node) find(ctx context.Context, image string) (oci.Found, error) {
 	output, err := n.runImages(ctx, findLimit, "find", "--image", image)
 	if err != nil {
 		return oci.Found{}, err
@@ -32,7 +31,7 @@ func (n *node) find(ctx context.Context, image string) (oci.Found, error) {
 
 // runImages runs a verb of the program that asks containerd about images, and returns
 // what it prints. What it says went wrong is the error.
-func (n *node) runImages(ctx context.Context, limit time.Duration, verb string, args ...string) ([]byte, error) {
+func (n *Node) runImages(ctx context.Context, limit time.Duration, verb string, args ...string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	cmd, err := n.imagesCommand(ctx, verb, args...)
@@ -61,33 +60,14 @@ const imagesFD = 3
 
 // imagesCommand returns that program with a verb about our namespace of our containerd,
 // not started. It gets nothing of our environment but where programs are.
-func (n *node) imagesCommand(ctx context.Context, verb string, args ...string) (*exec.Cmd, error) {
+func (n *Node) imagesCommand(ctx context.Context, verb string, args ...string) (*exec.Cmd, error) {
 	program, err := n.prepareImages()
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.CommandContext(ctx, fmt.Sprintf("/proc/self/fd/%d", imagesFD), append([]string{verb, "--address", n.flags.Address, "--namespace", n.flags.Namespace}, args...)...)
+	cmd := exec.CommandContext(ctx, fmt.Sprintf("/proc/self/fd/%d", imagesFD), append([]string{verb, "--address", n.Address, "--namespace", n.Namespace}, args...)...)
 	cmd.Args[0] = program.Name()
 	cmd.ExtraFiles = []*os.File{program}
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH")}
 	return cmd, nil
-}
-
-// prepareImages returns that program, placed on the node; again if an upgrade of the
-// shim has removed it. Whoever still has the one before keeps it open.
-func (n *node) prepareImages() (*os.File, error) {
-	n.imagesMu.Lock()
-	defer n.imagesMu.Unlock()
-	if n.images != nil && hasName(n.images) {
-		return n.images, nil
-	}
-	placed, _, err := n.programs.Images(LibDir)
-	if err != nil {
-		return nil, fmt.Errorf("place wasm-images: %w", err)
-	}
-	defer placed.Close()
-	if n.images, err = sandbox.Executable(placed); err != nil {
-		return nil, fmt.Errorf("place wasm-images: %w", err)
-	}
-	return n.images, nil
 }

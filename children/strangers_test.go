@@ -1,4 +1,4 @@
-package shim
+package children
 
 import (
 	"bufio"
@@ -41,7 +41,7 @@ func makeSibling() {
 // A child that somebody else has given this process is reaped, and so its pid namespace ends; those of our own keep
 // their status, be they launched or run.
 func TestStrangersAreReaped(t *testing.T) {
-	go children.watch()
+	go Watch()
 	first := roleOf(t, "init")
 	first.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWPID}
 	end, err := first.StdinPipe()
@@ -69,18 +69,18 @@ func TestStrangersAreReaped(t *testing.T) {
 	if err := maker.Wait(); err != nil {
 		t.Errorf("a launched child: %v", err)
 	}
-	children.forget(maker.Process.Pid)
+	own.forget(maker.Process.Pid)
 	end.Close()
 	if err := first.Wait(); err != nil { // for ever, if its namespace does not end
 		t.Errorf("the init of the pid namespace: %v", err)
 	}
-	children.forget(first.Process.Pid)
+	own.forget(first.Process.Pid)
 	_ = run.Wait()
 	if code := run.ProcessState.ExitCode(); code != 3 {
 		t.Errorf("a program of our own ended with %d, want 3", code)
 	}
-	if len(children.known) != 0 || children.launching != 0 {
-		t.Errorf("left: %+v", &children)
+	if len(own.known) != 0 || own.launching != 0 {
+		t.Errorf("left: %+v", &own)
 	}
 }
 
@@ -98,7 +98,7 @@ func roleOf(t *testing.T, role string) *exec.Cmd {
 
 // start launches a command as a known child.
 func start(cmd *exec.Cmd) error {
-	return children.launch(func() (int, error) {
+	return own.launch(func() (int, error) {
 		if err := cmd.Start(); err != nil {
 			return 0, err
 		}

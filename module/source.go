@@ -1,4 +1,4 @@
-package shim
+package module
 
 import (
 	"context"
@@ -12,12 +12,13 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/wasmshim/containerd-shim-wasm/config"
+	"github.com/wasmshim/containerd-shim-wasm/module/digests"
 	"github.com/wasmshim/containerd-shim-wasm/oci"
-	"github.com/wasmshim/containerd-shim-wasm/runtime/digests"
 )
 
-// source is what machine code is made from.
-type source struct {
+// Source is what machine code is made from.
+type Source struct {
 	file *os.File // open for reading; errors call the module by its name
 	// stored says that the file lies where only the node's own programs put files,
 	// in an image's layer or in containerd's content store.
@@ -28,45 +29,47 @@ type source struct {
 	compression string
 	// image is the one that the file is a layer of; it is empty for a file of a container.
 	image oci.Found
+	// function is the one to be called, nil if nobody has said.
+	function *string
 }
 
-func (s source) close() error { return s.file.Close() }
+// Close releases the source. Code that was made from it stays.
+func (s Source) Close() error { return s.file.Close() }
 
 // key names the source in the compile cache. The same bytes under another compression
 // are another module, if they are one at all.
-func (s source) key(digest string) string {
+func (s Source) key(digest string) string {
 	if s.compression == "" {
 		return digest
 	}
 	return digest + "-" + s.compression
 }
 
-// digest returns the sha256 of the file of a job's source, in hex.
-func (n *node) digest(ctx context.Context, j job) (string, error) {
-	from := j.from
+// hash returns the sha256 of the file of a job's source, in hex.
+func (j *job) hash(ctx context.Context) (string, error) {
 	memory, err := digests.Open(filepath.Join(j.settings.CacheDir, "digests"))
 	if err != nil {
-		n.log.WithError(err).Warn("starts take longer than they could: modules are hashed each time")
+		j.node.Log.WithError(err).Warn("remember the digests of modules: each start hashes its module, which is slower")
 	}
 	// A pod hashes one module at a time: that is the daemon's own work, outside of the pod's limits.
 	memory.Turn = func(ctx context.Context) (func(), error) {
-		turn, err := n.takeHashTurn(ctx, j.payer, j.settings)
+		turn, err := j.node.takeHashTurn(ctx, j.payer, j.settings)
 		if err != nil {
 			return nil, err
 		}
 		return turn.end, nil
 	}
-	if from.sha256 != "" {
-		return from.sha256, memory.Verify(ctx, from.file, from.sha256)
+	if j.from.sha256 != "" {
+		return j.from.sha256, memory.Verify(ctx, j.from.file, j.from.sha256)
 	}
-	return memory.Digest(ctx, from.file, from.stored)
+	return memory.Digest(ctx, j.from.file, j.from.stored)
 }
 
 // freeze returns the source's bytes in a file that nobody can change between being hashed and being
 // compiled, and fails unless they have the digest: who can write to a volume
 // could otherwise have the code of one module kept under the digest of another. dir
 // is where a copy may lie. The caller closes the file.
-func (s source) freeze(ctx context.Context, digest, dir string) (*os.File, error) {
+func (s Source) freeze(ctx context.Context, digest, dir string) (*os.File, error) {
 	if s.stored {
 		fd, err := unix.FcntlInt(s.file.Fd(), unix.F_DUPFD_CLOEXEC, 0)
 		if err != nil {
@@ -109,18 +112,18 @@ func nameless(dir, name string) (*os.File, error) {
 }
 
 // checkSize keeps the node from reading what is too large to be compiled.
-func (s settings) checkSize(from source) error {
-	info, err := from.file.Stat()
+func (s Source) checkSize(settings config.Config) error {
+	info, err := s.file.Stat()
 	if err != nil {
 		return fmt.Errorf("stat module: %w", err)
 	}
-	if info.Size() > s.MaxModuleSize {
-		return fmt.Errorf("module %s has %d bytes, the limit is %d: raise max_module_size in %s", from.file.Name(), info.Size(), s.MaxModuleSize, s.source)
+	if info.Size() > settings.MaxModuleSize {
+		return fmt.Errorf("module %s has %d bytes, the limit is %d: raise max_module_size in %s", s.file.Name(), info.Size(), settings.MaxModuleSize, settings.Source)
 	}
 	return nil
 }
 
-// trusts tells whether the operator allows the machine code in a file of this digest.
-func (s settings) trusts(digest string) bool {
-	return slices.Contains(s.Precompiled, "sha256:"+digest)
+// trusts reports whether the operator allows the machine code in a file of this digest.
+func trusts(settings config.Config, digest string) bool {
+	return slices.Contains(settings.Precompiled, "sha256:"+digest)
 }

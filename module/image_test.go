@@ -1,4 +1,4 @@
-package shim
+package module
 
 import (
 	"context"
@@ -12,7 +12,7 @@ import (
 
 // nodeWith returns a node whose program wasm-images is a shell script. It counts how often
 // the program is placed.
-func nodeWith(t *testing.T, script string) (n *node, placed *int) {
+func nodeWith(t *testing.T, script string) (n *Node, placed *int) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "wasm-images-1")
 	placed = new(int)
@@ -24,7 +24,7 @@ func nodeWith(t *testing.T, script string) (n *node, placed *int) {
 		f, err := os.Open(path)
 		return f, "1", err
 	}
-	return &node{flags: Flags{Address: "/run/c.sock", Namespace: "k8s.io"}, programs: Programs{Images: place}}, placed
+	return &Node{Address: "/run/c.sock", Namespace: "k8s.io", Programs: Programs{Images: place}}, placed
 }
 
 func TestFindImage(t *testing.T) {

@@ -1,0 +1,161 @@
+package module
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"os/exec"
+	"strconv"
+	"strings"
+
+	"github.com/wasmshim/containerd-shim-wasm/config"
+	"github.com/wasmshim/containerd-shim-wasm/sandbox"
+)
+
+// keeper is the program that gives compiled code to containerd, so that it goes with
+// the container's image (wasm-images keep). A nil keeper does nothing.
+//
+// Nothing depends on it: what it does not do, the next container with that module has done.
+type keeper struct {
+	container *Container
+	settings  config.Config
+	from      Source
+	// input gets the program's when it runs, and is closed if it does not; nil before start.
+	input chan io.WriteCloser
+}
+
+// imageKey tells containers apart that may be of different images, by what is known
+// without asking containerd. Images that have the same layers and, where containerd
+// does not tell, other names are taken for one: if the one that was asked to keep an entry is removed, the
+// next container of the other compiles the module and has it kept.
+func (k *keeper) imageKey() string {
+	h := sha256.New()
+	n, about := k.container.node, k.container.about
+	fmt.Fprintf(h, "%q %q %q %q", n.Address, n.Namespace, about.ImageName, layersOf(about.Rootfs))
+	fmt.Fprintf(h, " %q %q", k.from.image.Image, k.from.image.Target)
+	return hex.EncodeToString(h.Sum(nil)[:16])
+}
+
+func layersOf(rootfs []sandbox.Mount) string {
+	for _, m := range rootfs {
+		for _, option := range m.Options {
+			if lower, ok := strings.CutPrefix(option, "lowerdir="); ok {
+				return lower
+			}
+		}
+	}
+	return ""
+}
+
+// start starts the program, once, for the entry of the cache with a key, and waits for nothing. The program
+// asks what the container's image is while the container is sure to exist, and then waits.
+func (k *keeper) start(key string) {
+	if k == nil || k.input != nil {
+		return
+	}
+	started := make(chan io.WriteCloser, 1)
+	k.input = started
+	go func() {
+		defer close(started)
+		input, err := k.run(key)
+		if err != nil {
+			k.complain(err, "")
+			return
+		}
+		started <- input
+	}()
+}
+
+// run starts the program and returns its input.
+func (k *keeper) run(key string) (io.WriteCloser, error) {
+	cmd, err := k.command(context.Background(), key, k.image()...)
+	if err != nil {
+		return nil, err
+	}
+	cmd.Dir = "/" // not the bundle, which goes
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	input, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	go func() {
+		if err := cmd.Wait(); err != nil {
+			k.complain(err, stderr.String())
+		}
+	}()
+	return input, nil
+}
+
+// image returns the flags that name the module's image to wasm-images keep.
+func (k *keeper) image() []string {
+	if image := k.from.image; image.Image != "" {
+		return []string{"--image", image.Image, "--target", image.Target}
+	}
+	return []string{"--container", k.container.about.ID}
+}
+
+// command returns the program for the entry with the given key in the cache, and for
+// the image that flags of wasm-images keep name; not started.
+func (k *keeper) command(ctx context.Context, key string, image ...string) (*exec.Cmd, error) {
+	n := k.container.node
+	engine, err := n.prepareEngine()
+	if err != nil {
+		return nil, err
+	}
+	args := append(image, "--cache", k.settings.CacheDir, "--size", strconv.FormatInt(k.settings.CacheSize, 10),
+		"--engine", engine.key, "--module", key, "--key", k.imageKey())
+	return n.imagesCommand(ctx, "keep", args...)
+}
+
+// cancel stops the program before it has stored anything.
+func (k *keeper) cancel() {
+	if k == nil || k.input == nil {
+		return
+	}
+	go func() {
+		if input, ok := <-k.input; ok {
+			input.Close()
+		}
+	}()
+}
+
+// complain logs that the code is not kept; said is what the program has written.
+func (k *keeper) complain(err error, said string) {
+	const what = "keep the compiled module with its image"
+	log := k.container.node.Log.WithError(err).WithField("container", k.container.about.ID)
+	if said = strings.TrimSpace(said); said != "" {
+		log.Debugf("%s: %s", what, said)
+		return
+	}
+	log.Debug(what)
+}
+
+// Keep lets the code be kept with the container's image once begun, which waits until the container has
+// started, has reported that it has.
+func (c *Code) Keep(begun func() bool) {
+	k := c.keeper
+	if k == nil || k.input == nil {
+		return
+	}
+	input, ok := <-k.input
+	if !ok {
+		return
+	}
+	defer input.Close()
+	if !begun() {
+		return
+	}
+	if _, err := io.WriteString(input, "started\n"); err != nil {
+		k.complain(err, "")
+	}
+}
+
+// Forget keeps nothing: the container was not created.
+func (c *Code) Forget() { c.keeper.cancel() }

@@ -1,0 +1,123 @@
+// Package module leads from an entry point to the machine code of a module: it opens the file or
+// the image's layer that the entry point names, has a preparer compile it in the pod's limits, unless
+// the compile cache has its code, and has containerd keep the code with the image.
+//
+// It compiles nothing in process, opens no path that an image or a guest has chosen but through
+// package sandbox, and knows nothing of tasks.
+package module
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+
+	"github.com/sirupsen/logrus"
+	"golang.org/x/sys/cpu"
+	"golang.org/x/sys/unix"
+
+	"github.com/wasmshim/containerd-shim-wasm/sandbox"
+)
+
+// LibDir is the folder of a node that holds the programs that travel inside the shim's binary. It
+// belongs to root alone.
+const LibDir = "/var/lib/containerd-shim-wasm"
+
+// ErrNative says that an entry point leads to no WebAssembly and does not claim to.
+var ErrNative = errors.New("native container")
+
+// Programs are the binaries that travel inside the shim's own.
+type Programs struct {
+	Worker Place // runs and compiles Wasm
+	Images Place // asks containerd about images
+}
+
+// Place puts a program's binary into dir, unless it is there, and returns it opened
+// with a digest that names its version.
+type Place func(dir string) (program *os.File, digest string, err error)
+
+// Node is a node with a containerd, as one of its shims sees it.
+type Node struct {
+	// Address is containerd's socket, Namespace the shim's there.
+	Address, Namespace string
+	// StateDir belongs to root alone, and may go at a reboot.
+	StateDir string
+	Programs Programs
+	Log      *logrus.Entry
+
+	engineMu sync.Mutex
+	engine   engine // set by the first that needs it
+
+	sweepOnce sync.Once
+
+	imagesMu sync.Mutex
+	images   *os.File // the program, set by the first that needs it
+}
+
+// engine is what compiles and runs Wasm.
+type engine struct {
+	worker *os.File
+	key    string // in the compile cache
+}
+
+// Worker returns the worker's binary, placed on the node. The caller does not close it.
+func (n *Node) Worker() (*os.File, error) {
+	e, err := n.prepareEngine()
+	return e.worker, err
+}
+
+// prepareEngine returns the engine, its worker's binary placed on the node. When
+// the shim is upgraded the new one removes the old one's worker, and a file
+// without a name cannot be mounted (move_mount(2)), so a pod that outlives the
+// upgrade places its own again.
+func (n *Node) prepareEngine() (engine, error) {
+	n.engineMu.Lock()
+	defer n.engineMu.Unlock()
+	if n.engine.worker != nil && hasName(n.engine.worker) {
+		return n.engine, nil
+	}
+	worker, digest, err := n.Programs.Worker(LibDir)
+	if err != nil {
+		return engine{}, fmt.Errorf("place the worker: %w", err)
+	}
+	n.engine = engine{worker: worker, key: EngineKey(digest)}
+	return n.engine, nil
+}
+
+// prepareImages returns the program that asks containerd, placed on the node; again if an upgrade of the
+// shim has removed it. Whoever still has the one before keeps it open.
+func (n *Node) prepareImages() (*os.File, error) {
+	n.imagesMu.Lock()
+	defer n.imagesMu.Unlock()
+	if n.images != nil && hasName(n.images) {
+		return n.images, nil
+	}
+	placed, _, err := n.Programs.Images(LibDir)
+	if err != nil {
+		return nil, fmt.Errorf("place wasm-images: %w", err)
+	}
+	defer placed.Close()
+	if n.images, err = sandbox.Executable(placed); err != nil {
+		return nil, fmt.Errorf("place wasm-images: %w", err)
+	}
+	return n.images, nil
+}
+
+func hasName(file *os.File) bool {
+	var st unix.Stat_t
+	return unix.Fstat(int(file.Fd()), &st) == nil && st.Nlink > 0
+}
+
+// EngineKey names, in the compile cache, the engine of a worker's binary with the
+// given digest on this machine.
+func EngineKey(worker string) string { return worker + cpuKey() }
+
+// cpuKey tells apart the machines that compiled code may not be moved between:
+// wasmtime compiles for the features of the processor it runs on.
+func cpuKey() string {
+	features := fmt.Sprintf("%+v %+v", cpu.X86, cpu.ARM64)
+	sum := sha256.Sum256([]byte(features))
+	return hex.EncodeToString(sum[:4])
+}

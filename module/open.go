@@ -1,0 +1,118 @@
+package module
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/wasmshim/containerd-shim-wasm/entrypoint"
+	"github.com/wasmshim/containerd-shim-wasm/oci"
+	"github.com/wasmshim/containerd-shim-wasm/sandbox"
+)
+
+// Container is one whose modules are wanted. Its methods may be called at the same time.
+type Container struct {
+	node  *Node
+	about About
+	origin
+}
+
+// About says what is to be known of a container.
+type About struct {
+	// ID is containerd's; nobody has a container who compiles ahead of time (Warm).
+	ID string
+	// ImageName is what its creator calls its image; empty if that has not said.
+	ImageName string
+	// Rootfs are the mounts of its root file system.
+	Rootfs []sandbox.Mount
+}
+
+// Container returns the modules' side of a container.
+func (n *Node) Container(about About) *Container { return &Container{node: n, about: about} }
+
+// Open opens what an entry point names: a file of the container or, if there
+// is none, a Wasm layer of its image. ErrNative says that it is no Wasm and does not
+// claim to be. The caller closes the source.
+func (c *Container) Open(ctx context.Context, sb *sandbox.Sandbox, process *specs.Process, entry entrypoint.Point) (Source, error) {
+	from, err := c.find(ctx, sb, process, entry)
+	from.function = &entry.Function
+	return from, err
+}
+
+func (c *Container) find(ctx context.Context, sb *sandbox.Sandbox, process *specs.Process, entry entrypoint.Point) (Source, error) {
+	files := files{sb, c.about.Rootfs}
+	from, err := files.open(ctx, process, entry)
+	if !errors.Is(err, os.ErrNotExist) {
+		return from, err
+	}
+	found, findErr := c.image(ctx)
+	if findErr != nil {
+		return Source{}, fmt.Errorf("entry point %s is no file of the container; look for it among the image's layers: %w", entry.File, findErr)
+	}
+	layer, selectErr := found.Select(entry)
+	if selectErr == nil {
+		return openLayer(found, layer)
+	}
+	if local := entry.Local(process.Cwd); local != "" {
+		if from, err := files.openAt(local, entry); !errors.Is(err, os.ErrNotExist) {
+			return from, err
+		}
+	}
+	if errors.Is(selectErr, oci.ErrNoModule) {
+		return Source{}, err
+	}
+	return Source{}, fmt.Errorf("entry point %s is no file of the container: %w", entry.File, selectErr)
+}
+
+// files are those of a container: its root file system, mounted in a sandbox from rootfs.
+type files struct {
+	sandbox *sandbox.Sandbox
+	rootfs  []sandbox.Mount
+}
+
+// open opens the file of the container that an entry point names.
+func (f files) open(ctx context.Context, process *specs.Process, entry entrypoint.Point) (Source, error) {
+	path, err := f.sandbox.LookPath(ctx, entry, process.Cwd, process.Env)
+	if err != nil {
+		return Source{}, NotWasm(entry, err)
+	}
+	return f.openAt(path, entry)
+}
+
+func (f files) openAt(path string, entry entrypoint.Point) (Source, error) {
+	file, err := f.sandbox.OpenFile(path)
+	if err != nil {
+		return Source{}, NotWasm(entry, explainOpen(path, err))
+	}
+	if err := checkMagic(file, path); err != nil {
+		file.Close()
+		return Source{}, NotWasm(entry, err)
+	}
+	if stored, ok := f.sandbox.Stored(file, f.rootfs); ok {
+		file.Close()
+		return Source{file: stored, stored: true}, nil
+	}
+	return Source{file: file}, nil
+}
+
+// NotWasm returns the error for an entry point that leads to no WebAssembly: the reason, if it claims to be
+// such, or else ErrNative with the reason.
+func NotWasm(entry entrypoint.Point, reason error) error {
+	if entry.IsWasm() {
+		return reason
+	}
+	return fmt.Errorf("%w: %w", ErrNative, reason)
+}
+
+func explainOpen(path string, err error) error {
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return fmt.Errorf("entry point %s does not exist in the container: check the image's entry point and the command: %w", path, err)
+	case errors.Is(err, sandbox.ErrNotRegular):
+		return fmt.Errorf("entry point %s is not a file: %w", path, err)
+	}
+	return fmt.Errorf("entry point %s cannot be read: %w", path, err)
+}

@@ -1,0 +1,37 @@
+package module
+
+import (
+	"context"
+	"errors"
+	"path/filepath"
+	"time"
+
+	"github.com/wasmshim/containerd-shim-wasm/config"
+	"github.com/wasmshim/containerd-shim-wasm/module/cache"
+)
+
+// trimLimit bounds the wait for another shim that is cleaning up.
+const trimLimit = time.Minute
+
+// trim keeps the cache within its limit. Nothing depends on that it succeeds, and no
+// container waits for it.
+func (n *Node) trim(s config.Config) {
+	ctx, cancel := context.WithTimeout(context.Background(), trimLimit)
+	defer cancel()
+	removed, _, err := cache.Trim(ctx, s.CacheDir, s.CacheSize, nil)
+	if err != nil {
+		n.Log.WithError(err).Warn("clean up the compile cache")
+	}
+	if len(removed) > 0 {
+		n.Log.WithField("removed", len(removed)).Info("the compile cache was full")
+	}
+}
+
+// sweep removes what shims that were killed have left, at a daemon's first
+// container.
+func (n *Node) sweep(cacheDir string) {
+	err := errors.Join(cache.Sweep(cacheDir), cache.SweepUncached(filepath.Join(n.StateDir, uncachedDir)))
+	if err != nil && !cache.Unusable(err) {
+		n.Log.WithError(err).Warn("clean up after a dead shim")
+	}
+}
