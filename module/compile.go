@@ -9,7 +9,7 @@ import (
 
 	"github.com/wasmshim/containerd-shim-wasm/config"
 	"github.com/wasmshim/containerd-shim-wasm/module/cache"
-	"github.com/wasmshim/containerd-shim-wasm/runtime/control"
+	"github.com/wasmshim/containerd-shim-wasm/worker/control"
 )
 
 // Request asks for the machine code of a module.

@@ -15,9 +15,9 @@ import (
 
 	"github.com/wasmshim/containerd-shim-wasm/children"
 	"github.com/wasmshim/containerd-shim-wasm/module/cache"
-	"github.com/wasmshim/containerd-shim-wasm/runtime/control"
 	"github.com/wasmshim/containerd-shim-wasm/sandbox"
 	"github.com/wasmshim/containerd-shim-wasm/sandbox/cgroup"
+	"github.com/wasmshim/containerd-shim-wasm/worker/control"
 )
 
 // preparerSpec confines the preparer: no files but its own program, no network,

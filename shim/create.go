@@ -13,9 +13,9 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/argo"
 	"github.com/wasmshim/containerd-shim-wasm/entrypoint"
 	"github.com/wasmshim/containerd-shim-wasm/module"
-	"github.com/wasmshim/containerd-shim-wasm/runtime/control"
 	"github.com/wasmshim/containerd-shim-wasm/sandbox"
 	"github.com/wasmshim/containerd-shim-wasm/sandbox/cgroup"
+	"github.com/wasmshim/containerd-shim-wasm/worker/control"
 )
 
 // createWasm creates the container if it is Wasm or a pause container that we can

@@ -19,7 +19,7 @@ import (
 
 	"github.com/wasmshim/containerd-shim-wasm/internal/testguest"
 	"github.com/wasmshim/containerd-shim-wasm/internal/testnode"
-	"github.com/wasmshim/containerd-shim-wasm/runtime/control"
+	"github.com/wasmshim/containerd-shim-wasm/worker/control"
 )
 
 // rlimit sets a limit of processes in place of the one that the specification has.

@@ -10,7 +10,7 @@ import (
 	"testing"
 
 	"github.com/wasmshim/containerd-shim-wasm/module/cache"
-	"github.com/wasmshim/containerd-shim-wasm/runtime/control"
+	"github.com/wasmshim/containerd-shim-wasm/worker/control"
 )
 
 // filled is a cache with a module of two engines, the second compiled last, and a configuration that names it.

@@ -4,16 +4,16 @@ package main
 
 import (
 	"os"
-	goruntime "runtime"
+	"runtime"
 
-	"github.com/wasmshim/containerd-shim-wasm/runtime"
+	"github.com/wasmshim/containerd-shim-wasm/worker"
 )
 
 func init() {
 	// The guest runs on the main thread: its stack follows RLIMIT_STACK.
-	goruntime.LockOSThread()
+	runtime.LockOSThread()
 }
 
 func main() {
-	os.Exit(runtime.Main())
+	os.Exit(worker.Main())
 }

@@ -11,7 +11,7 @@ import (
 	"path/filepath"
 
 	"github.com/wasmshim/containerd-shim-wasm/internal/repo"
-	"github.com/wasmshim/containerd-shim-wasm/runtime/control"
+	"github.com/wasmshim/containerd-shim-wasm/worker/control"
 )
 
 // Path returns the path of the worker's binary.

@@ -5,7 +5,7 @@ import (
 	"os"
 	"testing"
 
-	"github.com/wasmshim/containerd-shim-wasm/runtime/control"
+	"github.com/wasmshim/containerd-shim-wasm/worker/control"
 )
 
 // What a start pays for a module that is compiled already.

@@ -7,7 +7,7 @@ import (
 	"os"
 
 	"github.com/wasmshim/containerd-shim-wasm/module/filelock"
-	"github.com/wasmshim/containerd-shim-wasm/runtime/control"
+	"github.com/wasmshim/containerd-shim-wasm/worker/control"
 )
 
 // build compiles into a part file of its own and makes that the entry, unless somebody else has made

@@ -8,7 +8,7 @@ import (
 
 	"github.com/wasmshim/containerd-shim-wasm/internal/testguest"
 	"github.com/wasmshim/containerd-shim-wasm/oci/world"
-	"github.com/wasmshim/containerd-shim-wasm/runtime/component"
+	"github.com/wasmshim/containerd-shim-wasm/worker/component"
 )
 
 // What is foretold of a component is what the engine finds when it compiles it.

@@ -1,0 +1,192 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/wasmshim/containerd-shim-wasm/argo"
+	"github.com/wasmshim/containerd-shim-wasm/worker/confine"
+	"github.com/wasmshim/containerd-shim-wasm/worker/control"
+)
+
+// forwarded are the signals that Argo's emissary passes on to its program: all
+// that a program may be told something by. Those of the kernel to a program
+// itself (SIGSEGV, SIGCHLD, …) are not.
+var forwarded = []os.Signal{
+	syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGALRM, syscall.SIGTERM,
+}
+
+// emissaryMain stands in for Argo's emissary: this worker keeps the contract
+// with the other containers of the pod and runs the guest as a child, a worker
+// of its own, so that it can be signalled, killed for memory and run again while
+// the contract is kept.
+func emissaryMain(order control.Guest, daemon io.ReadWriteCloser) int {
+	// Unlike a guest's worker this one works for as long as it lives.
+	debug.SetGCPercent(50)
+	// Argo's guests inherit what argoexec was started with.
+	order.Env = complete(order.Env, order.Root, os.Getuid())
+	signals := notify()
+	command, _, err := argo.Parse(order.Emissary)
+	if err == nil {
+		err = confine.Emissary()
+	}
+	if sendErr := control.Send(daemon, report(nil, err)); sendErr != nil || err != nil {
+		return StartFailure
+	}
+	if code, err := awaitStart(daemon, signals); err != nil {
+		return code
+	}
+	if err := daemon.Close(); err != nil {
+		return StartFailure
+	}
+	emissary := argo.Emissary{
+		Command: command, Env: order.Env, Volume: argo.VolumePath, Root: order.Root, Dir: order.Cwd,
+		Stdout: os.Stdout, Stderr: os.Stderr, Signals: signals,
+		Start: func(_ context.Context, attempt argo.Attempt) (argo.Guest, error) { return startChild(order, attempt) },
+	}
+	return emissary.Run(context.Background())
+}
+
+var errCalledOff = errors.New("called off before it was started")
+
+// notify returns the signals that reach this process from now on.
+func notify() <-chan syscall.Signal {
+	received, signals := make(chan os.Signal, 64), make(chan syscall.Signal)
+	signal.Notify(received, forwarded...)
+	go func() {
+		for s := range received {
+			signals <- s.(syscall.Signal)
+		}
+	}()
+	return signals
+}
+
+// awaitStart waits for the word to start, or for a signal that ends a container
+// that has not been started.
+func awaitStart(daemon io.Reader, signals <-chan syscall.Signal) (int, error) {
+	started := make(chan error, 1)
+	go func() { started <- control.AwaitStart(daemon) }()
+	select {
+	case err := <-started:
+		return StartFailure, err
+	case s := <-signals:
+		return 128 + int(s), errCalledOff
+	}
+}
+
+// child is the worker of a guest that another worker started.
+type child struct {
+	pid int
+}
+
+// workerPath is this program in its own root.
+const workerPath = "/worker"
+
+func startChild(order control.Guest, attempt argo.Attempt) (argo.Guest, error) {
+	ours, theirs, err := control.Pair()
+	if err != nil {
+		return nil, err
+	}
+	defer ours.Close()
+	defer theirs.Close()
+	pid, err := syscall.ForkExec(workerPath, attempt.Args, &syscall.ProcAttr{
+		Dir: "/", Env: os.Environ(), Sys: &syscall.SysProcAttr{},
+		Files: []uintptr{0, attempt.Stdout.Fd(), attempt.Stderr.Fd(), theirs.Fd()},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("start the guest's worker: %w", err)
+	}
+	theirs.Close()
+	order.Args, order.Emissary = attempt.Args, nil
+	c := &child{pid: pid}
+	if err := c.begin(ours, order); err != nil {
+		c.Signal(syscall.SIGKILL)
+		c.Wait()
+		return nil, err
+	}
+	return c, nil
+}
+
+// begin gives the child its order and lets it run.
+func (c *child) begin(ours *os.File, order control.Guest) error {
+	var report control.Report
+	if err := control.Send(ours, order); err != nil {
+		return err
+	}
+	if err := control.Receive(ours, &report); err != nil {
+		return fmt.Errorf("the guest's worker ended before it was ready: %w", err)
+	}
+	if report.Error != "" {
+		return errors.New(report.Error)
+	}
+	if err := c.limitFiles(); err != nil {
+		return err
+	}
+	return control.SendStart(ours)
+}
+
+// limitFiles gives the child the limit of open files that the daemon set for
+// this worker: a Go program raises its own when it starts.
+func (c *child) limitFiles() error {
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		return fmt.Errorf("read the limit of open files: %w", err)
+	}
+	if err := unix.Prlimit(c.pid, unix.RLIMIT_NOFILE, &limit, nil); err != nil {
+		return fmt.Errorf("limit open files to %d: %w", limit.Cur, err)
+	}
+	return nil
+}
+
+// Signal sends the guest a signal.
+func (c *child) Signal(s syscall.Signal) error { return syscall.Kill(c.pid, s) }
+
+// Wait waits for the guest's end.
+func (c *child) Wait() (code int, signal syscall.Signal, err error) {
+	var status syscall.WaitStatus
+	for {
+		_, err := syscall.Wait4(c.pid, &status, 0, nil)
+		if err == nil {
+			break
+		}
+		if err != syscall.EINTR {
+			return 0, 0, fmt.Errorf("wait for process %d: %w", c.pid, err)
+		}
+	}
+	if status.Signaled() {
+		return 0, status.Signal(), nil
+	}
+	return status.ExitStatus(), 0, nil
+}
+
+// killMain is argoexec's kill command: it signals a process of the container.
+func killMain(daemon io.ReadWriteCloser) int {
+	var order control.Guest
+	if err := control.Receive(daemon, &order); err != nil {
+		return StartFailure
+	}
+	kill, _, err := argo.ParseKill(order.Args)
+	if err == nil {
+		err = confine.Signaller()
+	}
+	if sendErr := control.Send(daemon, report(nil, err)); sendErr != nil || err != nil {
+		return StartFailure
+	}
+	if err := control.AwaitStart(daemon); err != nil {
+		return StartFailure
+	}
+	fmt.Println(kill)
+	if err := syscall.Kill(kill.PID, kill.Signal); err != nil {
+		fmt.Fprintf(os.Stderr, "error: signal process %d: %v\n", kill.PID, err)
+		return 1
+	}
+	return 0
+}

@@ -1,0 +1,176 @@
+package worker
+
+import (
+	"errors"
+	"fmt"
+	"io"
+
+	wasmtime "github.com/bytecodealliance/wasmtime-go/v44"
+
+	"github.com/wasmshim/containerd-shim-wasm/worker/component"
+	"github.com/wasmshim/containerd-shim-wasm/worker/control"
+	"github.com/wasmshim/containerd-shim-wasm/worker/engine"
+)
+
+// TrapCode is the exit code of a guest that trapped: 128 + SIGABRT, as the
+// wasmtime command and a native program that aborts.
+const TrapCode = 134
+
+// StartFailure is the exit code of a guest that could not be started after all
+// that could be checked before had been.
+const StartFailure = 126
+
+// guest is loaded and linked; no instruction of it has run.
+type guest interface {
+	// run runs the guest to its end and returns its exit code. What a person must
+	// know about a bad end goes to stderr.
+	run(stderr io.Writer) int
+}
+
+// load maps what was compiled and sets up its world.
+func load(order control.Guest) (guest, error) {
+	isComponent, err := component.IsCompiled(order.Module)
+	if err != nil {
+		return nil, fmt.Errorf("load compiled module: %w", err)
+	}
+	if isComponent {
+		return loadComponent(order)
+	}
+	return loadModule(order)
+}
+
+// moduleGuest is a core module under WASI preview 1.
+type moduleGuest struct {
+	order  control.Guest
+	module *wasmtime.Module
+	linker *wasmtime.Linker
+	store  *wasmtime.Store
+	exited *int // the code of proc_exit, once called
+}
+
+func loadModule(order control.Guest) (*moduleGuest, error) {
+	e := engine.New()
+	module, err := wasmtime.NewModuleDeserializeFile(e, order.Module)
+	if err != nil {
+		return nil, fmt.Errorf("load compiled module: %s", firstLine(err))
+	}
+	linker, err := newLinker(e)
+	if err != nil {
+		return nil, fmt.Errorf("define WASI: %w", err)
+	}
+	wasi, err := newWASI(order)
+	if err != nil {
+		return nil, err
+	}
+	store := wasmtime.NewStore(e)
+	store.SetWasi(wasi)
+	if order.MemoryLimit > 0 {
+		store.Limiter(int64(order.MemoryLimit), -1, -1, -1, -1)
+	}
+	g := &moduleGuest{order: order, module: module, linker: linker, store: store}
+	if err := g.defineExit(); err != nil {
+		return nil, fmt.Errorf("define proc_exit: %w", err)
+	}
+	return g, nil
+}
+
+// newLinker offers what a guest may import.
+func newLinker(engine *wasmtime.Engine) (*wasmtime.Linker, error) {
+	linker := wasmtime.NewLinker(engine)
+	if err := linker.DefineWasi(); err != nil {
+		return nil, err
+	}
+	return linker, nil
+}
+
+// defineExit replaces wasmtime's proc_exit, which takes codes from 126 on for a
+// mistake and traps: a container may exit with any code, as a native one.
+func (g *moduleGuest) defineExit() error {
+	g.linker.AllowShadowing(true)
+	return g.linker.FuncWrap("wasi_snapshot_preview1", "proc_exit", func(code int32) *wasmtime.Trap {
+		status := int(code)
+		g.exited = &status
+		return wasmtime.NewTrap("proc_exit") // unwinds the guest
+	})
+}
+
+// newWASI gives the guest its arguments, environment, standard streams and
+// root. What may be read and written there is the kernel's business: mounts are
+// read-only or not, and files belong to somebody.
+func newWASI(order control.Guest) (*wasmtime.WasiConfig, error) {
+	wasi := wasmtime.NewWasiConfig()
+	wasi.SetArgv(order.Args)
+	wasi.SetEnv(environment(order))
+	wasi.InheritStdin()
+	wasi.InheritStdout()
+	wasi.InheritStderr()
+	err := wasi.PreopenDir(order.Root, "/", wasmtime.DIR_READ|wasmtime.DIR_WRITE, wasmtime.FILE_READ|wasmtime.FILE_WRITE)
+	if err != nil {
+		return nil, fmt.Errorf("open the container's root: %w", err)
+	}
+	return wasi, nil
+}
+
+func (g *moduleGuest) run(stderr io.Writer) int {
+	instance, err := g.linker.Instantiate(g.store, g.module)
+	if err != nil {
+		return g.exitCode(err, stderr, StartFailure)
+	}
+	for _, name := range g.calls(instance) {
+		function := instance.GetFunc(g.store, name)
+		if function == nil {
+			fmt.Fprintf(stderr, "error: module exports no function %q\n", name)
+			return StartFailure
+		}
+		if _, err := function.Call(g.store); err != nil {
+			return g.exitCode(err, stderr, TrapCode)
+		}
+	}
+	return 0
+}
+
+// The functions that are called without being named. That of a command is start; a module may export
+// one without a name instead, which goes before it, as with the wasmtime command.
+const (
+	start         = "_start"
+	defaultExport = ""
+	initialize    = "_initialize"
+)
+
+// calls lists what to call: a function other than _start belongs to a reactor,
+// which is initialized first
+// (https://github.com/WebAssembly/WASI/blob/main/legacy/application-abi.md).
+func (g *moduleGuest) calls(instance *wasmtime.Instance) []string {
+	function := g.order.Function
+	if function == start && g.callable(instance, defaultExport) {
+		function = defaultExport
+	}
+	if function != start && function != initialize && g.callable(instance, initialize) {
+		return []string{initialize, function}
+	}
+	return []string{function}
+}
+
+// callable reports whether an instance exports a function of that name without parameters.
+func (g *moduleGuest) callable(instance *wasmtime.Instance, name string) bool {
+	function := instance.GetFunc(g.store, name)
+	return function != nil && len(function.Type(g.store).Params()) == 0
+}
+
+// exitCode turns what ended a call into an exit code: proc_exit's own, TrapCode
+// for a trap, other for anything else.
+func (g *moduleGuest) exitCode(err error, stderr io.Writer, other int) int {
+	if g.exited != nil {
+		return *g.exited
+	}
+	if engine.Uncaught(err.Error()) {
+		fmt.Fprintf(stderr, "error: the guest does not catch an exception: %v\n", err)
+		return TrapCode
+	}
+	fmt.Fprintf(stderr, "error: %v\n", err)
+	var trap *wasmtime.Trap
+	if errors.As(err, &trap) {
+		return TrapCode
+	}
+	return other
+}

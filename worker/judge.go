@@ -1,0 +1,120 @@
+package worker
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	wasmtime "github.com/bytecodealliance/wasmtime-go/v44"
+
+	"github.com/wasmshim/containerd-shim-wasm/oci/world"
+	"github.com/wasmshim/containerd-shim-wasm/worker/control"
+	"github.com/wasmshim/containerd-shim-wasm/worker/engine"
+	"github.com/wasmshim/containerd-shim-wasm/worker/outline"
+)
+
+// refusal is why no container could run a module, whatever it is called and whoever asks. It is
+// worth remembering, unlike an error that another order, or more memory, could have avoided.
+type refusal struct{ name, reason string }
+
+func (r refusal) Error() string { return r.name + " " + r.reason }
+
+// refusalOf returns the reason if an error is a refusal, else "".
+func refusalOf(err error) string {
+	var r refusal
+	if errors.As(err, &r) {
+		return r.reason
+	}
+	return ""
+}
+
+// judgeEarly refuses a module for what stands before its code, and what the engine finds wrong with
+// it without compiling it: that takes a hundredth of the time. What the outline
+// does not know, the engine judges (judgeModule). It reports whether it has judged the imports.
+func judgeEarly(e *wasmtime.Engine, order control.Compile, wasm []byte) (imports bool, err error) {
+	if m, unknown := outline.Read(wasm); unknown == nil {
+		if err := checkImports(e, m.Imports, order.Name); err != nil {
+			return true, err
+		}
+		if err := describe(m.Functions).Check(order); err != nil {
+			return true, err
+		}
+		imports = true
+	}
+	if err := wasmtime.ModuleValidate(e, wasm); err != nil {
+		return imports, refusal{order.Name, invalid("module", err)}
+	}
+	return imports, nil
+}
+
+// judgeComponentEarly refuses a component for what it imports.
+func judgeComponentEarly(order control.Compile, wasm []byte) error {
+	w, err := world.Read(bytes.NewReader(wasm))
+	if err != nil {
+		return nil // the engine says it better
+	}
+	return checkInterfaces(w.Missing(), order.Name)
+}
+
+// badComponent returns the error for a component that the engine does not compile. Only a feature that is
+// left out is sure to be the component's fault: compiling may fail for other reasons.
+func badComponent(order control.Compile, err error) error {
+	if left := engine.LeftOut(firstLine(err)); left != nil {
+		return refusal{order.Name, left.Error()}
+	}
+	return fmt.Errorf("%s %s", order.Name, invalid("component", err))
+}
+
+// invalid tells why the engine does not compile a guest of that kind.
+func invalid(kind string, err error) string {
+	reason := firstLine(err)
+	if err := engine.LeftOut(reason); err != nil {
+		return err.Error()
+	}
+	return fmt.Sprintf("is not a valid WebAssembly %s: %s", kind, reason)
+}
+
+// checkImports names what a module imports that no Wasm container provides.
+func checkImports(e *wasmtime.Engine, imports []outline.Import, name string) error {
+	linker, err := newLinker(e)
+	if err != nil {
+		return fmt.Errorf("define WASI: %w", err)
+	}
+	store := wasmtime.NewStore(e)
+	var unknown []string
+	for _, i := range imports {
+		if linker.Get(store, i.Module, i.Name) == nil {
+			unknown = append(unknown, fmt.Sprintf("%q.%q", i.Module, i.Name))
+		}
+	}
+	return unprovided(name, unknown, "build it for WASI preview 1 (wasm32-wasip1)")
+}
+
+// importsOf returns what a compiled module imports.
+func importsOf(module *wasmtime.Module) []outline.Import {
+	var imports []outline.Import
+	for _, i := range module.Imports() {
+		one := outline.Import{Module: i.Module()}
+		if i.Name() != nil {
+			one.Name = *i.Name()
+		}
+		imports = append(imports, one)
+	}
+	return imports
+}
+
+// checkInterfaces names what a component imports that no Wasm container provides.
+func checkInterfaces(missing []string, name string) error {
+	return unprovided(name, missing, "build it for wasi:cli/command of WASI 0.2 (wasm32-wasip2)")
+}
+
+func unprovided(name string, unknown []string, remedy string) error {
+	if len(unknown) == 0 {
+		return nil
+	}
+	slices.Sort(unknown)
+	return refusal{name, fmt.Sprintf("imports what a Wasm container does not provide: %s; %s",
+		strings.Join(shorten(slices.Compact(unknown), 20), ", "), remedy)}
+}

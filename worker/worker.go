@@ -1,0 +1,107 @@
+// Package worker is the worker: the one process that holds wasmtime. It
+// compiles a module or a component that it is handed, or runs a compiled one as a
+// guest under WASI preview 1 or 0.2. It expects to be born confined (package sandbox), and gives
+// up the system calls that its role does not need (package confine); it opens nothing but the
+// compiled module and the guest's root, and what the guest opens there.
+package worker
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/wasmshim/containerd-shim-wasm/worker/confine"
+	"github.com/wasmshim/containerd-shim-wasm/worker/control"
+)
+
+// Main is the worker's main function; it returns the exit code.
+func Main() int {
+	daemon := os.NewFile(control.Descriptor, "control")
+	switch role := os.Getenv(control.RoleEnv); role {
+	case control.RoleRun:
+		return runMain(daemon)
+	case control.RoleCompile:
+		return compileMain(daemon)
+	case control.RoleKill:
+		return killMain(daemon)
+	default:
+		fmt.Fprintln(os.Stderr, "wasm-worker is started by containerd-shim-wasm-v1, not by hand")
+		return 2
+	}
+}
+
+func compileMain(daemon io.ReadWriteCloser) int {
+	err := confine.Preparer()
+	var order control.Compile
+	if err := control.Receive(daemon, &order); err != nil {
+		return StartFailure
+	}
+	var module *control.Module
+	if err == nil {
+		module, err = compileIn(order)
+	}
+	if err := control.Send(daemon, report(module, err)); err != nil {
+		return StartFailure
+	}
+	return 0
+}
+
+// compileIn compiles what is on standard input, if the limits of the pod that pays leave room for it.
+func compileIn(order control.Compile) (*control.Module, error) {
+	if err := tryThreads(compilerThreads()); err != nil {
+		return nil, fmt.Errorf("compile %s: %w", order.Name, err)
+	}
+	return Compile(order, os.Stdin, os.Stdout)
+}
+
+func report(module *control.Module, err error) control.Report {
+	if err != nil {
+		failure := control.Report{Error: err.Error(), Refusal: refusalOf(err)}
+		errors.As(err, &failure.Errno)
+		return failure
+	}
+	return control.Report{Module: module}
+}
+
+func prepare(order control.Guest) (guest, error) {
+	if err := exitOnSignals(); err != nil {
+		return nil, err
+	}
+	if err := tryThreads(engineThreads); err != nil {
+		return nil, err
+	}
+	guest, err := load(order)
+	if err != nil {
+		return nil, err
+	}
+	return guest, confine.Guest()
+}
+
+// runMain prepares the guest while containerd is still busy creating the task,
+// reports, and runs it when told to start. A daemon that goes away before is
+// the end of the worker.
+func runMain(daemon io.ReadWriteCloser) int {
+	var order control.Guest
+	if err := control.Receive(daemon, &order); err != nil {
+		return StartFailure
+	}
+	if order.Emissary != nil {
+		return emissaryMain(order, daemon)
+	}
+	guest, err := prepare(order)
+	if err := control.Send(daemon, report(nil, err)); err != nil {
+		return StartFailure
+	}
+	if err != nil {
+		return StartFailure
+	}
+	if err := control.AwaitStart(daemon); err != nil {
+		return StartFailure
+	}
+	// The guest's process holds no descriptor that is not the guest's.
+	if err := daemon.Close(); err != nil {
+		return StartFailure
+	}
+	return guest.run(os.Stderr)
+}
