@@ -14,7 +14,7 @@ PLACE   := cmd/containerd-shim-wasm-v1/programs
 CC_amd64 := $(if $(filter amd64,$(shell go env GOHOSTARCH)),gcc,x86_64-linux-gnu-gcc)
 CC_arm64 := $(if $(filter arm64,$(shell go env GOHOSTARCH)),gcc,aarch64-linux-gnu-gcc)
 
-.PHONY: help cross build race worker wasm-images image examples demo deps tools test test-unit test-integration test-race test-cgroup2 cluster cluster-down e2e bench lint install uninstall clean need-root
+.PHONY: help cross build race worker wasm-images image examples demo deps tools test test-unit test-integration test-race test-cgroup2 cluster cluster-down e2e bench diagrams lint install uninstall clean need-root
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -110,6 +110,9 @@ e2e: need-root deps build ## tests on that cluster, brought up for them if it is
 
 bench: need-root build ## measure starts, throughput and memory beside runc
 	@go run ./bench
+
+diagrams: ## draw the pictures of docs/architecture.md from the texts in docs/diagrams
+	@go run ./hack/diagrams
 
 lint: ## gofmt, go vet, staticcheck, shellcheck
 	@echo "linting"
