@@ -21,11 +21,6 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/internal/testnode"
 )
 
-func init() {
-	// Package sandbox throws threads away; the main thread of a process cannot be.
-	runtime.LockOSThread()
-}
-
 // plan is how much to measure.
 type plan struct {
 	n          int  // containers of each runtime one after the other; twice as many at once

@@ -8,7 +8,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"reflect"
-	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -16,9 +15,6 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 )
-
-// The main thread cannot be thrown away: no sandbox may land on it.
-func init() { runtime.LockOSThread() }
 
 // report is what testdata/probe tells; its fields are those of the same name there.
 type report struct {

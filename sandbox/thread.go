@@ -16,8 +16,7 @@ var errThreadEnded = errors.New("sandbox thread has ended")
 // goroutine is locked to it and never unlocked, so the Go runtime destroys the
 // thread, instead of reusing it, when the goroutine returns.
 //
-// The main thread of a process cannot be destroyed: a program that uses this
-// package must lock its main goroutine to the main thread during init.
+// It is never the main thread of the process, which cannot be destroyed.
 type thread struct {
 	id    int // as gettid(2)
 	steps chan func()
@@ -27,17 +26,29 @@ type thread struct {
 func newThread() *thread {
 	t := &thread{steps: make(chan func()), ended: make(chan struct{})}
 	started := make(chan struct{})
-	go func() {
-		defer close(t.ended)
-		runtime.LockOSThread()
-		t.id = unix.Gettid()
-		close(started)
-		for step := range t.steps {
-			step()
-		}
-	}()
+	go t.run(started)
 	<-started
 	return t
+}
+
+// run makes its steps until there will be no more. It closes started when it is on its thread.
+func (t *thread) run(started chan<- struct{}) {
+	runtime.LockOSThread()
+	if unix.Gettid() == unix.Getpid() {
+		// For as long as this goroutine holds the main thread, another gets another one.
+		elsewhere := make(chan struct{})
+		go t.run(elsewhere)
+		<-elsewhere
+		runtime.UnlockOSThread()
+		close(started)
+		return
+	}
+	defer close(t.ended)
+	t.id = unix.Gettid()
+	close(started)
+	for step := range t.steps {
+		step()
+	}
 }
 
 // do runs step on the thread and returns its error.

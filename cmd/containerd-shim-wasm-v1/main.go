@@ -17,7 +17,6 @@ import (
 	"io"
 	"os"
 	"runtime"
-	"slices"
 	"strings"
 
 	"github.com/wasmshim/containerd-shim-wasm/install"
@@ -28,15 +27,6 @@ import (
 
 // version is set by make build.
 var version = "devel"
-
-func init() {
-	// The main thread of a process cannot be thrown away, so the goroutines of
-	// package sandbox must never land on it. Only the daemon, the delete verb and
-	// "cache warm" have such; in the other verbs the lock would cost one more thread.
-	if slices.Contains(os.Args, shim.ServeVerb) || slices.Contains(os.Args, deleteVerb) || len(os.Args) > 1 && os.Args[1] == "cache" {
-		runtime.LockOSThread()
-	}
-}
 
 func main() {
 	// Before a container can see a child of ours.

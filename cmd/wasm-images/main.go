@@ -13,7 +13,6 @@ import (
 	"maps"
 	"os"
 	"os/signal"
-	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -49,14 +48,6 @@ var verbs = map[string]verb{
 	"image adapt":   {"give an artifact in containerd an image's config, for ctr", imageAdapt},
 	"image inspect": {"say what of an image runs and why, or why nothing does", imageInspect},
 	"image pack":    {"make an image or artifact of WebAssembly, in any format", imagePack},
-}
-
-func init() {
-	// The main thread of a process cannot be thrown away, so the goroutines of package sandbox
-	// must never land on it. Only "image inspect" has such.
-	if len(os.Args) > 1 && os.Args[1] == "image" {
-		runtime.LockOSThread()
-	}
 }
 
 func main() {

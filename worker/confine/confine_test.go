@@ -8,7 +8,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -20,9 +19,6 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/sandbox"
 	"github.com/wasmshim/containerd-shim-wasm/worker/control"
 )
-
-// The main thread cannot be thrown away: no sandbox may land on it.
-func init() { runtime.LockOSThread() }
 
 // roles are the columns of the table, as the hostile program calls them. The first has what a
 // native container has.
