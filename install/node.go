@@ -53,6 +53,7 @@ type target struct {
 // there: the entry goes to the file whose section counts. containerd 2.x merges
 // sections key by key, so a drop-in is safe, if it declares the version of the main
 // file: 2.2 migrates only once, after merging, by the version that it read last.
+// See RATIONALE.md, "When does install write a drop-in?"
 func (n *node) target() (target, error) {
 	if len(n.files) == 0 {
 		return n.newMain()

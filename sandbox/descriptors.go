@@ -19,6 +19,7 @@ import (
 //
 // From then on the thread must open and close by system calls only. What package os
 // opens there would be closed elsewhere, in the daemon's table.
+// See RATIONALE.md, "Why does the launching thread have a descriptor table of its own?"
 
 // ownDescriptors gives the calling thread its own table.
 func ownDescriptors() error {

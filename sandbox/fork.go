@@ -17,6 +17,7 @@ import (
 // daemon's memory until it executes (CLONE_VM), and it is born in a pid namespace in
 // which others may have CAP_SYS_PTRACE. Ours has a copy of the memory: what is changed
 // there changes only a process that is confined already.
+// See RATIONALE.md, "Why a fork of our own?"
 type birth struct {
 	path       *byte
 	argv, envv []*byte

@@ -10,6 +10,7 @@ import (
 // landlockRights are the accesses to files that each version of Landlock's interface
 // can deny (landlock(7), "Landlock ABI"). The first version would deny every rename
 // from one directory to another, so it is not used.
+// See RATIONALE.md, "Why does the launch take capabilities and files?"
 var landlockRights = []struct {
 	since int
 	files uint64

@@ -12,6 +12,7 @@ import (
 // and only then attached (move_mount(2)): no moment exists in which a
 // read-only mount is writable, and a target is a descriptor, never a path that
 // somebody could exchange meanwhile.
+// See RATIONALE.md, "Why only the new mount API?"
 
 // cloneTree returns a detached copy of the mount at path, a descriptor the
 // caller closes.

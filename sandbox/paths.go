@@ -47,6 +47,7 @@ func clean(path string) string { return filepath.Clean("/" + path) }
 // without links. It creates what is missing, as runc does: directories of mode 0755, and at the end a
 // directory or an empty file of mode 0644. A link that leads to nothing is followed, and what it names is made.
 // The root itself is none: a mount on top of it would hide it from the guest, but not from us.
+// See RATIONALE.md, "Why are mount points made exactly as runc makes them?"
 func mountpoint(root int, path string, isDir bool) (fd int, at string, err error) {
 	path = clean(path)
 	if path == "/" {

@@ -17,6 +17,7 @@ var errThreadEnded = errors.New("sandbox thread has ended")
 // thread, instead of reusing it, when the goroutine returns.
 //
 // It is never the main thread of the process, which cannot be destroyed.
+// See RATIONALE.md, "Why is there no second exec?"
 type thread struct {
 	id    int // as gettid(2)
 	steps chan func()

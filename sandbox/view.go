@@ -27,6 +27,7 @@ const scratchPath = "/scratch"
 //
 // A file system that two mounts would each hold for their own, as on a loop device, is not looked
 // at: that is an error like any other.
+// See RATIONALE.md, "Why is a root file system only looked at first?"
 func (s *Sandbox) ViewRootfs(mounts []Mount, root *specs.Root, bundle string) error {
 	views := make([]Mount, len(mounts))
 	for i, m := range mounts {

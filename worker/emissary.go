@@ -28,6 +28,7 @@ var forwarded = []os.Signal{
 // with the other containers of the pod and runs the guest as a child, a worker
 // of its own, so that it can be signalled, killed for memory and run again while
 // the contract is kept.
+// See RATIONALE.md, "Why a second worker for the guest?"
 func emissaryMain(order control.Guest, daemon io.ReadWriteCloser) int {
 	// Unlike a guest's worker this one works for as long as it lives.
 	debug.SetGCPercent(50)

@@ -14,6 +14,7 @@
 // keeps by user and namespace, keys and counts, is not shared with others of its user
 // id. Many nodes forbid such namespaces, and then it goes on without; what it must not do,
 // no namespace need forbid (package confine).
+// See RATIONALE.md, "Why do all preparers have one user id?"
 static void leave_users(void)
 {
 	struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};

@@ -37,6 +37,7 @@ const firstRealtime, lastRealtime = 34, 64
 // It goes by sigaction(2) itself: package os/signal hands every signal it takes
 // on back and forth between two threads, and all of them together took a third
 // of a short guest's time.
+// See RATIONALE.md, "Why do signals become exit codes in the worker?"
 func exitOnSignals() error {
 	signals := fatal
 	for n := firstRealtime; n <= lastRealtime; n++ {

@@ -3,6 +3,7 @@
 // then becomes it. It does so before the Go runtime starts, which would only cost
 // time and memory, and with the system calls that nearly every seccomp profile
 // allows. It must agree with package control, which is its other side.
+// See RATIONALE.md, "Why do we launch pause containers?"
 
 #include <errno.h>
 #include <fcntl.h>

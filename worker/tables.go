@@ -41,6 +41,7 @@ const (
 
 // hugeTable reports whether a module, or one inside a component, may have a br_table with more than maxTable
 // targets. It may be wrong about what is not valid, and about a function that is made to look as if it had.
+// See RATIONALE.md, "How are large branch tables found on arm64?"
 func hugeTable(wasm []byte) bool {
 	for left := [][]byte{wasm}; len(left) > 0; {
 		whole := left[len(left)-1]

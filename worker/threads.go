@@ -55,6 +55,7 @@ func compilerThreads() int {
 // tryThreads reports whether the engine can have so many more threads. It starts one when it first needs
 // it, panics if it cannot, and hangs if it has one but not the second: that must be known before, and
 // before a container counts as started. The limit may be the pod's, which is in no specification.
+// See RATIONALE.md, "Why are the engine's threads started early?"
 func tryThreads(count int) error {
 	if failed := C.at_once(C.int(count)); failed != 0 {
 		return fmt.Errorf("the engine needs %d threads more and cannot start them: raise the limit of processes and threads, "+

@@ -10,6 +10,7 @@
 // The package never runs anything on the host, never touches a container, and restarts
 // containerd at most once for an installation, once to undo it when it fails, and once
 // for a removal.
+// See RATIONALE.md, "Why is there no journal?"
 package incluster
 
 import (

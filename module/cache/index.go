@@ -18,6 +18,7 @@ import (
 // its code. Any write to the code, and any other file put in its place, has
 // another identity. When the index was last changed is when the entry was last
 // used.
+// See RATIONALE.md, "Why does the cache trust a file's identity and not its hash?"
 type index struct {
 	Code   identity
 	Module control.Module

@@ -12,6 +12,7 @@ import (
 // long as the machine runs and the file system stays mounted: nobody but the kernel
 // sets the time of the last change, and whatever is written to a file, or done to
 // it, sets it.
+// See RATIONALE.md, "Why may digests be remembered?"
 type identity struct {
 	Device, Inode uint64
 	Generation    uint32 // tells apart the files that have had the inode's number

@@ -10,6 +10,7 @@
 // Nothing here waits without a context. That includes open(2), which would wait for the
 // holder of a lease (fcntl(2), F_SETLEASE; anybody with the owner's user id can take one):
 // files are opened with O_NONBLOCK, and ErrBusy is returned.
+// See RATIONALE.md, "Why open file description locks?"
 package filelock
 
 import (

@@ -18,6 +18,7 @@ var (
 	named   = regexp.MustCompile("`(Test[A-Z][A-Za-z0-9]*)")
 	defined = regexp.MustCompile(`(?m)^func (Test[A-Z][A-Za-z0-9]*)\(`)
 	linked  = regexp.MustCompile(`\]\(([^):]+)\)`)
+	reason  = regexp.MustCompile(`RATIONALE\.md, "([^"\n]+)`)
 	heading = regexp.MustCompile(`(?m)^#+ (.*)$`)
 )
 
@@ -63,6 +64,33 @@ func TestLinksLead(t *testing.T) {
 			}
 		}
 	})
+}
+
+// What a comment points to in RATIONALE.md is a heading there.
+func TestReasonsAreThere(t *testing.T) {
+	root := treeRoot(t)
+	text, err := os.ReadFile(filepath.Join(root, "RATIONALE.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	headings := map[string]bool{}
+	for _, match := range heading.FindAllStringSubmatch(string(text), -1) {
+		headings[match[1]] = true
+	}
+	count := 0
+	for _, suffix := range []string{".go", ".c", ".h", ".sh"} {
+		walk(t, root, suffix, func(file, text string) {
+			for _, match := range reason.FindAllStringSubmatch(text, -1) {
+				count++
+				if !headings[match[1]] {
+					t.Errorf("%s points to %q in RATIONALE.md, which has no such heading", file, match[1])
+				}
+			}
+		})
+	}
+	if count == 0 {
+		t.Error("no comment points to RATIONALE.md")
+	}
 }
 
 // anchors are the names by which GitHub lets links lead to the headings of a page.

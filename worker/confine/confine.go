@@ -5,6 +5,7 @@
 //
 // What each role may call is listed in package policy. Made of it at build time (go generate), the
 // filters cost a start no more than their installation.
+// See RATIONALE.md, "Why does the worker take system calls?"
 package confine
 
 import (
