@@ -16,6 +16,8 @@ import (
 	bootapi "github.com/containerd/containerd/api/runtime/bootstrap/v1"
 	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/wasmshim/containerd-shim-wasm/shim/remote"
 )
 
 // Descriptors the start verb hands to the daemon.
@@ -51,7 +53,7 @@ func Start(flags Flags, in io.Reader, out io.Writer) error {
 	if err := os.WriteFile("address", []byte(address), 0o600); err != nil {
 		return fmt.Errorf("write address: %w", err)
 	}
-	return json.NewEncoder(out).Encode(endpoint{Version: apiVersion(bootstrap), Address: address, Protocol: "ttrpc"})
+	return json.NewEncoder(out).Encode(remote.Endpoint{Version: apiVersion(bootstrap), Address: address, Protocol: "ttrpc"})
 }
 
 // apiVersion is the newest task API that the calling containerd is sure to

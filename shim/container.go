@@ -81,7 +81,7 @@ func (c *container) State(_ context.Context, r *tasks.StateRequest) (*tasks.Stat
 	phase, w, e := p.look()
 	response := &tasks.StateResponse{
 		ID: c.id, ExecID: r.ExecID, Bundle: c.bundle, Status: c.status(phase),
-		Stdin: p.streams.stdin, Stdout: p.streams.stdout, Stderr: p.streams.stderr, Terminal: p.streams.terminal,
+		Stdin: p.streams.Stdin, Stdout: p.streams.Stdout, Stderr: p.streams.Stderr, Terminal: p.streams.Terminal,
 	}
 	if r.ExecID != "" {
 		response.ID = r.ExecID
@@ -176,7 +176,7 @@ func (c *container) Delete(ctx context.Context, r *tasks.DeleteRequest) (*tasks.
 		return nil, errors.Join(fmt.Errorf("remove cgroup of container %s: %w", c.id, err), p.step(ended))
 	}
 	_, w, e := p.look()
-	w.io.close()
+	w.io.Close()
 	// Before the state goes: should we die meanwhile, the delete verb runs them again. Also for a
 	// caller that has given up: nobody asks twice.
 	c.node.poststop(context.WithoutCancel(ctx), c.id, c.bundle, c.spec)
@@ -308,7 +308,7 @@ func (c *container) ResizePty(_ context.Context, r *tasks.ResizePtyRequest) (*em
 	if w == nil {
 		return empty, nil
 	}
-	return empty, w.io.resize(r.Width, r.Height)
+	return empty, w.io.Resize(r.Width, r.Height)
 }
 
 // CloseIO closes a process's standard input.
@@ -318,7 +318,7 @@ func (c *container) CloseIO(_ context.Context, r *tasks.CloseIORequest) (*emptyp
 		return nil, err
 	}
 	if _, w, _ := p.look(); r.Stdin && w != nil {
-		w.io.closeStdin()
+		w.io.CloseStdin()
 	}
 	return empty, nil
 }

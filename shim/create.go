@@ -15,6 +15,7 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/module"
 	"github.com/wasmshim/containerd-shim-wasm/sandbox"
 	"github.com/wasmshim/containerd-shim-wasm/sandbox/cgroup"
+	"github.com/wasmshim/containerd-shim-wasm/shim/stdio"
 	"github.com/wasmshim/containerd-shim-wasm/worker/control"
 )
 
@@ -201,7 +202,7 @@ func (c *container) launch(ctx context.Context, r *tasks.CreateTaskRequest, sb *
 	if c.cgroup, err = cgroup.Create(c.id, c.spec, c.systemd); err != nil {
 		return err
 	}
-	c.init = newProcess(c, "", launching, c.spec.Process, runs, streams{stdin: r.Stdin, stdout: r.Stdout, stderr: r.Stderr, terminal: r.Terminal})
+	c.init = newProcess(c, "", launching, c.spec.Process, runs, stdio.Names{Stdin: r.Stdin, Stdout: r.Stdout, Stderr: r.Stderr, Terminal: r.Terminal})
 	launch.Spec, launch.Process, launch.Worker = c.spec, c.spec.Process, worker
 	if err := c.init.launch(ctx, sb, launch); err != nil {
 		return errors.Join(err, c.cgroup.Destroy())

@@ -2,16 +2,11 @@ package shim
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
-	"net"
 	"os"
-	"path/filepath"
-	"strings"
 	"time"
 
 	tasks "github.com/containerd/containerd/api/runtime/task/v2"
@@ -22,6 +17,8 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/wasmshim/containerd-shim-wasm/module"
+	"github.com/wasmshim/containerd-shim-wasm/shim/remote"
+	"github.com/wasmshim/containerd-shim-wasm/shim/stock"
 )
 
 // Delete is the delete verb: containerd runs it in a container's bundle when
@@ -78,28 +75,18 @@ func (n *node) delete(bundle string) (*tasks.DeleteResponse, error) {
 	return response, nil
 }
 
-// deleteNative has the stock shim's own delete verb clean up. If our daemon has
-// died, the stock shim it had started has nobody left to serve.
+// deleteNative cleans up what is left of a native container; unless the stock shim says how it ended, none is
+// the answer.
 func (n *node) deleteNative(bundle string, orphaned bool, none *tasks.DeleteResponse) (*tasks.DeleteResponse, error) {
-	dir := filepath.Join(bundle, nativeDir)
-	if _, err := os.Stat(dir); err != nil {
+	left := stock.Left{ID: n.flags.ID, Bundle: bundle, Orphaned: orphaned}
+	if group, err := groupOf(bundle, n.flags.ID); err == nil {
+		left.Group = group
+	}
+	response, err := n.stock().Delete(left)
+	if err == nil && response == nil {
 		return none, nil
 	}
-	if orphaned {
-		n.endStockShim(filepath.Join(dir, endpointFile))
-	}
-	if _, err := os.Stat(filepath.Join(dir, deletedFile)); err == nil {
-		return none, nil
-	}
-	output, err := n.runStockShim(n.flags.ID, bundle, "delete", "-bundle", bundle)
-	if err != nil {
-		return nil, err
-	}
-	response := &tasks.DeleteResponse{}
-	if err := proto.Unmarshal(output, response); err != nil {
-		return nil, fmt.Errorf("decode answer of %s: %w", stockShim, err)
-	}
-	return response, nil
+	return response, err
 }
 
 // daemonSocket is where the container's daemon listens or has listened. A file of
@@ -113,74 +100,19 @@ func (n *node) daemonSocket(bundle string) string {
 	return socketPath(n.flags, group)
 }
 
-// isDead reports whether no daemon answers at a socket. That one can connect says
-// nothing: a process that is ending closes what it has open in any order, so the
-// connection whose end made containerd run us may be gone before the socket that it
-// listened at. Who has connected until then is told when that goes.
+// isDead reports whether no daemon answers at a socket. A successful connect proves nothing: a process that
+// is ending closes what it has open in any order, so the connection whose end made containerd run us may be
+// gone before the socket that it listened at. A pending call fails with ErrClosed when the process ends.
 func isDead(socket string) bool {
-	r, err := dialShim([]byte(socket))
+	r, err := remote.Dial([]byte(socket))
 	if err != nil {
 		return true
 	}
-	defer r.client.Close()
+	defer r.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), stopLimit)
 	defer cancel()
 	_, err = r.Connect(ctx, &tasks.ConnectRequest{})
 	return errors.Is(err, ttrpc.ErrClosed)
-}
-
-// removeUnusedSocket removes a socket at which nobody listens.
-func removeUnusedSocket(socket string) {
-	conn, err := net.Dial("unix", socket)
-	if err != nil {
-		os.Remove(socket)
-		return
-	}
-	conn.Close()
-}
-
-// endStockShim has a stock shim whose daemon has died give up the container, and
-// end if that was its last. What does not work is left to its delete verb.
-func (n *node) endStockShim(file string) {
-	endpoint, err := os.ReadFile(file)
-	if err != nil {
-		return
-	}
-	// One that was killed too leaves them, be it now or while it is spoken to.
-	defer n.removeStockSockets(strings.TrimPrefix(parseEndpoint(endpoint).Address, "unix://"), filepath.Dir(filepath.Dir(file)))
-	r, err := dialShim(endpoint)
-	if err != nil {
-		return
-	}
-	defer r.client.Close()
-	ctx, cancel := context.WithTimeout(context.Background(), stopLimit)
-	defer cancel()
-	id := n.flags.ID
-	_, killErr := r.Kill(ctx, &tasks.KillRequest{ID: id, Signal: uint32(unix.SIGKILL), All: true})
-	if killErr == nil {
-		_, killErr = r.Wait(ctx, &tasks.WaitRequest{ID: id})
-	}
-	// One that has ended already cannot be killed but deleted.
-	_, deleteErr := r.Delete(ctx, &tasks.DeleteRequest{ID: id})
-	if deleteErr != nil {
-		n.log.WithError(errors.Join(killErr, deleteErr)).WithField("container", id).Warn("delete native container")
-	}
-	if _, err := r.Shutdown(ctx, &tasks.ShutdownRequest{ID: id}); err != nil && !errors.Is(err, ttrpc.ErrClosed) {
-		n.log.WithError(err).Warn("end of the stock shim")
-	}
-}
-
-// removeStockSockets removes the two sockets of a stock shim that is dead: the one
-// it served and, beside it, the one for debugging, named as SocketAddress of
-// containerd's pkg/shim does.
-func (n *node) removeStockSockets(served, bundle string) {
-	removeUnusedSocket(served)
-	group, err := groupOf(bundle, n.flags.ID)
-	if err != nil {
-		return
-	}
-	name := sha256.Sum256([]byte(filepath.Join(n.flags.Address, n.flags.Namespace, group, "debug")))
-	removeUnusedSocket(filepath.Join(filepath.Dir(served), hex.EncodeToString(name[:])))
 }
 
 // stopLimit bounds what must not keep containerd waiting.

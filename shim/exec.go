@@ -16,6 +16,7 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/children"
 	"github.com/wasmshim/containerd-shim-wasm/module"
 	"github.com/wasmshim/containerd-shim-wasm/sandbox"
+	"github.com/wasmshim/containerd-shim-wasm/shim/stdio"
 )
 
 // Exec takes note of a further process; Start starts it.
@@ -32,7 +33,7 @@ func (c *container) Exec(_ context.Context, r *tasks.ExecProcessRequest) (*empty
 	if err != nil {
 		return nil, fmt.Errorf("exec %s: %w", r.ExecID, err)
 	}
-	p := newProcess(c, r.ExecID, added, &spec, payload, streams{stdin: r.Stdin, stdout: r.Stdout, stderr: r.Stderr, terminal: r.Terminal})
+	p := newProcess(c, r.ExecID, added, &spec, payload, stdio.Names{Stdin: r.Stdin, Stdout: r.Stdout, Stderr: r.Stderr, Terminal: r.Terminal})
 	if err := c.addExec(p); err != nil {
 		return nil, fmt.Errorf("exec %s in container %s: %w", r.ExecID, c.id, err)
 	}
@@ -181,7 +182,7 @@ func (c *container) deleteExec(ctx context.Context, p *process) (*tasks.DeleteRe
 		return nil, fmt.Errorf("exec %s of container %s: %w", p.id, c.id, err)
 	}
 	if _, w, _ := p.look(); w != nil {
-		w.io.close()
+		w.io.Close()
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()

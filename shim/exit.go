@@ -71,7 +71,7 @@ const drainLimit = 2 * time.Second
 func (w *worker) drain() {
 	ctx, cancel := context.WithTimeout(context.Background(), drainLimit)
 	defer cancel()
-	w.io.drain(ctx)
+	w.io.Drain(ctx)
 }
 
 // execLimit bounds the wait for the execs of a container whose own process has ended. All have

@@ -12,6 +12,8 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go/features"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
+
+	"github.com/wasmshim/containerd-shim-wasm/shim/stock"
 )
 
 // featuresType is under which name containerd knows features.Features
@@ -44,7 +46,7 @@ func runtimeFeatures() (*anypb.Any, error) {
 // question (containerd 1.7) offers nothing.
 func stockFeatures() features.Features {
 	var f features.Features
-	path, err := exec.LookPath(stockShim)
+	path, err := exec.LookPath(stock.Program)
 	if err != nil {
 		return f
 	}

@@ -5,6 +5,7 @@ import (
 
 	"github.com/wasmshim/containerd-shim-wasm/module"
 	"github.com/wasmshim/containerd-shim-wasm/sandbox/cgroup"
+	"github.com/wasmshim/containerd-shim-wasm/shim/stock"
 )
 
 // Flags are what containerd gives a shim on its command line.
@@ -24,6 +25,14 @@ type node struct {
 	stateDir  string
 	log       *logrus.Entry
 	modules   *module.Node
+}
+
+// stock returns what the verbs of the stock shim are given.
+func (n *node) stock() stock.Node {
+	return stock.Node{
+		Namespace: n.flags.Namespace, Address: n.flags.Address, PublishBinary: n.flags.PublishBinary, Debug: n.flags.Debug,
+		Bootstrap: n.bootstrap, Log: n.log,
+	}
 }
 
 // announceCgroup saves a container that is about to come some milliseconds.

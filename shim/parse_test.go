@@ -22,28 +22,6 @@ func marshal(t *testing.T, m proto.Message) []byte {
 	return data
 }
 
-func TestParseEndpoint(t *testing.T) {
-	message := marshal(t, &bootapi.BootstrapResult{Version: 3, Address: "unix:///run/s", Protocol: "ttrpc"})
-	for name, test := range map[string]struct {
-		output string
-		want   endpoint
-	}{
-		"JSON":             {`{"version":3,"address":"unix:///run/s","protocol":"ttrpc"}`, endpoint{3, "unix:///run/s", "ttrpc"}},
-		"JSON and newline": {`{"version":2,"address":"unix:///run/s","protocol":"ttrpc"}` + "\n", endpoint{2, "unix:///run/s", "ttrpc"}},
-		"message":          {string(message), endpoint{3, "unix:///run/s", "ttrpc"}},
-		"address alone":    {"unix:///run/s\n", endpoint{2, "unix:///run/s", "ttrpc"}},
-		"abstract, of old": {"unix://\x00/run/s", endpoint{2, "unix://\x00/run/s", "ttrpc"}},
-		"JSON, no address": {`{"version":3}`, endpoint{2, `{"version":3}`, "ttrpc"}},
-		"nothing":          {"", endpoint{2, "", "ttrpc"}},
-		"path alone":       {"/run/s", endpoint{2, "/run/s", "ttrpc"}},
-	} {
-		if got := parseEndpoint([]byte(test.output)); got != test.want {
-			t.Errorf("%s: got %+v, want %+v", name, got, test.want)
-		}
-	}
-}
-
-// What containerd writes to a start verb's input decides which API it is sure to speak.
 func TestAPIVersion(t *testing.T) {
 	options, err := wrap(&bootapi.BootstrapParams{Namespace: "any message will do"})
 	if err != nil {
@@ -63,18 +41,6 @@ func TestAPIVersion(t *testing.T) {
 			t.Errorf("%s: got %d, want %d", name, got, test.want)
 		}
 	}
-}
-
-func FuzzParseEndpoint(f *testing.F) {
-	f.Add([]byte(`{"version":3,"address":"unix:///run/s","protocol":"ttrpc"}`))
-	f.Add([]byte("unix:///run/s"))
-	f.Add([]byte("\x08\x03\x12\x0dunix:///run/s\x1a\x05ttrpc"))
-	f.Fuzz(func(t *testing.T, output []byte) {
-		e := parseEndpoint(output)
-		if e.Address == "" && len(strings.TrimSpace(string(output))) > 0 {
-			t.Errorf("%q has no address", output)
-		}
-	})
 }
 
 func TestStartTime(t *testing.T) {

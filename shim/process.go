@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/wasmshim/containerd-shim-wasm/children"
+	"github.com/wasmshim/containerd-shim-wasm/shim/stdio"
 	"github.com/wasmshim/containerd-shim-wasm/worker/control"
 )
 
@@ -21,7 +22,7 @@ type process struct {
 	id        string
 	spec      *specs.Process
 	payload   payload
-	streams   streams
+	streams   stdio.Names
 
 	mu      sync.Mutex
 	phase   phase         // changed by step alone
@@ -32,7 +33,7 @@ type process struct {
 	end     children.End  // from ended on
 }
 
-func newProcess(c *container, id string, first phase, spec *specs.Process, payload payload, s streams) *process {
+func newProcess(c *container, id string, first phase, spec *specs.Process, payload payload, s stdio.Names) *process {
 	return &process{container: c, id: id, phase: first, spec: spec, payload: payload, streams: s, changed: make(chan struct{})}
 }
 

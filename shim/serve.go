@@ -17,6 +17,7 @@ import (
 
 	"github.com/wasmshim/containerd-shim-wasm/children"
 	"github.com/wasmshim/containerd-shim-wasm/module"
+	"github.com/wasmshim/containerd-shim-wasm/shim/stock"
 )
 
 // Serve is the daemon: it answers containerd on the socket that the start verb
@@ -61,7 +62,7 @@ func (n *node) serve(listener net.Listener) error {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	events := newEvents(os.Getenv("TTRPC_ADDRESS"), n.flags.Namespace, n.log)
-	service := &Service{node: n, events: events, native: &nativeShim{node: n}, shutdown: cancel, calm: newCalm(), containers: map[string]tasks.TTRPCTaskService{}}
+	service := &Service{node: n, events: events, native: &stock.Shim{Node: n.stock()}, shutdown: cancel, calm: newCalm(), containers: map[string]tasks.TTRPCTaskService{}}
 	service.Register(server)
 	go n.shutdownOnSignal(cancel)
 	go children.Watch()

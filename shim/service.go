@@ -20,6 +20,8 @@ import (
 	"github.com/containerd/errdefs/pkg/errgrpc"
 	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/types/known/emptypb"
+
+	"github.com/wasmshim/containerd-shim-wasm/shim/stock"
 )
 
 // Service is the task service of one shim: of one pod, or of one container
@@ -27,7 +29,7 @@ import (
 type Service struct {
 	node     *node
 	events   *events
-	native   *nativeShim
+	native   *stock.Shim
 	shutdown func()
 	calm     *time.Timer // see settle
 
@@ -127,8 +129,25 @@ func (s *Service) create(ctx context.Context, r *tasks.CreateTaskRequest) (tasks
 	if !isNative(err) {
 		return nil, nil, err
 	}
-	response, err := s.native.create(ctx, r)
-	return nativeContainer{s.native, r.Bundle}, response, err
+	response, err := s.createNative(ctx, r)
+	return stock.Container{Shim: s.native, Bundle: r.Bundle}, response, err
+}
+
+// createNative has the stock shim create the container.
+func (s *Service) createNative(ctx context.Context, r *tasks.CreateTaskRequest) (*tasks.CreateTaskResponse, error) {
+	options, err := s.node.nativeOptions(r.Options, r.Bundle)
+	if err != nil {
+		return nil, err
+	}
+	r.Options = options
+	group, err := groupOf(r.Bundle, r.ID)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.native.Prepare(group, r.Bundle); err != nil {
+		return nil, err
+	}
+	return s.native.Create(ctx, r)
 }
 
 // Delete removes an exec or a container.
@@ -191,7 +210,7 @@ func (s *Service) endIfUnused(ctx context.Context, r *tasks.ShutdownRequest) {
 	if len(s.containers) > 0 {
 		return
 	}
-	s.native.end(ctx, r)
+	s.native.End(ctx, r)
 	s.shutdown()
 }
 

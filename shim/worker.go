@@ -10,13 +10,14 @@ import (
 
 	"github.com/wasmshim/containerd-shim-wasm/children"
 	"github.com/wasmshim/containerd-shim-wasm/sandbox"
+	"github.com/wasmshim/containerd-shim-wasm/shim/stdio"
 	"github.com/wasmshim/containerd-shim-wasm/worker/control"
 )
 
 // worker is what exists of a process once it has been launched.
 type worker struct {
 	children.Child
-	io      *stdio
+	io      *stdio.Streams
 	control *os.File
 
 	isReady  chan struct{} // closed when it has reported, or will not
@@ -46,28 +47,28 @@ func (p *process) launch(ctx context.Context, sb *sandbox.Sandbox, l sandbox.Lau
 func (p *process) fork(ctx context.Context, sb *sandbox.Sandbox, l sandbox.Launch) (_ *worker, err error) {
 	c := p.container
 	w := &worker{isReady: make(chan struct{})}
-	if w.io, err = openStdio(ctx, p.streams, c.node.flags.Namespace, c.id); err != nil {
+	if w.io, err = stdio.Open(ctx, p.streams, stdio.Owner{Namespace: c.node.flags.Namespace, ID: c.id}); err != nil {
 		return nil, err
 	}
-	defer w.io.closeChild()
+	defer w.io.CloseChild()
 	ours, theirs, err := control.Pair()
 	if err != nil {
-		w.io.close()
+		w.io.Close()
 		return nil, err
 	}
 	defer theirs.Close()
 	w.control = ours
-	if size := p.spec.ConsoleSize; size != nil && p.streams.terminal {
-		if err := w.io.resize(uint32(size.Width), uint32(size.Height)); err != nil {
+	if size := p.spec.ConsoleSize; size != nil && p.streams.Terminal {
+		if err := w.io.Resize(uint32(size.Width), uint32(size.Height)); err != nil {
 			c.node.log.WithError(err).WithField("container", c.id).Warn("process.consoleSize")
 		}
 	}
-	l.Argv, l.Env, l.Terminal = p.spec.Args, p.payload.env(), p.streams.terminal
-	l.Files = append(append([]*os.File(nil), w.io.child...), theirs)
+	l.Argv, l.Env, l.Terminal = p.spec.Args, p.payload.env(), p.streams.Terminal
+	l.Files = append(append([]*os.File(nil), w.io.Child()...), theirs)
 	l.Limit = p.limit
 	if w.Child, err = children.Launch(ctx, sb, l); err != nil {
 		ours.Close()
-		w.io.close()
+		w.io.Close()
 		return nil, err
 	}
 	return w, nil
@@ -116,7 +117,7 @@ func (w *worker) abort() {
 		defer close(gone)
 		w.wait()
 		w.hangUp()
-		w.io.close()
+		w.io.Close()
 	}()
 	select {
 	case <-gone:

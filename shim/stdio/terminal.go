@@ -1,4 +1,4 @@
-package shim
+package stdio
 
 import (
 	"context"
@@ -12,7 +12,7 @@ import (
 
 // openTerminal makes a pseudo terminal, gives the worker its slave side and
 // copies between the master side and containerd's streams.
-func (sio *stdio) openTerminal(ctx context.Context, s streams, namespace, id string) error {
+func (sio *Streams) openTerminal(ctx context.Context, s Names, owner Owner) error {
 	master, slave, err := newTerminal()
 	if err != nil {
 		return fmt.Errorf("create terminal: %w", err)
@@ -26,10 +26,10 @@ func (sio *stdio) openTerminal(ctx context.Context, s streams, namespace, id str
 		}
 		sio.child = append(sio.child, dup)
 	}
-	if err := sio.copyInput(s.stdin, master); err != nil {
+	if err := sio.copyInput(s.Stdin, master); err != nil {
 		return err
 	}
-	return sio.copyOutput(ctx, s, namespace, id, master)
+	return sio.copyOutput(ctx, s, owner, master)
 }
 
 func newTerminal() (master, slave *os.File, err error) {
@@ -52,7 +52,7 @@ func newTerminal() (master, slave *os.File, err error) {
 	return master, slave, nil
 }
 
-func (sio *stdio) copyInput(path string, master *os.File) error {
+func (sio *Streams) copyInput(path string, master *os.File) error {
 	if path == "" {
 		return nil
 	}
@@ -71,9 +71,9 @@ func (sio *stdio) copyInput(path string, master *os.File) error {
 	return nil
 }
 
-func (sio *stdio) copyOutput(ctx context.Context, s streams, namespace, id string, master *os.File) error {
-	s.stderr = ""
-	stdout, stderr, err := sio.openOutputs(ctx, s, namespace, id)
+func (sio *Streams) copyOutput(ctx context.Context, s Names, owner Owner, master *os.File) error {
+	s.Stderr = ""
+	stdout, stderr, err := sio.openOutputs(ctx, s, owner)
 	if err != nil {
 		return err
 	}
@@ -88,8 +88,8 @@ func (sio *stdio) copyOutput(ctx context.Context, s streams, namespace, id strin
 	return nil
 }
 
-// resize sets a terminal's size, in characters.
-func (sio *stdio) resize(width, height uint32) error {
+// Resize sets a terminal's size, in characters.
+func (sio *Streams) Resize(width, height uint32) error {
 	if sio.console == nil {
 		return nil
 	}

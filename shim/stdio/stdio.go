@@ -1,4 +1,9 @@
-package shim
+// Package stdio opens the standard streams of a process as containerd names them: FIFOs, files, logging
+// binaries and terminals.
+//
+// Nothing that a guest writes is copied but what goes through a terminal. The paths are containerd's; none
+// is a guest's.
+package stdio
 
 import (
 	"context"
@@ -16,17 +21,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// streams are the names of a process's standard streams as containerd gives
+// Names are those of a process's standard streams as containerd gives
 // them: paths of FIFOs or URIs.
-type streams struct {
-	stdin, stdout, stderr string
-	terminal              bool
+type Names struct {
+	Stdin, Stdout, Stderr string
+	Terminal              bool
 }
 
-// stdio holds a process's standard streams on the daemon's side. A worker gets
+// Owner is the container that a process belongs to; logging binaries are told.
+type Owner struct{ Namespace, ID string }
+
+// Streams holds a process's standard streams on the daemon's side. A worker gets
 // containerd's FIFOs themselves, so that what a guest writes is not copied by
 // anybody; only a terminal's data passes through the daemon.
-type stdio struct {
+type Streams struct {
 	child   []*os.File // the worker's descriptors 0, 1 and 2; closed once it has them
 	stdin   io.Closer  // keeps the stdin FIFO open for writing until CloseIO
 	keep    []io.Closer
@@ -35,27 +43,27 @@ type stdio struct {
 	logger  *exec.Cmd
 }
 
-// openStdio opens a process's streams. It waits for a logging binary until ctx ends.
-func openStdio(ctx context.Context, s streams, namespace, id string) (*stdio, error) {
-	sio := &stdio{}
-	if err := sio.open(ctx, s, namespace, id); err != nil {
-		sio.closeChild()
-		sio.close()
+// Open opens a process's streams. It waits for a logging binary until ctx ends.
+func Open(ctx context.Context, names Names, owner Owner) (*Streams, error) {
+	sio := &Streams{}
+	if err := sio.open(ctx, names, owner); err != nil {
+		sio.CloseChild()
+		sio.Close()
 		return nil, fmt.Errorf("open standard streams: %w", err)
 	}
 	return sio, nil
 }
 
-func (sio *stdio) open(ctx context.Context, s streams, namespace, id string) error {
-	if s.terminal {
-		return sio.openTerminal(ctx, s, namespace, id)
+func (sio *Streams) open(ctx context.Context, s Names, owner Owner) error {
+	if s.Terminal {
+		return sio.openTerminal(ctx, s, owner)
 	}
-	stdin, err := sio.openStdin(s.stdin)
+	stdin, err := sio.openStdin(s.Stdin)
 	if err != nil {
 		return err
 	}
 	sio.child = append(sio.child, stdin)
-	stdout, stderr, err := sio.openOutputs(ctx, s, namespace, id)
+	stdout, stderr, err := sio.openOutputs(ctx, s, owner)
 	if err != nil {
 		return err
 	}
@@ -65,7 +73,7 @@ func (sio *stdio) open(ctx context.Context, s streams, namespace, id string) err
 
 // openStdin opens the reading end for the worker and keeps a writing end, so
 // that the guest sees no end of file before containerd says so (CloseIO).
-func (sio *stdio) openStdin(path string) (*os.File, error) {
+func (sio *Streams) openStdin(path string) (*os.File, error) {
 	if path == "" {
 		return os.OpenFile(os.DevNull, os.O_RDONLY, 0)
 	}
@@ -84,10 +92,10 @@ func (sio *stdio) openStdin(path string) (*os.File, error) {
 
 // openOutputs opens stdout and stderr by the scheme of stdout, as the stock shim
 // does.
-func (sio *stdio) openOutputs(ctx context.Context, s streams, namespace, id string) (stdout, stderr *os.File, err error) {
-	u, err := url.Parse(s.stdout)
+func (sio *Streams) openOutputs(ctx context.Context, s Names, owner Owner) (stdout, stderr *os.File, err error) {
+	u, err := url.Parse(s.Stdout)
 	if err != nil {
-		return nil, nil, fmt.Errorf("stdout %q: %w", s.stdout, err)
+		return nil, nil, fmt.Errorf("stdout %q: %w", s.Stdout, err)
 	}
 	switch u.Scheme {
 	case "", "fifo":
@@ -99,14 +107,14 @@ func (sio *stdio) openOutputs(ctx context.Context, s streams, namespace, id stri
 		stderr, err = duplicate(stdout)
 		return stdout, stderr, err
 	case "binary", "binary-v2":
-		return sio.startLogger(ctx, u, namespace, id)
+		return sio.startLogger(ctx, u, owner)
 	default:
-		return nil, nil, fmt.Errorf("stdout %q: scheme %q is unknown (fifo, file and binary are known)", s.stdout, u.Scheme)
+		return nil, nil, fmt.Errorf("stdout %q: scheme %q is unknown (fifo, file and binary are known)", s.Stdout, u.Scheme)
 	}
-	if stdout, err = sio.openOutput(s.stdout); err != nil {
+	if stdout, err = sio.openOutput(s.Stdout); err != nil {
 		return nil, nil, err
 	}
-	if stderr, err = sio.openOutput(s.stderr); err != nil {
+	if stderr, err = sio.openOutput(s.Stderr); err != nil {
 		stdout.Close()
 	}
 	return stdout, stderr, err
@@ -115,7 +123,7 @@ func (sio *stdio) openOutputs(ctx context.Context, s streams, namespace, id stri
 // openOutput opens a FIFO for the worker to write to and keeps a reading end:
 // while containerd is restarted nobody else reads, and a guest that writes then
 // must wait, not die of a broken pipe.
-func (sio *stdio) openOutput(path string) (*os.File, error) {
+func (sio *Streams) openOutput(path string) (*os.File, error) {
 	if path == "" {
 		return os.OpenFile(os.DevNull, os.O_WRONLY, 0)
 	}
@@ -166,7 +174,7 @@ func duplicate(f *os.File) (*os.File, error) {
 // startLogger starts a logging binary with the reading ends of stdout and stderr
 // as its descriptors 3 and 4, and waits until it closes 5, which says that it is
 // ready (containerd's pkg/logging, "binary" URIs; "binary-v2" writes a byte).
-func (sio *stdio) startLogger(ctx context.Context, u *url.URL, namespace, id string) (stdout, stderr *os.File, err error) {
+func (sio *Streams) startLogger(ctx context.Context, u *url.URL, owner Owner) (stdout, stderr *os.File, err error) {
 	var pipes []*os.File
 	defer func() {
 		for _, f := range pipes {
@@ -181,7 +189,7 @@ func (sio *stdio) startLogger(ctx context.Context, u *url.URL, namespace, id str
 		}
 		pipes, ends = append(pipes, r, w), append(ends, r, w)
 	}
-	cmd := loggerCommand(u, namespace, id)
+	cmd := loggerCommand(u, owner)
 	cmd.ExtraFiles = []*os.File{ends[0], ends[2], ends[5]}
 	if err := cmd.Start(); err != nil {
 		return nil, nil, fmt.Errorf("start logging binary %s: %w", u.Path, err)
@@ -201,7 +209,7 @@ func (sio *stdio) startLogger(ctx context.Context, u *url.URL, namespace, id str
 	return stdout, stderr, err
 }
 
-func loggerCommand(u *url.URL, namespace, id string) *exec.Cmd {
+func loggerCommand(u *url.URL, owner Owner) *exec.Cmd {
 	var args []string
 	for k, values := range u.Query() {
 		args = append(args, k)
@@ -210,29 +218,32 @@ func loggerCommand(u *url.URL, namespace, id string) *exec.Cmd {
 		}
 	}
 	cmd := exec.Command(u.Path, args...)
-	cmd.Env = append(os.Environ(), "CONTAINER_ID="+id, "CONTAINER_NAMESPACE="+namespace)
+	cmd.Env = append(os.Environ(), "CONTAINER_ID="+owner.ID, "CONTAINER_NAMESPACE="+owner.Namespace)
 	return cmd
 }
 
-// closeChild closes the worker's ends once the worker has them.
-func (sio *stdio) closeChild() {
+// Child returns the worker's descriptors 0, 1 and 2.
+func (sio *Streams) Child() []*os.File { return sio.child }
+
+// CloseChild closes the worker's ends once the worker has them.
+func (sio *Streams) CloseChild() {
 	for _, f := range sio.child {
 		f.Close()
 	}
 	sio.child = nil
 }
 
-// closeStdin lets the guest see the end of its input when containerd's side is
+// CloseStdin lets the guest see the end of its input when containerd's side is
 // closed too.
-func (sio *stdio) closeStdin() {
+func (sio *Streams) CloseStdin() {
 	if sio.stdin != nil {
 		sio.stdin.Close()
 	}
 }
 
-// drain waits until a terminal's output has been passed on. It is called after
+// Drain waits until a terminal's output has been passed on. It is called after
 // the process has ended and before its exit is told.
-func (sio *stdio) drain(ctx context.Context) {
+func (sio *Streams) Drain(ctx context.Context) {
 	done := make(chan struct{})
 	go func() { sio.copies.Wait(); close(done) }()
 	select {
@@ -244,9 +255,9 @@ func (sio *stdio) drain(ctx context.Context) {
 // loggerGrace is how long a logging binary may take to end.
 const loggerGrace = 12 * time.Second
 
-// close releases everything.
-func (sio *stdio) close() {
-	sio.closeStdin()
+// Close releases everything.
+func (sio *Streams) Close() {
+	sio.CloseStdin()
 	for _, c := range sio.keep {
 		c.Close()
 	}
