@@ -151,23 +151,15 @@ func helloSpec(ctx context.Context) (*specs.Spec, error) {
 	return oci.GenerateSpec(ctx, nil, &containers.Container{ID: "launch"}, oci.WithProcessArgs("/app.wasm"))
 }
 
-func socketPair() (ours, theirs *os.File, err error) {
-	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return nil, nil, err
-	}
-	return os.NewFile(uintptr(fds[0]), "control"), os.NewFile(uintptr(fds[1]), "worker's control"), nil
-}
-
 // launch does below containerd what the shim does for a container, but for the cgroup.
 func (s *stage) launch(ctx context.Context, times samples) error {
-	ours, theirs, err := socketPair()
+	ours, theirs, err := control.Pair()
 	if err != nil {
 		return err
 	}
 	defer ours.Close()
 	begun := time.Now()
-	pid, err := s.start(ctx, theirs, s.null)
+	pid, err := s.start(ctx, theirs.File, s.null)
 	theirs.Close()
 	if err != nil {
 		return err
@@ -189,20 +181,17 @@ func (s *stage) launch(ctx context.Context, times samples) error {
 }
 
 // run has a launched worker call a function of its module.
-func (s *stage) run(worker *os.File, function string) error {
-	var report control.Report
-	err := errors.Join(
-		control.Send(worker, control.Guest{Module: sandbox.Module, Root: sandbox.GuestRoot, Args: s.spec.Process.Args, Function: function}),
-		control.Receive(worker, &report),
-		control.SendStart(worker),
-	)
+func (s *stage) run(worker control.Daemon, function string) error {
+	err := worker.Run(control.Guest{Module: sandbox.Module, Root: sandbox.GuestRoot, Args: s.spec.Process.Args, Function: function})
+	report, reportErr := worker.Report()
+	err = errors.Join(err, reportErr, worker.Start())
 	if report.Error != "" {
 		err = errors.Join(errors.New(report.Error), err)
 	}
 	return err
 }
 
-func (s *stage) start(ctx context.Context, control, stdout *os.File) (int, error) {
+func (s *stage) start(ctx context.Context, theirs, stdout *os.File) (int, error) {
 	sb, err := sandbox.New(s.base, "")
 	if err != nil {
 		return 0, err
@@ -213,7 +202,7 @@ func (s *stage) start(ctx context.Context, control, stdout *os.File) (int, error
 	}
 	child, err := sb.Launch(ctx, sandbox.Launch{
 		Spec: s.spec, Process: s.spec.Process, Worker: s.worker, Module: s.code,
-		Argv: s.spec.Process.Args, Env: workerEnv, Files: []*os.File{s.null, stdout, s.null, control},
+		Argv: s.spec.Process.Args, Env: workerEnv, Files: []*os.File{s.null, stdout, s.null, theirs},
 	})
 	if err != nil {
 		return 0, err

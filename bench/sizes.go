@@ -16,6 +16,7 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/internal/testguest"
 	"github.com/wasmshim/containerd-shim-wasm/internal/testnode"
 	"github.com/wasmshim/containerd-shim-wasm/sandbox"
+	"github.com/wasmshim/containerd-shim-wasm/worker/control"
 )
 
 // Two programs that do the same and differ in size. A container of either starts alike if
@@ -183,7 +184,7 @@ func (p plan) shareCode(ctx context.Context, s *stage) error {
 // sleeper starts a worker whose guest has called its code and sleeps. The process is not 0
 // when there is something to end.
 func (s *stage) sleeper(ctx context.Context) (int, error) {
-	ours, theirs, err := socketPair()
+	ours, theirs, err := control.Pair()
 	if err != nil {
 		return 0, err
 	}
@@ -194,7 +195,7 @@ func (s *stage) sleeper(ctx context.Context) (int, error) {
 		return 0, err
 	}
 	defer output.Close()
-	pid, err := s.start(ctx, theirs, input)
+	pid, err := s.start(ctx, theirs.File, input)
 	err = errors.Join(err, theirs.Close(), input.Close())
 	if err != nil {
 		return pid, err

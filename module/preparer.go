@@ -119,17 +119,17 @@ func (p preparer) explain(ctx context.Context, report control.Report, status int
 
 // run returns what the preparer has reported, and its exit status.
 func (p preparer) run(ctx context.Context, module, out *os.File) (control.Report, int, error) {
-	var report control.Report
-	child, conn, err := p.launch(ctx, module, out)
+	child, daemon, err := p.launch(ctx, module, out)
 	if err != nil {
-		return report, 0, err
+		return control.Report{}, 0, err
 	}
-	defer conn.Close()
+	defer daemon.Close()
 	defer child.Handle.Close()
 	stop := context.AfterFunc(ctx, func() { _ = child.Signal(unix.SIGKILL) })
 	defer stop()
-	if err = control.Send(conn, p.order()); err == nil {
-		err = control.Receive(conn, &report)
+	var report control.Report
+	if err = daemon.Compile(p.order()); err == nil {
+		report, err = daemon.Report()
 	}
 	if err != nil {
 		_ = child.Signal(unix.SIGKILL)
@@ -139,33 +139,33 @@ func (p preparer) run(ctx context.Context, module, out *os.File) (control.Report
 }
 
 // launch returns the preparer, which waits for its order, and our end of the connection with it.
-func (p preparer) launch(ctx context.Context, module, out *os.File) (_ children.Child, _ *os.File, err error) {
+func (p preparer) launch(ctx context.Context, module, out *os.File) (children.Child, control.Daemon, error) {
 	var none children.Child
 	sb, err := sandbox.New(p.node.StateDir, "")
 	if err != nil {
-		return none, nil, err
+		return none, control.Daemon{}, err
 	}
 	defer sb.Close()
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	if err != nil {
-		return none, nil, err
+		return none, control.Daemon{}, err
 	}
 	defer null.Close()
 	ours, theirs, err := control.Pair()
 	if err != nil {
-		return none, nil, err
+		return none, control.Daemon{}, err
 	}
 	defer theirs.Close()
 	child, err := children.Launch(ctx, sb, sandbox.Launch{
 		Spec: p.spec, Process: p.spec.Process, Worker: p.engine.worker,
 		Argv:  []string{"wasm-preparer", p.from.file.Name()},
 		Env:   []string{control.RoleEnv + "=" + control.RoleCompile, fmt.Sprintf("%s=%d", control.CompileThreadsEnv, min(runtime.NumCPU(), control.MostCompileThreads))},
-		Files: []*os.File{module, out, null, theirs},
+		Files: []*os.File{module, out, null, theirs.File},
 		Limit: p.limit,
 	})
 	if err != nil {
 		ours.Close()
-		return none, nil, err
+		return none, control.Daemon{}, err
 	}
 	return child, ours, nil
 }

@@ -56,14 +56,13 @@ func (g guest) order(w *worker) error {
 	if limit, ok := g.container.cgroup.MemoryLimit(); ok {
 		order.MemoryLimit = guestMemory(limit, g.command.workers())
 	}
-	return control.Send(w.control, order)
+	return w.control.Run(order)
 }
 
 func (g guest) ready(w *worker) error {
 	// Beside the worker, which loads its module meanwhile.
 	mountErr := g.mountCgroups(w)
-	var report control.Report
-	err := control.Receive(w.control, &report)
+	report, err := w.control.Report()
 	switch {
 	case err != nil:
 		return g.endedEarly(err)
@@ -128,7 +127,7 @@ func (standIn) ready(*worker) error { return nil }
 func (s standIn) started(ctx context.Context, w *worker) error {
 	stop := context.AfterFunc(ctx, func() { _ = w.control.SetReadDeadline(time.Now()) })
 	defer stop()
-	if err := control.AwaitExec(w.control); err != nil {
+	if err := w.control.AwaitExec(); err != nil {
 		return fmt.Errorf("execute %s: %w", s.program, err)
 	}
 	return nil

@@ -13,7 +13,6 @@ import (
 
 	"github.com/wasmshim/containerd-shim-wasm/children"
 	"github.com/wasmshim/containerd-shim-wasm/shim/stdio"
-	"github.com/wasmshim/containerd-shim-wasm/worker/control"
 )
 
 // process is the container's own (id "") or that of an exec.
@@ -91,7 +90,7 @@ func (p *process) start(ctx context.Context) error {
 	if err := p.step(starting); err != nil {
 		return err
 	}
-	err := control.SendStart(w.control)
+	err := w.control.Start()
 	if err == nil {
 		err = p.payload.started(ctx, w)
 	}

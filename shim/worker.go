@@ -18,7 +18,7 @@ import (
 type worker struct {
 	children.Child
 	io      *stdio.Streams
-	control *os.File
+	control control.Daemon
 
 	isReady  chan struct{} // closed when it has reported, or will not
 	readyErr error         // set before that
@@ -64,7 +64,7 @@ func (p *process) fork(ctx context.Context, sb *sandbox.Sandbox, l sandbox.Launc
 		}
 	}
 	l.Argv, l.Env, l.Terminal = p.spec.Args, p.payload.env(), p.streams.Terminal
-	l.Files = append(append([]*os.File(nil), w.io.Child()...), theirs)
+	l.Files = append(append([]*os.File(nil), w.io.Child()...), theirs.File)
 	l.Limit = p.limit
 	if w.Child, err = children.Launch(ctx, sb, l); err != nil {
 		ours.Close()

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/signal"
 	"runtime/debug"
@@ -29,7 +28,7 @@ var forwarded = []os.Signal{
 // of its own, so that it can be signalled, killed for memory and run again while
 // the contract is kept.
 // See RATIONALE.md, "Why a second worker for the guest?"
-func emissaryMain(order control.Guest, daemon io.ReadWriteCloser) int {
+func emissaryMain(order control.Guest, daemon control.Worker) int {
 	// Unlike a guest's worker this one works for as long as it lives.
 	debug.SetGCPercent(50)
 	// Argo's guests inherit what argoexec was started with.
@@ -39,7 +38,7 @@ func emissaryMain(order control.Guest, daemon io.ReadWriteCloser) int {
 	if err == nil {
 		err = confine.Emissary()
 	}
-	if sendErr := control.Send(daemon, report(nil, err)); sendErr != nil || err != nil {
+	if sendErr := daemon.Report(report(nil, err)); sendErr != nil || err != nil {
 		return StartFailure
 	}
 	if code, err := awaitStart(daemon, signals); err != nil {
@@ -72,9 +71,9 @@ func notify() <-chan syscall.Signal {
 
 // awaitStart waits for the word to start, or for a signal that ends a container
 // that has not been started.
-func awaitStart(daemon io.Reader, signals <-chan syscall.Signal) (int, error) {
+func awaitStart(daemon control.Worker, signals <-chan syscall.Signal) (int, error) {
 	started := make(chan error, 1)
-	go func() { started <- control.AwaitStart(daemon) }()
+	go func() { started <- daemon.AwaitStart() }()
 	select {
 	case err := <-started:
 		return StartFailure, err
@@ -117,12 +116,12 @@ func startChild(order control.Guest, attempt argo.Attempt) (argo.Guest, error) {
 }
 
 // begin gives the child its order and lets it run.
-func (c *child) begin(ours *os.File, order control.Guest) error {
-	var report control.Report
-	if err := control.Send(ours, order); err != nil {
+func (c *child) begin(daemon control.Daemon, order control.Guest) error {
+	if err := daemon.Run(order); err != nil {
 		return err
 	}
-	if err := control.Receive(ours, &report); err != nil {
+	report, err := daemon.Report()
+	if err != nil {
 		return fmt.Errorf("the guest's worker ended before it was ready: %w", err)
 	}
 	if report.Error != "" {
@@ -131,7 +130,7 @@ func (c *child) begin(ours *os.File, order control.Guest) error {
 	if err := c.limitFiles(); err != nil {
 		return err
 	}
-	return control.SendStart(ours)
+	return daemon.Start()
 }
 
 // limitFiles gives the child the limit of open files that the daemon set for
@@ -169,19 +168,19 @@ func (c *child) Wait() (code int, signal syscall.Signal, err error) {
 }
 
 // killMain is argoexec's kill command: it signals a process of the container.
-func killMain(daemon io.ReadWriteCloser) int {
-	var order control.Guest
-	if err := control.Receive(daemon, &order); err != nil {
+func killMain(daemon control.Worker) int {
+	order, err := daemon.Guest()
+	if err != nil {
 		return StartFailure
 	}
 	kill, _, err := argo.ParseKill(order.Args)
 	if err == nil {
 		err = confine.Signaller()
 	}
-	if sendErr := control.Send(daemon, report(nil, err)); sendErr != nil || err != nil {
+	if sendErr := daemon.Report(report(nil, err)); sendErr != nil || err != nil {
 		return StartFailure
 	}
-	if err := control.AwaitStart(daemon); err != nil {
+	if err := daemon.AwaitStart(); err != nil {
 		return StartFailure
 	}
 	fmt.Println(kill)

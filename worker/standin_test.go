@@ -16,7 +16,7 @@ import (
 type held struct {
 	t       *testing.T
 	process *os.Process
-	daemon  *os.File
+	daemon  control.Daemon
 	output  *os.File
 }
 
@@ -36,7 +36,7 @@ func standIn(t *testing.T, program string, env []string, args ...string) held {
 	}
 	t.Cleanup(func() { output.Close() })
 	process, err := os.StartProcess("/proc/self/exe", args, &os.ProcAttr{
-		Env: control.StandInEnv(program, env), Files: []*os.File{nil, output, output, theirs},
+		Env: control.StandInEnv(program, env), Files: []*os.File{nil, output, output, theirs.File},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -47,10 +47,10 @@ func standIn(t *testing.T, program string, env []string, args ...string) held {
 // start gives the word and returns what came of it.
 func (h held) start() error {
 	h.t.Helper()
-	if err := control.SendStart(h.daemon); err != nil {
+	if err := h.daemon.Start(); err != nil {
 		h.t.Fatal(err)
 	}
-	return control.AwaitExec(h.daemon)
+	return h.daemon.AwaitExec()
 }
 
 // end waits for the end of the process.
@@ -110,9 +110,9 @@ func TestStandInTellsWhyNot(t *testing.T) {
 // Without the word to start it never becomes the program: not when the daemon dies, and not when
 // somebody else speaks.
 func TestStandInWaitsForTheWord(t *testing.T) {
-	for name, say := range map[string]func(*os.File) error{
-		"daemon dies": func(daemon *os.File) error { return daemon.Close() },
-		"other word":  func(daemon *os.File) error { _, err := io.WriteString(daemon, "x"); return err },
+	for name, say := range map[string]func(control.Daemon) error{
+		"daemon dies": func(daemon control.Daemon) error { return daemon.Close() },
+		"other word":  func(daemon control.Daemon) error { _, err := io.WriteString(daemon, "x"); return err },
 	} {
 		h := standIn(t, "/bin/echo", nil, "echo", "started")
 		if err := say(h.daemon); err != nil {

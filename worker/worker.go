@@ -8,7 +8,6 @@ package worker
 import (
 	"errors"
 	"fmt"
-	"io"
 	"os"
 
 	"github.com/wasmshim/containerd-shim-wasm/worker/confine"
@@ -17,7 +16,7 @@ import (
 
 // Main is the worker's main function; it returns the exit code.
 func Main() int {
-	daemon := os.NewFile(control.Descriptor, "control")
+	daemon := control.Own()
 	switch role := os.Getenv(control.RoleEnv); role {
 	case control.RoleRun:
 		return runMain(daemon)
@@ -31,17 +30,17 @@ func Main() int {
 	}
 }
 
-func compileMain(daemon io.ReadWriteCloser) int {
+func compileMain(daemon control.Worker) int {
 	err := confine.Preparer()
-	var order control.Compile
-	if err := control.Receive(daemon, &order); err != nil {
+	order, orderErr := daemon.Compile()
+	if orderErr != nil {
 		return StartFailure
 	}
 	var module *control.Module
 	if err == nil {
 		module, err = compileIn(order)
 	}
-	if err := control.Send(daemon, report(module, err)); err != nil {
+	if err := daemon.Report(report(module, err)); err != nil {
 		return StartFailure
 	}
 	return 0
@@ -81,22 +80,22 @@ func prepare(order control.Guest) (guest, error) {
 // runMain prepares the guest while containerd is still busy creating the task,
 // reports, and runs it when told to start. A daemon that goes away before is
 // the end of the worker.
-func runMain(daemon io.ReadWriteCloser) int {
-	var order control.Guest
-	if err := control.Receive(daemon, &order); err != nil {
+func runMain(daemon control.Worker) int {
+	order, err := daemon.Guest()
+	if err != nil {
 		return StartFailure
 	}
 	if order.Emissary != nil {
 		return emissaryMain(order, daemon)
 	}
 	guest, err := prepare(order)
-	if err := control.Send(daemon, report(nil, err)); err != nil {
+	if err := daemon.Report(report(nil, err)); err != nil {
 		return StartFailure
 	}
 	if err != nil {
 		return StartFailure
 	}
-	if err := control.AwaitStart(daemon); err != nil {
+	if err := daemon.AwaitStart(); err != nil {
 		return StartFailure
 	}
 	// The guest's process holds no descriptor that is not the guest's.

@@ -51,15 +51,16 @@ func Compile(ctx context.Context, wasm, path string) error {
 	command := exec.CommandContext(ctx, worker)
 	command.Env = []string{control.RoleEnv + "=" + control.RoleCompile}
 	command.Stdin, command.Stdout, command.Stderr = module, out, os.Stderr
-	command.ExtraFiles = []*os.File{theirs}
+	command.ExtraFiles = []*os.File{theirs.File}
 	err = command.Start()
 	theirs.Close()
 	if err != nil {
 		return err
 	}
-	var report control.Report
 	order := control.Compile{Name: wasm, MaxSize: 1 << 30}
-	err = errors.Join(control.Send(ours, order), control.Receive(ours, &report), command.Wait())
+	err = ours.Compile(order)
+	report, reportErr := ours.Report()
+	err = errors.Join(err, reportErr, command.Wait())
 	if report.Error != "" {
 		err = errors.Join(errors.New(report.Error), err)
 	}

@@ -231,7 +231,7 @@ func TestSignallerIsConfined(t *testing.T) {
 	}
 	defer ours.Close()
 	signaller := exec.Command(worker)
-	signaller.Env, signaller.ExtraFiles = []string{control.RoleEnv + "=" + control.RoleKill}, []*os.File{theirs}
+	signaller.Env, signaller.ExtraFiles = []string{control.RoleEnv + "=" + control.RoleKill}, []*os.File{theirs.File}
 	err = signaller.Start()
 	theirs.Close()
 	if err != nil {
@@ -239,11 +239,10 @@ func TestSignallerIsConfined(t *testing.T) {
 	}
 	defer signaller.Wait()
 	defer signaller.Process.Kill()
-	if err := control.Send(ours, control.Guest{Args: []string{"/var/run/argo/argoexec", "kill", "15", "1"}}); err != nil {
+	if err := ours.Run(control.Guest{Args: []string{"/var/run/argo/argoexec", "kill", "15", "1"}}); err != nil {
 		t.Fatal(err)
 	}
-	var report control.Report
-	if err := control.Receive(ours, &report); err != nil || report.Error != "" {
+	if report, err := ours.Report(); err != nil || report.Error != "" {
 		t.Fatal(err, report.Error)
 	}
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", signaller.Process.Pid))

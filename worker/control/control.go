@@ -10,10 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"syscall"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/wasmshim/containerd-shim-wasm/internal/text"
 )
@@ -130,8 +127,8 @@ func (r reported) Error() string { return r.text }
 
 func (r reported) Is(target error) bool { return r.errno != 0 && target == error(r.errno) }
 
-// Send writes one message.
-func Send(w io.Writer, message any) error {
+// send writes one message.
+func send(w io.Writer, message any) error {
 	body, err := json.Marshal(message)
 	if err != nil {
 		return fmt.Errorf("encode message: %w", err)
@@ -146,9 +143,9 @@ func Send(w io.Writer, message any) error {
 	return nil
 }
 
-// Receive reads one message into message. It returns io.EOF when the peer has
+// receive reads one message into message. It returns io.EOF when the peer has
 // closed without a further message.
-func Receive(r io.Reader, message any) error {
+func receive(r io.Reader, message any) error {
 	var size [4]byte
 	if _, err := io.ReadFull(r, size[:]); err != nil {
 		if errors.Is(err, io.EOF) {
@@ -171,41 +168,4 @@ func Receive(r io.Reader, message any) error {
 		return fmt.Errorf("decode message: %w", err)
 	}
 	return nil
-}
-
-// start is the one byte that lets a prepared worker run its guest.
-const start = 's'
-
-// SendStart lets a worker that has reported run its guest.
-func SendStart(w io.Writer) error {
-	if _, err := w.Write([]byte{start}); err != nil {
-		return fmt.Errorf("send start: %w", err)
-	}
-	return nil
-}
-
-// AwaitStart waits for SendStart. An error means that the guest must not run.
-func AwaitStart(r io.Reader) error {
-	var b [1]byte
-	if _, err := io.ReadFull(r, b[:]); err != nil {
-		return fmt.Errorf("await start: %w", err)
-	}
-	if b[0] != start {
-		return fmt.Errorf("await start: unexpected byte %#x", b[0])
-	}
-	return nil
-}
-
-// Pair returns a connected pair: the end of who starts a worker, and the
-// worker's.
-func Pair() (ours, theirs *os.File, err error) {
-	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return nil, nil, fmt.Errorf("create control socket: %w", err)
-	}
-	// Only ours waits in the Go runtime's poller.
-	if err := syscall.SetNonblock(fds[0], true); err != nil {
-		return nil, nil, fmt.Errorf("create control socket: %w", err)
-	}
-	return os.NewFile(uintptr(fds[0]), "control"), os.NewFile(uintptr(fds[1]), "worker's control"), nil
 }

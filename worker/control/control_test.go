@@ -22,17 +22,17 @@ func TestSendReceive(t *testing.T) {
 	}
 	var pipe bytes.Buffer
 	for range 2 {
-		if err := Send(&pipe, want); err != nil {
+		if err := send(&pipe, want); err != nil {
 			t.Fatal(err)
 		}
 	}
 	for range 2 {
 		var got Guest
-		if err := Receive(&pipe, &got); err != nil || !reflect.DeepEqual(got, want) {
+		if err := receive(&pipe, &got); err != nil || !reflect.DeepEqual(got, want) {
 			t.Errorf("got %+v, %v", got, err)
 		}
 	}
-	if err := Receive(&pipe, &Guest{}); err != io.EOF {
+	if err := receive(&pipe, &Guest{}); err != io.EOF {
 		t.Errorf("after the last message: %v", err)
 	}
 }
@@ -54,7 +54,7 @@ func TestReceiveRefuses(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var report Report
-			err := Receive(bytes.NewReader(test.input), &report)
+			err := receive(bytes.NewReader(test.input), &report)
 			if err == nil || errors.Is(err, io.EOF) || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("got %v, want something with %q", err, test.want)
 			}
@@ -64,7 +64,7 @@ func TestReceiveRefuses(t *testing.T) {
 
 func TestSendRefusesTooMuch(t *testing.T) {
 	var pipe bytes.Buffer
-	err := Send(&pipe, Report{Error: strings.Repeat("x", maxMessage)})
+	err := send(&pipe, Report{Error: strings.Repeat("x", maxMessage)})
 	if err == nil || !strings.Contains(err.Error(), "too long") || pipe.Len() > 0 {
 		t.Errorf("got %v and %d bytes", err, pipe.Len())
 	}
@@ -72,15 +72,20 @@ func TestSendRefusesTooMuch(t *testing.T) {
 
 // Nothing but the one byte starts a guest.
 func TestAwaitStart(t *testing.T) {
-	var pipe bytes.Buffer
-	if err := SendStart(&pipe); err != nil {
+	daemon, worker, err := Pair()
+	if err != nil {
 		t.Fatal(err)
 	}
-	if err := AwaitStart(&pipe); err != nil {
+	defer daemon.Close()
+	defer worker.Close()
+	if err := daemon.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if err := worker.AwaitStart(); err != nil {
 		t.Error(err)
 	}
 	for _, input := range []string{"", "x", "\x00", "S"} {
-		if err := AwaitStart(strings.NewReader(input)); err == nil {
+		if err := awaitStart(strings.NewReader(input)); err == nil {
 			t.Errorf("%q started a guest", input)
 		}
 	}
@@ -97,17 +102,17 @@ func FuzzReceive(f *testing.F) {
 	f.Fuzz(func(t *testing.T, input []byte) {
 		var got, again Report
 		in := bytes.NewReader(input)
-		if err := Receive(in, &got); err != nil {
+		if err := receive(in, &got); err != nil {
 			return
 		}
 		if size := int(binary.BigEndian.Uint32(input)); len(input)-in.Len() != 4+size {
 			t.Errorf("read %d bytes of a message of 4+%d", len(input)-in.Len(), size)
 		}
 		var pipe bytes.Buffer
-		if err := Send(&pipe, got); err != nil {
+		if err := send(&pipe, got); err != nil {
 			t.Fatal(err)
 		}
-		if err := Receive(&pipe, &again); err != nil {
+		if err := receive(&pipe, &again); err != nil {
 			t.Fatal(err)
 		}
 		if got.Error != again.Error || (got.Module == nil) != (again.Module == nil) {

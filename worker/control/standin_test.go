@@ -24,10 +24,10 @@ func (u *untilEnd) Read(p []byte) (int, error) {
 // before that would take the place of its exit code.
 func TestAwaitExecWaitsForTheEndOfAFailedStandIn(t *testing.T) {
 	socket := &untilEnd{Reader: strings.NewReader(string(rune(syscall.ENOEXEC)))}
-	if err := AwaitExec(socket); !errors.Is(err, syscall.ENOEXEC) || !socket.ended {
+	if err := awaitExec(socket); !errors.Is(err, syscall.ENOEXEC) || !socket.ended {
 		t.Errorf("got %v, read to its end: %t", err, socket.ended)
 	}
-	if err := AwaitExec(strings.NewReader("")); err != nil {
+	if err := awaitExec(strings.NewReader("")); err != nil {
 		t.Errorf("a stand-in that has become its program: %v", err)
 	}
 }

@@ -1,0 +1,108 @@
+package control
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// Daemon is the end of whoever starts a worker: the daemon's, or a worker's of Argo's that has a guest's as its child.
+// The conversation is Run or Compile, Report, and for a guest Start. With a stand-in it is Start and AwaitExec.
+type Daemon struct{ *os.File }
+
+// Worker is the worker's end. The conversation is Guest or Compile, Report, and for a guest AwaitStart.
+type Worker struct{ *os.File }
+
+// Pair returns both ends of a new conversation.
+func Pair() (Daemon, Worker, error) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return Daemon{}, Worker{}, fmt.Errorf("create control socket: %w", err)
+	}
+	// Only the daemon's waits in the Go runtime's poller.
+	if err := syscall.SetNonblock(fds[0], true); err != nil {
+		return Daemon{}, Worker{}, fmt.Errorf("create control socket: %w", err)
+	}
+	return Daemon{os.NewFile(uintptr(fds[0]), "control")}, Worker{os.NewFile(uintptr(fds[1]), "worker's control")}, nil
+}
+
+// Run orders a worker to load a module, and to run it after Start.
+func (d Daemon) Run(order Guest) error { return send(d, order) }
+
+// Compile orders a worker to compile a module.
+func (d Daemon) Compile(order Compile) error { return send(d, order) }
+
+// Report returns the worker's answer to the order. It fails with io.EOF if the worker has ended without one.
+func (d Daemon) Report() (Report, error) {
+	var report Report
+	err := receive(d, &report)
+	return report, err
+}
+
+// start is the one byte that lets a prepared worker run its guest.
+const start = 's'
+
+// Start lets a worker that has reported run its guest.
+func (d Daemon) Start() error {
+	if _, err := d.Write([]byte{start}); err != nil {
+		return fmt.Errorf("send start: %w", err)
+	}
+	return nil
+}
+
+// AwaitExec waits, after Start, until a stand-in has become its program, which
+// closes its end of the socket. The error is a syscall.Errno when it could not. The
+// stand-in is then ending with an exit code of its own: AwaitExec waits for that, so
+// that no signal of the caller's takes its place.
+func (d Daemon) AwaitExec() error { return awaitExec(d) }
+
+func awaitExec(r io.Reader) error {
+	var reason [1]byte
+	_, err := io.ReadFull(r, reason[:])
+	if errors.Is(err, io.EOF) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("await the program: %w", err)
+	}
+	_, _ = r.Read(make([]byte, 1)) // until its end, which closes the socket, or the caller's deadline
+	return syscall.Errno(reason[0])
+}
+
+// Own returns the end that this process, a worker, was started with.
+func Own() Worker { return Worker{os.NewFile(Descriptor, "control")} }
+
+// Guest returns the order to run a module.
+func (w Worker) Guest() (Guest, error) {
+	var order Guest
+	err := receive(w, &order)
+	return order, err
+}
+
+// Compile returns the order to compile a module.
+func (w Worker) Compile() (Compile, error) {
+	var order Compile
+	err := receive(w, &order)
+	return order, err
+}
+
+// Report answers the order.
+func (w Worker) Report(r Report) error { return send(w, r) }
+
+// AwaitStart waits for the word to run the guest. An error means that it must not run.
+func (w Worker) AwaitStart() error { return awaitStart(w) }
+
+func awaitStart(r io.Reader) error {
+	var b [1]byte
+	if _, err := io.ReadFull(r, b[:]); err != nil {
+		return fmt.Errorf("await start: %w", err)
+	}
+	if b[0] != start {
+		return fmt.Errorf("await start: unexpected byte %#x", b[0])
+	}
+	return nil
+}
