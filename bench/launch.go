@@ -207,7 +207,7 @@ func (s *stage) start(ctx context.Context, theirs, stdout *os.File) (int, error)
 	if err != nil {
 		return 0, err
 	}
-	return child.PID, child.Handle.Close()
+	return child.PID, child.Close()
 }
 
 // workerEnv is what the shim gives workers (package shim).

@@ -124,7 +124,7 @@ func (p preparer) run(ctx context.Context, module, out *os.File) (control.Report
 		return control.Report{}, 0, err
 	}
 	defer daemon.Close()
-	defer child.Handle.Close()
+	defer child.Close()
 	stop := context.AfterFunc(ctx, func() { _ = child.Signal(unix.SIGKILL) })
 	defer stop()
 	var report control.Report

@@ -12,8 +12,16 @@ type Child struct {
 	// PID is the worker's until somebody has waited for it (wait(2)).
 	PID int
 	// Handle is the worker's pidfd (pidfd_open(2)), in the Go runtime's poller. It never
-	// means another process. The caller closes it.
+	// means another process.
 	Handle *os.File
+	home   home // none for an exec
+}
+
+// Close gives up what leads to the worker. Until then the namespaces it was started in
+// stay, with all that is mounted there, though it has ended.
+func (c Child) Close() error {
+	c.home.close()
+	return c.Handle.Close()
 }
 
 // childOf returns the child with a pid, which nobody has waited for.
@@ -37,7 +45,7 @@ func (c Child) discard() {
 		_, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, discardLimit)
 		return err
 	})
-	c.Handle.Close()
+	c.Close()
 	discard(c.PID)
 }
 

@@ -95,7 +95,7 @@ func launchBusybox(ctx context.Context, t *testing.T, spec *specs.Spec, beside *
 	var s *Sandbox
 	var err error
 	if beside != nil {
-		s, err = Join(beside.Handle)
+		s, err = Join(*beside)
 	} else if s, err = New(t.TempDir(), ""); err == nil {
 		err = s.MountRootfs(nil, spec.Root, "")
 	}
@@ -110,7 +110,7 @@ func launchBusybox(ctx context.Context, t *testing.T, spec *specs.Spec, beside *
 // end waits for a child.
 func end(t *testing.T, child Child) {
 	t.Helper()
-	defer child.Handle.Close()
+	defer child.Close()
 	for {
 		if _, err := syscall.Wait4(child.PID, nil, 0, nil); err != syscall.EINTR {
 			if err != nil {

@@ -41,7 +41,7 @@ func TestWorkerWithoutContainer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer child.Handle.Close()
+	defer child.Close()
 	input.Close()
 	var told report
 	decodeErr := json.NewDecoder(output).Decode(&told)

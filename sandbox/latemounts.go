@@ -3,7 +3,6 @@ package sandbox
 import (
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -11,26 +10,26 @@ import (
 )
 
 // MountCgroups makes the specification's "cgroup" mounts in the root of the
-// worker with the given handle. It comes after the launch, because a container's
+// worker. It comes after the launch, because a container's
 // cgroup exists only once a process is in it (systemd makes no empty scope).
 // paths is the cgroup's directory per controller, under "" for the unified
 // hierarchy. The caller does it before it lets the guest run.
 //
 // The mount shows the container's own cgroup as the root, as a cgroup namespace
 // would.
-func MountCgroups(handle *os.File, spec *specs.Spec, paths map[string]string) error {
+func MountCgroups(worker Child, spec *specs.Spec, paths map[string]string) error {
 	for _, m := range spec.Mounts {
 		if !isCgroup(m) {
 			continue
 		}
-		if err := mountCgroup(handle, m, paths); err != nil {
+		if err := mountCgroup(worker, m, paths); err != nil {
 			return fmt.Errorf("mount %s (cgroup): %w", m.Destination, err)
 		}
 	}
 	return nil
 }
 
-func mountCgroup(handle *os.File, m specs.Mount, paths map[string]string) error {
+func mountCgroup(worker Child, m specs.Mount, paths map[string]string) error {
 	options, err := parseMountOptions(m.Options)
 	if err != nil {
 		return err
@@ -40,7 +39,7 @@ func mountCgroup(handle *os.File, m specs.Mount, paths map[string]string) error 
 	if err != nil {
 		return err
 	}
-	s, err := Join(handle)
+	s, err := Join(worker)
 	if err != nil {
 		return err
 	}

@@ -51,7 +51,7 @@ const (
 )
 
 // Launch finishes the sandbox and forks the worker in it. The sandbox has ended when it
-// returns. The caller waits for the child (wait(2)) and closes its handle. A child that
+// returns. The caller waits for the child (wait(2)) and closes it. A child that
 // has not executed the worker when ctx ends, or execLimit has passed, is killed.
 func (s *Sandbox) Launch(ctx context.Context, l Launch) (Child, error) {
 	child, err := s.fork(ctx, l)
@@ -81,7 +81,13 @@ func (s *Sandbox) fork(ctx context.Context, l Launch) (Child, error) {
 	if err != nil {
 		return Child{}, err
 	}
-	if err := s.release(ctx, l, kit.birth, child); err != nil {
+	if !s.joined {
+		child.home, err = homeOf(s.thread.id)
+	}
+	if err == nil {
+		err = s.release(ctx, l, kit.birth, child)
+	}
+	if err != nil {
 		child.discard()
 		return Child{}, err
 	}
@@ -115,13 +121,14 @@ func (s *Sandbox) release(ctx context.Context, l Launch, b *birth, child Child) 
 // sandbox's own thread may have another root already (Join).
 type kit struct {
 	worker, module int // detached mounts, -1 for none
+	held           int // the module, open and locked; -1 for none
 	filter         *seccomp.Filter
 	label          label
 	birth          *birth
 }
 
 func (s *Sandbox) gather(l Launch) (*kit, error) {
-	k := &kit{worker: -1, module: -1}
+	k := &kit{worker: -1, module: -1, held: -1}
 	err := k.fill(s.thread.id, l)
 	if err != nil {
 		k.close()
@@ -149,13 +156,16 @@ func (k *kit) fill(tid int, l Launch) error {
 	if k.worker, err = cloneProgram(l.Worker); err != nil {
 		return err
 	}
-	k.module, err = cloneProgram(l.Module)
+	if k.module, err = cloneProgram(l.Module); err != nil || k.module < 0 {
+		return err
+	}
+	k.held, err = holdModule(k.module)
 	return err
 }
 
 func (k *kit) close() {
 	k.label.close()
-	for _, fd := range []int{k.worker, k.module} {
+	for _, fd := range []int{k.worker, k.module, k.held} {
 		if fd >= 0 {
 			unix.Close(fd)
 		}
@@ -210,12 +220,8 @@ func (k *kit) bequeath(files []*os.File) error {
 	for _, f := range files {
 		fds = append(fds, int(f.Fd()))
 	}
-	if k.module >= 0 {
-		held, err := holdModule()
-		if err != nil {
-			return err
-		}
-		fds = append(fds, held)
+	if k.held >= 0 {
+		fds = append(fds, k.held)
 	}
 	return k.birth.take(fds)
 }
@@ -225,16 +231,17 @@ func (k *kit) bequeath(files []*os.File) error {
 // nobody removes it (package cache). The worker could not be relied on to take the
 // lock itself; its seccomp profile need not allow fcntl(2). It is opened through the
 // worker's own read-only mount, so that the descriptor is worth no more than the
-// path: it gives no exclusive lock (package filelock). Nothing is waited for: the daemon
-// holds the same lock, so another can be in the way neither of it nor of the open.
-func holdModule() (int, error) {
-	fd, err := unix.Open(modulePath, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+// path: it gives no exclusive lock (package filelock). The mount is not attached yet, so no
+// path of a container is opened. Nothing is waited for: the daemon holds the same lock, so
+// another cannot be in the way.
+func holdModule(mount int) (int, error) {
+	fd, err := unix.Open(fmt.Sprintf("%s/%d", ownFiles, mount), unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 	if err != nil {
-		return -1, pathError("open", modulePath, err)
+		return -1, fmt.Errorf("open the module: %w", err)
 	}
 	if err := unix.FcntlFlock(uintptr(fd), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_RDLCK}); err != nil {
 		unix.Close(fd)
-		return -1, pathError("lock", modulePath, err)
+		return -1, fmt.Errorf("lock the module: %w", err)
 	}
 	return fd, nil
 }

@@ -83,7 +83,7 @@ func probeBy(t *testing.T, spec *specs.Spec, launch Launch) report {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer child.Handle.Close()
+	defer child.Close()
 	input.Close()
 	var told report
 	decodeErr := json.NewDecoder(output).Decode(&told)

@@ -43,7 +43,7 @@ func TestWorkerHoldsItsModule(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer child.Handle.Close()
+	defer child.Close()
 	if err := opened.Close(); err != nil {
 		t.Fatal(err)
 	}

@@ -1,7 +1,6 @@
 package sandbox
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -154,24 +153,4 @@ func sysctlAllowed(linux *specs.Linux, key string) error {
 		}
 	}
 	return fmt.Errorf("linux.sysctl %q needs a %s namespace of the container's own", key, kind)
-}
-
-// joinedByExec are the namespaces an exec shares with the container's worker.
-const joinedByExec = unix.CLONE_NEWIPC | unix.CLONE_NEWUTS | unix.CLONE_NEWNET | unix.CLONE_NEWCGROUP | unix.CLONE_NEWPID | unix.CLONE_NEWNS
-
-// joinProcess enters the namespaces of the worker with the given pidfd, all of them
-// or none (setns(2), since Linux 5.8).
-func joinProcess(handle *os.File) error {
-	if err := unix.Unshare(unix.CLONE_FS); err != nil {
-		return fmt.Errorf("unshare working directory: %w", err)
-	}
-	unix.Umask(0)
-	err := withHandle(handle, func(fd int) error { return unix.Setns(fd, joinedByExec) })
-	if errors.Is(err, unix.ESRCH) {
-		return errors.New("join namespaces: the container has ended")
-	}
-	if err != nil {
-		return fmt.Errorf("join namespaces: %w", err)
-	}
-	return nil
 }

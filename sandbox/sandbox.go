@@ -36,23 +36,6 @@ func New(base, propagation string) (*Sandbox, error) {
 	return s, nil
 }
 
-// Join prepares another process beside a running worker, in the same namespaces and
-// on the same root. handle is the worker's (Child.Handle).
-func Join(handle *os.File) (*Sandbox, error) {
-	s := &Sandbox{thread: newThread(), root: -1, joined: true}
-	err := s.thread.do(func() error {
-		if err := joinProcess(handle); err != nil {
-			return err
-		}
-		return s.openRoot(rootfsPath)
-	})
-	if err != nil {
-		s.Close()
-		return nil, fmt.Errorf("join sandbox: %w", err)
-	}
-	return s, nil
-}
-
 // MountRootfs mounts the container's root file system: the snapshotter's mounts
 // or, when there are none, root.path of the specification relative to bundle. What
 // ViewRootfs has shown goes, with everything mounted in it.

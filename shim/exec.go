@@ -116,7 +116,7 @@ func (c *container) launchExec(ctx context.Context, p *process) error {
 		return err
 	}
 	_, w, _ := c.init.look()
-	sb, err := sandbox.Join(w.Handle)
+	sb, err := sandbox.Join(w.Child.Child)
 	if err != nil {
 		return err
 	}

@@ -95,7 +95,7 @@ func (g guest) mountCgroups(w *worker) error {
 	if g.isExec {
 		return nil // it sees the container's
 	}
-	return sandbox.MountCgroups(w.Handle, g.container.spec, g.container.cgroup.Paths())
+	return sandbox.MountCgroups(w.Child.Child, g.container.spec, g.container.cgroup.Paths())
 }
 
 func (g guest) module() (command, bool) { return g.command, g.role == control.RoleRun }

@@ -128,5 +128,5 @@ func (w *worker) abort() {
 // hangUp gives up what leads to a worker that has ended.
 func (w *worker) hangUp() {
 	w.control.Close()
-	w.Handle.Close()
+	w.Close()
 }

@@ -179,7 +179,7 @@ func launch(t *testing.T, program *os.File, role, attempt string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer child.Handle.Close()
+	defer child.Close()
 	input.Close()
 	told, err := io.ReadAll(output)
 	if err != nil {

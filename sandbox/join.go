@@ -1,0 +1,126 @@
+package sandbox
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// Join prepares another process beside a running worker that Launch has started in a new
+// sandbox, in the same namespaces and on the same root.
+func Join(worker Child) (*Sandbox, error) {
+	s := &Sandbox{thread: newThread(), root: -1, joined: true}
+	if err := s.join(worker); err != nil {
+		s.Close()
+		return nil, fmt.Errorf("join sandbox: %w", err)
+	}
+	return s, nil
+}
+
+// join opens no path on the thread before it is known whose mount namespace that is in.
+func (s *Sandbox) join(worker Child) error {
+	if err := s.thread.do(func() error { return joinProcess(worker.Handle) }); err != nil {
+		return err
+	}
+	if err := worker.home.check(s.thread.id); err != nil {
+		return err
+	}
+	return s.thread.do(func() error { return s.openRoot(rootfsPath) })
+}
+
+// joinProcess enters the namespaces of the worker with the given pidfd, all of them
+// or none (setns(2), since Linux 5.8).
+func joinProcess(handle *os.File) error {
+	if err := unix.Unshare(unix.CLONE_FS); err != nil {
+		return fmt.Errorf("unshare working directory: %w", err)
+	}
+	unix.Umask(0)
+	flags := 0
+	for _, ns := range shared {
+		flags |= ns.flag
+	}
+	err := withHandle(handle, func(fd int) error { return unix.Setns(fd, flags) })
+	if errors.Is(err, unix.ESRCH) {
+		return errors.New("join namespaces: the container has ended")
+	}
+	if err != nil {
+		return fmt.Errorf("join namespaces: %w", err)
+	}
+	return nil
+}
+
+// shared are the namespaces that an exec shares with the container's worker. file is a
+// thread's in /proc/PID/task/TID/ns (namespaces(7)): the pid namespace that counts is the
+// one its children are born in.
+var shared = []struct {
+	kind, file string
+	flag       int
+}{
+	{"mount", "mnt", unix.CLONE_NEWNS},
+	{"pid", "pid_for_children", unix.CLONE_NEWPID},
+	{"ipc", "ipc", unix.CLONE_NEWIPC},
+	{"uts", "uts", unix.CLONE_NEWUTS},
+	{"network", "net", unix.CLONE_NEWNET},
+	{"cgroup", "cgroup", unix.CLONE_NEWCGROUP},
+}
+
+// home has the namespaces that a worker was born in, as shared has them. Native code that has
+// taken the worker's place may make others for itself, and of a mount namespace of its own it
+// decides where each path leads. They are held open: the kernel gives the number of one
+// that nobody has any more to the next.
+type home []openNamespace
+
+type openNamespace struct {
+	file *os.File
+	info os.FileInfo
+}
+
+// homeOf opens the namespaces of one of this process's threads.
+func homeOf(thread int) (home, error) {
+	var h home
+	for _, ns := range shared {
+		file, err := os.Open(namespaceOf(thread, ns.file))
+		if err != nil {
+			h.close()
+			return nil, fmt.Errorf("note the worker's %s namespace: %w", ns.kind, err)
+		}
+		info, err := file.Stat()
+		h = append(h, openNamespace{file, info})
+		if err != nil {
+			h.close()
+			return nil, fmt.Errorf("note the worker's %s namespace: %w", ns.kind, err)
+		}
+	}
+	return h, nil
+}
+
+// check returns an error unless one of this process's threads, which has joined the worker, is
+// in the namespaces that the worker was born in.
+func (h home) check(thread int) error {
+	if len(h) != len(shared) {
+		return errors.New("it was not launched in a new sandbox")
+	}
+	for i, ns := range shared {
+		now, err := os.Stat(namespaceOf(thread, ns.file))
+		if err != nil {
+			return fmt.Errorf("check the worker's %s namespace: %w", ns.kind, err)
+		}
+		if !os.SameFile(now, h[i].info) {
+			return fmt.Errorf("the container's process has left the %s namespace that it was started in, which no Wasm guest can do: it may have been taken over", ns.kind)
+		}
+	}
+	return nil
+}
+
+func (h home) close() {
+	for _, ns := range h {
+		ns.file.Close()
+	}
+}
+
+// namespaceOf is called on other threads than the one it is about, which may have another root.
+func namespaceOf(thread int, file string) string {
+	return fmt.Sprintf("/proc/self/task/%d/ns/%s", thread, file)
+}
