@@ -96,7 +96,7 @@ func await(ctx context.Context, path, text string) error {
 		select {
 		case <-ticker.C:
 		case <-ctx.Done():
-			return fmt.Errorf("waiting for %q in %s: %w", text, path, ctx.Err())
+			return fmt.Errorf("wait for %q in %s: %w", text, path, ctx.Err())
 		}
 	}
 }

@@ -170,13 +170,13 @@ func (c Config) validate() error {
 	case !filepath.IsAbs(c.CacheDir):
 		return fmt.Errorf("key %q: %q is not an absolute path", "cache_dir", c.CacheDir)
 	case c.CacheSize <= 0:
-		return fmt.Errorf("key %q: must be more than nothing", "cache_size")
+		return fmt.Errorf("key %q: must be more than 0", "cache_size")
 	case c.MaxModuleSize <= 0:
-		return fmt.Errorf("key %q: must be more than nothing", "max_module_size")
+		return fmt.Errorf("key %q: must be more than 0", "max_module_size")
 	case c.CompileTimeout <= 0:
-		return fmt.Errorf("key %q: must be more than nothing", "compile_timeout")
+		return fmt.Errorf("key %q: must be more than 0", "compile_timeout")
 	case c.CompileMemory <= 0:
-		return fmt.Errorf("key %q: must be more than nothing", "compile_memory")
+		return fmt.Errorf("key %q: must be more than 0", "compile_memory")
 	case c.MaxCompilations <= 0 || c.MaxCompilations > mostCompilations:
 		return fmt.Errorf("key %q: must be from 1 to %d", "max_compilations", mostCompilations)
 	}

@@ -48,7 +48,7 @@ func judge(engines []placedEngine) Result {
 	}
 	found := strings.Join(names, ", ")
 	if len(open) > 0 {
-		return warn(found+", of which is known: "+strings.Join(open, ", "),
+		return warn(found+", with known vulnerabilities: "+strings.Join(open, ", "),
 			"the shim refuses what it knows to be affected; run no images of strangers on this node until the shim has a newer engine, see docs/security.md")
 	}
 	return ok(found)

@@ -43,7 +43,7 @@ func put(path string, text []byte) error {
 		}
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return fmt.Errorf("creating the folder for %s: %w", path, err)
+		return fmt.Errorf("create the folder for %s: %w", path, err)
 	}
 	return replace(path, mode, uid, gid, func(w io.Writer) error {
 		_, err := w.Write(text)
@@ -56,13 +56,13 @@ func put(path string, text []byte) error {
 func replace(path string, mode fs.FileMode, uid, gid int, fill func(io.Writer) error) (err error) {
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*.tmp")
 	if err != nil {
-		return fmt.Errorf("replacing %s: %w", path, err)
+		return fmt.Errorf("replace %s: %w", path, err)
 	}
 	defer func() {
 		if err != nil {
 			f.Close()
 			os.Remove(f.Name())
-			err = fmt.Errorf("replacing %s: %w", path, err)
+			err = fmt.Errorf("replace %s: %w", path, err)
 		}
 	}()
 	if err := fill(f); err != nil {

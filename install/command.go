@@ -14,7 +14,7 @@ func Command(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	var printOnly bool
 	o, err := parseFlags("install", args, stderr, func(fs *flag.FlagSet, o *Options) {
 		fs.StringVar(&o.ContainerdVersion, "containerd-version", "", "containerd's `VERSION`, instead of asking the binary")
-		fs.BoolVar(&printOnly, "print", false, "print the runtime entry for containerd's configuration, write nothing")
+		fs.BoolVar(&printOnly, "print", false, "print the runtime entry for containerd's configuration, and write nothing")
 	})
 	if err != nil {
 		return flagCode(err)
@@ -54,7 +54,7 @@ func parseFlags(verb string, args []string, stderr io.Writer, more func(*flag.Fl
 	fs.StringVar(&o.Config, "config", o.Config, "containerd's configuration `FILE`")
 	fs.StringVar(&o.BinDir, "bin-dir", o.BinDir, "`FOLDER` for the binary, on containerd's PATH")
 	fs.StringVar(&o.Containerd, "containerd", "", "containerd `BINARY` that checks the result (default: the one on PATH)")
-	fs.BoolVar(&o.DryRun, "dry-run", false, "say what would be done, write nothing")
+	fs.BoolVar(&o.DryRun, "dry-run", false, "say what would be done, and write nothing")
 	more(fs, &o)
 	if err := fs.Parse(args); err != nil {
 		return o, err

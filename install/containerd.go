@@ -68,14 +68,14 @@ func onPath(name string) string {
 func binaryVersion(ctx context.Context, path string) (string, error) {
 	out, err := run(ctx, path, "--version")
 	if err != nil {
-		return "", fmt.Errorf("asking %s for its version: %w", path, err)
+		return "", fmt.Errorf("ask %s for its version: %w", path, err)
 	}
 	for _, word := range strings.Fields(string(out)) {
 		if version, err := parseVersion(word); err == nil {
 			return version, nil
 		}
 	}
-	return "", fmt.Errorf("asking %s for its version: no version in %q; give --containerd-version", path, bytes.TrimSpace(out))
+	return "", fmt.Errorf("ask %s for its version: no version in %q; give --containerd-version", path, bytes.TrimSpace(out))
 }
 
 // parseVersion returns "v1.7.35" as "1.7.35".

@@ -70,7 +70,7 @@ func loadFiles(path string) ([]*configFile, error) {
 func loadFile(path string) (*configFile, error) {
 	raw, err := os.ReadFile(path)
 	if err != nil {
-		return nil, fmt.Errorf("reading containerd's configuration: %w", err)
+		return nil, fmt.Errorf("read containerd's configuration: %w", err)
 	}
 	return newConfigFile(path, raw)
 }

@@ -30,11 +30,11 @@ func installBinary(o Options, r *Report) error {
 		return nil
 	}
 	if err := os.MkdirAll(o.BinDir, 0o755); err != nil {
-		return fmt.Errorf("creating the folder for the binary: %w", err)
+		return fmt.Errorf("create the folder for the binary: %w", err)
 	}
 	src, err := os.Open(o.Binary)
 	if err != nil {
-		return fmt.Errorf("installing the binary: %w", err)
+		return fmt.Errorf("install the binary: %w", err)
 	}
 	defer src.Close()
 	err = replace(path, 0o755, -1, -1, func(w io.Writer) error {
@@ -58,7 +58,7 @@ var usualPath = []string{"/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr
 func sameContent(a, b string) (bool, error) {
 	x, err := os.Open(a)
 	if err != nil {
-		return false, fmt.Errorf("reading the binary to install: %w", err)
+		return false, fmt.Errorf("read the binary to install: %w", err)
 	}
 	defer x.Close()
 	y, err := os.Open(b)
@@ -66,7 +66,7 @@ func sameContent(a, b string) (bool, error) {
 		return false, nil
 	}
 	if err != nil {
-		return false, fmt.Errorf("reading the installed binary: %w", err)
+		return false, fmt.Errorf("read the installed binary: %w", err)
 	}
 	defer y.Close()
 	infoX, err := x.Stat()
@@ -117,7 +117,7 @@ func uninstallBinary(o Options, r *Report) error {
 		return nil
 	}
 	if err := os.Remove(path); err != nil {
-		return fmt.Errorf("removing the binary: %w", err)
+		return fmt.Errorf("remove the binary: %w", err)
 	}
 	r.did(path, "removed %s", path)
 	return nil
@@ -158,7 +158,7 @@ func uninstallNodeConfig(o Options, r *Report) error {
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("reading the shim's configuration: %w", err)
+		return fmt.Errorf("read the shim's configuration: %w", err)
 	}
 	if string(text) != config.Template(false) && string(text) != config.Template(true) {
 		r.say("kept %s: it was edited", path)
@@ -169,7 +169,7 @@ func uninstallNodeConfig(o Options, r *Report) error {
 		return nil
 	}
 	if err := os.Remove(path); err != nil {
-		return fmt.Errorf("removing the shim's configuration: %w", err)
+		return fmt.Errorf("remove the shim's configuration: %w", err)
 	}
 	r.did(path, "removed %s", path)
 	if filepath.Base(filepath.Dir(path)) == "containerd-shim-wasm" {

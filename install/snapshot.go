@@ -32,7 +32,7 @@ func TakeSnapshot(paths []string) (*Snapshot, error) {
 	for _, path := range paths {
 		saved, err := save(path)
 		if err != nil {
-			return nil, errors.Join(fmt.Errorf("remembering %s: %w", path, err), s.Close())
+			return nil, errors.Join(fmt.Errorf("remember %s: %w", path, err), s.Close())
 		}
 		s.files = append(s.files, saved)
 	}
@@ -72,7 +72,7 @@ func (s *Snapshot) Restore() error {
 	var failures []error
 	for _, saved := range slices.Backward(s.files) {
 		if err := saved.restore(); err != nil {
-			failures = append(failures, fmt.Errorf("putting %s back: %w", saved.path, err))
+			failures = append(failures, fmt.Errorf("put %s back: %w", saved.path, err))
 		}
 	}
 	return errors.Join(failures...)

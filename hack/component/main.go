@@ -50,7 +50,7 @@ func run(args []string) error {
 		return fmt.Errorf("%q is neither text nor new", args[0])
 	}
 	if err != nil {
-		return fmt.Errorf("making a component of %s: %w", flags.Arg(0), err)
+		return fmt.Errorf("make a component of %s: %w", flags.Arg(0), err)
 	}
 	return os.WriteFile(flags.Arg(1), component, 0o755)
 }

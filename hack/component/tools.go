@@ -20,7 +20,7 @@ func componentNew(toolsPath, adapterPath string, core []byte) ([]byte, error) {
 	}
 	t, err := load(toolsPath)
 	if err != nil {
-		return nil, fmt.Errorf("loading wasm-tools: %w", err)
+		return nil, fmt.Errorf("load wasm-tools: %w", err)
 	}
 	return t.componentNew(core, adapter)
 }

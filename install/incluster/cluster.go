@@ -31,15 +31,15 @@ const requestTimeout = 10 * time.Second
 func newCluster(server, credentials string) (*cluster, error) {
 	authority, err := os.ReadFile(filepath.Join(credentials, "ca.crt"))
 	if err != nil {
-		return nil, fmt.Errorf("reading the service account: %w", err)
+		return nil, fmt.Errorf("read the service account: %w", err)
 	}
 	namespace, err := os.ReadFile(filepath.Join(credentials, "namespace"))
 	if err != nil {
-		return nil, fmt.Errorf("reading the service account: %w", err)
+		return nil, fmt.Errorf("read the service account: %w", err)
 	}
 	roots := x509.NewCertPool()
 	if !roots.AppendCertsFromPEM(authority) {
-		return nil, fmt.Errorf("reading the service account: %s holds no certificate", filepath.Join(credentials, "ca.crt"))
+		return nil, fmt.Errorf("read the service account: %s holds no certificate", filepath.Join(credentials, "ca.crt"))
 	}
 	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}}
 	return &cluster{
@@ -87,7 +87,7 @@ func (c *cluster) do(ctx context.Context, method, path string, patch []byte) (me
 	}
 	token, err := os.ReadFile(c.tokenFile) // each time: the kubelet renews it
 	if err != nil {
-		return object, fmt.Errorf("reading the service account: %w", err)
+		return object, fmt.Errorf("read the service account: %w", err)
 	}
 	request.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(token)))
 	// A node's status can be hundreds of kilobytes.

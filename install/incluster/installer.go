@@ -54,7 +54,7 @@ type Options struct {
 	Timeout time.Duration
 	// Drain bounds the wait of a removal for Wasm pods to end.
 	Drain time.Duration
-	// Interval is the pause between two looks at the node.
+	// Interval is the time between two checks of the node.
 	Interval time.Duration
 	// Listen is the address that answers the readiness probe; empty for none.
 	Listen string

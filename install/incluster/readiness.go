@@ -47,7 +47,7 @@ func (r *readiness) serve(address string) (func(), error) {
 	}
 	listener, err := net.Listen("tcp", address)
 	if err != nil {
-		return nil, fmt.Errorf("listening for the readiness probe: %w", err)
+		return nil, fmt.Errorf("listen for the readiness probe: %w", err)
 	}
 	server := &http.Server{Handler: r, ReadHeaderTimeout: 10 * time.Second}
 	go server.Serve(listener)

@@ -86,7 +86,7 @@ func (i *Installer) unlabel(ctx context.Context) {
 	changed, err := i.cluster.setLabel(ctx, i.options.Node, false)
 	switch {
 	case err != nil:
-		i.log.Printf("the label stays: %v; take it away: kubectl label node %s %s-", err, i.options.Node, Label)
+		i.log.Printf("cannot remove the label: %v; remove it with: kubectl label node %s %s-", err, i.options.Node, Label)
 	case changed:
 		i.log.Printf("removed label %s from node %s", Label, i.options.Node)
 	}

@@ -36,7 +36,7 @@ func ParseRestart(text, systemdSocket string) (Restart, error) {
 	case kind == "exec" && strings.TrimSpace(rest) != "":
 		return Restart{command: strings.Fields(rest)}, nil
 	}
-	return Restart{}, fmt.Errorf("%q says no way to restart containerd: give systemd:UNIT, exec:COMMAND or none", text)
+	return Restart{}, fmt.Errorf("%q is no way to restart containerd: give systemd:UNIT, exec:COMMAND or none", text)
 }
 
 func (r Restart) String() string {
@@ -67,7 +67,7 @@ func (r Restart) check(ctx context.Context) error {
 	defer conn.Close()
 	state, err := conn.GetUnitPropertyContext(ctx, r.unit, "LoadState")
 	if err != nil {
-		return fmt.Errorf("asking systemd for unit %s: %w", r.unit, err)
+		return fmt.Errorf("ask systemd for unit %s: %w", r.unit, err)
 	}
 	if state.Value.Value() != "loaded" {
 		return fmt.Errorf("systemd has no unit %s (LoadState is %s); give the one that runs containerd: --restart=systemd:UNIT", r.unit, state.Value)
@@ -97,7 +97,7 @@ func (r Restart) restart(ctx context.Context) error {
 	_ = conn.ResetFailedUnitContext(ctx, r.unit)
 	done := make(chan string, 1)
 	if _, err := conn.RestartUnitContext(ctx, r.unit, "replace", done); err != nil {
-		return fmt.Errorf("asking systemd to restart %s: %w", r.unit, err)
+		return fmt.Errorf("ask systemd to restart %s: %w", r.unit, err)
 	}
 	select {
 	case result := <-done:
@@ -106,7 +106,7 @@ func (r Restart) restart(ctx context.Context) error {
 		}
 		return nil
 	case <-ctx.Done():
-		return fmt.Errorf("waiting for systemd to restart %s: %w", r.unit, ctx.Err())
+		return fmt.Errorf("wait for systemd to restart %s: %w", r.unit, ctx.Err())
 	}
 }
 

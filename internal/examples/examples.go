@@ -67,7 +67,7 @@ func Reference(name string) string { return prefix + name + tag }
 func Image(ctx context.Context, name string) (testguest.ImageOpts, error) {
 	file, err := build(ctx, name)
 	if err != nil {
-		return testguest.ImageOpts{}, fmt.Errorf("building example %s: %w", name, err)
+		return testguest.ImageOpts{}, fmt.Errorf("build example %s: %w", name, err)
 	}
 	return testguest.ImageOpts{
 		Files:      map[string]string{"/app.wasm": file},

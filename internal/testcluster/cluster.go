@@ -96,7 +96,7 @@ func load(l layout) (*Cluster, error) {
 		return nil, err
 	}
 	if err := json.Unmarshal(text, &c.state); err != nil {
-		return nil, fmt.Errorf("reading %s: %w", l.stateFile(), err)
+		return nil, fmt.Errorf("read %s: %w", l.stateFile(), err)
 	}
 	return c, nil
 }
@@ -171,7 +171,7 @@ func (l layout) lock() (unlock func(), err error) {
 		return nil, err
 	}
 	if err := unix.Flock(int(file.Fd()), unix.LOCK_EX); err != nil {
-		return nil, errors.Join(fmt.Errorf("locking %s: %w", file.Name(), err), file.Close())
+		return nil, errors.Join(fmt.Errorf("lock %s: %w", file.Name(), err), file.Close())
 	}
 	return func() { _ = file.Close() }, nil
 }
@@ -330,7 +330,7 @@ func (c *Cluster) upParts(ctx context.Context, r *report) error {
 				err = nil // it was told to stop: the first failure is told
 			default:
 				r.line(p.name, "FAILED", time.Since(began))
-				err = fmt.Errorf("bringing up %s: %w", p.name, err)
+				err = fmt.Errorf("bring up %s: %w", p.name, err)
 				cancel()
 			}
 			failures <- err
@@ -415,7 +415,7 @@ func (c *Cluster) killNode(ctx context.Context) error {
 		return err
 	}
 	if err := c.state.Holder.gone(ctx); err != nil {
-		return fmt.Errorf("waiting for the end of the node's processes: %w", err)
+		return fmt.Errorf("wait for the end of the node's processes: %w", err)
 	}
 	return nil
 }
@@ -432,7 +432,7 @@ func (r *report) step(name string, do func() (string, error)) error {
 	what, err := do()
 	if err != nil {
 		r.line(name, "FAILED", time.Since(began))
-		return fmt.Errorf("bringing up %s: %w", name, err)
+		return fmt.Errorf("bring up %s: %w", name, err)
 	}
 	r.line(name, what, time.Since(began))
 	return nil

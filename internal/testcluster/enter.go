@@ -27,7 +27,7 @@ func (c *Cluster) enter(namespaces []string, f func() error) error {
 		runtime.LockOSThread() // never unlocked: nothing else may run on a thread in other namespaces
 		result <- func() error {
 			if err := c.join(namespaces); err != nil {
-				return fmt.Errorf("entering the cluster's namespaces: %w", err)
+				return fmt.Errorf("enter the cluster's namespaces: %w", err)
 			}
 			return f()
 		}()

@@ -20,7 +20,7 @@ func (c *Cluster) Import(ctx context.Context, tarPath string) error {
 	}
 	defer file.Close()
 	if err := c.ImportFrom(ctx, file); err != nil {
-		return fmt.Errorf("importing %s: %w", tarPath, err)
+		return fmt.Errorf("import %s: %w", tarPath, err)
 	}
 	return nil
 }

@@ -103,7 +103,7 @@ func (c *Cluster) furnish(ctx context.Context) error {
 	// Not shared with the machine, but shared within the node, as a machine's is with its containers.
 	err := c.enter([]string{"mnt"}, func() error {
 		if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
-			return fmt.Errorf("making mounts private: %w", err)
+			return fmt.Errorf("make mounts private: %w", err)
 		}
 		return c.coverFolders()
 	})
@@ -117,7 +117,7 @@ func (c *Cluster) furnish(ctx context.Context) error {
 	}
 	return c.enter([]string{"uts", "mnt"}, func() error {
 		if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SHARED, ""); err != nil {
-			return fmt.Errorf("sharing mounts: %w", err)
+			return fmt.Errorf("share mounts: %w", err)
 		}
 		return unix.Sethostname([]byte(nodeName))
 	})
@@ -170,7 +170,7 @@ func attach(tree int, target, source string) error {
 		}
 	}
 	if err := unix.MoveMount(tree, "", unix.AT_FDCWD, target, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
-		return fmt.Errorf("mounting %s on %s: %w", source, target, err)
+		return fmt.Errorf("mount %s on %s: %w", source, target, err)
 	}
 	return nil
 }

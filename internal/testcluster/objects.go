@@ -72,7 +72,7 @@ func (c *Cluster) argoDefinitions(ctx context.Context) ([]byte, error) {
 	command.Env = append(os.Environ(), "GOWORK=off", "GOFLAGS=")
 	output, err := command.Output()
 	if err != nil {
-		return nil, fmt.Errorf("looking for Argo's sources: %w", err)
+		return nil, fmt.Errorf("look for Argo's sources: %w", err)
 	}
 	files, err := filepath.Glob(filepath.Join(strings.TrimSpace(string(output)), "manifests/base/crds/full/argoproj.io_*.yaml"))
 	if err != nil {

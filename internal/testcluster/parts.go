@@ -284,7 +284,7 @@ func (c *Cluster) end(ctx context.Context, name string, signal syscall.Signal) e
 		return err
 	}
 	if err := p.gone(ctx); err != nil {
-		return fmt.Errorf("waiting for the end of %s: %w", name, err)
+		return fmt.Errorf("wait for the end of %s: %w", name, err)
 	}
 	return nil
 }
@@ -299,7 +299,7 @@ func (c *Cluster) Start(ctx context.Context, name string) error {
 		return fmt.Errorf("%s is running already", name)
 	}
 	if err := c.run(p); err != nil {
-		return fmt.Errorf("starting %s: %w\n%s", name, err, c.logTail(name, 15))
+		return fmt.Errorf("start %s: %w\n%s", name, err, c.logTail(name, 15))
 	}
 	return c.wait(ctx, p)
 }

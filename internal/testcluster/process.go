@@ -43,7 +43,7 @@ func (p process) signal(s syscall.Signal) error {
 		return nil
 	}
 	if err := syscall.Kill(p.PID, s); err != nil && !errors.Is(err, syscall.ESRCH) {
-		return fmt.Errorf("sending %v to process %d: %w", s, p.PID, err)
+		return fmt.Errorf("send %v to process %d: %w", s, p.PID, err)
 	}
 	return nil
 }

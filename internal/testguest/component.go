@@ -68,7 +68,7 @@ func Component(path string) (string, error) {
 		return makeComponent("new", "-tools", tools, "-adapter", adapter, source, output)
 	})
 	if err != nil {
-		return "", fmt.Errorf("making a component of %s: %w", path, err)
+		return "", fmt.Errorf("make a component of %s: %w", path, err)
 	}
 	return made, nil
 }

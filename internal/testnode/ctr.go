@@ -160,7 +160,7 @@ func (n *Node) importInto(ctx context.Context, namespace, tarPath string) error 
 	}
 	result, err := n.RunCtr(ctx, CtrOpts{}, "--namespace", namespace, "images", "import", tarPath)
 	if err == nil && result.Code != 0 {
-		err = fmt.Errorf("importing image %s: %s", tarPath, result.Stderr)
+		err = fmt.Errorf("import image %s: %s", tarPath, result.Stderr)
 	}
 	return err
 }

@@ -67,7 +67,7 @@ func Start(ctx context.Context, options Options) (*Node, error) {
 	}
 	node, err := prepare(ctx, options)
 	if err != nil {
-		return nil, fmt.Errorf("preparing containerd %s: %w", options.Version, err)
+		return nil, fmt.Errorf("prepare containerd %s: %w", options.Version, err)
 	}
 	if err := node.Restart(ctx); err != nil {
 		return nil, errors.Join(err, os.RemoveAll(node.Dir))
@@ -179,14 +179,14 @@ func (n *Node) Restart(ctx context.Context) error {
 		start = launchApart
 	}
 	if n.daemon, err = start(command); err != nil {
-		return fmt.Errorf("starting containerd %s: %w", n.Release, err)
+		return fmt.Errorf("start containerd %s: %w", n.Release, err)
 	}
 	err = n.ready(ctx)
 	if err == nil && n.options.CRI {
 		err = n.podsReady(ctx)
 	}
 	if err != nil {
-		err = fmt.Errorf("starting containerd %s: %w\n%s", n.Release, err, n.LogTail(0, 20))
+		err = fmt.Errorf("start containerd %s: %w\n%s", n.Release, err, n.LogTail(0, 20))
 		return errors.Join(err, n.Kill9())
 	}
 	return nil
