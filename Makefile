@@ -69,13 +69,13 @@ deps: ## install the Debian packages that tests need and that are missing
 
 test: need-root deps cross build lint test-unit test-integration test-race test-cgroup2 ## everything: lint, unit, integration, race detector, cgroup v2
 
-# Those that tests measure ours by. Built here and not by the first test that asks, whose output
-# and time limit are go test's. Built with what deps installs: runc without libseccomp applies no
-# profiles.
+# The programs that tests compare ours with. They are built here, because go test limits the time and
+# hides the output of the first test that needs one. deps comes first: runc without libseccomp
+# applies no profiles.
 tools: deps
 	@hack/tools/build.sh argo-3.6 argo-3.7 argo-4.0 containerd-1.7 containerd-2.1 containerd-2.2 containerd-2.4 cni-plugins nerdctl runc >/dev/null
 
-# One package after the other: what one leaves behind must not be another's leak.
+# One package after the other, so that a leak is reported by the package that has it.
 test-unit: tools build ## tests of the packages
 	@echo "testing the packages"
 	@go test -p 1 -timeout 40m $$(go list ./... | grep -v '/test$$\|/test/e2e$$\|/internal/testcluster$$')
@@ -84,10 +84,11 @@ test-integration: need-root tools build ## tests against real containerds (1.7, 
 	@echo "testing against real containerds"
 	@go test -timeout 40m ./test
 
-# One containerd: what it is matters little to what happens at once in the daemon. Without halt_on_error
-# a report would be one line in a log; without the sleep at the end of each process, meant for reports of
-# other threads, each container takes a second longer. The comparison with the real argoexec is left out:
-# that one loses output on a busy machine, and test-unit has it.
+# One containerd is enough: its version hardly changes what happens at the same time in the daemon. With
+# halt_on_error a report ends the daemon and fails the test, instead of being a line in a log. TSan's sleep
+# at the end of each process, meant for reports of other threads, would cost a second per container. The
+# comparison with the real argoexec is left out, because that one loses output on a busy machine;
+# test-unit has it.
 test-race: need-root tools race ## the daemon's packages, and one round against a containerd, with Go's race detector
 	@echo "testing with the race detector"
 	@CGO_ENABLED=1 go test -race -p 1 -timeout 40m -skip '^TestAsArgoexec$$' $$(go list -deps ./cmd/containerd-shim-wasm-v1 | grep "^$$(go list -m)/")
@@ -104,7 +105,7 @@ cluster: need-root deps build ## bring up a Kubernetes node with Argo and S3, or
 cluster-down: need-root ## take it down; its logs stay in .cache/cluster/logs
 	@go run ./hack/cluster down
 
-# A cluster that was up before stays up. Tests on it wait more than they compute.
+# A cluster that was up before stays up. Its tests run in parallel, because they mostly wait.
 e2e: need-root deps build ## tests on that cluster, brought up for them if it is down
 	@go run ./hack/cluster with go test -p 1 -parallel 8 -count 1 -timeout 40m ./internal/testcluster ./test/e2e
 
