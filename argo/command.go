@@ -92,7 +92,7 @@ func ParseKill(args []string) (kill Kill, ok bool, err error) {
 // maxSignal is Linux's highest signal number, see signal(7).
 const maxSignal = 64
 
-// subcommand says whether args run the named command of a program called
+// subcommand reports whether args run the named command of a program called
 // argoexec, and returns what is left without the name.
 func subcommand(args []string, name string) ([]string, bool) {
 	if len(args) == 0 || path.Base(args[0]) != "argoexec" {

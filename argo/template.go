@@ -109,7 +109,7 @@ func (t *template) volumeMounts() []volumeMount {
 	return nil
 }
 
-// onVolume says whether a path lies in a volume that Argo's wait container mounts
+// onVolume reports whether a path lies in a volume that Argo's wait container mounts
 // too, and so reads outputs from without our help. Upstream compares text before 4.1
 // and clean paths since. An output on which the two differ is better saved than not.
 func (t *template) onVolume(p string) bool {
@@ -122,7 +122,7 @@ func (t *template) onVolume(p string) bool {
 	return false
 }
 
-// inVolume says whether a path lies in a volume.
+// inVolume reports whether a path lies in a volume.
 func (t *template) inVolume(p string) bool {
 	for _, mount := range t.volumeMounts() {
 		if within(mount.MountPath, p) {
@@ -132,7 +132,7 @@ func (t *template) inVolume(p string) bool {
 	return false
 }
 
-// aboveVolume says whether a volume is mounted at a path or somewhere below.
+// aboveVolume reports whether a volume is mounted at a path or somewhere below.
 func (t *template) aboveVolume(p string) bool {
 	for _, mount := range t.volumeMounts() {
 		if within(p, mount.MountPath) {
@@ -142,7 +142,7 @@ func (t *template) aboveVolume(p string) bool {
 	return false
 }
 
-// within says whether a path is dir or lies below it.
+// within reports whether a path is dir or lies below it.
 func within(dir, p string) bool {
 	dir, p = path.Clean(dir), path.Clean(p)
 	return p == dir || strings.HasPrefix(p, strings.TrimRight(dir, "/")+"/")

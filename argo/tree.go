@@ -158,7 +158,7 @@ func (t *tree) read(name string, limit int64) ([]byte, error) {
 	return data, nil
 }
 
-// exists says whether there is a file of any kind, like test -e; what cannot be
+// exists reports whether there is a file of any kind, like test -e; what cannot be
 // looked at counts as there, as upstream has it.
 func (t *tree) exists(name string) bool {
 	_, err := t.stat(name, 0)

@@ -167,7 +167,7 @@ func configFlag(args []string) string {
 	return "/etc/containerd/config.toml"
 }
 
-// atLeast says whether containerd is of that version or a later one.
+// atLeast reports whether containerd is of that version or a later one.
 func (c containerd) atLeast(major, minor int) bool {
 	parts := strings.SplitN(c.version, ".", 3)
 	if len(parts) < 2 {

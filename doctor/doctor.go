@@ -112,7 +112,7 @@ func (n *node) run(ctx context.Context) []Result {
 	return results
 }
 
-// Healthy says whether nothing is wrong. Warnings are none of its business.
+// Healthy reports whether nothing is wrong. It ignores warnings.
 func Healthy(results []Result) bool {
 	for _, r := range results {
 		if r.State == Wrong {

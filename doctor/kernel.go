@@ -12,7 +12,7 @@ import (
 
 // kernel answers for the one that runs, or for one of a test.
 type kernel interface {
-	// has says whether the kernel knows a system call, and lets us use it.
+	// has reports whether the kernel knows a system call, and lets us use it.
 	has(call systemCall) error
 }
 

@@ -14,7 +14,7 @@ import (
 //	…
 //	# END containerd-shim-wasm
 //
-// The checksum tells whether anybody has edited what lies between. A block is
+// The checksum shows whether the text between was edited. A block is
 // appended with a blank line before it, which goes with it. Where the file did not
 // end in a line break, that blank line is the missing break instead, and the
 // marker says so, so that removing the block leaves the file as it was.

@@ -131,7 +131,7 @@ func runtimeEntry(tree map[string]any) any {
 	return nil
 }
 
-// complete says whether an entry that somebody else wrote, or that containerd
+// complete reports whether an entry that somebody else wrote, or that containerd
 // prints, makes the shim work: our type, all our annotations, our ConfigPath.
 func complete(entry any, nodeConfig string) error {
 	fields, _ := entry.(map[string]any)

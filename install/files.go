@@ -147,7 +147,7 @@ func (f *configFile) dropIn() string {
 	return ""
 }
 
-// generated says whether some other program writes the file anew, which would take
+// generated reports whether some other program writes the file anew, which would take
 // our block away; k3s and RKE2 do so at every start.
 func (f *configFile) generated() bool {
 	head := f.text[:min(len(f.text), 512)]

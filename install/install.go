@@ -68,7 +68,7 @@ func (o Options) withDefaults() Options {
 type Report struct {
 	// Lines say what was done to which file, one each, for people.
 	Lines []string
-	// Changed tells whether anything was, or would be, written.
+	// Changed reports whether anything was, or would be, written.
 	Changed bool
 	// Files are the paths that were, or would be, written or removed, in this order.
 	Files []string

@@ -176,7 +176,7 @@ func header(version int) string {
 	return fmt.Sprintf("# Created by \"%[1]s install\"; \"%[1]s uninstall\" removes it.\nversion = %[2]d\n", BinaryName, version)
 }
 
-// isHeader says whether text is what a file of ours holds without the block.
+// isHeader reports whether text is what a file of ours holds without the block.
 func isHeader(text []byte) bool {
 	for version := 1; version <= 4; version++ {
 		if string(text) == header(version) {
@@ -299,7 +299,7 @@ func (n *node) acceptEdited(f *configFile) error {
 	return nil
 }
 
-// systemdCgroup says whether containerd's default runtime takes its cgroups from
+// systemdCgroup reports whether containerd's default runtime takes its cgroups from
 // systemd, which our containers must do then too.
 func (n *node) systemdCgroup() bool {
 	systemd := false

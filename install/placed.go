@@ -54,7 +54,7 @@ func installBinary(o Options, r *Report) error {
 // usualPath is the PATH that systemd gives to services.
 var usualPath = []string{"/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"}
 
-// sameContent says whether b is an executable file with the content of a.
+// sameContent reports whether b is an executable file with the content of a.
 func sameContent(a, b string) (bool, error) {
 	x, err := os.Open(a)
 	if err != nil {

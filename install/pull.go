@@ -33,7 +33,7 @@ func renderLocalPull() string {
 		"# only where CRI pulls them itself.\n[plugins.%q]\n  %s = true\n", imagesPlugin, localPullKey)
 }
 
-// atLeast says whether containerd is known to be of that version or a later one.
+// atLeast reports whether containerd is known to be of that version or a later one.
 func (c containerd) atLeast(major, minor int) bool {
 	parts := strings.SplitN(c.version, ".", 3)
 	if len(parts) < 2 {
@@ -52,7 +52,7 @@ func pullSetting(tree map[string]any) *bool {
 	return &value
 }
 
-// localPull says whether our block at the target has to make CRI pull images itself.
+// localPull reports whether our block at the target has to make CRI pull images itself.
 // Where it would have to and must not, the node gets a note for its operator.
 func (n *node) localPull(t target) bool {
 	if !n.containerd.atLeast(2, 3) {
@@ -111,7 +111,7 @@ func withPrograms(dir string) string {
 	return dir
 }
 
-// hasLocalPull says whether the block makes CRI pull images itself. There may be none.
+// hasLocalPull reports whether the block makes CRI pull images itself. There may be none.
 func (b *block) hasLocalPull() bool {
 	if b == nil {
 		return false

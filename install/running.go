@@ -6,7 +6,7 @@ import (
 	"fmt"
 )
 
-// CheckRunning says whether a containerd that runs has read our runtime as Install
+// CheckRunning reports whether a containerd that runs has read our runtime as Install
 // enters it. The configuration is the JSON document that CRI's Status gives, when
 // asked to be verbose, under the key "config" (containerd's internal/cri/server/status.go).
 // NodeConfig is Options.NodeConfig; empty means its default.
@@ -71,7 +71,7 @@ func RunningConfigPath(configuration []byte) string {
 	return path
 }
 
-// RunningSystemdCgroup says whether containerd's default runtime takes its cgroups from
+// RunningSystemdCgroup reports whether containerd's default runtime takes its cgroups from
 // systemd. It is false, false when the document does not tell.
 func RunningSystemdCgroup(configuration []byte) (systemd, told bool) {
 	tree, err := parseRunning(configuration)

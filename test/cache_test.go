@@ -71,7 +71,7 @@ func ownGuest(t *testing.T, name string) string {
 	return path
 }
 
-// isNamed tells whether a process has the text among its arguments.
+// isNamed reports whether a process has the text among its arguments.
 func isNamed(t *testing.T, text string) bool {
 	t.Helper()
 	paths, err := filepath.Glob("/proc/[0-9]*/cmdline")
@@ -86,7 +86,7 @@ func isNamed(t *testing.T, text string) bool {
 	return false
 }
 
-// isIdle tells whether nobody is at work on a cache.
+// isIdle reports whether nobody is at work on a cache.
 func isIdle(t *testing.T, dir string) bool {
 	t.Helper()
 	return eventually(func() bool { return !isNamed(t, dir) })
@@ -103,7 +103,7 @@ func untilKept(t *testing.T, dir string, run func(), kept func() bool) bool {
 	})
 }
 
-// isKept tells whether everything in a cache has been given to containerd, and nobody is at work on it.
+// isKept reports whether everything in a cache has been given to containerd, and nobody is at work on it.
 func isKept(t *testing.T, dir string) bool {
 	t.Helper()
 	return len(ownCode(t, dir)) == 0 && !isNamed(t, dir) && len(ownCode(t, dir)) == 0

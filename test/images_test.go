@@ -82,7 +82,7 @@ func ship(t *testing.T, registry *testregistry.Registry, repository string, form
 	return s
 }
 
-// criID says whether CRI knows an image by an id of its own, or by that of all others of its format.
+// criID reports whether CRI knows an image by an id of its own, or by that of all others of its format.
 func criID(t *testing.T, image, twin *testimage.Image) cell {
 	t.Helper()
 	if slices.Equal(configsOf(t, image), configsOf(t, twin)) {

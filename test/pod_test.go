@@ -320,7 +320,7 @@ func (p *pod) ours() int {
 	return found[0]
 }
 
-// expectStockShim tells whether the pod has a stock shim.
+// expectStockShim reports whether the pod has a stock shim.
 func (p *pod) expectStockShim(want bool) {
 	p.t.Helper()
 	if found := p.daemons("containerd-shim-runc-v2"); (len(found) > 0) != want {

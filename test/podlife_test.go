@@ -13,7 +13,7 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/internal/testnode"
 )
 
-// shared says whether the containers of a pod see each other's processes.
+// shared reports whether the containers of a pod see each other's processes.
 func shared(mode criapi.NamespaceMode) func(*criapi.PodSandboxConfig) {
 	return func(c *criapi.PodSandboxConfig) {
 		c.Linux.SecurityContext.NamespaceOptions.Pid = mode

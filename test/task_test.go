@@ -411,7 +411,7 @@ func (k *task) stop() {
 	}
 }
 
-// alive tells whether a process is there and has not ended.
+// alive reports whether a process is there and has not ended.
 func alive(pid uint32) bool {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {

@@ -126,7 +126,7 @@ func (c *cluster) daemonSetUID(ctx context.Context, name string) (string, error)
 	return object.Metadata.UID, err
 }
 
-// setLabel gives the node the label, or takes it away, and says whether that was a
+// setLabel gives the node the label, or takes it away, and reports whether that was a
 // change. A node that does not exist has no label.
 func (c *cluster) setLabel(ctx context.Context, node string, wanted bool) (changed bool, err error) {
 	path := "/api/v1/nodes/" + node

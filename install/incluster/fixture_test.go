@@ -168,7 +168,7 @@ func (f *fixture) expectFiles(want map[string]string) {
 	}
 }
 
-// offered says whether the running containerd offers the runtime; nil means that it does.
+// offered reports whether the running containerd offers the runtime; nil means that it does.
 func (f *fixture) offered() error {
 	f.t.Helper()
 	configuration, err := cri{f.options.Socket}.configuration(context.Background())

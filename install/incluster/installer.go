@@ -109,7 +109,7 @@ type permanentError struct{ error }
 
 func (e permanentError) Unwrap() error { return e.error }
 
-// step makes one attempt to install, and says whether that was the last one.
+// step makes one attempt to install, and reports whether that was the last one.
 func (i *Installer) step(ctx context.Context) bool {
 	err := i.attempt(ctx)
 	if err == nil {
@@ -220,7 +220,7 @@ func (i *Installer) restart(ctx context.Context) error {
 	return i.options.Restart.restart(ctx)
 }
 
-// installed says whether containerd reads what it should, and nothing else.
+// installed reports whether containerd reads what it should, and nothing else.
 func (i *Installer) installed(before, now []byte) error {
 	if err := install.CheckRunning(now, i.options.Install.NodeConfig); err != nil {
 		return err
@@ -312,7 +312,7 @@ func (i *Installer) label(ctx context.Context) error {
 
 // watch looks after the label until the context ends: it comes back when somebody takes
 // it away, and goes while containerd does not offer the runtime. It writes no file and
-// restarts nothing: whoever changes the node's configuration is not fought with.
+// restarts nothing, so that it does not fight with the node's other managers.
 func (i *Installer) watch(ctx context.Context) {
 	for sleep(ctx, i.options.Interval) {
 		if err := i.look(context.WithoutCancel(ctx)); err != nil {

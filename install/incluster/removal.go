@@ -32,7 +32,7 @@ func (i *Installer) leave(ctx context.Context) error {
 	return nil
 }
 
-// daemonSetGone says whether the DaemonSet that this pod came from is being removed, and
+// daemonSetGone reports whether the DaemonSet that this pod came from is being removed, and
 // how that was told. A service account that has lost its rights is taken for a removal of
 // everything at once: the order in which that happens is not ours. An API server that
 // cannot be asked is not: nodes lose it in accidents.

@@ -13,7 +13,7 @@ import (
 	"github.com/godbus/dbus/v5"
 )
 
-// Restart says how containerd is restarted. The zero value does not: somebody else has to.
+// Restart is a way to restart containerd. The zero value restarts nothing: the operator has to.
 type Restart struct {
 	unit    string   // of systemd
 	socket  string   // systemd's

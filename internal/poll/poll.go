@@ -1,4 +1,5 @@
-// Package poll waits for what announces itself to nobody. No shipped binary imports it.
+// Package poll waits for conditions that send no notification, by asking again and again. No shipped
+// binary imports it.
 package poll
 
 import (

@@ -132,7 +132,7 @@ func (c *Cluster) setProcess(part string, p process) error {
 	return c.saveLocked()
 }
 
-// done tells whether a step was done, with the same input.
+// done reports whether a step was done, with the same input.
 func (c *Cluster) done(step, with string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()

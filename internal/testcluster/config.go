@@ -138,7 +138,7 @@ maxPods: 250
 `)
 }
 
-// installShim lets the shim install itself on the node, as docs/install.md has it, and tells whether containerd
+// installShim lets the shim install itself on the node, as docs/install.md has it, and reports whether containerd
 // must be restarted to see it.
 func (c *Cluster) installShim(ctx context.Context) (bool, error) {
 	var text strings.Builder

@@ -39,7 +39,7 @@ type Format struct {
 	InTar bool
 }
 
-// NeedsCommand says whether a container must be given a command: CRI and ctr refuse one without.
+// NeedsCommand reports whether a container must be given a command: CRI and ctr refuse one without.
 func (f Format) NeedsCommand() bool { return f.Entry != nil }
 
 // Native is the platform of this machine.

@@ -158,7 +158,7 @@ func (p *Pods) Import(ctx context.Context, tarPath, ref string) error {
 	return poll.Until(ctx, func() (bool, error) { return p.Has(ctx, ref), nil })
 }
 
-// Has tells whether CRI knows the image called ref.
+// Has reports whether CRI knows the image called ref.
 func (p *Pods) Has(ctx context.Context, ref string) bool {
 	response, err := p.images.ImageStatus(ctx, &criapi.ImageStatusRequest{Image: &criapi.ImageSpec{Image: ref}})
 	return err == nil && response.GetImage() != nil

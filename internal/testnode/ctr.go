@@ -134,7 +134,7 @@ func subscribe(ctx context.Context, c *client.Client, filters ...string) (<-chan
 	return told, lost, err
 }
 
-// concerns tells whether an event is the start of a task or exec that the arguments name.
+// concerns reports whether an event is the start of a task or exec that the arguments name.
 func concerns(envelope *events.Envelope, args []string) bool {
 	event, err := typeurl.UnmarshalAny(envelope.Event)
 	if err != nil {

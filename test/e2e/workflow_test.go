@@ -128,7 +128,7 @@ func (w workflow) text(fields ...string) string {
 
 func (w workflow) phase() string { return w.text("status", "phase") }
 
-// has says whether a node, named as in [workflow.nodes], is in a phase.
+// has reports whether a node, named as in [workflow.nodes], is in a phase.
 func (w workflow) has(name, phase string) bool {
 	raw, _, _ := unstructured.NestedMap(w.Object, "status", "nodes")
 	for _, n := range raw {
