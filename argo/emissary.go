@@ -51,9 +51,9 @@ type Emissary struct {
 const (
 	// ExitFailure is for whatever went wrong before or after the guest.
 	ExitFailure = 64
-	// ExitNotReady is for what Argo's supervisor, or the staging of its
+	// exitNotReady is for what Argo's supervisor, or the staging of its
 	// artifacts, did wrong in a pod without init containers (Argo 4.1).
-	ExitNotReady = 65
+	exitNotReady = 65
 )
 
 // Run does what Argo expects around the guest, which it runs as often as the

@@ -113,8 +113,8 @@ func (r *run) hasSupervisor() bool { return r.env("ARGO_WAIT_FOR_READY") == "tru
 
 // notReady makes err one by which Argo's controller tells that the guest is not to blame.
 func (r *run) notReady(err error) error {
-	r.recorded = ExitNotReady
-	return exitError{code: ExitNotReady, cause: err}
+	r.recorded = exitNotReady
+	return exitError{code: exitNotReady, cause: err}
 }
 
 func (r *run) ready(began time.Time) (bool, error) {

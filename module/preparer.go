@@ -61,7 +61,7 @@ func (j *job) prepare(ctx context.Context, module, out *os.File) (*control.Modul
 		return nil, err
 	}
 	spec := preparerSpec(at, limits, j.mostCode)
-	cg, err := cgroup.Create(preparerName, spec, at.Systemd)
+	cg, err := cgroup.New(preparerName, spec, at.Systemd)
 	if err != nil {
 		return nil, fmt.Errorf("limit the preparer: %w", err)
 	}

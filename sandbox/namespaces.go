@@ -26,7 +26,7 @@ var cloneFlags = map[specs.LinuxNamespaceType]int{
 // A new cgroup namespace has the daemon's cgroup as its root: the worker can
 // be put into its own cgroup only once it exists. Nothing of it shows in a Wasm
 // container, which has no /proc/self/cgroup and whose /sys/fs/cgroup is the
-// container's own (see lateMounts).
+// container's own (see MountCgroups).
 func enterNamespaces(namespaces []specs.LinuxNamespace) error {
 	created := 0
 	for _, ns := range namespaces {

@@ -113,7 +113,7 @@ func (c *container) status(phase phase) tasktypes.Status {
 	return tasktypes.Status_RUNNING
 }
 
-// Create is the Service's own.
+// Create is the service's own.
 func (c *container) Create(context.Context, *tasks.CreateTaskRequest) (*tasks.CreateTaskResponse, error) {
 	return nil, fmt.Errorf("container %s: %w", c.id, errdefs.ErrAlreadyExists)
 }
@@ -341,7 +341,7 @@ func (c *container) Connect(context.Context, *tasks.ConnectRequest) (*tasks.Conn
 	return &tasks.ConnectResponse{TaskPid: uint32(c.init.pid())}, nil
 }
 
-// Shutdown is the Service's own.
+// Shutdown is the service's own.
 func (c *container) Shutdown(context.Context, *tasks.ShutdownRequest) (*emptypb.Empty, error) {
 	return empty, nil
 }

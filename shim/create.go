@@ -199,7 +199,7 @@ func (c *container) launch(ctx context.Context, r *tasks.CreateTaskRequest, sb *
 		return err
 	}
 	c.systemd = c.settings.UsesSystemd(c.spec.Linux.CgroupsPath)
-	if c.cgroup, err = cgroup.Create(c.id, c.spec, c.systemd); err != nil {
+	if c.cgroup, err = cgroup.New(c.id, c.spec, c.systemd); err != nil {
 		return err
 	}
 	c.init = newProcess(c, "", launching, c.spec.Process, runs, stdio.Names{Stdin: r.Stdin, Stdout: r.Stdout, Stderr: r.Stderr, Terminal: r.Terminal})

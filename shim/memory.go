@@ -20,7 +20,7 @@ func newCalm() *time.Timer {
 // has been created for a while. Collecting garbage earlier would cost a container
 // that ends soon more than it gains, and later would hold memory that belongs to
 // guests.
-func (s *Service) settle() { s.calm.Reset(calmAfter) }
+func (s *service) settle() { s.calm.Reset(calmAfter) }
 
 // rest frees what the daemon does not need for waiting. From here on it
 // allocates little, so it collects more often than usual.

@@ -10,8 +10,8 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/shim/remote"
 )
 
-// Register offers the service to containerd on server, as both versions of the task API.
-func (s *Service) Register(server *ttrpc.Server) {
+// register offers the service to containerd on server, as both versions of the task API.
+func (s *service) register(server *ttrpc.Server) {
 	desc := &ttrpc.ServiceDesc{Methods: map[string]ttrpc.Method{
 		"State":      method(forward(s, tasks.TTRPCTaskService.State)),
 		"Create":     method(s.Create),
@@ -60,7 +60,7 @@ func method[Q any, P any, RQ message[Q], RP message[P]](handle func(context.Cont
 type addressed interface{ GetID() string }
 
 // forward hands a request to whoever serves the container it names.
-func forward[Q addressed, P any](s *Service, call func(tasks.TTRPCTaskService, context.Context, Q) (P, error)) func(context.Context, Q) (P, error) {
+func forward[Q addressed, P any](s *service, call func(tasks.TTRPCTaskService, context.Context, Q) (P, error)) func(context.Context, Q) (P, error) {
 	return func(ctx context.Context, request Q) (P, error) {
 		var none P
 		c, err := s.find(request.GetID())

@@ -62,8 +62,8 @@ func (n *node) serve(listener net.Listener) error {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	events := newEvents(os.Getenv("TTRPC_ADDRESS"), n.flags.Namespace, n.log)
-	service := &Service{node: n, events: events, native: &stock.Shim{Node: n.stock()}, shutdown: cancel, calm: newCalm(), containers: map[string]tasks.TTRPCTaskService{}}
-	service.Register(server)
+	service := &service{node: n, events: events, native: &stock.Shim{Node: n.stock()}, shutdown: cancel, calm: newCalm(), containers: map[string]tasks.TTRPCTaskService{}}
+	service.register(server)
 	go n.shutdownOnSignal(cancel)
 	go children.Watch()
 	go n.announceCgroup()

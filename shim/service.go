@@ -24,9 +24,9 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/shim/stock"
 )
 
-// Service is the task service of one shim: of one pod, or of one container
+// service is the task service of one shim: of one pod, or of one container
 // outside a pod.
-type Service struct {
+type service struct {
 	node     *node
 	events   *events
 	native   *stock.Shim
@@ -41,7 +41,7 @@ type Service struct {
 var empty = &emptypb.Empty{}
 
 // find returns who serves the container with that id.
-func (s *Service) find(id string) (tasks.TTRPCTaskService, error) {
+func (s *service) find(id string) (tasks.TTRPCTaskService, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c, ok := s.containers[id]
@@ -52,7 +52,7 @@ func (s *Service) find(id string) (tasks.TTRPCTaskService, error) {
 }
 
 // Create decides what the container is and creates it.
-func (s *Service) Create(ctx context.Context, r *tasks.CreateTaskRequest) (*tasks.CreateTaskResponse, error) {
+func (s *service) Create(ctx context.Context, r *tasks.CreateTaskRequest) (*tasks.CreateTaskResponse, error) {
 	ctx, giveUp := context.WithCancel(ctx)
 	defer giveUp()
 	if !s.reserve(r.ID, giveUp) {
@@ -72,7 +72,7 @@ func (s *Service) Create(ctx context.Context, r *tasks.CreateTaskRequest) (*task
 }
 
 // reserve keeps an id from being created twice. giveUp ends its creation.
-func (s *Service) reserve(id string, giveUp context.CancelFunc) bool {
+func (s *service) reserve(id string, giveUp context.CancelFunc) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if _, ok := s.containers[id]; ok {
@@ -83,7 +83,7 @@ func (s *Service) reserve(id string, giveUp context.CancelFunc) bool {
 }
 
 // keep takes up a container that has been created, unless nobody waits for it any more.
-func (s *Service) keep(ctx context.Context, id string, c tasks.TTRPCTaskService, err error) bool {
+func (s *service) keep(ctx context.Context, id string, c tasks.TTRPCTaskService, err error) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err != nil || ctx.Err() != nil {
@@ -96,7 +96,7 @@ func (s *Service) keep(ctx context.Context, id string, c tasks.TTRPCTaskService,
 }
 
 // release gives up a reserved id, and ends the shim if it has been told to while that was reserved.
-func (s *Service) release(id string) {
+func (s *service) release(id string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.containers, id)
@@ -108,7 +108,7 @@ func (s *Service) release(id string) {
 }
 
 // discard removes a container that nobody knows of.
-func (s *Service) discard(id string, c tasks.TTRPCTaskService) {
+func (s *service) discard(id string, c tasks.TTRPCTaskService) {
 	ctx, cancel := context.WithTimeout(context.Background(), discardLimit)
 	defer cancel()
 	_, killErr := c.Kill(ctx, &tasks.KillRequest{ID: id, Signal: uint32(unix.SIGKILL), All: true})
@@ -121,7 +121,7 @@ func (s *Service) discard(id string, c tasks.TTRPCTaskService) {
 // discardLimit bounds the end of a container that was given up.
 const discardLimit = time.Minute
 
-func (s *Service) create(ctx context.Context, r *tasks.CreateTaskRequest) (tasks.TTRPCTaskService, *tasks.CreateTaskResponse, error) {
+func (s *service) create(ctx context.Context, r *tasks.CreateTaskRequest) (tasks.TTRPCTaskService, *tasks.CreateTaskResponse, error) {
 	c, err := s.node.createWasm(ctx, r, s.events)
 	if err == nil {
 		return c, &tasks.CreateTaskResponse{Pid: uint32(c.init.pid())}, nil
@@ -134,7 +134,7 @@ func (s *Service) create(ctx context.Context, r *tasks.CreateTaskRequest) (tasks
 }
 
 // createNative has the stock shim create the container.
-func (s *Service) createNative(ctx context.Context, r *tasks.CreateTaskRequest) (*tasks.CreateTaskResponse, error) {
+func (s *service) createNative(ctx context.Context, r *tasks.CreateTaskRequest) (*tasks.CreateTaskResponse, error) {
 	options, err := s.node.nativeOptions(r.Options, r.Bundle)
 	if err != nil {
 		return nil, err
@@ -151,7 +151,7 @@ func (s *Service) createNative(ctx context.Context, r *tasks.CreateTaskRequest) 
 }
 
 // Delete removes an exec or a container.
-func (s *Service) Delete(ctx context.Context, r *tasks.DeleteRequest) (*tasks.DeleteResponse, error) {
+func (s *service) Delete(ctx context.Context, r *tasks.DeleteRequest) (*tasks.DeleteResponse, error) {
 	if r.ExecID == "" {
 		s.giveUp(r.ID)
 	}
@@ -172,7 +172,7 @@ func (s *Service) Delete(ctx context.Context, r *tasks.DeleteRequest) (*tasks.De
 
 // giveUp ends the creation of a container, if there is one with that id: containerd
 // deletes those too that it no longer waits for, and then ends the shim.
-func (s *Service) giveUp(id string) {
+func (s *service) giveUp(id string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if c, creating := s.containers[id].(unborn); creating {
@@ -181,7 +181,7 @@ func (s *Service) giveUp(id string) {
 }
 
 // Connect tells the shim's and the task's process ids.
-func (s *Service) Connect(ctx context.Context, r *tasks.ConnectRequest) (*tasks.ConnectResponse, error) {
+func (s *service) Connect(ctx context.Context, r *tasks.ConnectRequest) (*tasks.ConnectResponse, error) {
 	response := &tasks.ConnectResponse{ShimPid: uint32(os.Getpid())}
 	c, err := s.find(r.ID)
 	if err != nil {
@@ -197,7 +197,7 @@ func (s *Service) Connect(ctx context.Context, r *tasks.ConnectRequest) (*tasks.
 
 // Shutdown ends the shim when no container is left. Told so while one is being created, the
 // shim ends once that has been given up, for nobody will tell it again.
-func (s *Service) Shutdown(ctx context.Context, r *tasks.ShutdownRequest) (*emptypb.Empty, error) {
+func (s *service) Shutdown(ctx context.Context, r *tasks.ShutdownRequest) (*emptypb.Empty, error) {
 	s.giveUp(r.ID)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -206,7 +206,7 @@ func (s *Service) Shutdown(ctx context.Context, r *tasks.ShutdownRequest) (*empt
 	return empty, nil
 }
 
-func (s *Service) endIfUnused(ctx context.Context, r *tasks.ShutdownRequest) {
+func (s *service) endIfUnused(ctx context.Context, r *tasks.ShutdownRequest) {
 	if len(s.containers) > 0 {
 		return
 	}

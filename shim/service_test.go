@@ -44,7 +44,7 @@ func TestShutdownAfterFailedDeletion(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			ended := false
-			s := &Service{native: &stock.Shim{}, shutdown: func() { ended = true }, containers: map[string]tasks.TTRPCTaskService{"c": failing{err: c.err}}}
+			s := &service{native: &stock.Shim{}, shutdown: func() { ended = true }, containers: map[string]tasks.TTRPCTaskService{"c": failing{err: c.err}}}
 			_, err := s.Delete(t.Context(), &tasks.DeleteRequest{ID: "c", ExecID: c.exec})
 			if want, got := errgrpc.ToNative(errgrpc.ToGRPC(c.err)), errgrpc.ToNative(err); errdefs.IsNotFound(got) != errdefs.IsNotFound(want) || got == nil {
 				t.Errorf("containerd is told %v, want %v", got, want)
@@ -76,7 +76,7 @@ func TestShutdownDuringCreation(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			ended, discarded := false, false
-			s := &Service{node: &node{log: log}, native: &stock.Shim{}, shutdown: func() { ended = true }, calm: newCalm(), containers: map[string]tasks.TTRPCTaskService{}}
+			s := &service{node: &node{log: log}, native: &stock.Shim{}, shutdown: func() { ended = true }, calm: newCalm(), containers: map[string]tasks.TTRPCTaskService{}}
 			ctx, giveUp := context.WithCancel(t.Context())
 			defer giveUp()
 			if !s.reserve("c", giveUp) {

@@ -41,7 +41,7 @@ func (g *componentGuest) run(stderr io.Writer) int {
 	fmt.Fprintf(stderr, "error: %v\n", err)
 	var trap *component.Trap
 	if errors.As(err, &trap) {
-		return TrapCode
+		return trapCode
 	}
-	return StartFailure
+	return startFailure
 }

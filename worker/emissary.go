@@ -39,13 +39,13 @@ func emissaryMain(order control.Guest, daemon control.Worker) int {
 		err = confine.Emissary()
 	}
 	if sendErr := daemon.Report(report(nil, err)); sendErr != nil || err != nil {
-		return StartFailure
+		return startFailure
 	}
 	if code, err := awaitStart(daemon, signals); err != nil {
 		return code
 	}
 	if err := daemon.Close(); err != nil {
-		return StartFailure
+		return startFailure
 	}
 	emissary := argo.Emissary{
 		Command: command, Env: order.Env, Volume: argo.VolumePath, Root: order.Root, Dir: order.Cwd,
@@ -76,7 +76,7 @@ func awaitStart(daemon control.Worker, signals <-chan syscall.Signal) (int, erro
 	go func() { started <- daemon.AwaitStart() }()
 	select {
 	case err := <-started:
-		return StartFailure, err
+		return startFailure, err
 	case s := <-signals:
 		return 128 + int(s), errCalledOff
 	}
@@ -171,17 +171,17 @@ func (c *child) Wait() (code int, signal syscall.Signal, err error) {
 func killMain(daemon control.Worker) int {
 	order, err := daemon.Guest()
 	if err != nil {
-		return StartFailure
+		return startFailure
 	}
 	kill, _, err := argo.ParseKill(order.Args)
 	if err == nil {
 		err = confine.Signaller()
 	}
 	if sendErr := daemon.Report(report(nil, err)); sendErr != nil || err != nil {
-		return StartFailure
+		return startFailure
 	}
 	if err := daemon.AwaitStart(); err != nil {
-		return StartFailure
+		return startFailure
 	}
 	fmt.Println(kill)
 	if err := syscall.Kill(kill.PID, kill.Signal); err != nil {

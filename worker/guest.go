@@ -12,13 +12,13 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/worker/engine"
 )
 
-// TrapCode is the exit code of a guest that trapped: 128 + SIGABRT, as the
+// trapCode is the exit code of a guest that trapped: 128 + SIGABRT, as the
 // wasmtime command and a native program that aborts.
-const TrapCode = 134
+const trapCode = 134
 
-// StartFailure is the exit code of a guest that could not be started after all
+// startFailure is the exit code of a guest that could not be started after all
 // that could be checked before had been.
-const StartFailure = 126
+const startFailure = 126
 
 // guest is loaded and linked; no instruction of it has run.
 type guest interface {
@@ -114,16 +114,16 @@ func newWASI(order control.Guest) (*wasmtime.WasiConfig, error) {
 func (g *moduleGuest) run(stderr io.Writer) int {
 	instance, err := g.linker.Instantiate(g.store, g.module)
 	if err != nil {
-		return g.exitCode(err, stderr, StartFailure)
+		return g.exitCode(err, stderr, startFailure)
 	}
 	for _, name := range g.calls(instance) {
 		function := instance.GetFunc(g.store, name)
 		if function == nil {
 			fmt.Fprintf(stderr, "error: module exports no function %q\n", name)
-			return StartFailure
+			return startFailure
 		}
 		if _, err := function.Call(g.store); err != nil {
-			return g.exitCode(err, stderr, TrapCode)
+			return g.exitCode(err, stderr, trapCode)
 		}
 	}
 	return 0
@@ -157,7 +157,7 @@ func (g *moduleGuest) callable(instance *wasmtime.Instance, name string) bool {
 	return function != nil && len(function.Type(g.store).Params()) == 0
 }
 
-// exitCode turns what ended a call into an exit code: proc_exit's own, TrapCode
+// exitCode turns what ended a call into an exit code: proc_exit's own, trapCode
 // for a trap, other for anything else.
 func (g *moduleGuest) exitCode(err error, stderr io.Writer, other int) int {
 	if g.exited != nil {
@@ -165,12 +165,12 @@ func (g *moduleGuest) exitCode(err error, stderr io.Writer, other int) int {
 	}
 	if engine.Uncaught(err.Error()) {
 		fmt.Fprintf(stderr, "error: the guest does not catch an exception: %v\n", err)
-		return TrapCode
+		return trapCode
 	}
 	fmt.Fprintf(stderr, "error: %v\n", err)
 	var trap *wasmtime.Trap
 	if errors.As(err, &trap) {
-		return TrapCode
+		return trapCode
 	}
 	return other
 }

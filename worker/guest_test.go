@@ -73,10 +73,10 @@ func TestExceptions(t *testing.T) {
 					(unreachable)))
 				(br $again))))
 			(local.get $value)`, 5, ""},
-		"not caught":              {throwers, `(call $passes (i32.const 3)) (i32.const 1)`, TrapCode, "does not catch an exception: thrown"},
-		"not caught at the start": {throwers + `(func $begins (call $throws (i32.const 2))) (start $begins)`, `(i32.const 1)`, TrapCode, "does not catch an exception: thrown"},
+		"not caught":              {throwers, `(call $passes (i32.const 3)) (i32.const 1)`, trapCode, "does not catch an exception: thrown"},
+		"not caught at the start": {throwers + `(func $begins (call $throws (i32.const 2))) (start $begins)`, `(i32.const 1)`, trapCode, "does not catch an exception: thrown"},
 		"exit through a catch":    {`(func $leaves (call $exit (i32.const 4)))`, `(block $h (try_table (catch_all $h) (call $leaves))) (i32.const 1)`, 4, ""},
-		"trap through a catch":    {`(func $traps unreachable)`, `(block $h (try_table (catch_all $h) (call $traps))) (i32.const 1)`, TrapCode, "unreachable"},
+		"trap through a catch":    {`(func $traps unreachable)`, `(block $h (try_table (catch_all $h) (call $traps))) (i32.const 1)`, trapCode, "unreachable"},
 	} {
 		code, stderr := runText(t, exits(test.before, test.body), control.Guest{Function: start})
 		if code != test.code || !strings.Contains(stderr, test.stderr) || test.stderr == "" && stderr != "" {
@@ -92,7 +92,7 @@ func TestExceptionsWithinMemory(t *testing.T) {
 			(local.set $chain (block $h (result exnref) (try_table (catch_all_ref $h) (throw $link (local.get $chain))) unreachable))
 			(br $again))))`
 	code, stderr := runText(t, text, control.Guest{Function: start, MemoryLimit: 16 << 20})
-	if code != TrapCode || !strings.Contains(stderr, "GC heap out of memory") {
+	if code != trapCode || !strings.Contains(stderr, "GC heap out of memory") {
 		t.Errorf("exit code %d, standard error %q", code, stderr)
 	}
 }

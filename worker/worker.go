@@ -34,14 +34,14 @@ func compileMain(daemon control.Worker) int {
 	err := confine.Preparer()
 	order, orderErr := daemon.Compile()
 	if orderErr != nil {
-		return StartFailure
+		return startFailure
 	}
 	var module *control.Module
 	if err == nil {
 		module, err = compileIn(order)
 	}
 	if err := daemon.Report(report(module, err)); err != nil {
-		return StartFailure
+		return startFailure
 	}
 	return 0
 }
@@ -83,24 +83,24 @@ func prepare(order control.Guest) (guest, error) {
 func runMain(daemon control.Worker) int {
 	order, err := daemon.Guest()
 	if err != nil {
-		return StartFailure
+		return startFailure
 	}
 	if order.Emissary != nil {
 		return emissaryMain(order, daemon)
 	}
 	guest, err := prepare(order)
 	if err := daemon.Report(report(nil, err)); err != nil {
-		return StartFailure
+		return startFailure
 	}
 	if err != nil {
-		return StartFailure
+		return startFailure
 	}
 	if err := daemon.AwaitStart(); err != nil {
-		return StartFailure
+		return startFailure
 	}
 	// The guest's process holds no descriptor that is not the guest's.
 	if err := daemon.Close(); err != nil {
-		return StartFailure
+		return startFailure
 	}
 	return guest.run(os.Stderr)
 }

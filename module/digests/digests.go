@@ -134,8 +134,8 @@ func sum(r io.Reader) (string, error) {
 	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
-// ErrDamaged is what Verify returns of a blob that is not what its name says.
-var ErrDamaged = errors.New("blob is damaged")
+// errDamaged is what Verify returns of a blob that is not what its name says.
+var errDamaged = errors.New("blob is damaged")
 
 // Verify fails unless the sha256 of a blob in containerd's content store is want,
 // in hex. It reads the blob once per boot.
@@ -145,7 +145,7 @@ func (m *Memory) Verify(ctx context.Context, blob *os.File, want string) error {
 		return err
 	}
 	if got != want {
-		return fmt.Errorf("%w: %s: its content is sha256:%s, not sha256:%s: remove the image and pull it again", ErrDamaged, blob.Name(), got, want)
+		return fmt.Errorf("%w: %s: its content is sha256:%s, not sha256:%s: remove the image and pull it again", errDamaged, blob.Name(), got, want)
 	}
 	return nil
 }

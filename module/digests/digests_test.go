@@ -337,7 +337,7 @@ func TestVerify(t *testing.T) {
 	bad := strings.Repeat("0", 64)
 	err = m.Verify(t.Context(), blob, bad)
 	want := fmt.Sprintf("%s: its content is sha256:%s, not sha256:%s: remove the image and pull it again", blob.Name(), good, bad)
-	if !errors.Is(err, ErrDamaged) || !strings.HasSuffix(err.Error(), want) {
+	if !errors.Is(err, errDamaged) || !strings.HasSuffix(err.Error(), want) {
 		t.Errorf("got %v", err)
 	}
 }

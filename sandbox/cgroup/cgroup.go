@@ -37,10 +37,10 @@ type Cgroup struct {
 	killsBefore uint64 // what the slice had counted when the scope began
 }
 
-// New returns the cgroup that config, made by Config, describes. It makes
+// fromConfig returns the cgroup that config, made by configure, describes. It makes
 // nothing yet: Add does. The error names the field of linux.resources for which
 // the node has no controller.
-func New(config *cgroups.Cgroup) (*Cgroup, error) {
+func fromConfig(config *cgroups.Cgroup) (*Cgroup, error) {
 	m, err := manager.New(config)
 	if err != nil {
 		return nil, fmt.Errorf("cgroup: %w", err)
@@ -55,14 +55,14 @@ func New(config *cgroups.Cgroup) (*Cgroup, error) {
 	return &Cgroup{manager: m, unified: cgroups.IsCgroup2UnifiedMode(), config: config}, nil
 }
 
-// Create returns the cgroup of container id with spec. It comes into being with the first process
+// New returns the cgroup of container id with spec. It comes into being with the first process
 // that is added to it.
-func Create(id string, spec *specs.Spec, systemd bool) (*Cgroup, error) {
-	config, err := Config(id, spec, systemd)
+func New(id string, spec *specs.Spec, systemd bool) (*Cgroup, error) {
+	config, err := configure(id, spec, systemd)
 	if err != nil {
 		return nil, err
 	}
-	c, err := New(config)
+	c, err := fromConfig(config)
 	if err != nil {
 		return nil, fmt.Errorf("create cgroup: %w", err)
 	}
@@ -140,13 +140,6 @@ func (c *Cgroup) unused() error {
 		return fmt.Errorf("cgroup %s is in use by process %d: choose another linux.cgroupsPath", c.name(), pids[0])
 	}
 	return nil
-}
-
-// Set sets all limits of the configuration, once more: Add has set them.
-func (c *Cgroup) Set() error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.set(c.config.Resources)
 }
 
 // set has the manager set r, which on v2 makes it the manager's configuration.

@@ -170,11 +170,11 @@ func testSpec(t *testing.T, r *specs.LinuxResources) *specs.Spec {
 // create returns the cgroup of s and sees to it that nothing of it is left.
 func create(t *testing.T, s *specs.Spec) *Cgroup {
 	t.Helper()
-	config, err := Config("unused", s, withSystemd)
+	config, err := configure("unused", s, withSystemd)
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := New(config)
+	c, err := fromConfig(config)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -261,7 +261,7 @@ func TestLimitsAreSetAndUpdated(t *testing.T) {
 	if limit, ok := c.MemoryLimit(); limit != 64<<20 || !ok {
 		t.Errorf("MemoryLimit is %d, %t", limit, ok)
 	}
-	if err := c.Set(); err != nil {
+	if err := c.set(c.config.Resources); err != nil {
 		t.Errorf("set again: %v", err)
 	}
 
@@ -419,14 +419,14 @@ func TestPidsRoom(t *testing.T) {
 	t.Run("limited", func(t *testing.T) {
 		c := create(t, testSpec(t, &specs.LinuxResources{Pids: &specs.LinuxPids{Limit: ptr(int64(limit))}}))
 		add(t, c, start(t, "wait").run(t))
-		if room, where := c.PidsRoom(); room >= limit || room < limit/2 || filepath.Base(where) != filepath.Base(c.name()) {
+		if room, where := c.pidsRoom(); room >= limit || room < limit/2 || filepath.Base(where) != filepath.Base(c.name()) {
 			t.Errorf("a limit of %d leaves %d in %s", limit, room, where)
 		}
 	})
 	t.Run("free", func(t *testing.T) {
 		c := create(t, testSpec(t, nil))
 		add(t, c, start(t, "wait").run(t))
-		if room, where := c.PidsRoom(); room < limit || filepath.Base(where) == filepath.Base(c.name()) {
+		if room, where := c.pidsRoom(); room < limit || filepath.Base(where) == filepath.Base(c.name()) {
 			t.Errorf("no limit leaves %d in %q", room, where)
 		}
 	})
@@ -578,11 +578,11 @@ func TestAddRefusesAnotherContainersCgroup(t *testing.T) {
 	s := testSpec(t, nil)
 	first := create(t, s)
 	add(t, first, start(t, "wait").run(t))
-	config, err := Config("unused", s, withSystemd)
+	config, err := configure("unused", s, withSystemd)
 	if err != nil {
 		t.Fatal(err)
 	}
-	second, err := New(config)
+	second, err := fromConfig(config)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -608,7 +608,7 @@ func TestLoad(t *testing.T) {
 	p := start(t, "wait").run(t)
 	add(t, c, p)
 	//lint:ignore SA1019 deprecated, and still sent
-	s.Linux.Resources.Memory.Kernel = ptr(int64(1)) // a limit that Config refuses
+	s.Linux.Resources.Memory.Kernel = ptr(int64(1)) // a limit that configure refuses
 	loaded, err := Load("unused", s, withSystemd)
 	if err != nil {
 		t.Fatal(err)
@@ -656,11 +656,11 @@ func TestDestroySubgroups(t *testing.T) {
 }
 
 func TestNewRefusesMissingControllers(t *testing.T) {
-	config, err := Config("unused", testSpec(t, &specs.LinuxResources{Rdma: map[string]specs.LinuxRdma{"none": {}}}), withSystemd)
+	config, err := configure("unused", testSpec(t, &specs.LinuxResources{Rdma: map[string]specs.LinuxRdma{"none": {}}}), withSystemd)
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := New(config)
+	c, err := fromConfig(config)
 	if has, haveErr := os.ReadFile("/proc/cgroups"); haveErr == nil && strings.Contains(string(has), "\nrdma\t") {
 		if err != nil {
 			t.Errorf("the node has rdma: %v", err)

@@ -9,7 +9,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 )
 
-// Config returns the cgroup that spec asks for: its place from
+// configure returns the cgroup that spec asks for: its place from
 // linux.cgroupsPath, its limits from linux.resources. systemd says that systemd
 // manages the node's cgroups (the option SystemdCgroup of containerd's runtimes).
 //
@@ -19,7 +19,7 @@ import (
 //
 // An error names the field that is wrong, or that this node's hierarchy (v1 or
 // v2) cannot honour.
-func Config(id string, spec *specs.Spec, systemd bool) (*cgroups.Cgroup, error) {
+func configure(id string, spec *specs.Spec, systemd bool) (*cgroups.Cgroup, error) {
 	config, err := place(id, spec, systemd)
 	if err != nil {
 		return nil, err

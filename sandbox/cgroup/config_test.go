@@ -31,7 +31,7 @@ func TestConfigPlace(t *testing.T) {
 		{"kubepods-pod1.slice:cri-containerd:abc", true, place{parent: "kubepods-pod1.slice", prefix: "cri-containerd", name: "abc"}},
 		{"::abc", true, place{name: "abc"}},
 	} {
-		config, err := Config("id", spec(c.cgroupsPath, nil), c.systemd)
+		config, err := configure("id", spec(c.cgroupsPath, nil), c.systemd)
 		if err != nil {
 			t.Errorf("cgroupsPath %q: %v", c.cgroupsPath, err)
 			continue
@@ -41,7 +41,7 @@ func TestConfigPlace(t *testing.T) {
 			t.Errorf("cgroupsPath %q: got %+v, systemd %t, want %+v, systemd %t", c.cgroupsPath, got, config.Systemd, c.want, c.systemd)
 		}
 	}
-	if _, err := Config("id", &specs.Spec{}, false); err != nil {
+	if _, err := configure("id", &specs.Spec{}, false); err != nil {
 		t.Errorf("without linux: %v", err)
 	}
 }
@@ -55,7 +55,7 @@ func TestConfigRefusesPlaces(t *testing.T) {
 		{"", "", false}, {"../id", "", false}, {"", "", true},
 		{"id", "/a/b", true}, {"id", "a:b", true}, {"id", "a:b:c:d", true}, {"id", "a:b:", true}, {"id", "a.slice:b:../c", true},
 	} {
-		if _, err := Config(c.id, spec(c.cgroupsPath, nil), c.systemd); err == nil || !strings.Contains(err.Error(), "linux.cgroupsPath") {
+		if _, err := configure(c.id, spec(c.cgroupsPath, nil), c.systemd); err == nil || !strings.Contains(err.Error(), "linux.cgroupsPath") {
 			t.Errorf("id %q, cgroupsPath %q, systemd %t: got %v, want an error that names linux.cgroupsPath", c.id, c.cgroupsPath, c.systemd, err)
 		}
 	}
@@ -179,7 +179,7 @@ func TestResourcesRefused(t *testing.T) {
 	} {
 		given := everything()
 		change(given)
-		if _, err := Config("id", spec("/x", given), false); err == nil || !strings.HasPrefix(err.Error(), "linux.resources."+field+": ") {
+		if _, err := configure("id", spec("/x", given), false); err == nil || !strings.HasPrefix(err.Error(), "linux.resources."+field+": ") {
 			t.Errorf("%s: got %v", field, err)
 		}
 	}

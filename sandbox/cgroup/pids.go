@@ -9,10 +9,10 @@ import (
 	"strings"
 )
 
-// PidsRoom returns how many more processes and threads the limits of the cgroup and of those above it leave,
+// pidsRoom returns how many more processes and threads the limits of the cgroup and of those above it leave,
 // and the path of the one that leaves the fewest. Without any limit it is a great many
 // (https://docs.kernel.org/admin-guide/cgroup-v2.html#pid).
-func (c *Cgroup) PidsRoom() (room int, where string) {
+func (c *Cgroup) pidsRoom() (room int, where string) {
 	room = math.MaxInt
 	path := c.Paths()["pids"]
 	if c.unified {
@@ -40,7 +40,7 @@ func number(path string) (int, bool) {
 
 // CheckRoom returns an error if the limits leave room for fewer than least more processes and threads.
 func (c *Cgroup) CheckRoom(least int) error {
-	room, where := c.PidsRoom()
+	room, where := c.pidsRoom()
 	if room >= least {
 		return nil
 	}

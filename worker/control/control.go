@@ -15,8 +15,8 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/internal/text"
 )
 
-// Descriptor is the number under which a worker finds its end of the socket.
-const Descriptor = 3
+// descriptor is the number under which a worker finds its end of the socket.
+const descriptor = 3
 
 // Roles of a worker, given in its environment: its arguments are the guest's, for
 // people who look at the process list.

@@ -74,7 +74,7 @@ func awaitExec(r io.Reader) error {
 }
 
 // Own returns the end that this process, a worker, was started with.
-func Own() Worker { return Worker{os.NewFile(Descriptor, "control")} }
+func Own() Worker { return Worker{os.NewFile(descriptor, "control")} }
 
 // Guest returns the order to run a module.
 func (w Worker) Guest() (Guest, error) {
