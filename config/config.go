@@ -1,9 +1,9 @@
 // Package config reads the node's own configuration of the shim, by default
 // /etc/containerd-shim-wasm/config.toml.
 //
-// The file holds what the operator of a node decides and no pod may change. The
-// package is read when a container starts, so it stays cheap: one open, one
-// decode, nothing remembered. It never writes; the install package places the
+// The file holds the settings that the operator of a node decides and no pod may
+// change. It is read at each start of a container, so that stays cheap: one open, one
+// decode, nothing remembered. The package never writes; package install places the
 // file.
 package config
 
@@ -26,10 +26,10 @@ import (
 // as the ConfigPath of the runtime's options.
 const DefaultPath = "/etc/containerd-shim-wasm/config.toml"
 
-// Config is the node's configuration. Default gives the values of an empty file.
+// Config is the node's configuration. Default returns the values of an empty file.
 type Config struct {
 	// CacheDir is the absolute path of the folder for compiled modules. Only
-	// root may write to it: what lies there is executed.
+	// root may write to it, because workers execute the code in it.
 	CacheDir string
 	// CacheSize is how many bytes compiled modules may take, of all engines
 	// together. Those in use are never removed, so they may take more.
@@ -59,7 +59,7 @@ type Config struct {
 	Source string
 }
 
-// Default returns the values that hold where the file says nothing.
+// Default returns the value of each key that the file leaves out.
 func Default() Config {
 	return Config{
 		CacheDir:       "/var/lib/containerd-shim-wasm/cache",
@@ -92,11 +92,11 @@ func Load(path string) (Config, error) {
 	return c, nil
 }
 
-// mostCompilations bounds what is looked through for a free turn.
+// mostCompilations bounds the search for a free turn.
 const mostCompilations = 1024
 
-// document is the file as written. Pointers tell what is absent from what is
-// zero, and let the decoder fill Default in place.
+// document is the file as written. Pointers distinguish absent from zero, and let the
+// decoder fill Default in place.
 type document struct {
 	CacheDir        *string   `toml:"cache_dir"`
 	CacheSize       *size     `toml:"cache_size"`

@@ -34,8 +34,8 @@ const template = `# Configuration of containerd-shim-wasm on this node. Each con
 `
 
 // Template returns the file that install writes on a node that has none: every
-// key with its default and what it means, all commented out but systemd_cgroup
-// when that is set.
+// key with its default and its meaning. All keys are commented out, except systemd_cgroup
+// if it is set.
 func Template(systemdCgroup bool) string {
 	if !systemdCgroup {
 		return template

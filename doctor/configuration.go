@@ -15,7 +15,7 @@ import (
 
 const installAndRestart = install.BinaryName + " install, then systemctl restart containerd"
 
-// checkRuntime looks at what containerd has read, not at what its files say.
+// checkRuntime checks the configuration that containerd has read, not its files.
 func checkRuntime(_ context.Context, n *node) Result {
 	c := n.containerd
 	switch {
@@ -38,7 +38,7 @@ func (c containerd) configFile() string {
 	return c.config
 }
 
-// checkPulls asks containerd's binary what its files say: the running one does not tell
+// checkPulls asks containerd's binary about its files, because the running containerd does not say
 // how it pulls.
 func checkPulls(ctx context.Context, n *node) Result {
 	c := n.containerd
@@ -78,7 +78,7 @@ func (n *node) configPath() string {
 	return config.DefaultPath
 }
 
-// shimConfig reads it as the shim will.
+// shimConfig reads that file as the shim will.
 func (n *node) shimConfig() (config.Config, error) {
 	path := n.path(n.configPath())
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) && n.configPath() != config.DefaultPath {
@@ -97,7 +97,7 @@ func checkConfig(_ context.Context, n *node) Result {
 	return ok(n.configPath())
 }
 
-// checkDriver compares who makes the cgroups. The kubelet's choice shows in each
+// checkDriver compares which program makes cgroups. The kubelet's choice shows in each
 // container's path, and counts; the others decide for ctr.
 func checkDriver(_ context.Context, n *node) Result {
 	c, err := n.shimConfig()
@@ -124,7 +124,7 @@ func driver(systemd bool) string {
 	return "cgroupfs"
 }
 
-// kubeletDriver is what kubeadm's configuration of the kubelet names; empty if nothing.
+// kubeletDriver returns the driver in kubeadm's configuration of the kubelet, or "".
 func (n *node) kubeletDriver() string {
 	text, err := n.read("/var/lib/kubelet/config.yaml")
 	if err != nil {

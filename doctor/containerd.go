@@ -22,10 +22,10 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/install"
 )
 
-// answersWithin bounds each question to containerd.
+// answersWithin bounds each request to containerd.
 const answersWithin = 10 * time.Second
 
-// containerd is what the one that runs says of itself.
+// containerd holds the answers of the running containerd.
 type containerd struct {
 	conn    *grpc.ClientConn
 	version string
@@ -34,7 +34,7 @@ type containerd struct {
 	cri    []byte // its CRI configuration, JSON
 	criErr error
 
-	// Of its process, if that is in sight: another PID namespace hides it.
+	// Of its process, if it is visible: another PID namespace hides it.
 	pid     int
 	exe     string // its program
 	path    string // its PATH
@@ -74,7 +74,7 @@ func (c *containerd) askCRI(ctx context.Context) {
 	c.cri, c.criErr = []byte(answer.GetInfo()["config"]), plain(err)
 }
 
-// plain drops the words of gRPC from an error.
+// plain drops gRPC's own words from an error.
 func plain(err error) error {
 	if s, ok := status.FromError(err); ok && err != nil {
 		return errors.New(s.Message())
@@ -107,7 +107,7 @@ func peer(address string) (int, error) {
 	return int(credentials.Pid), nil
 }
 
-// lookAtProcess reads what proc(5) tells of a process.
+// lookAtProcess reads a process's entries in proc(5).
 func (c *containerd) lookAtProcess(pid int) {
 	proc := func(name string) string { return fmt.Sprintf("/proc/%d/%s", pid, name) }
 	environment, err := os.ReadFile(proc("environ"))
@@ -131,9 +131,9 @@ func (c *containerd) lookAtProcess(pid int) {
 	}
 }
 
-// startOf returns when a process had started at the latest, which is to a hundredth
-// of a second, by its proc_pid_stat(5); no time if that does not tell. The times of its folder are those
-// of the kernel's cache, which forgets.
+// startOf returns a time by which a process had started, to a hundredth of a second, from its
+// proc_pid_stat(5), or no time if that has none. The times of the process's folder would not do: they are
+// those of the kernel's cache, which is dropped and filled again.
 func startOf(stat string) time.Time {
 	// The name before may hold anything but ends with the last parenthesis; what
 	// follows begins with field 3.
@@ -190,7 +190,7 @@ func checkContainerd(_ context.Context, n *node) Result {
 	return ok(fmt.Sprintf("version %s, %s", c.version, c.taskAPI()))
 }
 
-// taskAPI is what the shim is spoken to in; see its bootstrap.
+// taskAPI returns the version of the task API that this containerd speaks with the shim; see the shim's bootstrap.
 func (c containerd) taskAPI() string {
 	if c.atLeast(2, 3) {
 		return "task API 3"

@@ -1,11 +1,9 @@
-// Package doctor looks whether a node can run Wasm containers: the shim's binary, what
-// the running containerd has read of its configuration, the kernel, the folders, and one
-// container that is run to its end. It says of everything that is not right how to mend
-// it.
+// Package doctor checks whether a node can run Wasm containers: the shim's binary, the
+// configuration that the running containerd has read, the kernel, the folders, and one
+// container that it runs to its end. For each problem it says how to mend it.
 //
-// The package changes nothing on the node: it mends nothing itself, and of its container
-// and the namespace of containerd around it nothing stays. It speaks gRPC, so the shim
-// never imports it.
+// The package changes nothing on the node. It mends nothing, and it removes its container and
+// the namespace of containerd around it. It speaks gRPC, so the shim never imports it.
 package doctor
 
 import (
@@ -14,11 +12,11 @@ import (
 	"path/filepath"
 )
 
-// State is what a check came to.
+// State is the outcome of a check.
 type State string
 
-// A warning is what some containers may miss; what is wrong keeps containers from
-// running, or from being confined as they should.
+// Warning: some containers may miss something. Wrong: containers do not run, or are not
+// confined as they should be.
 const (
 	OK      State = "ok"
 	Warning State = "warning"
@@ -42,21 +40,21 @@ func unknown(found, because string) Result { return warn("not known: "+found, be
 type Options struct {
 	// Address is containerd's socket, a path.
 	Address string
-	// Root is put before the path of every file that is looked at. It is for tests;
+	// Root is put before the path of every file that a check reads. It is for tests;
 	// empty means the node itself.
 	Root string
-	// NoTrial leaves out the container.
+	// NoTrial leaves the test run of a container out.
 	NoTrial bool
 }
 
-// node is what the checks look at.
+// node is the node as the checks see it.
 type node struct {
 	options    Options
 	containerd containerd
 	kernel     kernel
 }
 
-// path is where a file of the node is.
+// path returns the path of a file of the node.
 func (n *node) path(name string) string { return filepath.Join(n.options.Root, name) }
 
 func (n *node) read(name string) (string, error) {
@@ -64,13 +62,13 @@ func (n *node) read(name string) (string, error) {
 	return string(text), err
 }
 
-// check is one question, with the name of its row.
+// check is one check, with the name of its row.
 type check struct {
 	name string
 	ask  func(context.Context, *node) Result
 }
 
-// checks are asked in this order, causes before their effects.
+// checks run in this order, causes before their effects.
 var checks = []check{
 	{"containerd", checkContainerd},
 	{"binary", checkBinary},
@@ -91,8 +89,8 @@ var checks = []check{
 	{"engine", checkEngine}, // which the test run has placed
 }
 
-// Run asks everything and returns the rows. It takes as long as the slowest answer,
-// some seconds at the most, or until the context ends.
+// Run makes all checks and returns the rows. It takes as long as the slowest answer,
+// some seconds at most, or until the context ends.
 func Run(ctx context.Context, o Options) []Result {
 	n := &node{options: o, kernel: running{}}
 	n.containerd = askContainerd(ctx, o)

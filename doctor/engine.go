@@ -12,13 +12,13 @@ import (
 // enginePath starts the path of the Go module that brings wasmtime; its version is wasmtime's.
 const enginePath = "github.com/bytecodealliance/wasmtime-go/"
 
-// openAdvisories are, by version and processor, those that a guest could get out of WebAssembly by, or nearly
-// so. docs/security.md lists all, with what contains each.
+// openAdvisories are the advisories by which a guest could leave WebAssembly, or nearly so, by version and
+// processor. docs/security.md lists all advisories, with what contains each.
 var openAdvisories = map[placedEngine]string{
 	{"v44.0.0", "arm64"}: "GHSA-mghf-wjfp-p5xm (a large br_table jumps to a wrong place)",
 }
 
-// placedEngine is what a worker was built of.
+// placedEngine is the engine that a worker was built with.
 type placedEngine struct{ version, arch string }
 
 func (e placedEngine) String() string {

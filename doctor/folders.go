@@ -19,7 +19,7 @@ const libDir = "/var/lib/containerd-shim-wasm"
 // leastFree is what should be free for compiled modules, in bytes.
 const leastFree = 256 << 20
 
-// checkPrograms looks at the folder whose programs run as root for every container.
+// checkPrograms checks the folder whose programs run as root for every container.
 func checkPrograms(_ context.Context, n *node) Result {
 	if r, bad := n.rootOnly(libDir); bad {
 		return r
@@ -54,9 +54,9 @@ func checkCache(_ context.Context, n *node) Result {
 	return ok(fmt.Sprintf("%s holds %s in %d files, %s free", c.CacheDir, mebibytes(size), files, mebibytes(free)))
 }
 
-// rootOnly looks whether a folder, or the nearest one above that exists, belongs to
-// root and can be written by nobody else. That it is mounted noexec is no obstacle: what
-// is executed of it is executed through mounts of the shim's own.
+// rootOnly checks that a folder, or the nearest existing one above it, belongs to root and
+// that only root can write to it. A noexec mount is no problem: the shim executes files
+// of it through mounts of its own.
 func (n *node) rootOnly(dir string) (Result, bool) {
 	info, err := os.Stat(n.path(dir))
 	switch {

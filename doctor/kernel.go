@@ -10,13 +10,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// kernel answers for the one that runs, or for one of a test.
+// kernel answers for the running kernel, or for one of a test.
 type kernel interface {
 	// has reports whether the kernel knows a system call, and lets us use it.
 	has(call systemCall) error
 }
 
-// systemCall is one that the launch of a sandbox cannot do without.
+// systemCall is a system call that the launch of a sandbox needs.
 type systemCall struct {
 	name  string
 	since string // the first Linux that has it
@@ -71,7 +71,7 @@ func checkSystemCalls(_ context.Context, n *node) Result {
 	return ok(n.release())
 }
 
-// checkSeccomp reads what the kernel can do to a call (seccomp(2), /proc interfaces).
+// checkSeccomp reads which actions the kernel has for a filtered call (seccomp(2), /proc interfaces).
 func checkSeccomp(_ context.Context, n *node) Result {
 	actions, err := n.read("/proc/sys/kernel/seccomp/actions_avail")
 	if err != nil {
@@ -80,7 +80,7 @@ func checkSeccomp(_ context.Context, n *node) Result {
 	return ok(strings.TrimSpace(actions))
 }
 
-// landlock is there when the kernel has the version of its interface that a launch uses, and it is on.
+// landlock fails if the kernel lacks the version of Landlock's interface that a launch uses, or has it switched off.
 var landlock = systemCall{"landlock_create_ruleset", "5.19", func() error {
 	version, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, 0, 0, unix.LANDLOCK_CREATE_RULESET_VERSION)
 	if errno != 0 || version < 2 {

@@ -25,7 +25,7 @@ import (
 )
 
 const (
-	// trialNamespace is containerd's namespace for the container, which nobody else has.
+	// trialNamespace is a namespace in containerd for this container alone.
 	trialNamespace = "containerd-shim-wasm-doctor"
 	// trialWithin bounds the container's life, trialClean its removal.
 	trialWithin = time.Minute
@@ -56,7 +56,7 @@ func checkTrial(ctx context.Context, n *node) Result {
 	return ok(fmt.Sprintf("a Wasm container ran to its end in %d ms", took.Milliseconds()))
 }
 
-// trial is a container that is not in any image: its root is a folder with one file.
+// trial is a container without an image: its root is a folder with one file.
 type trial struct {
 	id, dir    string
 	containers containersapi.ContainersClient
@@ -64,8 +64,8 @@ type trial struct {
 	namespaces namespacesapi.NamespacesClient
 }
 
-// trial runs the container and removes it, and returns how long it took from the
-// creation of its task to the end of that.
+// trial runs the container and removes it, and returns the time from the creation of its
+// task to the task's end.
 func (n *node) trial(ctx context.Context) (took time.Duration, err error) {
 	ctx = metadata.AppendToOutgoingContext(ctx, "containerd-namespace", trialNamespace)
 	t := &trial{
@@ -164,7 +164,7 @@ func (t *trial) run(ctx context.Context) (status uint32, err error) {
 	return answer.GetExitStatus(), err
 }
 
-// clean removes everything, whatever of it there is.
+// clean removes everything that exists of the container.
 func (t *trial) clean(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, trialClean)
 	defer cancel()

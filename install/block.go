@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// Our text in a file that is somebody else's stands between two marker lines:
+// Our text in a file that belongs to somebody else stands between two marker lines:
 //
 //	# BEGIN containerd-shim-wasm CHECKSUM …
 //	…
@@ -38,7 +38,7 @@ func checksum(body string) string {
 	return fmt.Sprintf("%016x", h.Sum64())
 }
 
-// lineEnd returns how the lines of a text end, by its first one.
+// lineEnd returns the line ending of a text, by its first line.
 func lineEnd(text []byte) string {
 	if i := bytes.IndexByte(text, '\n'); i > 0 && text[i-1] == '\r' {
 		return "\r\n"
@@ -100,7 +100,7 @@ func findBlock(text []byte) (*block, error) {
 	return b, nil
 }
 
-// separator returns how many bytes before the block came with it.
+// separator returns the number of bytes before the block that came with it.
 func separator(before []byte, eol string, joined bool) int {
 	rest, ok := bytes.CutSuffix(before, []byte(eol))
 	if !ok || eol == "" {

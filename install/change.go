@@ -23,8 +23,8 @@ type change struct {
 func (c change) write() error { return put(c.path, c.after) }
 func (c change) undo() error  { return put(c.path, c.before) }
 
-// put makes text the content of the file at path, all at once, and keeps mode and
-// owner of the file that is there. A symbolic link stays one.
+// put replaces the content of the file at path with text, atomically. It keeps mode and
+// owner of an existing file. A symbolic link stays one.
 func put(path string, text []byte) error {
 	if text == nil {
 		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {

@@ -14,16 +14,16 @@ import (
 	"time"
 )
 
-// containerd is the one that reads the configuration. Its major version is 0 when
-// nothing tells it; its path is empty when no binary of that version was found.
+// containerd is the containerd that reads the configuration. Its major version is 0 if it
+// is not known; its path is empty if no binary of that version was found.
 type containerd struct {
 	path    string
 	version string
 	major   int
 }
 
-// findContainerd finds out which containerd the node has. Only a binary that was
-// named and cannot be used is an error.
+// findContainerd finds the node's containerd. It fails only for a binary that was named and
+// cannot be used.
 func findContainerd(ctx context.Context, o Options) (containerd, error) {
 	var c containerd
 	path := o.Containerd
@@ -129,11 +129,11 @@ func lastLine(s string) string {
 	return strings.TrimPrefix(s[strings.LastIndexByte(s, '\n')+1:], "containerd: ")
 }
 
-// errCRIDisabled says that containerd accepts the file but runs no CRI plugin.
+// errCRIDisabled means that containerd accepts the file but runs no CRI plugin.
 var errCRIDisabled = errors.New("containerd's CRI plugin is disabled")
 
-// compareDumps makes sure that two dumps differ in what the change is about only,
-// and that this is there, or gone.
+// compareDumps fails unless two dumps differ exactly in the runtime and the settings that the
+// change adds or removes.
 func compareDumps(before, after map[string]any, c change, nodeConfig string) error {
 	old, now := without(before), without(after)
 	if c.localPull || c.hadLocalPull {

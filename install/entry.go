@@ -9,7 +9,7 @@ import (
 	"github.com/pelletier/go-toml/v2"
 )
 
-// What the runtime is called: the handler of a RuntimeClass, and the type that
+// The names of the runtime: the handler of a RuntimeClass, and the type that
 // containerd turns into the name of the binary.
 const (
 	Handler     = "wasm"

@@ -8,7 +8,7 @@
 // undone.
 //
 // The package never restarts containerd, never touches a running container and
-// never removes what somebody else has written.
+// never removes text or files that it has not written.
 package install
 
 import (
@@ -64,7 +64,7 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// Report is what Install or Uninstall did, or would do in a dry run.
+// Report describes what Install or Uninstall did, or would do in a dry run.
 type Report struct {
 	// Lines say what was done to which file, one each, for people.
 	Lines []string
@@ -92,7 +92,7 @@ func (r *Report) did(path, format string, args ...any) {
 	r.say(format, args...)
 }
 
-// ManualError says that a file cannot be edited without risk, and what its
+// ManualError means that a file cannot be edited without risk. It has the text that the
 // operator has to add.
 type ManualError struct {
 	Path   string

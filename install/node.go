@@ -7,7 +7,7 @@ import (
 	"slices"
 )
 
-// node is what inspection found: which containerd, and its configuration files in
+// node is the result of an inspection: the containerd, and its configuration files in
 // the order in which it merges them.
 type node struct {
 	options    Options
@@ -170,13 +170,13 @@ func (n *node) manual(t target, reason string) error {
 	return &ManualError{Path: t.path, Reason: reason, Entry: n.entry(t)}
 }
 
-// header begins a file that install creates. The file goes again when nothing but
-// this is left in it.
+// header begins a file that install creates. Uninstall removes the file if only this is
+// left in it.
 func header(version int) string {
 	return fmt.Sprintf("# Created by \"%[1]s install\"; \"%[1]s uninstall\" removes it.\nversion = %[2]d\n", BinaryName, version)
 }
 
-// isHeader reports whether text is what a file of ours holds without the block.
+// isHeader reports whether text is the content of a file of ours without the block.
 func isHeader(text []byte) bool {
 	for version := 1; version <= 4; version++ {
 		if string(text) == header(version) {
@@ -282,7 +282,7 @@ func (n *node) singleBlock() (*configFile, error) {
 	return found, nil
 }
 
-// acceptEdited leaves a block alone that somebody has edited, if it still works.
+// acceptEdited leaves an edited block alone if it still works.
 func (n *node) acceptEdited(f *configFile) error {
 	tree, err := parse([]byte(f.block.body))
 	if err == nil {

@@ -13,8 +13,8 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/config"
 )
 
-// installBinary copies the binary unless the same one is there. Shims that run keep
-// the old one: the new file takes its name, not its place.
+// installBinary copies the binary unless it is installed already. Running shims keep the
+// old one: the new file gets its name by rename(2).
 func installBinary(o Options, r *Report) error {
 	path := o.binaryPath()
 	same, err := sameContent(o.Binary, path)

@@ -16,7 +16,7 @@ const (
 	localPullKey = "use_local_image_pull"
 )
 
-// verifierPlugin asks the operator's own programs whether an image may be pulled.
+// verifierPlugin is the plugin that asks the operator's own programs whether an image may be pulled.
 const verifierPlugin = "io.containerd.image-verifier.v1.bindir"
 
 // DefaultVerifiers is where that plugin looks for them.
@@ -43,7 +43,7 @@ func (c containerd) atLeast(major, minor int) bool {
 	return err == nil && (c.major > major || c.major == major && have >= minor)
 }
 
-// pullSetting returns what a file says about local pulls: nil when it says nothing.
+// pullSetting returns a file's setting for local pulls, or nil if it has none.
 func pullSetting(tree map[string]any) *bool {
 	value, ok := table(tree, "plugins", imagesPlugin)[localPullKey].(bool)
 	if !ok {
@@ -78,7 +78,7 @@ func (n *node) localPull(t target) bool {
 	return true
 }
 
-// notePull tells the operator what this node will not do, and why.
+// notePull adds a note for the operator that some images will not run on this node, and why.
 func (n *node) notePull(reason string) {
 	note := fmt.Sprintf("note: pods cannot run images of platform wasi/wasm, wasip1/wasm or wasip2/wasm with layers of files: containerd %s "+
 		"unpacks those only with %s = true in [plugins.%q], and %s", n.containerd.version, localPullKey, imagesPlugin, reason)
@@ -129,7 +129,7 @@ func withoutPull(tree map[string]any) map[string]any {
 	return removeKey(tree, "plugins", imagesPlugin, localPullKey)
 }
 
-// checkPull notes what an entry that somebody else wrote leaves undone.
+// checkPull notes which setting for pulls is missing beside an entry that install did not write.
 func (n *node) checkPull() {
 	if n.localPull(target{}) {
 		n.notePull("no file has that setting: add it by hand")
@@ -146,7 +146,7 @@ type Pulls struct {
 	Verifiers string
 }
 
-// AskPulls asks a containerd binary what it makes of the configuration file at path.
+// AskPulls asks a containerd binary how it would pull with the configuration file at path.
 func AskPulls(ctx context.Context, binary, path string) (Pulls, error) {
 	tree, err := containerd{path: binary}.dump(ctx, path)
 	if err != nil {

@@ -51,9 +51,9 @@ func (n *node) planRemoval() ([]change, error) {
 	return changes, nil
 }
 
-// removable makes sure that the file says without our block what it said with it.
-// It does not when somebody has added keys right after the block: TOML reads them
-// as part of our last table. A file that is no TOML as a whole can only gain.
+// removable fails if the rest of the file would change its meaning without our block.
+// That happens if keys were added right after the block: TOML reads them as part of
+// our last table. A file that is not TOML as a whole can only gain.
 func (f *configFile) removable() error {
 	whole, err := parse(f.raw)
 	if err != nil {
@@ -70,8 +70,8 @@ func (f *configFile) removable() error {
 	return nil
 }
 
-// refuseWhileInUse keeps the binary while shims run: containerd needs it to clean up
-// after their containers.
+// refuseWhileInUse fails while shims run: containerd needs the binary to clean up after
+// their containers.
 func refuseWhileInUse(o Options) error {
 	if o.Force {
 		return nil

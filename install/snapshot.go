@@ -11,8 +11,8 @@ import (
 	"syscall"
 )
 
-// Snapshot holds files as they were, to put them back. It keeps them open rather than
-// copying them: Install replaces files and never writes into them, so what is open
+// Snapshot holds files as they were, to put them back. It keeps them open instead of
+// copying them. Install replaces files and never writes into them, so an open file
 // stays as it was, and a crash leaves nothing behind.
 type Snapshot struct {
 	files []savedFile

@@ -104,7 +104,7 @@ func (i *Installer) Run(ctx context.Context) error {
 	return i.leave(context.WithoutCancel(ctx))
 }
 
-// permanentError is one after which another attempt would only do the same harm.
+// permanentError is an error after which another attempt would only do the same harm.
 type permanentError struct{ error }
 
 func (e permanentError) Unwrap() error { return e.error }
@@ -136,7 +136,7 @@ func (i *Installer) problem(err error) {
 	}
 }
 
-// attempt brings the node from whatever state it is in to the installed one.
+// attempt brings the node from any state to the installed one.
 func (i *Installer) attempt(ctx context.Context) error {
 	o, err := i.inspect(ctx)
 	if err != nil {
@@ -168,8 +168,8 @@ func (i *Installer) attempt(ctx context.Context) error {
 	return i.label(ctx)
 }
 
-// inspect makes sure, before anything is changed, that the node can be dealt with, and
-// returns the options that fit it.
+// inspect checks, before anything is changed, that the node is supported, and returns the
+// options that fit it.
 func (i *Installer) inspect(ctx context.Context) (install.Options, error) {
 	o := i.options.Install
 	name, version, err := i.cri.version(ctx)
@@ -272,7 +272,7 @@ func (i *Installer) await(ctx context.Context, done func(configuration []byte) e
 	}
 }
 
-// pollInterval is how often something is asked for that is expected every moment.
+// pollInterval is the time between two requests for something that is due any moment.
 const pollInterval = 200 * time.Millisecond
 
 // sleep waits; it returns false at once when the context ends.

@@ -15,8 +15,8 @@ import (
 // askAgain is how often the API server is asked whether the DaemonSet is gone.
 const askAgain = 3
 
-// leave is the end of the pod: with the DaemonSet gone, so must be the installation.
-// Everything else that ends a pod, an upgrade, the node's shutdown, leaves it.
+// leave ends the pod. If the DaemonSet is gone, it removes the installation. If the pod ends
+// for another reason, an upgrade or the node's shutdown, the installation stays.
 func (i *Installer) leave(ctx context.Context) error {
 	i.readiness.set("this pod ends")
 	gone, why := i.daemonSetGone(ctx)
@@ -33,9 +33,9 @@ func (i *Installer) leave(ctx context.Context) error {
 }
 
 // daemonSetGone reports whether the DaemonSet that this pod came from is being removed, and
-// how that was told. A service account that has lost its rights is taken for a removal of
-// everything at once: the order in which that happens is not ours. An API server that
-// cannot be asked is not: nodes lose it in accidents.
+// how that shows. A service account that has lost its rights counts as a removal of everything at
+// once, because we do not choose the order of that. An API server that does not answer counts as
+// none: nodes lose it in accidents.
 func (i *Installer) daemonSetGone(ctx context.Context) (gone bool, why string) {
 	name := i.options.DaemonSet
 	for attempt := 0; ; attempt++ {
@@ -68,7 +68,7 @@ func (i *Installer) remove(ctx context.Context) error {
 		return err
 	}
 	o := i.options.Install
-	// Which containerd it is tells only an entry that is added where to go.
+	// Only an entry that is added needs the version, to know where to go.
 	_, o.ContainerdVersion, _ = i.cri.version(ctx)
 	report, err := install.Uninstall(ctx, o)
 	i.tell(report)
@@ -81,7 +81,7 @@ func (i *Installer) remove(ctx context.Context) error {
 	return i.clear()
 }
 
-// unlabel takes the label away. Without the right to do so the rest is done nevertheless.
+// unlabel removes the label. If the rights for that are gone, the removal goes on without.
 func (i *Installer) unlabel(ctx context.Context) {
 	changed, err := i.cluster.setLabel(ctx, i.options.Node, false)
 	switch {

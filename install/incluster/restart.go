@@ -51,7 +51,7 @@ func (r Restart) String() string {
 
 func (r Restart) none() bool { return r.unit == "" && r.command == nil }
 
-// check finds out before anything is changed whether a restart could work.
+// check reports, before anything is changed, why a restart could not work.
 func (r Restart) check(ctx context.Context) error {
 	if r.command != nil {
 		_, err := exec.LookPath(r.command[0])
