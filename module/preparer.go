@@ -67,7 +67,7 @@ func (j *job) prepare(ctx context.Context, module, out *os.File) (*control.Modul
 	}
 	defer func() {
 		if err := cg.Destroy(); err != nil {
-			j.node.Log.WithError(err).Warn("remove the preparer's cgroup")
+			j.node.Log.WithError(err).Warn("remove the preparer's cgroup: it is left empty")
 		}
 	}()
 	if _, err := module.Seek(0, io.SeekStart); err != nil {

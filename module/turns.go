@@ -60,7 +60,7 @@ func (t *turn) takeNodes(ctx context.Context) error {
 		return err
 	}
 	if err := removeNoted(t.last()); err != nil {
-		t.node.Log.WithError(err).Warn("clean up after a dead shim")
+		t.node.Log.WithError(err).Warn("remove the preparer of a dead shim: it may go on")
 	}
 	return nil
 }

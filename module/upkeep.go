@@ -20,10 +20,10 @@ func (n *Node) trim(s config.Config) {
 	defer cancel()
 	removed, _, err := cache.Trim(ctx, s.CacheDir, s.CacheSize, nil)
 	if err != nil {
-		n.Log.WithError(err).Warn("clean up the compile cache")
+		n.Log.WithError(err).Warn("trim the compile cache: it may be larger than cache_size")
 	}
 	if len(removed) > 0 {
-		n.Log.WithField("removed", len(removed)).Info("the compile cache was full")
+		n.Log.WithField("removed", len(removed)).Info("removed compiled modules: the compile cache was full")
 	}
 }
 
@@ -32,6 +32,6 @@ func (n *Node) trim(s config.Config) {
 func (n *Node) sweep(cacheDir string) {
 	err := errors.Join(cache.Sweep(cacheDir), cache.SweepUncached(filepath.Join(n.StateDir, uncachedDir)))
 	if err != nil && !cache.Unusable(err) {
-		n.Log.WithError(err).Warn("clean up after a dead shim")
+		n.Log.WithError(err).Warn("remove what dead shims left in the compile cache: it takes room until the next try")
 	}
 }

@@ -241,7 +241,7 @@ func shortenLowers(data []string) ([]string, error) {
 	return data, nil
 }
 
-// isOddPath tells whether a path is none that a snapshotter makes: relative, not
+// isOddPath reports whether a path is none that a snapshotter makes: relative, not
 // in its shortest form, the root itself, or a piece of one with an escaped colon.
 func isOddPath(path string) bool {
 	return !filepath.IsAbs(path) || path == "/" || filepath.Clean(path) != path

@@ -103,14 +103,14 @@ func openInLayer(layer, path string) (int, unix.Stat_t, error) {
 	return fd, st, nil
 }
 
-// sameContent tells whether an overlay's file is one of a layer that the container has not
+// sameContent reports whether an overlay's file is one of a layer that the container has not
 // written to: that would have set the time of the last change.
 func sameContent(shown, layer unix.Stat_t) bool {
 	return layer.Mode&unix.S_IFMT == unix.S_IFREG && shown.Mode == layer.Mode && shown.Ino == layer.Ino &&
 		shown.Size == layer.Size && shown.Mtim == layer.Mtim && shown.Ctim == layer.Ctim
 }
 
-// isMetacopy tells whether a layer's file, opened with O_PATH, has its data in another one
+// isMetacopy reports whether a layer's file, opened with O_PATH, has its data in another one
 // (https://docs.kernel.org/filesystems/overlayfs.html#metadata-only-copy-up).
 func isMetacopy(fd int) bool {
 	_, err := unix.Getxattr(descriptorPath(fd), "trusted.overlay.metacopy", nil)

@@ -72,7 +72,7 @@ func (c *container) process(execID string) (*process, error) {
 	return p, nil
 }
 
-// State tells how a process is.
+// State returns the state of a process.
 func (c *container) State(_ context.Context, r *tasks.StateRequest) (*tasks.StateResponse, error) {
 	p, err := c.process(r.ExecID)
 	if err != nil {
@@ -281,7 +281,7 @@ func (c *container) Kill(ctx context.Context, r *tasks.KillRequest) (*emptypb.Em
 func (c *container) signalExecs(ctx context.Context, signal unix.Signal) {
 	for _, p := range c.runningExecs() {
 		if err := p.kill(ctx, signal); err != nil && !errors.Is(err, errdefs.ErrNotFound) {
-			c.node.log.WithError(err).WithField("container", c.id).Warn("signal exec")
+			c.node.log.WithError(err).WithField("container", c.id).Warn("send a signal to an exec: it may go on")
 		}
 	}
 }
@@ -336,7 +336,7 @@ func (c *container) Wait(ctx context.Context, r *tasks.WaitRequest) (*tasks.Wait
 	return &tasks.WaitResponse{ExitStatus: uint32(e.Status), ExitedAt: timestamppb.New(e.At)}, nil
 }
 
-// Connect tells the process id of the container's worker.
+// Connect returns the process id of the container's worker.
 func (c *container) Connect(context.Context, *tasks.ConnectRequest) (*tasks.ConnectResponse, error) {
 	return &tasks.ConnectResponse{TaskPid: uint32(c.init.pid())}, nil
 }

@@ -59,7 +59,7 @@ func (n *node) delete(bundle string) (*tasks.DeleteResponse, error) {
 		os.Remove(daemon)
 	}
 	if err := module.RemoveDeadPreparers(StateDir); err != nil {
-		n.log.WithError(err).Warn("clean up after a dead shim")
+		n.log.WithError(err).Warn("remove the preparers of dead shims: they may take memory until the next container is deleted")
 	}
 	response := &tasks.DeleteResponse{ExitStatus: 128 + uint32(unix.SIGKILL), ExitedAt: timestamppb.New(time.Now())}
 	if isNative {

@@ -98,7 +98,7 @@ func (e *events) take() (queued []proto.Message, closed bool) {
 func (e *events) deliver(client *ttrpc.Client, event proto.Message) *ttrpc.Client {
 	envelope, err := e.wrap(event)
 	if err != nil {
-		e.log.WithError(err).Error("encode event")
+		e.log.WithError(err).Error("encode an event: containerd is not told of it")
 		return client
 	}
 	giveUp := time.Now().Add(retryFor)
@@ -107,7 +107,7 @@ func (e *events) deliver(client *ttrpc.Client, event proto.Message) *ttrpc.Clien
 			return client
 		}
 		if time.Now().After(giveUp) {
-			e.log.WithError(err).WithField("topic", envelope.Topic).Error("event not delivered")
+			e.log.WithError(err).WithField("topic", envelope.Topic).Error("deliver an event: containerd is not told of it")
 			return nil
 		}
 		time.Sleep(retryAfter)

@@ -81,7 +81,7 @@ func (c *container) startExec(ctx context.Context, p *process) error {
 	return err
 }
 
-// tellExec tells that an exec runs, unless the container's own process has ended meanwhile.
+// tellExec publishes that an exec runs, unless the container's own process has ended meanwhile.
 func (c *container) tellExec(p *process) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -26,21 +26,21 @@ func (p *process) watch() {
 	w.drain()
 	if p.id == "" {
 		if err := c.command.leaveExitCode(c.spec, e.Status); err != nil {
-			c.node.log.WithError(err).WithField("container", c.id).Warn("write exit code for Argo")
+			c.node.log.WithError(err).WithField("container", c.id).Warn("write exit code for Argo: the workflow may wait for this container")
 		}
 	}
 	p.finish(e)
 }
 
-// finish tells how the process ended. A start that is under way, be it only now, fails or is told
-// first: no exit is told before its start.
+// finish publishes how the process ended. A start that is under way, be it only now, fails or is published
+// first: no exit comes before its start.
 func (p *process) finish(e children.End) {
 	for !p.tellEnd(e) {
 		_ = p.await(context.Background(), func(f phase) bool { return f != starting })
 	}
 }
 
-// tellEnd tells how the process ended, and reports whether it did: not while it is being started.
+// tellEnd publishes how the process ended, and reports whether it did: not while it is being started.
 func (p *process) tellEnd(e children.End) bool {
 	c := p.container
 	// Whoever sees that the process has ended (Delete) waits for this lock, so
@@ -84,7 +84,7 @@ func (c *container) endExecs() {
 	c.close()
 	if !sandbox.CreatesNamespace(c.spec.Linux, specs.PIDNamespace) {
 		if err := c.cgroup.Kill(); err != nil {
-			c.node.log.WithError(err).WithField("container", c.id).Warn("kill what is left in the container")
+			c.node.log.WithError(err).WithField("container", c.id).Warn("kill the execs of a container that has ended: they may go on")
 		}
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), execLimit)
@@ -94,7 +94,7 @@ func (c *container) endExecs() {
 	}
 }
 
-// tellOOM tells that the kernel killed for memory. Every process of the
+// tellOOM publishes that the kernel killed for memory. Every process of the
 // container is one whose end we see, or the child of one (Argo's) that ends with
 // the exit code of a killed program, so looking then misses nothing.
 func (c *container) tellOOM(e children.End) {
@@ -103,7 +103,7 @@ func (c *container) tellOOM(e children.End) {
 	}
 	kills, err := c.cgroup.OOMKills()
 	if err != nil {
-		c.node.log.WithError(err).WithField("container", c.id).Warn("read OOM kills")
+		c.node.log.WithError(err).WithField("container", c.id).Warn("read how often the kernel killed for memory: containerd is told of no OOM")
 		return
 	}
 	if kills > c.ooms {

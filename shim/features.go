@@ -20,7 +20,7 @@ import (
 // (core/runtime/typeurl.go).
 const featuresType = "types.containerd.io/opencontainers/runtime-spec/1/features/Features"
 
-// runtimeFeatures tells what pods may ask of the runtime. Native containers get
+// runtimeFeatures returns what pods may ask of the runtime. Native containers get
 // what the stock shim offers, so its answer is ours, less the user namespaces
 // that a Wasm container cannot have: the kubelet then turns such pods away before
 // it starts anything. Id-mapped mounts stay: Wasm containers refuse them by name,

@@ -11,7 +11,7 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 )
 
-// freezing says whether the processes of a container are kept from running.
+// freezing is whether the processes of a container are kept from running.
 type freezing int
 
 const (

@@ -75,7 +75,7 @@ func (g guest) ready(w *worker) error {
 	return sandbox.Limit(w.PID, g.process)
 }
 
-// endedEarly tells why a worker may have ended before it said so itself. The Go runtime ends a process that
+// endedEarly returns the error for a worker that ended before it reported. The Go runtime ends a process that
 // it cannot start its threads in.
 func (g guest) endedEarly(err error) error {
 	if crowded := g.container.cgroup.CheckRoom(control.LeastThreads); crowded != nil {

@@ -29,7 +29,7 @@ func Serve(flags Flags, programs module.Programs) error {
 	}
 	listener, bootstrap, err := inherit()
 	if err != nil {
-		log.WithError(err).Error("daemon cannot start")
+		log.WithError(err).Error("start the daemon")
 		return err
 	}
 	modules := &module.Node{Address: flags.Address, Namespace: flags.Namespace, StateDir: StateDir, Programs: programs, Log: log}
@@ -71,7 +71,7 @@ func (n *node) serve(listener net.Listener) error {
 	var serving sync.WaitGroup
 	serving.Go(func() {
 		if err := server.Serve(ctx, announcing{listener, n}); err != nil && !errors.Is(err, ttrpc.ErrServerClosed) {
-			n.log.WithError(err).Error("serve")
+			n.log.WithError(err).Error("serve containerd: it takes this shim for dead")
 		}
 	})
 	<-ctx.Done()
@@ -81,7 +81,7 @@ func (n *node) serve(listener net.Listener) error {
 	defer done()
 	// Lets the answer to Shutdown out before the connection ends.
 	if err := server.Shutdown(stop); err != nil {
-		n.log.WithError(err).Debug("shutdown")
+		n.log.WithError(err).Debug("end the server")
 	}
 	serving.Wait()
 	events.close()
@@ -109,7 +109,7 @@ func (n *node) shutdownOnSignal(shutdown func()) {
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
 	signal.Ignore(syscall.SIGPIPE)
 	s := <-signals
-	n.log.WithField("signal", s).Info("asked to end")
+	n.log.WithField("signal", s).Info("end on a signal")
 	shutdown()
 }
 

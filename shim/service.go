@@ -66,7 +66,7 @@ func (s *service) Create(ctx context.Context, r *tasks.CreateTaskRequest) (*task
 		err = fmt.Errorf("container %s was given up while it was created: %w", r.ID, context.Cause(ctx))
 		s.discard(r.ID, c)
 	}
-	s.node.log.WithField("container", r.ID).WithError(err).Error("create failed")
+	s.node.log.WithField("container", r.ID).WithError(err).Error("create container")
 	s.release(r.ID)
 	return nil, err
 }
@@ -114,7 +114,7 @@ func (s *service) discard(id string, c tasks.TTRPCTaskService) {
 	_, killErr := c.Kill(ctx, &tasks.KillRequest{ID: id, Signal: uint32(unix.SIGKILL), All: true})
 	_, waitErr := c.Wait(ctx, &tasks.WaitRequest{ID: id})
 	if _, err := c.Delete(ctx, &tasks.DeleteRequest{ID: id}); err != nil {
-		s.node.log.WithField("container", id).WithError(errors.Join(err, killErr, waitErr)).Warn("remove a container that was given up")
+		s.node.log.WithField("container", id).WithError(errors.Join(err, killErr, waitErr)).Warn("remove a container that nobody waits for: its processes or its cgroup may be left")
 	}
 }
 
@@ -180,7 +180,7 @@ func (s *service) giveUp(id string) {
 	}
 }
 
-// Connect tells the shim's and the task's process ids.
+// Connect returns the shim's and the task's process ids.
 func (s *service) Connect(ctx context.Context, r *tasks.ConnectRequest) (*tasks.ConnectResponse, error) {
 	response := &tasks.ConnectResponse{ShimPid: uint32(os.Getpid())}
 	c, err := s.find(r.ID)

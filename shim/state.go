@@ -50,7 +50,7 @@ func (c *container) writeState() error {
 // whole whenever the daemon dies, so it is not written anew.
 func (c *container) recordExit(e children.End) {
 	if err := appendExit(c.bundle, exit{Status: e.Status, At: e.At}); err != nil {
-		c.node.log.WithError(err).WithField("container", c.id).Warn("record exit")
+		c.node.log.WithError(err).WithField("container", c.id).Warn("record how the container ended: should this shim die, containerd gets exit status 137")
 	}
 }
 
@@ -69,7 +69,7 @@ func appendExit(bundle string, e exit) error {
 
 func (c *container) removeState() {
 	if err := os.Remove(filepath.Join(c.bundle, stateFile)); err != nil {
-		c.node.log.WithError(err).WithField("container", c.id).Warn("remove state")
+		c.node.log.WithError(err).WithField("container", c.id).Warn("remove the state file from the bundle: it goes with that")
 	}
 }
 
@@ -130,7 +130,7 @@ func (s state) kill() error {
 		return err
 	}
 	defer unix.Close(handle)
-	// The handle is of what the number means now; the start time says whether that is
+	// The handle is of what the number means now; the start time shows whether that is
 	// the worker.
 	if started, err := startTime(s.PID); err != nil || started != s.Started {
 		return unix.ESRCH
@@ -157,7 +157,7 @@ func (n *node) destroy(s state, bundle string) error {
 	// Last, because it reaches into a volume.
 	if command, err := parseCommand(spec.Process.Args); err == nil {
 		if err := command.leaveExitCode(spec, children.Killed); err != nil {
-			n.log.WithError(err).WithField("container", n.flags.ID).Warn("its workflow may wait for this container")
+			n.log.WithError(err).WithField("container", n.flags.ID).Warn("write exit code for Argo: the workflow may wait for this container")
 		}
 	}
 	return failed

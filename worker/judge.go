@@ -67,7 +67,7 @@ func badComponent(order control.Compile, err error) error {
 	return fmt.Errorf("%s %s", order.Name, invalid("component", err))
 }
 
-// invalid tells why the engine does not compile a guest of that kind.
+// invalid returns why the engine does not compile a guest of that kind.
 func invalid(kind string, err error) string {
 	reason := firstLine(err)
 	if err := engine.LeftOut(reason); err != nil {

@@ -177,7 +177,7 @@ func network(out *cgroups.Resources, n *specs.LinuxNetwork, unified bool) error 
 	return nil
 }
 
-// limited says whether a limit is set to something; -1 is "no limit".
+// limited reports whether a limit is set to something; -1 is "no limit".
 func limited(limit *int64) bool {
 	return value(limit) != 0 && *limit != -1
 }

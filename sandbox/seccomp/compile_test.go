@@ -156,7 +156,7 @@ func TestProgramsAnswerAsLibseccomp(t *testing.T) {
 	}
 }
 
-// hidden says whether nr answers ENOSYS for being newer than the profile, which
+// hidden reports whether nr answers ENOSYS for being newer than the profile, which
 // runc does in front of libseccomp's filter.
 func hidden(t *testing.T, profile *specs.LinuxSeccomp, a *arch, nr uint32) bool {
 	t.Helper()

@@ -241,7 +241,7 @@ func checkArchitectures(names []specs.Arch) error {
 	return nil
 }
 
-// permissive says whether a call with this result may be made all the same. A
+// permissive reports whether a call with this result may be made all the same. A
 // tracer is expected to know new calls itself.
 func permissive(ret uint32) bool {
 	switch ret & unix.SECCOMP_RET_ACTION_FULL {

@@ -205,7 +205,7 @@ func (c *Component) exportIn(instance *C.wasmtime_component_export_index_t, name
 	return C.wasmtime_component_get_export_index(c.ptr, instance, text, C.size_t(len(name)))
 }
 
-// ended tells what ended a guest, and frees failure.
+// ended returns what ended a guest, and frees failure.
 func (p *Program) ended(failure *C.wasmtime_error_t) error {
 	if *p.status != notExited {
 		C.wasmtime_error_delete(failure)
