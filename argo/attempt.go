@@ -45,7 +45,7 @@ func (r *run) attempt(ctx context.Context, args []string) error {
 	stdout, stderr := r.Stdout, r.Stderr
 	if r.env("ARGO_INCLUDE_SCRIPT_OUTPUT") == "true" || r.template.archivesLogs() {
 		r.log.Info("capturing logs")
-		c, err := newCapture(r.volume, r.dir, stdout, stderr, r.log)
+		c, err := newCapture(r.volume, r.ctrDir, stdout, stderr, r.log)
 		if err != nil {
 			return fmt.Errorf("capture the output: %w", err)
 		}
@@ -117,7 +117,7 @@ func (r *run) noticeEnd(signal syscall.Signal) {
 // takeSignal returns the signal that Argo's wait container, or a sidecar, left for
 // this one, and removes it. What is no signal (yet) stays.
 func (r *run) takeSignal() (syscall.Signal, bool) {
-	file := r.dir + "/signal"
+	file := r.ctrDir + "/signal"
 	n, ok := r.number(file)
 	if !ok || n <= 0 || n > maxSignal {
 		return 0, false

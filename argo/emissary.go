@@ -79,7 +79,7 @@ type run struct {
 	log          *slog.Logger
 	volume, root *tree
 	container    string // ARGO_CONTAINER_NAME
-	dir          string // the container's directory in the volume
+	ctrDir       string // the container's directory in the volume
 	template     *template
 	recorded     int // the exit code for Argo's other containers
 	stopped      bool
@@ -113,9 +113,9 @@ func (r *run) open() (err error) {
 	if r.root, err = openRoot(r.Root); err != nil {
 		return fmt.Errorf("open the container's root: %w", err)
 	}
-	r.dir = "ctr/" + r.container
+	r.ctrDir = "ctr/" + r.container
 	// That it exists says that the container runs. Others write signals there.
-	if err := r.volume.mkdirAll(r.dir, 0o777); err != nil {
+	if err := r.volume.mkdirAll(r.ctrDir, 0o777); err != nil {
 		return fmt.Errorf("make the container's directory in %s: %w", VolumePath, err)
 	}
 	return nil
@@ -202,7 +202,7 @@ func checkName(name string) error {
 
 // record writes the exit code down for Argo's other containers.
 func (r *run) record() {
-	if err := writeExitCode(r.volume, r.dir, r.recorded); err != nil {
+	if err := writeExitCode(r.volume, r.ctrDir, r.recorded); err != nil {
 		r.log.Error("cannot write the exit code", "error", err)
 	}
 }

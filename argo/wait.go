@@ -78,9 +78,9 @@ func (r *run) pause(ctx context.Context, variable, file string) error {
 	if r.env("ARGO_DEBUG_PAUSE_"+variable) != "true" {
 		return nil
 	}
-	r.log.Info("waiting to be released", "file", VolumePath+"/"+r.dir+"/"+file)
+	r.log.Info("waiting to be released", "file", VolumePath+"/"+r.ctrDir+"/"+file)
 	return r.until(ctx, func() (bool, error) {
-		return r.volume.exists(r.dir + "/" + file), nil
+		return r.volume.exists(r.ctrDir + "/" + file), nil
 	})
 }
 

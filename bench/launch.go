@@ -182,7 +182,7 @@ func (s *stage) launch(ctx context.Context, times samples) error {
 
 // run has a launched worker call a function of its module.
 func (s *stage) run(worker control.Daemon, function string) error {
-	err := worker.Run(control.Guest{Module: sandbox.Module, Root: sandbox.GuestRoot, Args: s.spec.Process.Args, Function: function})
+	err := worker.Run(control.Run{Module: sandbox.Module, Root: sandbox.GuestRoot, Args: s.spec.Process.Args, Function: function})
 	report, reportErr := worker.Report()
 	err = errors.Join(err, reportErr, worker.Start())
 	if report.Error != "" {

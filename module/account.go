@@ -32,25 +32,25 @@ const (
 	preparerFolder = "/containerd-shim-wasm"
 )
 
-// place is where a preparer's cgroup is.
-type place struct {
+// location is where a preparer's cgroup is.
+type location struct {
 	CgroupsPath string // as linux.cgroupsPath
 	Systemd     bool
 }
 
-// place returns the place of a new preparer: beside the container, so below its pod,
+// location returns the place of a new preparer: beside the container, so below its pod,
 // whose limits therefore hold, too. The kubelet, when it removes a pod's cgroup, removes
 // whatever is in there.
-func (a Account) place() place {
+func (a Account) location() location {
 	id := fmt.Sprintf("%d-%s", os.Getpid(), rand.Text()[:12])
 	slice, _, isUnit := strings.Cut(a.CgroupsPath, ":")
 	switch parent := path.Dir(path.Clean(a.CgroupsPath)); {
 	case isUnit && a.Systemd:
-		return place{CgroupsPath: slice + ":" + preparerName + ":" + id, Systemd: true}
+		return location{CgroupsPath: slice + ":" + preparerName + ":" + id, Systemd: true}
 	case isUnit || a.CgroupsPath == "" || parent == "/":
-		return place{CgroupsPath: path.Join(preparerFolder, preparerName+"-"+id)}
+		return location{CgroupsPath: path.Join(preparerFolder, preparerName+"-"+id)}
 	default:
-		return place{CgroupsPath: path.Join(parent, preparerName+"-"+id)}
+		return location{CgroupsPath: path.Join(parent, preparerName+"-"+id)}
 	}
 }
 

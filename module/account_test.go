@@ -27,7 +27,7 @@ func TestPreparersPlace(t *testing.T) {
 		{"", false, "/containerd-shim-wasm/wasm-compile-", false},
 		{"", true, "/containerd-shim-wasm/wasm-compile-", false},
 	} {
-		got := Account{CgroupsPath: test.path, Systemd: test.systemd}.place()
+		got := Account{CgroupsPath: test.path, Systemd: test.systemd}.location()
 		if !strings.HasPrefix(got.CgroupsPath, test.want) || got.Systemd != test.unit {
 			t.Errorf("%q, systemd %t: got %+v", test.path, test.systemd, got)
 		}

@@ -37,11 +37,11 @@ func (c *Code) Close() error { return c.entry.Close() }
 
 // Load returns the machine code of a module, from the cache or, the first time, from a preparer.
 func (c *Container) Load(ctx context.Context, r Request) (*Code, error) {
-	engine, err := c.node.prepareEngine()
+	engine, err := c.loader.prepareEngine()
 	if err != nil {
 		return nil, err
 	}
-	j := &job{node: c.node, engine: engine, settings: r.Settings, payer: r.Payer, from: r.Source}
+	j := &job{loader: c.loader, engine: engine, settings: r.Settings, payer: r.Payer, from: r.Source}
 	if r.Keep && len(c.about.Rootfs) > 0 { // a container without layers has no image
 		j.keeper = &keeper{container: c, settings: r.Settings, from: r.Source}
 	}
@@ -58,7 +58,7 @@ func (c *Container) Load(ctx context.Context, r Request) (*Code, error) {
 
 // job is the way of one module from its source to an entry of the cache.
 type job struct {
-	node     *Node
+	loader   *Loader
 	engine   engine
 	settings config.Config
 	payer    Account
@@ -76,8 +76,8 @@ type job struct {
 
 // run returns the entry. The caller closes it.
 func (j *job) run(ctx context.Context) (cache.Entry, error) {
-	n := j.node
-	n.sweepOnce.Do(func() { go n.sweep(j.settings.CacheDir) })
+	l := j.loader
+	l.sweepOnce.Do(func() { go l.sweep(j.settings.CacheDir) })
 	if err := j.from.checkSize(j.settings); err != nil {
 		return cache.Entry{}, err
 	}
@@ -114,9 +114,9 @@ func (j *job) load(ctx context.Context) (cache.Entry, error) {
 	case errors.As(err, &refused):
 		return cache.Entry{}, refused
 	case errors.Is(err, cache.ErrHeld):
-		j.node.Log.WithError(err).Warn("the module is compiled for this container alone")
+		j.loader.Log.WithError(err).Warn("the module is compiled for this container alone")
 	case cache.Unusable(err):
-		j.node.Log.WithError(err).Warnf("the compile cache in %s cannot be written: the module is compiled for this container alone", j.settings.CacheDir)
+		j.loader.Log.WithError(err).Warnf("the compile cache in %s cannot be written: the module is compiled for this container alone", j.settings.CacheDir)
 	default:
 		return cache.Entry{}, err
 	}
@@ -132,7 +132,7 @@ func (j *job) loadCached(ctx context.Context) (cache.Entry, error) {
 	j.made = func() bool { return modules.Has(j.key()) }
 	entry, err := modules.Load(ctx, j.key(), j.compile)
 	if err == nil && entry.Compiled {
-		go j.node.trim(j.settings)
+		go j.loader.trim(j.settings)
 	}
 	return entry, err
 }
@@ -140,7 +140,7 @@ func (j *job) loadCached(ctx context.Context) (cache.Entry, error) {
 func (j *job) loadUncached(ctx context.Context) (cache.Entry, error) {
 	defer j.endTurn()
 	j.made = nil
-	dir := filepath.Join(j.node.StateDir, uncachedDir)
+	dir := filepath.Join(j.loader.StateDir, uncachedDir)
 	return cache.Uncached(ctx, dir, j.key(), func(ctx context.Context, out *os.File, room int64) (*control.Module, error) {
 		// Others may be compiling, too.
 		j.mostCode = max(1, room/int64(j.settings.MaxCompilations))
@@ -155,7 +155,7 @@ func (j *job) key() string { return j.from.key(j.digest) }
 func (j *job) compile(ctx context.Context, out *os.File) (*control.Module, error) {
 	j.keeper.start(j.key())
 	var err error
-	if j.turn, err = j.node.takeTurn(ctx, j.payer, j.settings); err != nil {
+	if j.turn, err = j.loader.takeTurn(ctx, j.payer, j.settings); err != nil {
 		return nil, fmt.Errorf("module %s: %w", j.from.file.Name(), err)
 	}
 	return j.compileFrozen(ctx, out)

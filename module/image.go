@@ -17,8 +17,8 @@ import (
 const findLimit = 10 * time.Second
 
 // find returns what an image holds of Wasm.
-func (n *Node) find(ctx context.Context, image string) (oci.Found, error) {
-	output, err := n.runImages(ctx, findLimit, "find", "--image", image)
+func (l *Loader) find(ctx context.Context, image string) (oci.Found, error) {
+	output, err := l.runImages(ctx, findLimit, "find", "--image", image)
 	if err != nil {
 		return oci.Found{}, err
 	}
@@ -31,10 +31,10 @@ func (n *Node) find(ctx context.Context, image string) (oci.Found, error) {
 
 // runImages runs a verb of the program that asks containerd about images, and returns
 // what it prints. What it says went wrong is the error.
-func (n *Node) runImages(ctx context.Context, limit time.Duration, verb string, args ...string) ([]byte, error) {
+func (l *Loader) runImages(ctx context.Context, limit time.Duration, verb string, args ...string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	cmd, err := n.imagesCommand(ctx, verb, args...)
+	cmd, err := l.imagesCommand(ctx, verb, args...)
 	if err != nil {
 		return nil, err
 	}
@@ -60,12 +60,12 @@ const imagesFD = 3
 
 // imagesCommand returns that program with a verb about our namespace of our containerd,
 // not started. It gets nothing of our environment but where programs are.
-func (n *Node) imagesCommand(ctx context.Context, verb string, args ...string) (*exec.Cmd, error) {
-	program, err := n.prepareImages()
+func (l *Loader) imagesCommand(ctx context.Context, verb string, args ...string) (*exec.Cmd, error) {
+	program, err := l.prepareImages()
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.CommandContext(ctx, fmt.Sprintf("/proc/self/fd/%d", imagesFD), append([]string{verb, "--address", n.Address, "--namespace", n.Namespace}, args...)...)
+	cmd := exec.CommandContext(ctx, fmt.Sprintf("/proc/self/fd/%d", imagesFD), append([]string{verb, "--address", l.Address, "--namespace", l.Namespace}, args...)...)
 	cmd.Args[0] = program.Name()
 	cmd.ExtraFiles = []*os.File{program}
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH")}

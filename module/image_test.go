@@ -10,9 +10,9 @@ import (
 	"time"
 )
 
-// nodeWith returns a node whose program wasm-images is a shell script. It counts how often
+// loaderWith returns a loader whose program wasm-images is a shell script. It counts how often
 // the program is placed.
-func nodeWith(t *testing.T, script string) (n *Node, placed *int) {
+func loaderWith(t *testing.T, script string) (l *Loader, placed *int) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "wasm-images-1")
 	placed = new(int)
@@ -24,13 +24,13 @@ func nodeWith(t *testing.T, script string) (n *Node, placed *int) {
 		f, err := os.Open(path)
 		return f, "1", err
 	}
-	return &Node{Address: "/run/c.sock", Namespace: "k8s.io", Programs: Programs{Images: place}}, placed
+	return &Loader{Address: "/run/c.sock", Namespace: "k8s.io", Programs: Programs{Images: place}}, placed
 }
 
 func TestFindImage(t *testing.T) {
-	n, _ := nodeWith(t, `[ "$*" = "find --address /run/c.sock --namespace k8s.io --container id" ] || { echo "got $*" >&2; exit 1; }
+	l, _ := loaderWith(t, `[ "$*" = "find --address /run/c.sock --namespace k8s.io --container id" ] || { echo "got $*" >&2; exit 1; }
 echo '{"image":"i","modules":[{"name":"app.wasm"}]}'`)
-	found, _, err := n.findImage(t.Context(), "id")
+	found, _, err := l.findImage(t.Context(), "id")
 	if err != nil || found.Image != "i" || len(found.Modules) != 1 || found.Modules[0].Name != "app.wasm" {
 		t.Errorf("got %+v, %v", found, err)
 	}
@@ -39,8 +39,8 @@ echo '{"image":"i","modules":[{"name":"app.wasm"}]}'`)
 // The program gets nothing of containerd's environment but where programs are.
 func TestFindImageEnvironment(t *testing.T) {
 	t.Setenv("HTTP_PROXY", "http://example.com")
-	n, _ := nodeWith(t, `[ -z "$HTTP_PROXY" ] && [ -n "$PATH" ] || exit 1; echo '{}'`)
-	if found, _, err := n.findImage(t.Context(), "id"); err != nil || found.Image != "" {
+	l, _ := loaderWith(t, `[ -z "$HTTP_PROXY" ] && [ -n "$PATH" ] || exit 1; echo '{}'`)
+	if found, _, err := l.findImage(t.Context(), "id"); err != nil || found.Image != "" {
 		t.Errorf("got %+v, %v", found, err)
 	}
 }
@@ -51,8 +51,8 @@ func TestFindImageFails(t *testing.T) {
 		`exit 3`:                         "wasm-images find: exit status 3",
 		`echo '{'`:                       "read the answer of wasm-images find: ",
 	} {
-		n, _ := nodeWith(t, script)
-		found, _, err := n.findImage(t.Context(), "id")
+		l, _ := loaderWith(t, script)
+		found, _, err := l.findImage(t.Context(), "id")
 		if err == nil || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("%s: got %+v, %v; want %q", script, found, err, want)
 		}
@@ -60,33 +60,33 @@ func TestFindImageFails(t *testing.T) {
 }
 
 func TestFindImageGivesUp(t *testing.T) {
-	n, _ := nodeWith(t, `exec sleep 600`)
-	_, err := n.runImages(t.Context(), time.Millisecond, "find")
+	l, _ := loaderWith(t, `exec sleep 600`)
+	_, err := l.runImages(t.Context(), time.Millisecond, "find")
 	if err == nil || !strings.Contains(err.Error(), "has not answered wasm-images find within 1ms") {
 		t.Error(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, _, err := n.findImage(ctx, "id"); !errors.Is(err, context.Canceled) {
+	if _, _, err := l.findImage(ctx, "id"); !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
 }
 
 // A program that an upgrade has removed is placed again.
 func TestImagesAfterUpgrade(t *testing.T) {
-	n, placed := nodeWith(t, `echo '{}'`)
+	l, placed := loaderWith(t, `echo '{}'`)
 	for want := range 2 {
 		for range 2 {
-			if _, _, err := n.findImage(t.Context(), "id"); err != nil {
+			if _, _, err := l.findImage(t.Context(), "id"); err != nil {
 				t.Fatal(err)
 			}
 		}
 		if *placed != want+1 {
 			t.Errorf("placed %d times, want %d", *placed, want+1)
 		}
-		if err := os.Remove(n.images.Name()); err != nil {
+		if err := os.Remove(l.images.Name()); err != nil {
 			t.Fatal(err)
 		}
 	}
-	n.images.Close()
+	l.images.Close()
 }

@@ -33,8 +33,8 @@ type keeper struct {
 // next container of the other compiles the module and has it kept.
 func (k *keeper) imageKey() string {
 	h := sha256.New()
-	n, about := k.container.node, k.container.about
-	fmt.Fprintf(h, "%q %q %q %q", n.Address, n.Namespace, about.ImageName, layersOf(about.Rootfs))
+	l, about := k.container.loader, k.container.about
+	fmt.Fprintf(h, "%q %q %q %q", l.Address, l.Namespace, about.ImageName, layersOf(about.Rootfs))
 	fmt.Fprintf(h, " %q %q", k.from.image.Image, k.from.image.Target)
 	return hex.EncodeToString(h.Sum(nil)[:16])
 }
@@ -104,14 +104,14 @@ func (k *keeper) image() []string {
 // command returns the program for the entry with the given key in the cache, and for
 // the image that flags of wasm-images keep name; not started.
 func (k *keeper) command(ctx context.Context, key string, image ...string) (*exec.Cmd, error) {
-	n := k.container.node
-	engine, err := n.prepareEngine()
+	l := k.container.loader
+	engine, err := l.prepareEngine()
 	if err != nil {
 		return nil, err
 	}
 	args := append(image, "--cache", k.settings.CacheDir, "--size", strconv.FormatInt(k.settings.CacheSize, 10),
 		"--engine", engine.key, "--module", key, "--key", k.imageKey())
-	return n.imagesCommand(ctx, "keep", args...)
+	return l.imagesCommand(ctx, "keep", args...)
 }
 
 // cancel stops the program before it has stored anything.
@@ -129,7 +129,7 @@ func (k *keeper) cancel() {
 // complain logs that the code is not kept; said is what the program has written.
 func (k *keeper) complain(err error, said string) {
 	const what = "keep the compiled module with its image"
-	log := k.container.node.Log.WithError(err).WithField("container", k.container.about.ID)
+	log := k.container.loader.Log.WithError(err).WithField("container", k.container.about.ID)
 	if said = strings.TrimSpace(said); said != "" {
 		log.Debugf("%s: %s", what, said)
 		return

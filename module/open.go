@@ -15,8 +15,8 @@ import (
 
 // Container is one whose modules are wanted. Its methods may be called at the same time.
 type Container struct {
-	node  *Node
-	about About
+	loader *Loader
+	about  About
 	origin
 }
 
@@ -31,7 +31,7 @@ type About struct {
 }
 
 // Container returns the modules' side of a container.
-func (n *Node) Container(about About) *Container { return &Container{node: n, about: about} }
+func (l *Loader) Container(about About) *Container { return &Container{loader: l, about: about} }
 
 // Open opens what an entry point names: a file of the container or, if there
 // is none, a Wasm layer of its image. ErrNative says that it is no Wasm and does not

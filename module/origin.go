@@ -31,7 +31,7 @@ func (c *Container) image(ctx context.Context) (oci.Found, error) {
 	if o.found != nil {
 		return *o.found, nil
 	}
-	found, note, err := c.node.findImage(ctx, c.about.ID)
+	found, note, err := c.loader.findImage(ctx, c.about.ID)
 	if err != nil {
 		return oci.Found{}, err
 	}
@@ -39,7 +39,7 @@ func (c *Container) image(ctx context.Context) (oci.Found, error) {
 	go func() {
 		defer close(o.noted)
 		if err := note(); err != nil {
-			c.node.Log.WithError(err).WithField("container", c.about.ID).
+			c.loader.Log.WithError(err).WithField("container", c.about.ID).
 				Warn("note the image's manifest in containerd: a later start of this container may be of another image if the name moves")
 		}
 	}()
@@ -63,10 +63,10 @@ func (o *origin) AwaitNote(ctx context.Context) {
 // findImage asks what the image of one of containerd's containers holds of Wasm. note waits until that is
 // noted in containerd, which the program that was asked does after it has answered: a container starts
 // meanwhile.
-func (n *Node) findImage(ctx context.Context, containerID string) (found oci.Found, note func() error, err error) {
+func (l *Loader) findImage(ctx context.Context, containerID string) (found oci.Found, note func() error, err error) {
 	ctx, cancel := context.WithTimeout(ctx, findLimit)
 	defer cancel()
-	cmd, err := n.imagesCommand(context.Background(), "find", "--container", containerID)
+	cmd, err := l.imagesCommand(context.Background(), "find", "--container", containerID)
 	if err != nil {
 		return oci.Found{}, nil, err
 	}

@@ -22,7 +22,7 @@ import (
 
 // preparerSpec confines the preparer: no files but its own program, no network,
 // no capabilities, nobody's user. It may write no more than mostCode bytes, if that is not 0.
-func preparerSpec(at place, limits *specs.LinuxResources, mostCode int64) *specs.Spec {
+func preparerSpec(at location, limits *specs.LinuxResources, mostCode int64) *specs.Spec {
 	// What it writes it has had in memory.
 	most := uint64(*limits.Memory.Limit)
 	if mostCode > 0 {
@@ -56,7 +56,7 @@ func preparerSpec(at place, limits *specs.LinuxResources, mostCode int64) *specs
 func (j *job) prepare(ctx context.Context, module, out *os.File) (*control.Module, error) {
 	ctx, cancel := context.WithTimeout(ctx, j.settings.CompileTimeout)
 	defer cancel()
-	at, limits := j.payer.place(), j.payer.limits(j.settings)
+	at, limits := j.payer.location(), j.payer.limits(j.settings)
 	if err := j.turn.note(at); err != nil {
 		return nil, err
 	}
@@ -67,7 +67,7 @@ func (j *job) prepare(ctx context.Context, module, out *os.File) (*control.Modul
 	}
 	defer func() {
 		if err := cg.Destroy(); err != nil {
-			j.node.Log.WithError(err).Warn("remove the preparer's cgroup: it is left empty")
+			j.loader.Log.WithError(err).Warn("remove the preparer's cgroup: it is left empty")
 		}
 	}()
 	if _, err := module.Seek(0, io.SeekStart); err != nil {
@@ -78,7 +78,7 @@ func (j *job) prepare(ctx context.Context, module, out *os.File) (*control.Modul
 	report, status, err := p.run(ctx, module, out)
 	if err == nil && ctx.Err() == nil && report.Module != nil && status == 0 {
 		report.Module.Name, report.Module.Tenant = module.Name(), j.payer.Tenant
-		j.node.Log.WithFields(logrus.Fields{"module": module.Name(), "sha256": j.digest, "seconds": time.Since(began).Seconds()}).Info("compiled")
+		j.loader.Log.WithFields(logrus.Fields{"module": module.Name(), "sha256": j.digest, "seconds": time.Since(began).Seconds()}).Info("compiled")
 		return report.Module, nil
 	}
 	return nil, p.explain(ctx, report, status, err)
@@ -141,7 +141,7 @@ func (p preparer) run(ctx context.Context, module, out *os.File) (control.Report
 // launch returns the preparer, which waits for its order, and our end of the connection with it.
 func (p preparer) launch(ctx context.Context, module, out *os.File) (children.Child, control.Daemon, error) {
 	var none children.Child
-	sb, err := sandbox.New(p.node.StateDir, "")
+	sb, err := sandbox.New(p.loader.StateDir, "")
 	if err != nil {
 		return none, control.Daemon{}, err
 	}

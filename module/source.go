@@ -49,11 +49,11 @@ func (s Source) key(digest string) string {
 func (j *job) hash(ctx context.Context) (string, error) {
 	memory, err := digests.Open(filepath.Join(j.settings.CacheDir, "digests"))
 	if err != nil {
-		j.node.Log.WithError(err).Warn("remember the digests of modules: each start hashes its module, which is slower")
+		j.loader.Log.WithError(err).Warn("remember the digests of modules: each start hashes its module, which is slower")
 	}
 	// A pod hashes one module at a time: that is the daemon's own work, outside of the pod's limits.
 	memory.Turn = func(ctx context.Context) (func(), error) {
-		turn, err := j.node.takeHashTurn(ctx, j.payer, j.settings)
+		turn, err := j.loader.takeHashTurn(ctx, j.payer, j.settings)
 		if err != nil {
 			return nil, err
 		}

@@ -25,27 +25,27 @@ const turnsDir = "compile"
 // turn is the right to compile: the one of the pod, and then one of the node's, of which a
 // tenant gets a quarter at most: a turn may last for as long as a compilation, and turns have no order. A killed daemon gives it back.
 type turn struct {
-	node     *Node
+	loader   *Loader
 	payer    Account
 	settings config.Config
 	locks    []*filelock.Lock
 }
 
 // takeTurn waits for the pod's turn to copy a module and to compile it.
-func (n *Node) takeTurn(ctx context.Context, payer Account, s config.Config) (*turn, error) {
-	return n.takePodTurn(ctx, payer, s, "compile")
+func (l *Loader) takeTurn(ctx context.Context, payer Account, s config.Config) (*turn, error) {
+	return l.takePodTurn(ctx, payer, s, "compile")
 }
 
 // takeHashTurn waits for the pod's turn to hash a module, which waits for no compilation.
-func (n *Node) takeHashTurn(ctx context.Context, payer Account, s config.Config) (*turn, error) {
-	return n.takePodTurn(ctx, payer, s, "hash")
+func (l *Loader) takeHashTurn(ctx context.Context, payer Account, s config.Config) (*turn, error) {
+	return l.takePodTurn(ctx, payer, s, "hash")
 }
 
-func (n *Node) takePodTurn(ctx context.Context, payer Account, s config.Config, what string) (*turn, error) {
-	if err := os.MkdirAll(filepath.Join(n.StateDir, turnsDir), 0o700); err != nil {
+func (l *Loader) takePodTurn(ctx context.Context, payer Account, s config.Config, what string) (*turn, error) {
+	if err := os.MkdirAll(filepath.Join(l.StateDir, turnsDir), 0o700); err != nil {
 		return nil, fmt.Errorf("take turns at compiling: %w", err)
 	}
-	t := &turn{node: n, payer: payer, settings: s}
+	t := &turn{loader: l, payer: payer, settings: s}
 	if err := t.take(ctx, payer.podQueue(what)); err != nil {
 		t.end()
 		return nil, err
@@ -60,7 +60,7 @@ func (t *turn) takeNodes(ctx context.Context) error {
 		return err
 	}
 	if err := removeNoted(t.last()); err != nil {
-		t.node.Log.WithError(err).Warn("remove the preparer of a dead shim: it may go on")
+		t.loader.Log.WithError(err).Warn("remove the preparer of a dead shim: it may go on")
 	}
 	return nil
 }
@@ -70,7 +70,7 @@ func (t *turn) take(ctx context.Context, queues []queue) error {
 	waiting, cancel := context.WithTimeout(ctx, t.settings.CompileTimeout)
 	defer cancel()
 	for _, queue := range queues {
-		lock, err := filelock.Wait(waiting, queue.locks(filepath.Join(t.node.StateDir, turnsDir))...)
+		lock, err := filelock.Wait(waiting, queue.locks(filepath.Join(t.loader.StateDir, turnsDir))...)
 		if err != nil && ctx.Err() == nil && waiting.Err() != nil {
 			return fmt.Errorf("waited %s for a turn, because %s: try again, compile the module ahead of time (containerd-shim-wasm-v1 cache warm) or raise max_compilations in %s",
 				t.settings.CompileTimeout, queue.busy, t.settings.Source)
@@ -125,7 +125,7 @@ func (t *turn) last() *filelock.Lock { return t.locks[len(t.locks)-1] }
 
 // note remembers where the preparer is, for who has the turn next or cleans up if this
 // daemon dies.
-func (t *turn) note(p place) error {
+func (t *turn) note(p location) error {
 	data, err := json.Marshal(p)
 	if err != nil {
 		return fmt.Errorf("encode the preparer's place: %w", err)
@@ -169,7 +169,7 @@ func removeNoted(lock *filelock.Lock) error {
 	if err != nil || len(note) == 0 {
 		return err
 	}
-	var p place
+	var p location
 	if err := json.Unmarshal(note, &p); err != nil {
 		return lock.SetNote(nil) // its holder died while it wrote
 	}

@@ -16,9 +16,9 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/module/filelock"
 )
 
-func turnNode(t *testing.T) *Node {
+func turnLoader(t *testing.T) *Loader {
 	t.Helper()
-	return &Node{StateDir: t.TempDir(), Log: logrus.NewEntry(logrus.New())}
+	return &Loader{StateDir: t.TempDir(), Log: logrus.NewEntry(logrus.New())}
 }
 
 // impatient settings allow so many compilations, and wait for no turn.
@@ -27,8 +27,8 @@ func impatient(most int) config.Config {
 }
 
 // takeBoth takes a pod's turn and then the node's.
-func takeBoth(ctx context.Context, n *Node, payer Account, s config.Config) (*turn, error) {
-	turn, err := n.takeTurn(ctx, payer, s)
+func takeBoth(ctx context.Context, l *Loader, payer Account, s config.Config) (*turn, error) {
+	turn, err := l.takeTurn(ctx, payer, s)
 	if err != nil {
 		return nil, err
 	}
@@ -42,12 +42,12 @@ func takeBoth(ctx context.Context, n *Node, payer Account, s config.Config) (*tu
 // A pod compiles one module at a time, a tenant a quarter of what the node does, so that three leave others a
 // turn, and nobody is counted twice.
 func TestTurns(t *testing.T) {
-	n, s := turnNode(t), impatient(8)
+	l, s := turnLoader(t), impatient(8)
 	var held []*turn // their locks go when nothing leads to them
 	defer func() { runtime.KeepAlive(held) }()
 	take := func(tenant, pod, refusal string) *turn {
 		t.Helper()
-		turn, err := takeBoth(t.Context(), n, Account{Tenant: tenant, Pod: pod}, s)
+		turn, err := takeBoth(t.Context(), l, Account{Tenant: tenant, Pod: pod}, s)
 		if refusal == "" && err != nil {
 			t.Fatalf("pod %s of %s: %v", pod, tenant, err)
 		}
@@ -72,14 +72,14 @@ func TestTurns(t *testing.T) {
 	first.end()
 	take("d", "9", "").end()
 	take("a", "1", "").end()
-	if names, _ := filepath.Glob(filepath.Join(n.StateDir, turnsDir, "*")); len(names) != 6*3+1 {
+	if names, _ := filepath.Glob(filepath.Join(l.StateDir, turnsDir, "*")); len(names) != 6*3+1 {
 		t.Errorf("locks of %q are left, of six turns and one of the operator's", names)
 	}
 }
 
 func TestTurnOnASmallNode(t *testing.T) {
-	n, s := turnNode(t), impatient(1)
-	turn, err := takeBoth(t.Context(), n, Account{Tenant: "a", Pod: "1"}, s)
+	l, s := turnLoader(t), impatient(1)
+	turn, err := takeBoth(t.Context(), l, Account{Tenant: "a", Pod: "1"}, s)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,16 +87,16 @@ func TestTurnOnASmallNode(t *testing.T) {
 }
 
 func TestWaitForATurnIsCalledOff(t *testing.T) {
-	n, s := turnNode(t), impatient(1)
+	l, s := turnLoader(t), impatient(1)
 	s.CompileTimeout = time.Hour
-	turn, err := takeBoth(t.Context(), n, Account{}, s)
+	turn, err := takeBoth(t.Context(), l, Account{}, s)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer turn.end()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := takeBoth(ctx, n, Account{}, s); !errors.Is(err, context.Canceled) {
+	if _, err := takeBoth(ctx, l, Account{}, s); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -104,16 +104,16 @@ func TestWaitForATurnIsCalledOff(t *testing.T) {
 // What a daemon that died has noted is cleaned up by the next in turn, or when another container
 // is deleted, and a living one's is left alone.
 func TestNoteOfADeadDaemon(t *testing.T) {
-	n, s := turnNode(t), impatient(1)
-	turn, err := takeBoth(t.Context(), n, Account{}, s)
+	l, s := turnLoader(t), impatient(1)
+	turn, err := takeBoth(t.Context(), l, Account{}, s)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := turn.note(place{CgroupsPath: "/wasm-test-none/gone"}); err != nil {
+	if err := turn.note(location{CgroupsPath: "/wasm-test-none/gone"}); err != nil {
 		t.Fatal(err)
 	}
-	path := filepath.Join(n.StateDir, turnsDir, "node-0")
-	if err := RemoveDeadPreparers(n.StateDir); err != nil {
+	path := filepath.Join(l.StateDir, turnsDir, "node-0")
+	if err := RemoveDeadPreparers(l.StateDir); err != nil {
 		t.Error(err)
 	}
 	note, err := os.ReadFile(path)
@@ -125,7 +125,7 @@ func TestNoteOfADeadDaemon(t *testing.T) {
 		if err := os.WriteFile(path, []byte(left), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if err := RemoveDeadPreparers(n.StateDir); err != nil {
+		if err := RemoveDeadPreparers(l.StateDir); err != nil {
 			t.Error(err)
 		}
 		if _, err := os.Lstat(path); !errors.Is(err, os.ErrNotExist) {
@@ -140,17 +140,17 @@ func TestNoteOfADeadDaemon(t *testing.T) {
 
 // A module is hashed while another is compiled, or a probe of the pod would wait for that.
 func TestHashingWaitsForNoCompilation(t *testing.T) {
-	n, s, payer := turnNode(t), impatient(1), Account{Tenant: "a", Pod: "1"}
-	turn, err := takeBoth(t.Context(), n, payer, s)
+	l, s, payer := turnLoader(t), impatient(1), Account{Tenant: "a", Pod: "1"}
+	turn, err := takeBoth(t.Context(), l, payer, s)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer turn.end()
-	hashing, err := n.takeHashTurn(t.Context(), payer, s)
+	hashing, err := l.takeHashTurn(t.Context(), payer, s)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := n.takeHashTurn(t.Context(), payer, s); err == nil || !strings.Contains(err.Error(), "its pod does hash") {
+	if _, err := l.takeHashTurn(t.Context(), payer, s); err == nil || !strings.Contains(err.Error(), "its pod does hash") {
 		t.Errorf("two are hashed at once: %v", err)
 	}
 	hashing.end()

@@ -15,23 +15,23 @@ const trimLimit = time.Minute
 
 // trim keeps the cache within its limit. Nothing depends on that it succeeds, and no
 // container waits for it.
-func (n *Node) trim(s config.Config) {
+func (l *Loader) trim(s config.Config) {
 	ctx, cancel := context.WithTimeout(context.Background(), trimLimit)
 	defer cancel()
 	removed, _, err := cache.Trim(ctx, s.CacheDir, s.CacheSize, nil)
 	if err != nil {
-		n.Log.WithError(err).Warn("trim the compile cache: it may be larger than cache_size")
+		l.Log.WithError(err).Warn("trim the compile cache: it may be larger than cache_size")
 	}
 	if len(removed) > 0 {
-		n.Log.WithField("removed", len(removed)).Info("removed compiled modules: the compile cache was full")
+		l.Log.WithField("removed", len(removed)).Info("removed compiled modules: the compile cache was full")
 	}
 }
 
 // sweep removes what shims that were killed have left, at a daemon's first
 // container.
-func (n *Node) sweep(cacheDir string) {
-	err := errors.Join(cache.Sweep(cacheDir), cache.SweepUncached(filepath.Join(n.StateDir, uncachedDir)))
+func (l *Loader) sweep(cacheDir string) {
+	err := errors.Join(cache.Sweep(cacheDir), cache.SweepUncached(filepath.Join(l.StateDir, uncachedDir)))
 	if err != nil && !cache.Unusable(err) {
-		n.Log.WithError(err).Warn("remove what dead shims left in the compile cache: it takes room until the next try")
+		l.Log.WithError(err).Warn("remove what dead shims left in the compile cache: it takes room until the next try")
 	}
 }

@@ -29,19 +29,19 @@ type Warming struct {
 // code to the image, as a container's daemon does. It returns a line for each. The
 // image's entry point names the module in an image whose layers are files; other files
 // are compiled when a container runs them.
-func (n *Node) Warm(ctx context.Context, w Warming) ([]string, error) {
-	if err := os.MkdirAll(n.StateDir, 0o700); err != nil {
-		return nil, fmt.Errorf("create %s: %w", n.StateDir, err)
+func (l *Loader) Warm(ctx context.Context, w Warming) ([]string, error) {
+	if err := os.MkdirAll(l.StateDir, 0o700); err != nil {
+		return nil, fmt.Errorf("create %s: %w", l.StateDir, err)
 	}
 	settings, err := config.Load(w.Config)
 	if err != nil {
 		return nil, err
 	}
-	found, err := n.find(ctx, w.Image)
+	found, err := l.find(ctx, w.Image)
 	if err != nil {
 		return nil, err
 	}
-	warmer := warmer{node: n, image: w, settings: settings}
+	warmer := warmer{loader: l, image: w, settings: settings}
 	if len(found.Modules) > 0 {
 		return warmer.layers(ctx, found)
 	}
@@ -54,7 +54,7 @@ func (n *Node) Warm(ctx context.Context, w Warming) ([]string, error) {
 
 // warmer compiles the modules of one image.
 type warmer struct {
-	node     *Node
+	loader   *Loader
 	image    Warming
 	settings config.Config
 }
@@ -91,7 +91,7 @@ func (w warmer) file(ctx context.Context) (_ string, err error) {
 	if err != nil {
 		return "", fmt.Errorf("%w: %w", ErrNative, err)
 	}
-	sb, err := sandbox.New(w.node.StateDir, "")
+	sb, err := sandbox.New(w.loader.StateDir, "")
 	if err != nil {
 		return "", err
 	}
@@ -112,7 +112,7 @@ func (w warmer) file(ctx context.Context) (_ string, err error) {
 }
 
 func (w warmer) warm(ctx context.Context, from Source, rootfs []sandbox.Mount) (string, error) {
-	nobodys := w.node.Container(About{Rootfs: rootfs})
+	nobodys := w.loader.Container(About{Rootfs: rootfs})
 	code, err := nobodys.Load(ctx, Request{Source: from, Settings: w.settings})
 	if err != nil {
 		return "", err
@@ -145,7 +145,7 @@ type view struct {
 
 // view returns that of an image whose layers are files; done gives it up.
 func (w warmer) view() (_ view, done func() error, err error) {
-	cmd, err := w.node.imagesCommand(context.Background(), "view", "--image", w.image.Image, "--snapshotter", w.image.Snapshotter)
+	cmd, err := w.loader.imagesCommand(context.Background(), "view", "--image", w.image.Image, "--snapshotter", w.image.Snapshotter)
 	if err != nil {
 		return view{}, nil, err
 	}

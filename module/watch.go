@@ -13,8 +13,8 @@ import (
 // WarmAll is Warm for every image that a namespace has and comes to have, until the
 // context or containerd ends; w names no image. It tells of each image by a line or an
 // error, and of those that are not Wasm nothing.
-func (n *Node) WarmAll(ctx context.Context, w Warming, tell func(image string, lines []string, err error)) error {
-	cmd, err := n.imagesCommand(ctx, "watch")
+func (l *Loader) WarmAll(ctx context.Context, w Warming, tell func(image string, lines []string, err error)) error {
+	cmd, err := l.imagesCommand(ctx, "watch")
 	if err != nil {
 		return err
 	}
@@ -32,7 +32,7 @@ func (n *Node) WarmAll(ctx context.Context, w Warming, tell func(image string, l
 		if strings.HasPrefix(w.Image, "sha256:") {
 			continue // CRI's second name for an image that has another
 		}
-		warmed, err := n.warmSoon(ctx, w)
+		warmed, err := l.warmSoon(ctx, w)
 		if !errors.Is(err, ErrNative) {
 			tell(w.Image, warmed, err)
 		}
@@ -49,10 +49,10 @@ func (n *Node) WarmAll(ctx context.Context, w Warming, tell func(image string, l
 const warmPatience = 10 * time.Second
 
 // warmSoon tries again for a while when an image is not ready.
-func (n *Node) warmSoon(ctx context.Context, w Warming) ([]string, error) {
+func (l *Loader) warmSoon(ctx context.Context, w Warming) ([]string, error) {
 	deadline := time.Now().Add(warmPatience)
 	for wait := 50 * time.Millisecond; ; wait *= 2 {
-		lines, err := n.Warm(ctx, w)
+		lines, err := l.Warm(ctx, w)
 		if err == nil || errors.Is(err, ErrNative) || ctx.Err() != nil || time.Now().Add(wait).After(deadline) {
 			return lines, err
 		}

@@ -24,7 +24,7 @@ type node struct {
 	bootstrap []byte // what containerd gave the start verb on its input
 	stateDir  string
 	log       *logrus.Entry
-	modules   *module.Node
+	modules   *module.Loader
 }
 
 // stock returns what the verbs of the stock shim are given.

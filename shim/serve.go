@@ -32,7 +32,7 @@ func Serve(flags Flags, programs module.Programs) error {
 		log.WithError(err).Error("start the daemon")
 		return err
 	}
-	modules := &module.Node{Address: flags.Address, Namespace: flags.Namespace, StateDir: StateDir, Programs: programs, Log: log}
+	modules := &module.Loader{Address: flags.Address, Namespace: flags.Namespace, StateDir: StateDir, Programs: programs, Log: log}
 	n := &node{flags: flags, bootstrap: bootstrap, stateDir: StateDir, log: log, modules: modules}
 	return n.serve(listener)
 }

@@ -15,7 +15,7 @@ type componentGuest struct {
 	program  *component.Program
 }
 
-func loadComponent(order control.Guest) (*componentGuest, error) {
+func loadComponent(order control.Run) (*componentGuest, error) {
 	loaded, err := component.Load(order.Module)
 	if err != nil {
 		return nil, fmt.Errorf("load compiled component: %w", err)

@@ -28,7 +28,7 @@ var forwarded = []os.Signal{
 // of its own, so that it can be signalled, killed for memory and run again while
 // the contract is kept.
 // See RATIONALE.md, "Why a second worker for the guest?"
-func emissaryMain(order control.Guest, daemon control.Worker) int {
+func emissaryMain(order control.Run, daemon control.Worker) int {
 	// Unlike a guest's worker this one works for as long as it lives.
 	debug.SetGCPercent(50)
 	// Argo's guests inherit what argoexec was started with.
@@ -90,7 +90,7 @@ type child struct {
 // workerPath is this program in its own root.
 const workerPath = "/worker"
 
-func startChild(order control.Guest, attempt argo.Attempt) (argo.Guest, error) {
+func startChild(order control.Run, attempt argo.Attempt) (argo.Guest, error) {
 	ours, theirs, err := control.Pair()
 	if err != nil {
 		return nil, err
@@ -116,7 +116,7 @@ func startChild(order control.Guest, attempt argo.Attempt) (argo.Guest, error) {
 }
 
 // begin gives the child its order and lets it run.
-func (c *child) begin(daemon control.Daemon, order control.Guest) error {
+func (c *child) begin(daemon control.Daemon, order control.Run) error {
 	if err := daemon.Run(order); err != nil {
 		return err
 	}
@@ -169,7 +169,7 @@ func (c *child) Wait() (code int, signal syscall.Signal, err error) {
 
 // killMain is argoexec's kill command: it signals a process of the container.
 func killMain(daemon control.Worker) int {
-	order, err := daemon.Guest()
+	order, err := daemon.Run()
 	if err != nil {
 		return startFailure
 	}

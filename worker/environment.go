@@ -16,7 +16,7 @@ import (
 
 // environment splits the guest's environment. WASI preview 1 has no working
 // directory; Go's wasip1 port takes it from PWD, so that is set.
-func environment(order control.Guest) (names, values []string) {
+func environment(order control.Run) (names, values []string) {
 	hasPWD := false
 	for _, e := range complete(order.Env, order.Root, os.Getuid()) {
 		name, value, _ := strings.Cut(e, "=")

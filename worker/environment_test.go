@@ -153,14 +153,14 @@ func TestHomeOfWhatIsNoFile(t *testing.T) {
 }
 
 func TestEnvironment(t *testing.T) {
-	names, values := environment(control.Guest{Root: t.TempDir(), Cwd: "/work", Env: []string{"A=1=2", "=x", "EMPTY="}})
+	names, values := environment(control.Run{Root: t.TempDir(), Cwd: "/work", Env: []string{"A=1=2", "=x", "EMPTY="}})
 	if want := []string{"A", "EMPTY", "HOME", "PWD"}; !slices.Equal(names, want) {
 		t.Errorf("names are %q, want %q", names, want)
 	}
 	if want := []string{"1=2", "", "/", "/work"}; !slices.Equal(values, want) {
 		t.Errorf("values are %q, want %q", values, want)
 	}
-	names, _ = environment(control.Guest{Root: t.TempDir(), Cwd: "/work", Env: []string{"PWD=/given", "HOME=/home"}})
+	names, _ = environment(control.Run{Root: t.TempDir(), Cwd: "/work", Env: []string{"PWD=/given", "HOME=/home"}})
 	if want := []string{"PWD", "HOME"}; !slices.Equal(names, want) {
 		t.Errorf("names are %q, want %q", names, want)
 	}

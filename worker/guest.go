@@ -28,7 +28,7 @@ type guest interface {
 }
 
 // load maps what was compiled and sets up its world.
-func load(order control.Guest) (guest, error) {
+func load(order control.Run) (guest, error) {
 	isComponent, err := component.IsCompiled(order.Module)
 	if err != nil {
 		return nil, fmt.Errorf("load compiled module: %w", err)
@@ -41,14 +41,14 @@ func load(order control.Guest) (guest, error) {
 
 // moduleGuest is a core module under WASI preview 1.
 type moduleGuest struct {
-	order  control.Guest
+	order  control.Run
 	module *wasmtime.Module
 	linker *wasmtime.Linker
 	store  *wasmtime.Store
 	exited *int // the code of proc_exit, once called
 }
 
-func loadModule(order control.Guest) (*moduleGuest, error) {
+func loadModule(order control.Run) (*moduleGuest, error) {
 	e := engine.New()
 	module, err := wasmtime.NewModuleDeserializeFile(e, order.Module)
 	if err != nil {
@@ -97,7 +97,7 @@ func (g *moduleGuest) defineExit() error {
 // newWASI gives the guest its arguments, environment, standard streams and
 // root. What may be read and written there is the kernel's business: mounts are
 // read-only or not, and files belong to somebody.
-func newWASI(order control.Guest) (*wasmtime.WasiConfig, error) {
+func newWASI(order control.Run) (*wasmtime.WasiConfig, error) {
 	wasi := wasmtime.NewWasiConfig()
 	wasi.SetArgv(order.Args)
 	wasi.SetEnv(environment(order))

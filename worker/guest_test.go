@@ -14,7 +14,7 @@ import (
 )
 
 // runText compiles a guest that is written as text and runs it in an empty root.
-func runText(t *testing.T, text string, order control.Guest) (code int, stderr string) {
+func runText(t *testing.T, text string, order control.Run) (code int, stderr string) {
 	t.Helper()
 	wasm, err := wasmtime.Wat2Wasm(text)
 	if err != nil {
@@ -78,7 +78,7 @@ func TestExceptions(t *testing.T) {
 		"exit through a catch":    {`(func $leaves (call $exit (i32.const 4)))`, `(block $h (try_table (catch_all $h) (call $leaves))) (i32.const 1)`, 4, ""},
 		"trap through a catch":    {`(func $traps unreachable)`, `(block $h (try_table (catch_all $h) (call $traps))) (i32.const 1)`, trapCode, "unreachable"},
 	} {
-		code, stderr := runText(t, exits(test.before, test.body), control.Guest{Function: start})
+		code, stderr := runText(t, exits(test.before, test.body), control.Run{Function: start})
 		if code != test.code || !strings.Contains(stderr, test.stderr) || test.stderr == "" && stderr != "" {
 			t.Errorf("%s: exit code %d, standard error %q", name, code, stderr)
 		}
@@ -91,7 +91,7 @@ func TestExceptionsWithinMemory(t *testing.T) {
 		(loop $again
 			(local.set $chain (block $h (result exnref) (try_table (catch_all_ref $h) (throw $link (local.get $chain))) unreachable))
 			(br $again))))`
-	code, stderr := runText(t, text, control.Guest{Function: start, MemoryLimit: 16 << 20})
+	code, stderr := runText(t, text, control.Run{Function: start, MemoryLimit: 16 << 20})
 	if code != trapCode || !strings.Contains(stderr, "GC heap out of memory") {
 		t.Errorf("exit code %d, standard error %q", code, stderr)
 	}
@@ -111,7 +111,7 @@ func TestDefaultExport(t *testing.T) {
 		"with arguments":  {`(func (export "") (param i32)) (func (export "_start") (call $exit (i32.const 6)))`, start, 6},
 		"of a reactor":    {unnamed + `(func (export "_initialize") (global.set $set (i32.const 2)))`, start, 7},
 	} {
-		if code, stderr := runText(t, "(module "+exit+test.body+")", control.Guest{Function: test.function}); code != test.code || stderr != "" {
+		if code, stderr := runText(t, "(module "+exit+test.body+")", control.Run{Function: test.function}); code != test.code || stderr != "" {
 			t.Errorf("%s: exit code %d, standard error %q", name, code, stderr)
 		}
 	}

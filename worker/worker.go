@@ -63,7 +63,7 @@ func report(module *control.Module, err error) control.Report {
 	return control.Report{Module: module}
 }
 
-func prepare(order control.Guest) (guest, error) {
+func prepare(order control.Run) (guest, error) {
 	if err := exitOnSignals(); err != nil {
 		return nil, err
 	}
@@ -81,7 +81,7 @@ func prepare(order control.Guest) (guest, error) {
 // reports, and runs it when told to start. A daemon that goes away before is
 // the end of the worker.
 func runMain(daemon control.Worker) int {
-	order, err := daemon.Guest()
+	order, err := daemon.Run()
 	if err != nil {
 		return startFailure
 	}

@@ -23,7 +23,7 @@ const warmVerb = "warm"
 // warm compiles an image's modules ahead of time, or those of all images as they come.
 func warm(args []string) error {
 	w := module.Warming{}
-	n := module.Node{StateDir: shim.StateDir, Programs: programs, Log: logrus.NewEntry(logrus.StandardLogger())}
+	n := module.Loader{StateDir: shim.StateDir, Programs: programs, Log: logrus.NewEntry(logrus.StandardLogger())}
 	n.Log.Logger.SetLevel(logrus.WarnLevel)
 	watch := false
 	set := flag.NewFlagSet("cache warm", flag.ContinueOnError)
@@ -57,7 +57,7 @@ func warm(args []string) error {
 
 // warmAll goes on until it is told to stop. What cannot be compiled is told, and no
 // reason to stop.
-func warmAll(n *module.Node, w module.Warming) error {
+func warmAll(n *module.Loader, w module.Warming) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	return n.WarmAll(ctx, w, func(image string, lines []string, err error) {

@@ -239,7 +239,7 @@ func TestSignallerIsConfined(t *testing.T) {
 	}
 	defer signaller.Wait()
 	defer signaller.Process.Kill()
-	if err := ours.Run(control.Guest{Args: []string{"/var/run/argo/argoexec", "kill", "15", "1"}}); err != nil {
+	if err := ours.Run(control.Run{Args: []string{"/var/run/argo/argoexec", "kill", "15", "1"}}); err != nil {
 		t.Fatal(err)
 	}
 	if report, err := ours.Report(); err != nil || report.Error != "" {

@@ -51,8 +51,8 @@ const maxMessage = 16 << 20
 // have long names.
 const maxError = 4 << 10
 
-// Guest is the order to run a module.
-type Guest struct {
+// Run is the order to run a module.
+type Run struct {
 	// Module is the path of the compiled module, Root the directory that
 	// becomes the guest's "/".
 	Module, Root string

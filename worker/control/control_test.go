@@ -16,7 +16,7 @@ func frame(size uint32, body string) []byte {
 }
 
 func TestSendReceive(t *testing.T) {
-	want := Guest{
+	want := Run{
 		Module: "/module", Root: "/rootfs", Args: []string{"/app.wasm", "", "a b", "\x00", "ü"}, Env: []string{"A=1"},
 		Cwd: "/", Function: "_start", MemoryLimit: 1 << 40,
 	}
@@ -27,12 +27,12 @@ func TestSendReceive(t *testing.T) {
 		}
 	}
 	for range 2 {
-		var got Guest
+		var got Run
 		if err := receive(&pipe, &got); err != nil || !reflect.DeepEqual(got, want) {
 			t.Errorf("got %+v, %v", got, err)
 		}
 	}
-	if err := receive(&pipe, &Guest{}); err != io.EOF {
+	if err := receive(&pipe, &Run{}); err != io.EOF {
 		t.Errorf("after the last message: %v", err)
 	}
 }

@@ -14,7 +14,7 @@ import (
 // The conversation is Run or Compile, Report, and for a guest Start. With a stand-in it is Start and AwaitExec.
 type Daemon struct{ *os.File }
 
-// Worker is the worker's end. The conversation is Guest or Compile, Report, and for a guest AwaitStart.
+// Worker is the worker's end. The conversation is Run or Compile, Report, and for a guest AwaitStart.
 type Worker struct{ *os.File }
 
 // Pair returns both ends of a new conversation.
@@ -31,7 +31,7 @@ func Pair() (Daemon, Worker, error) {
 }
 
 // Run orders a worker to load a module, and to run it after Start.
-func (d Daemon) Run(order Guest) error { return send(d, order) }
+func (d Daemon) Run(order Run) error { return send(d, order) }
 
 // Compile orders a worker to compile a module.
 func (d Daemon) Compile(order Compile) error { return send(d, order) }
@@ -76,9 +76,9 @@ func awaitExec(r io.Reader) error {
 // Own returns the end that this process, a worker, was started with.
 func Own() Worker { return Worker{os.NewFile(descriptor, "control")} }
 
-// Guest returns the order to run a module.
-func (w Worker) Guest() (Guest, error) {
-	var order Guest
+// Run returns the order to run a module.
+func (w Worker) Run() (Run, error) {
+	var order Run
 	err := receive(w, &order)
 	return order, err
 }

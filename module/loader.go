@@ -38,8 +38,8 @@ type Programs struct {
 // with a digest that names its version.
 type Place func(dir string) (program *os.File, digest string, err error)
 
-// Node is a node with a containerd, as one of its shims sees it.
-type Node struct {
+// Loader loads modules for one namespace of a node's containerd.
+type Loader struct {
 	// Address is containerd's socket, Namespace the shim's there.
 	Address, Namespace string
 	// StateDir belongs to root alone, and may go at a reboot.
@@ -63,8 +63,8 @@ type engine struct {
 }
 
 // Worker returns the worker's binary, placed on the node. The caller does not close it.
-func (n *Node) Worker() (*os.File, error) {
-	e, err := n.prepareEngine()
+func (l *Loader) Worker() (*os.File, error) {
+	e, err := l.prepareEngine()
 	return e.worker, err
 }
 
@@ -72,37 +72,37 @@ func (n *Node) Worker() (*os.File, error) {
 // the shim is upgraded the new one removes the old one's worker, and a file
 // without a name cannot be mounted (move_mount(2)), so a pod that outlives the
 // upgrade places its own again.
-func (n *Node) prepareEngine() (engine, error) {
-	n.engineMu.Lock()
-	defer n.engineMu.Unlock()
-	if n.engine.worker != nil && hasName(n.engine.worker) {
-		return n.engine, nil
+func (l *Loader) prepareEngine() (engine, error) {
+	l.engineMu.Lock()
+	defer l.engineMu.Unlock()
+	if l.engine.worker != nil && hasName(l.engine.worker) {
+		return l.engine, nil
 	}
-	worker, digest, err := n.Programs.Worker(LibDir)
+	worker, digest, err := l.Programs.Worker(LibDir)
 	if err != nil {
 		return engine{}, fmt.Errorf("place the worker: %w", err)
 	}
-	n.engine = engine{worker: worker, key: EngineKey(digest)}
-	return n.engine, nil
+	l.engine = engine{worker: worker, key: EngineKey(digest)}
+	return l.engine, nil
 }
 
 // prepareImages returns the program that asks containerd, placed on the node; again if an upgrade of the
 // shim has removed it. Whoever still has the one before keeps it open.
-func (n *Node) prepareImages() (*os.File, error) {
-	n.imagesMu.Lock()
-	defer n.imagesMu.Unlock()
-	if n.images != nil && hasName(n.images) {
-		return n.images, nil
+func (l *Loader) prepareImages() (*os.File, error) {
+	l.imagesMu.Lock()
+	defer l.imagesMu.Unlock()
+	if l.images != nil && hasName(l.images) {
+		return l.images, nil
 	}
-	placed, _, err := n.Programs.Images(LibDir)
+	placed, _, err := l.Programs.Images(LibDir)
 	if err != nil {
 		return nil, fmt.Errorf("place wasm-images: %w", err)
 	}
 	defer placed.Close()
-	if n.images, err = sandbox.Executable(placed); err != nil {
+	if l.images, err = sandbox.Executable(placed); err != nil {
 		return nil, fmt.Errorf("place wasm-images: %w", err)
 	}
-	return n.images, nil
+	return l.images, nil
 }
 
 func hasName(file *os.File) bool {
