@@ -8,9 +8,9 @@ import (
 	"time"
 )
 
-// attempts runs the guest until it succeeds, at most so many times. It returns nil, or
-// why the last run failed. Once the container is asked to end, the guest is not
-// run again; upstream would.
+// attempts runs the guest until it succeeds, at most as often as the template allows. It returns
+// nil, or the error of the last run. Once the container is asked to end, it does not run the guest
+// again; upstream would.
 func (r *run) attempts(ctx context.Context, args []string, times int, pause time.Duration) error {
 	args = append([]string{r.File}, args...)
 	for left := times; ; {
@@ -89,7 +89,7 @@ func (r *run) attend(ctx context.Context, guest Guest) error {
 	}
 }
 
-// result is what a guest's end means for the container.
+// result returns what the guest's end means for the container.
 func result(code int, signal syscall.Signal, err error) error {
 	switch {
 	case err != nil:
@@ -115,7 +115,7 @@ func (r *run) noticeEnd(signal syscall.Signal) {
 }
 
 // takeSignal returns the signal that Argo's wait container, or a sidecar, left for
-// this one, and removes it. What is no signal (yet) stays.
+// this one, and removes it. A file that holds no signal (yet) stays.
 func (r *run) takeSignal() (syscall.Signal, bool) {
 	file := r.ctrDir + "/signal"
 	n, ok := r.number(file)
@@ -128,11 +128,11 @@ func (r *run) takeSignal() (syscall.Signal, bool) {
 	return syscall.Signal(n), true
 }
 
-// sidecar ends a guest when the main containers have ended: since Argo 3.6 by
-// itself, before by wait's signal file.
+// sidecar ends a guest when the main containers have ended. Since Argo 3.6 the emissary does that
+// itself; before, wait's signal file did.
 type sidecar struct {
 	guest Guest
-	mains []string // that have not ended; nil when this is no sidecar
+	mains []string // main containers that have not ended; nil if this is no sidecar
 	kill  time.Time
 }
 
@@ -143,7 +143,7 @@ func (r *run) newSidecar(guest Guest) *sidecar {
 	return &sidecar{guest: guest, mains: r.template.mainContainers()}
 }
 
-// look looks at the main containers, and later at the time.
+// look sends SIGTERM when the main containers have ended, and SIGKILL after the grace period.
 func (s *sidecar) look(r *run) {
 	switch {
 	case s.guest == nil:

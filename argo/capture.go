@@ -95,9 +95,9 @@ func (c *capture) close() {
 	}
 }
 
-// spread copies what r reads to all writers. A writer that fails is left out from
-// then on: logs that cannot be kept must not stop the guest. After r's
-// deadline it takes what is in the pipe already, and ends.
+// spread copies what r reads to all writers. It leaves out a writer that has failed, because
+// logs that cannot be kept must not stop the guest. After r's deadline it copies what is
+// already in the pipe, and ends.
 func spread(r *os.File, writers []*os.File, log *slog.Logger) {
 	failed := make([]bool, len(writers))
 	buffer := make([]byte, 32<<10)
@@ -122,7 +122,7 @@ func spread(r *os.File, writers []*os.File, log *slog.Logger) {
 	}
 }
 
-// readNow reads what is in a pipe, and says io.EOF when there is nothing.
+// readNow reads what is in a pipe, and returns io.EOF if it is empty.
 func readNow(r *os.File, b []byte) (n int, err error) {
 	raw, err := r.SyscallConn()
 	if err != nil {

@@ -10,7 +10,7 @@ import (
 	"syscall"
 )
 
-// Command is what a command line of argoexec's emissary asks for.
+// Command is a parsed command line of argoexec's emissary.
 type Command struct {
 	// File is the program to run, Args its arguments without its name.
 	File string
@@ -20,9 +20,9 @@ type Command struct {
 	JSON  bool
 }
 
-// Parse reads a container's whole command line. ok is false, and err nil, when it
-// is not one of argoexec's emissary. An error says what a real argoexec would
-// not have understood either.
+// Parse reads a container's whole command line. If it is not one of argoexec's emissary, ok
+// is false and err nil. An error names a part that a real argoexec would not have
+// understood either.
 //
 // Flags are those that Argo 3.5 to 4.1 write: --loglevel, --log-format and
 // --gloglevel, as two words or with "=". As in argoexec they may stand anywhere
@@ -43,8 +43,8 @@ func Parse(args []string) (command Command, ok bool, err error) {
 	return command, true, nil
 }
 
-// Unwrap returns the command line that a container's whole one leads to: what the emissary is to run, if
-// wrapped, or else the same. The errors are those of Parse.
+// Unwrap returns the command line that the emissary is to run, if a container's command line is wrapped
+// in it, or else the same command line. The errors are those of Parse.
 func Unwrap(args []string) (guest []string, wrapped bool, err error) {
 	command, wrapped, err := Parse(args)
 	if err != nil || !wrapped {
@@ -53,19 +53,19 @@ func Unwrap(args []string) (guest []string, wrapped bool, err error) {
 	return append([]string{command.File}, command.Args...), true, nil
 }
 
-// Kill is what a command line of argoexec's kill asks for.
+// Kill is a parsed command line of argoexec's kill.
 type Kill struct {
 	Signal syscall.Signal
 	PID    int
 }
 
-// String is what argoexec prints before it sends the signal.
+// String returns the line that argoexec prints before it sends the signal.
 func (k Kill) String() string {
 	return fmt.Sprintf("killing %d with %v", k.PID, k.Signal)
 }
 
-// ParseKill reads the whole command line of an exec. ok is false, and err nil,
-// when it is not one of argoexec's kill.
+// ParseKill reads the whole command line of an exec. If it is not one of argoexec's kill, ok
+// is false and err nil.
 func ParseKill(args []string) (kill Kill, ok bool, err error) {
 	rest, ok := subcommand(args, "kill")
 	if !ok {

@@ -1,6 +1,6 @@
 // Package argo keeps Argo Workflows' side of the contract in a container whose
 // program cannot be argoexec's child: it does what "argoexec emissary" does
-// around a program, for a guest that somebody else runs.
+// around a program, for a guest that its caller runs.
 //
 // Argo wraps a container's command as "argoexec emissary … -- FILE ARGS…". The
 // wrapper exchanges files with Argo's other containers of the pod in a volume at
@@ -12,6 +12,6 @@
 // Paths in the container are chosen by templates and guests. They are resolved
 // below the container's root as after chroot(2), and what lies below the volume
 // without following any symbolic link, by descriptors and never by name twice.
-// The package starts no process, imports neither engine nor daemon, and speaks to no
-// network: what runs the guest is given to it.
+// The package starts no process, imports neither engine nor daemon, and uses no
+// network. Its caller gives it the function that starts the guest.
 package argo

@@ -21,15 +21,15 @@ const VolumePath = "/var/run/argo"
 // mainContainer is the name of the container whose outputs are saved.
 const mainContainer = "main"
 
-// pollInterval is how often the volume is looked at for what others write there.
-// Upstream takes one or two seconds up to 4.0, and inotify in 4.1. Its
-// instances are few, and counted per user of the node.
+// pollInterval is the time between two looks at the files that others write in the volume.
+// Upstream takes one or two seconds up to 4.0, and inotify in 4.1. Instances of inotify
+// are few, and counted per user of the node.
 const pollInterval = 100 * time.Millisecond
 
 // Emissary is argoexec's part in one container.
 type Emissary struct {
 	Command
-	// Env is the container's environment, which says what Argo expects.
+	// Env is the container's environment. Argo's settings are in it.
 	Env []string
 	// Volume is the directory, of this process, that holds what Argo mounts at
 	// VolumePath. It must be writable.
@@ -49,10 +49,10 @@ type Emissary struct {
 
 // Exit codes that are not the guest's.
 const (
-	// ExitFailure is for whatever went wrong before or after the guest.
+	// ExitFailure is for a failure before or after the guest.
 	ExitFailure = 64
-	// exitNotReady is for what Argo's supervisor, or the staging of its
-	// artifacts, did wrong in a pod without init containers (Argo 4.1).
+	// exitNotReady is for a failure of Argo's supervisor, or of staging its
+	// artifacts, in a pod without init containers (Argo 4.1).
 	exitNotReady = 65
 )
 
@@ -114,7 +114,7 @@ func (r *run) open() (err error) {
 		return fmt.Errorf("open the container's root: %w", err)
 	}
 	r.ctrDir = "ctr/" + r.container
-	// That it exists says that the container runs. Others write signals there.
+	// Its existence shows that the container runs. Others write signals there.
 	if err := r.volume.mkdirAll(r.ctrDir, 0o777); err != nil {
 		return fmt.Errorf("make the container's directory in %s: %w", VolumePath, err)
 	}
@@ -129,8 +129,8 @@ func (r *run) close() {
 	}
 }
 
-// contract is all between the container's directory and its exit code, in
-// upstream's order.
+// contract does everything between opening the container's directory and writing its exit
+// code, in upstream's order.
 func (r *run) contract(ctx context.Context) error {
 	args, err := r.arguments()
 	if err != nil {
@@ -173,7 +173,7 @@ func (r *run) contract(ctx context.Context) error {
 	return ended
 }
 
-// env returns a variable of the container's environment, of two the first.
+// env returns a variable of the container's environment: the first, if it is there twice.
 func (r *run) env(name string) string {
 	value, _ := r.lookupEnv(name)
 	return value
@@ -188,7 +188,7 @@ func (r *run) lookupEnv(name string) (string, bool) {
 	return "", false
 }
 
-// checkName refuses what cannot be the name of a container or an artifact, and what
+// checkName fails for a text that cannot be the name of a container or an artifact, or that
 // would be another path than it seems.
 func checkName(name string) error {
 	switch {
@@ -200,7 +200,7 @@ func checkName(name string) error {
 	return nil
 }
 
-// record writes the exit code down for Argo's other containers.
+// record writes the exit code for Argo's other containers.
 func (r *run) record() {
 	if err := writeExitCode(r.volume, r.ctrDir, r.recorded); err != nil {
 		r.log.Error("cannot write the exit code", "error", err)
@@ -240,9 +240,9 @@ func writeMissingExitCode(volume *tree, container string, code int) error {
 	return writeExitCode(volume, dir, code)
 }
 
-// report tells people and the kubelet why the container ends, and returns its exit
-// code. A guest's own failure is not explained by us, and a message that the guest
-// may have left for the kubelet stays.
+// report logs why the container ends, for people and the kubelet, and returns its exit code. It
+// does not explain a guest's own failure, and leaves a message alone that the guest may
+// have written for the kubelet.
 func (r *run) report(err error) int {
 	if err == nil {
 		return 0
@@ -277,7 +277,7 @@ func (r *run) explain(err error) {
 	_, _ = f.WriteString(err.Error())
 }
 
-// absolute is a path of a template as the container sees it.
+// absolute returns a path of a template as the container sees it.
 func (r *run) absolute(name string) string {
 	if path.IsAbs(name) {
 		return path.Clean(name)

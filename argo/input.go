@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// readTemplate reads the template that Argo left in the volume. Where nobody
-// leaves one, Argo 4.1 gives it in the environment.
+// readTemplate reads the template that Argo left in the volume. If no container leaves one
+// there, Argo 4.1 gives it in the environment.
 func (r *run) readTemplate() (*template, error) {
 	data, err := r.volume.read("template", maxTemplate)
 	if given, ok := r.lookupEnv("ARGO_TEMPLATE"); ok && errors.Is(err, fs.ErrNotExist) {

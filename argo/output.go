@@ -10,10 +10,9 @@ import (
 	"strings"
 )
 
-// saveOutputs copies what the template calls outputs into the volume, from where
-// Argo's wait container takes them. Only the main container has outputs; what lies in
-// a volume of the pod is taken from there; what does not exist may be optional, and is
-// left to wait.
+// saveOutputs copies the template's outputs into the volume, from where Argo's wait container
+// takes them. Only the main container has outputs. wait itself reads those that lie in a
+// volume of the pod. An output that does not exist may be optional; that is left to wait.
 func (r *run) saveOutputs() error {
 	if r.container != mainContainer {
 		r.log.Info("no outputs are saved: this is not the main container")

@@ -71,7 +71,7 @@ func (r *run) stageArtifact(root *os.Root, a artifact) error {
 	return root.Symlink(target, relative(at))
 }
 
-// clear removes what the image has at a path, unless it would be a volume's.
+// clear removes a file of the image at a path, unless a volume lies there.
 func (r *run) clear(root *os.Root, at string) error {
 	if _, err := root.Lstat(orDot(relative(at))); errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -85,8 +85,8 @@ func (r *run) clear(root *os.Root, at string) error {
 // maxLinks is how many links the kernel follows in a path, see path_resolution(7).
 const maxLinks = 40
 
-// physical returns where a path, that need not exist, leads below root, without
-// links and without a leading "/".
+// physical resolves a path below root, without links and without a leading "/". The path need
+// not exist.
 func physical(root *os.Root, name string) (string, error) {
 	at, rest, links := "", relative(name), 0
 	for rest != "" {

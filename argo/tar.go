@@ -13,11 +13,11 @@ import (
 
 // writeArchive writes the file or directory at name in root as Argo's tar.gz: the same
 // entries in the same order with the same fields as upstream's TarGzToWriter, so
-// that whoever unpacks or compares it sees no difference. name is absolute.
+// that unpacking and comparing it shows no difference. name is absolute.
 //
 // Links inside of a directory are archived as links; name itself may be a link
-// to a file. If it is a link to a directory, the link is all that the archive holds: so
-// it is upstream. Sockets are an error.
+// to a file. If it is a link to a directory, the archive holds only the link, as upstream's.
+// Sockets are an error.
 func writeArchive(w io.Writer, root *tree, name string) error {
 	info, err := root.stat(name, 0)
 	if err != nil {

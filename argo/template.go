@@ -14,8 +14,8 @@ import (
 // in ConfigMaps, which hold 1 MiB at most.
 const maxTemplate = 16 << 20
 
-// template is what the emissary needs to know of a workflow's template, see
-// upstream's pkg/apis/workflow/v1alpha1. Other fields are not looked at.
+// template has the fields of a workflow's template that the emissary needs, see
+// upstream's pkg/apis/workflow/v1alpha1. Other fields are ignored.
 type template struct {
 	Container    *mounted      `json:"container"`
 	Script       *mounted      `json:"script"`
@@ -67,7 +67,7 @@ type containerSet struct {
 	} `json:"retryStrategy"`
 }
 
-// count is Kubernetes' IntOrString where a number is meant.
+// count is Kubernetes' IntOrString for a number.
 type count int
 
 func (c *count) UnmarshalJSON(data []byte) error {

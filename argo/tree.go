@@ -124,7 +124,7 @@ func mustBeRegular(name string, info fs.FileInfo) error {
 	return fmt.Errorf("%s is not a regular file but %s", name, kind(info.Mode()))
 }
 
-// kind says in words what a file is.
+// kind returns the kind of a file in words.
 func kind(mode fs.FileMode) string {
 	switch mode.Type() {
 	case 0:
@@ -200,9 +200,9 @@ func (t *tree) mkdir(name string, perm fs.FileMode) error {
 	return dir.Chmod(perm) // whatever the umask
 }
 
-// replace makes or replaces a file of a tree without links by what write writes,
-// all at once: nobody sees half of it, and whatever was planted at its path
-// or is left of an earlier try is gone.
+// replace makes or replaces a file of a tree without links with what write writes, atomically:
+// nobody sees half of it. Anything that was planted at its path, or is left of an earlier try,
+// is gone.
 func (t *tree) replace(name string, perm fs.FileMode, write func(*os.File) error) error {
 	parent, err := t.sub(path.Dir(name))
 	if err != nil {

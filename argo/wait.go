@@ -14,12 +14,12 @@ import (
 // maxNumber bounds files that hold a number, in bytes.
 const maxNumber = 64
 
-// errTerminated is what a container asked to end before its guest has begun ends
-// with: 128 plus SIGTERM. Argo's other containers read 64, as from upstream.
+// errTerminated is the end of a container that is asked to end before its guest has begun: 128
+// plus SIGTERM. Argo's other containers read 64, as from upstream.
 var errTerminated = exitError{code: 128 + int(syscall.SIGTERM)}
 
-// until waits for done to say so, looking again and again. It ends early
-// with an error of done, with ctx, or when the container is asked to end.
+// until calls done again and again until it reports true. It ends early with an error of done,
+// with ctx, or when the container is asked to end.
 func (r *run) until(ctx context.Context, done func() (bool, error)) error {
 	tick := time.NewTicker(pollInterval)
 	defer tick.Stop()
@@ -61,8 +61,8 @@ func (r *run) awaitDependencies(ctx context.Context) error {
 	return nil
 }
 
-// number reads a number from a file of the volume. A file that holds none, or none yet,
-// is like none.
+// number reads a number from a file of the volume. A file without a number, or without one
+// yet, counts as missing.
 func (r *run) number(name string) (int, bool) {
 	data, err := r.volume.read(name, maxNumber)
 	if err != nil {
@@ -72,7 +72,7 @@ func (r *run) number(name string) (int, bool) {
 	return n, err == nil
 }
 
-// pause waits, if the environment asks for it, for somebody to make a file in the
+// pause waits, if the environment asks for it, until somebody makes a file in the
 // container's directory of the volume. See upstream's docs/debug-pause.md.
 func (r *run) pause(ctx context.Context, variable, file string) error {
 	if r.env("ARGO_DEBUG_PAUSE_"+variable) != "true" {
@@ -84,8 +84,8 @@ func (r *run) pause(ctx context.Context, variable, file string) error {
 	})
 }
 
-// What Argo 4.1's supervisor, in a pod without init containers, says in its status
-// file, and how long it may say nothing.
+// The status file of Argo 4.1's supervisor, in a pod without init containers, and how long it
+// may stay unchanged.
 const (
 	statusFile    = "status"
 	statusReady   = "READY"
@@ -111,7 +111,7 @@ func (r *run) awaitReady(ctx context.Context) error {
 
 func (r *run) hasSupervisor() bool { return r.env("ARGO_WAIT_FOR_READY") == "true" }
 
-// notReady makes err one by which Argo's controller tells that the guest is not to blame.
+// notReady wraps err so that Argo's controller sees that the guest is not to blame.
 func (r *run) notReady(err error) error {
 	r.recorded = exitNotReady
 	return exitError{code: exitNotReady, cause: err}

@@ -17,7 +17,7 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/internal/testguest"
 )
 
-// clusterBench measures on a whole Kubernetes node: what a user waits for.
+// clusterBench measures on a whole Kubernetes node, as a user waits for it.
 type clusterBench struct {
 	cluster   *testcluster.Cluster
 	pods      *kubernetes.Clientset
@@ -41,7 +41,7 @@ var clusterPair = []clusterContender{
 func (p plan) measureCluster(ctx context.Context) (err error) {
 	progress("bringing up a Kubernetes node")
 	_, openErr := testcluster.Open()
-	// Argo's ten seconds would be most of a small workflow's time, and hide what is measured.
+	// Argo's ten seconds would be most of a small workflow's time, and hide the rest.
 	cluster, err := testcluster.Up(ctx, testcluster.Options{Requeue: 3 * time.Second}, os.Stderr)
 	if err != nil {
 		return err

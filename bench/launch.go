@@ -46,7 +46,7 @@ func (l launches) print(w io.Writer) {
 	printGoal(w, "launch to the guest's exit, p50", l.module.quantile(launchToExit, 0.5), "≤", 6, "ms")
 }
 
-// stage is what one launch after the other uses.
+// stage is what all launches share.
 type stage struct {
 	worker, code *os.File
 	base, rootfs string
@@ -145,13 +145,13 @@ func (s *stage) close() {
 	}
 }
 
-// helloSpec is what containerd's client asks for, as in the rest of the benchmark.
+// helloSpec is the specification of containerd's client, as in the rest of the benchmark.
 func helloSpec(ctx context.Context) (*specs.Spec, error) {
 	ctx = namespaces.WithNamespace(ctx, "bench")
 	return oci.GenerateSpec(ctx, nil, &containers.Container{ID: "launch"}, oci.WithProcessArgs("/app.wasm"))
 }
 
-// launch does below containerd what the shim does for a container, but for the cgroup.
+// launch does what the shim does for a container, without containerd and without a cgroup.
 func (s *stage) launch(ctx context.Context, times samples) error {
 	ours, theirs, err := control.Pair()
 	if err != nil {

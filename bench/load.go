@@ -27,7 +27,7 @@ func (p plan) oneAtATime(ctx context.Context, pair []contender) error {
 	return nil
 }
 
-// rounds is into how many turns of each runtime the containers at once are divided.
+// rounds is the number of turns of each runtime into which the containers at once are divided.
 const rounds = 5
 
 // atOnce alternates between the runtimes in rounds.

@@ -149,7 +149,7 @@ func (p plan) measureNode(ctx context.Context, node *testnode.Node, client *clie
 	return p.measureMemory(ctx, node, client)
 }
 
-// printMachine tells what the figures below were measured on, and how busy it was before.
+// printMachine prints the machine on which the figures are measured, and how busy it was before.
 func printMachine(w io.Writer) error {
 	load, err := os.ReadFile("/proc/loadavg")
 	if err != nil {

@@ -112,7 +112,7 @@ func remove(ctx context.Context, task client.Task, c *client.Client) {
 	}
 }
 
-// privateMemory returns what a worker and its parent, the daemon, do not share with anybody, in MB.
+// privateMemory returns the memory that a worker and its parent, the daemon, share with no process, in MB.
 func privateMemory(worker int) (ofWorker, ofDaemon float64, err error) {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", worker))
 	if err != nil {

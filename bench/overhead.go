@@ -16,8 +16,8 @@ import (
 
 const sleeperImage = "example.com/bench/sleeper:1"
 
-// overheadPods are kinds of pods whose own memory is measured: what runs in them beside the containers'
-// processes. A pod of Argo's is of the second kind.
+// overheadPods are kinds of pods whose own memory is measured: that of the processes beside the
+// containers'. A pod of Argo's is of the second kind.
 var overheadPods = []struct {
 	name       string
 	class      *string

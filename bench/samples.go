@@ -63,8 +63,8 @@ func (s samples) mean(what string) float64 {
 	return float64(sum.Microseconds()) / 1000 / float64(len(s[what]))
 }
 
-// ratio says nothing when there is nothing to compare with: with runc hello world has often ended
-// before start returns.
+// ratio returns "-" if there is nothing to compare with: with runc, hello world has often ended before
+// start returns.
 func ratio(a, b float64) string {
 	if b < 0.1 {
 		return "-"

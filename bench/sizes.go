@@ -88,7 +88,7 @@ func (p plan) launchSizes(ctx context.Context, stages []*stage) error {
 	return nil
 }
 
-// printSizes prints the times of the two with so many decimals.
+// printSizes prints the times of the two with the given number of decimals.
 func printSizes(times []samples, phases []string, decimals int) {
 	table := newTable(os.Stdout)
 	fmt.Fprintln(table, "ms\tsmall p50\tsmall p95\tlarge p50\tlarge p95\tratio p50\t")
@@ -144,7 +144,7 @@ func (p plan) cycleSizes(ctx context.Context, release string, pair []contender) 
 	return nil
 }
 
-// shareCode has many workers run one module and looks how much of its code each has for itself.
+// shareCode lets many workers run one module and measures how much of its code each has for itself.
 func (p plan) shareCode(ctx context.Context, s *stage) error {
 	progress("%d workers of one module", p.workers)
 	var resident, proportional float64

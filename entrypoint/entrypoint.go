@@ -1,6 +1,6 @@
-// Package entrypoint reads what a container's command names: a file, a function of the module in it, and the
-// paths at which an exec looks for the file. It is what the shim and "image inspect" have in common,
-// opens nothing, and depends on nothing.
+// Package entrypoint parses the first word of a container's command: a file, a function of the module in it,
+// and the paths at which an exec looks for the file. The shim and "image inspect" share it. It opens nothing,
+// and depends on nothing.
 package entrypoint
 
 import (
@@ -9,17 +9,16 @@ import (
 	"strings"
 )
 
-// Suffix is how the name of a file ends that is meant to be WebAssembly.
+// Suffix is the end of the name of a file that is meant to be WebAssembly.
 const Suffix = ".wasm"
 
-// Start is the function that a module's entry point stands for when it names none. In a component it
-// stands for wasi:cli/run.
+// Start is the function of an entry point that names none. In a component it stands for wasi:cli/run.
 const Start = "_start"
 
 // maxPath is the most bytes of a path that the kernel takes (PATH_MAX of limits.h).
 const maxPath = 4096
 
-// Point is what the first word of a command names.
+// Point is an entry point: what the first word of a command names.
 type Point struct {
 	File     string
 	Function string // [Start] unless the word names another one
@@ -66,8 +65,8 @@ func (p Point) Paths(cwd string, env []string) []string {
 }
 
 // Local returns the absolute path of a bare name that IsWasm in folder cwd, where runwasi looks last, "" for
-// other names. An exec does not look there: whoever can write to cwd could put a program in the place of
-// another one's. So it counts only where the name is that of nothing else, no layer of the image either.
+// other names. An exec does not look there: anyone who can write to cwd could put a program in the place of
+// another one's. So it counts only if the name names nothing else, no layer of the image either.
 func (p Point) Local(cwd string) string {
 	if !p.IsWasm() || strings.Contains(p.File, "/") {
 		return ""
@@ -75,7 +74,7 @@ func (p Point) Local(cwd string) string {
 	return path.Join("/", cwd, p.File)
 }
 
-// maxFolders is how many folders of PATH count: whoever writes a pod chooses it, and the daemon looks.
+// maxFolders is how many folders of PATH count: the author of a pod chooses PATH, and the daemon searches it.
 const maxFolders = 1000
 
 func absolute(name, cwd string) string {
@@ -85,7 +84,7 @@ func absolute(name, cwd string) string {
 	return path.Join("/", cwd, name)
 }
 
-// searchPath returns PATH, of several the last, which is the one that runc leaves a process.
+// searchPath returns PATH. If there are several it is the last, the one that runc leaves a process.
 func searchPath(env []string) string {
 	search := "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 	for _, variable := range env {

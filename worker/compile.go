@@ -90,8 +90,8 @@ func compileComponent(order control.Compile, wasm []byte) (*control.Module, []by
 	return describeComponent(compiled), code, nil
 }
 
-// checkHeader says more of what is no module than wasmtime, which would try to read text as
-// WebAssembly's text format. The daemon has looked only where the file is not compressed.
+// checkHeader explains better than wasmtime why a file is no module: wasmtime would try to read text
+// as WebAssembly's text format. The daemon has checked only files that are not compressed.
 func checkHeader(order control.Compile, content []byte) error {
 	const magic = "\x00asm"
 	head := string(content[:min(len(content), 8)])
@@ -110,8 +110,8 @@ func isMachineCode(content []byte) bool {
 	return len(content) > 7 && string(content[:4]) == "\x7fELF" && content[7] == 200
 }
 
-// takePrecompiled has the engine judge machine code that the operator trusts: whether it was made by
-// the same version, with the same settings, for this processor.
+// takePrecompiled lets the engine check machine code that the operator trusts: the same version must
+// have made it, with the same settings, for this processor.
 func takePrecompiled(order control.Compile, code []byte) (*control.Module, []byte, error) {
 	if !order.Trusted {
 		return nil, nil, order.Distrust()

@@ -16,18 +16,18 @@ import (
 // wasmtime command and a native program that aborts.
 const trapCode = 134
 
-// startFailure is the exit code of a guest that could not be started after all
-// that could be checked before had been.
+// startFailure is the exit code of a guest that could not be started although all checks had
+// passed.
 const startFailure = 126
 
 // guest is loaded and linked; no instruction of it has run.
 type guest interface {
-	// run runs the guest to its end and returns its exit code. What a person must
-	// know about a bad end goes to stderr.
+	// run runs the guest to its end and returns its exit code. It writes the reason
+	// for a bad end to stderr.
 	run(stderr io.Writer) int
 }
 
-// load maps what was compiled and sets up its world.
+// load maps the compiled module and sets up its world.
 func load(order control.Run) (guest, error) {
 	isComponent, err := component.IsCompiled(order.Module)
 	if err != nil {
@@ -95,8 +95,8 @@ func (g *moduleGuest) defineExit() error {
 }
 
 // newWASI gives the guest its arguments, environment, standard streams and
-// root. What may be read and written there is the kernel's business: mounts are
-// read-only or not, and files belong to somebody.
+// root. The kernel decides what may be read and written there: mounts are
+// read-only or not, and files have owners.
 func newWASI(order control.Run) (*wasmtime.WasiConfig, error) {
 	wasi := wasmtime.NewWasiConfig()
 	wasi.SetArgv(order.Args)
@@ -137,7 +137,7 @@ const (
 	initialize    = "_initialize"
 )
 
-// calls lists what to call: a function other than _start belongs to a reactor,
+// calls lists the functions to call: a function other than _start belongs to a reactor,
 // which is initialized first
 // (https://github.com/WebAssembly/WASI/blob/main/legacy/application-abi.md).
 func (g *moduleGuest) calls(instance *wasmtime.Instance) []string {

@@ -15,7 +15,7 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/worker/outline"
 )
 
-// refusal is why no container could run a module, whatever it is called and whoever asks. It is
+// refusal is a reason why no container could run a module, under any name and for any caller. It is
 // worth remembering, unlike an error that another order, or more memory, could have avoided.
 type refusal struct{ name, reason string }
 
@@ -30,9 +30,9 @@ func refusalOf(err error) string {
 	return ""
 }
 
-// judgeEarly refuses a module for what stands before its code, and what the engine finds wrong with
-// it without compiling it: that takes a hundredth of the time. What the outline
-// does not know, the engine judges (judgeModule). It reports whether it has judged the imports.
+// judgeEarly refuses a module by the sections before its code, and by what the engine finds wrong
+// without compiling it: that takes a hundredth of the time. The engine judges what the outline
+// does not know (judgeModule). judgeEarly reports whether it has judged the imports.
 func judgeEarly(e *wasmtime.Engine, order control.Compile, wasm []byte) (imports bool, err error) {
 	if m, unknown := outline.Read(wasm); unknown == nil {
 		if err := checkImports(e, m.Imports, order.Name); err != nil {

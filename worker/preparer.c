@@ -22,7 +22,7 @@ static void leave_users(void)
 
 	if (unshare(CLONE_NEWUSER) < 0)
 		return;
-	// Whoever makes one has every capability in it.
+	// The process that makes one has every capability in it.
 	for (unsigned long cap = 0; prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) == 0; cap++)
 		;
 	if (syscall(SYS_capset, &header, none) < 0)

@@ -15,7 +15,7 @@
 
 enum { control = 3, last_signal = 64 };
 
-// What the daemon ignores or blocks is nothing to inherit. The call is the kernel's
+// The program must not inherit the signals that the daemon ignores or blocks. The call is the kernel's
 // own: glibc keeps two signals to itself, which make(1), by posix_spawn(3), leaves
 // ignored. All zeros is SIG_DFL; eight is the size of the kernel's signal sets.
 static void reset_signals(void)

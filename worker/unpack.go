@@ -27,7 +27,7 @@ func unpack(order control.Compile, in *os.File) ([]byte, error) {
 	return nil, fmt.Errorf("%s is compressed by %q, which is unknown", order.Name, order.Compression)
 }
 
-// fileSize returns how much there probably is to read.
+// fileSize returns the probable size of what there is to read.
 func fileSize(in *os.File) int64 {
 	info, err := in.Stat()
 	if err != nil {
@@ -36,7 +36,7 @@ func fileSize(in *os.File) int64 {
 	return info.Size()
 }
 
-// readAll reads no more than a module may have, however much a few bytes unpack to.
+// readAll reads no more than the largest module may have, even if a few bytes unpack to more.
 func readAll(order control.Compile, r io.Reader, size int64) ([]byte, error) {
 	var content bytes.Buffer
 	content.Grow(int(min(size, order.MaxSize)) + bytes.MinRead)

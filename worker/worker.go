@@ -78,8 +78,8 @@ func prepare(order control.Run) (guest, error) {
 }
 
 // runMain prepares the guest while containerd is still busy creating the task,
-// reports, and runs it when told to start. A daemon that goes away before is
-// the end of the worker.
+// reports, and runs it when told to start. If the daemon goes away before that, the
+// worker ends.
 func runMain(daemon control.Worker) int {
 	order, err := daemon.Run()
 	if err != nil {

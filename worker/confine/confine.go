@@ -1,10 +1,10 @@
-// Package confine has a worker give up every system call that its role does not need: whoever breaks
-// out of WebAssembly has what is left and no more. The launch has taken what a process can be born
-// without (package sandbox); this comes later, because a program that has yet to load, link and start
-// needs more than one that runs a guest.
+// Package confine makes a worker give up every system call that its role does not need, so that an
+// attacker who breaks out of WebAssembly has few left. The launch has taken everything that a process
+// can be born without (package sandbox). This comes later, because a program that has yet to load,
+// link and start needs more than one that runs a guest.
 //
-// What each role may call is listed in package policy. Made of it at build time (go generate), the
-// filters cost a start no more than their installation.
+// Package policy lists the calls of each role. The filters are made from it at build time (go
+// generate), so a start pays only for installing them.
 // See RATIONALE.md, "Why does the worker take system calls?"
 package confine
 
