@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/wasmshim/containerd-shim-wasm/oci"
+	"github.com/wasmshim/containerd-shim-wasm/wasm"
 )
 
 // openLayer opens a Wasm layer's file in containerd's content store. Its path comes
@@ -40,5 +41,5 @@ func checkLayer(from Source, layer oci.Module) error {
 	if _, err := layer.CheckHead(head[:n]); err != nil || layer.Compression != "" {
 		return err
 	}
-	return checkHead(head[:min(n, len(moduleHeader))], "layer "+from.file.Name())
+	return checkHead(head[:min(n, wasm.HeadSize)], "layer "+from.file.Name())
 }

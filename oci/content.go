@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"fmt"
 	"strings"
+
+	"github.com/wasmshim/containerd-shim-wasm/wasm"
 )
 
 // HeadSize is how many first bytes of a blob ContentOf looks at.
@@ -27,22 +29,19 @@ const (
 	Unknown       Content = "data of an unknown kind"
 )
 
-// elfWasmtime is the OS ABI that wasmtime gives its code (wasmtime-environ, obj.rs).
-const elfWasmtime = 200
-
 // ContentOf looks at the first HeadSize bytes of a blob, fewer if it has fewer.
 func ContentOf(head []byte) Content {
 	has := func(magic string) bool { return bytes.HasPrefix(head, []byte(magic)) }
 	switch {
 	case len(head) == 0:
 		return Empty
-	case has("\x00asm\x01\x00\x00\x00"):
+	case wasm.IsModule(head):
 		return WasmModule
-	case has("\x00asm") && len(head) >= 8 && head[6] == 1 && head[7] == 0:
+	case wasm.IsComponent(head):
 		return WasmComponent
-	case has("\x7fELF") && len(head) > 7 && head[7] == elfWasmtime:
+	case wasm.IsCompiled(head):
 		return Precompiled
-	case has("\x7fELF"):
+	case wasm.IsELF(head):
 		return Native
 	case has("\x1f\x8b"):
 		return Gzip

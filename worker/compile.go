@@ -9,6 +9,7 @@ import (
 	wasmtime "github.com/bytecodealliance/wasmtime-go/v44"
 
 	"github.com/wasmshim/containerd-shim-wasm/internal/text"
+	"github.com/wasmshim/containerd-shim-wasm/wasm"
 	"github.com/wasmshim/containerd-shim-wasm/worker/component"
 	"github.com/wasmshim/containerd-shim-wasm/worker/control"
 	"github.com/wasmshim/containerd-shim-wasm/worker/engine"
@@ -34,28 +35,28 @@ func Compile(order control.Compile, in, out *os.File) (*control.Module, error) {
 
 // translate describes a module or a component, and returns its machine code.
 func translate(order control.Compile, content []byte) (*control.Module, []byte, error) {
-	if isMachineCode(content) {
+	if wasm.IsCompiled(content) {
 		return takePrecompiled(order, content)
 	}
 	if err := checkTables(order, content); err != nil {
 		return nil, nil, err
 	}
-	if component.Is(content) {
+	if wasm.IsComponent(content) {
 		return compileComponent(order, content)
 	}
 	return compileModule(order, content)
 }
 
-func compileModule(order control.Compile, wasm []byte) (*control.Module, []byte, error) {
-	if err := checkHeader(order, wasm); err != nil {
+func compileModule(order control.Compile, content []byte) (*control.Module, []byte, error) {
+	if err := checkHeader(order, content); err != nil {
 		return nil, nil, err
 	}
 	e := engine.New()
-	judged, err := judgeEarly(e, order, wasm)
+	judged, err := judgeEarly(e, order, content)
 	if err != nil {
 		return nil, nil, err
 	}
-	module, err := wasmtime.NewModule(e, wasm)
+	module, err := wasmtime.NewModule(e, content)
 	if err != nil {
 		return nil, nil, fmt.Errorf("%s %s", order.Name, invalid("module", err))
 	}
@@ -71,11 +72,11 @@ func compileModule(order control.Compile, wasm []byte) (*control.Module, []byte,
 	return describe(functionsOf(module)), code, nil
 }
 
-func compileComponent(order control.Compile, wasm []byte) (*control.Module, []byte, error) {
-	if err := judgeComponentEarly(order, wasm); err != nil {
+func compileComponent(order control.Compile, content []byte) (*control.Module, []byte, error) {
+	if err := judgeComponentEarly(order, content); err != nil {
 		return nil, nil, err
 	}
-	compiled, err := component.New(wasm)
+	compiled, err := component.New(content)
 	if err != nil {
 		return nil, nil, badComponent(order, err)
 	}
@@ -93,21 +94,14 @@ func compileComponent(order control.Compile, wasm []byte) (*control.Module, []by
 // checkHeader explains better than wasmtime why a file is no module: wasmtime would try to read text
 // as WebAssembly's text format. The daemon has checked only files that are not compressed.
 func checkHeader(order control.Compile, content []byte) error {
-	const magic = "\x00asm"
-	head := string(content[:min(len(content), 8)])
+	head := string(content[:min(len(content), wasm.HeadSize)])
 	switch {
 	case head == "":
 		return fmt.Errorf("%s is empty, not a WebAssembly module", order.Name)
-	case !strings.HasPrefix(head, magic):
+	case !strings.HasPrefix(head, wasm.Magic):
 		return fmt.Errorf(`%s is not WebAssembly: it starts with %q, not with "\0asm"`, order.Name, head)
 	}
 	return nil
-}
-
-// isMachineCode recognises what wasmtime makes of a module: an ELF file with an ABI of its own
-// (ELFOSABI_WASMTIME in wasmtime's crates/environ/src/obj.rs).
-func isMachineCode(content []byte) bool {
-	return len(content) > 7 && string(content[:4]) == "\x7fELF" && content[7] == 200
 }
 
 // takePrecompiled lets the engine check machine code that the operator trusts: the same version must
@@ -117,7 +111,7 @@ func takePrecompiled(order control.Compile, code []byte) (*control.Module, []byt
 		return nil, nil, order.Distrust()
 	}
 	judge := judgeModule
-	if component.IsMachineCode(code) {
+	if wasm.IsCompiledComponent(code) {
 		judge = judgeComponent
 	}
 	module, err := judge(order, code)

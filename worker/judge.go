@@ -9,7 +9,7 @@ import (
 
 	wasmtime "github.com/bytecodealliance/wasmtime-go/v44"
 
-	"github.com/wasmshim/containerd-shim-wasm/oci/world"
+	"github.com/wasmshim/containerd-shim-wasm/wasm/world"
 	"github.com/wasmshim/containerd-shim-wasm/worker/control"
 	"github.com/wasmshim/containerd-shim-wasm/worker/engine"
 	"github.com/wasmshim/containerd-shim-wasm/worker/outline"

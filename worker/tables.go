@@ -5,7 +5,7 @@ import (
 	"fmt"
 	goruntime "runtime"
 
-	"github.com/wasmshim/containerd-shim-wasm/worker/component"
+	"github.com/wasmshim/containerd-shim-wasm/wasm"
 	"github.com/wasmshim/containerd-shim-wasm/worker/control"
 )
 
@@ -17,8 +17,8 @@ const maxTable = 1 << 16
 
 // checkTables refuses a guest whose code the engine would compile wrongly for the node's processor: it could
 // jump to where no instruction begins.
-func checkTables(order control.Compile, wasm []byte) error {
-	if goruntime.GOARCH != "arm64" || !hugeTable(wasm) {
+func checkTables(order control.Compile, content []byte) error {
+	if goruntime.GOARCH != "arm64" || !hugeTable(content) {
 		return nil
 	}
 	return fmt.Errorf("%s has a br_table with more than %d targets, which this engine compiles wrongly for arm64 (GHSA-mghf-wjfp-p5xm): "+
@@ -32,7 +32,6 @@ const (
 	coreModuleSection      = 1 // in a component
 	nestedSection          = 4 // a component in a component
 	opBrTable              = 0x0e
-	headerSize             = 8
 	scansPerByte           = 16
 	smallestBlock          = 2 // bytes: the instruction and its type
 	maxLEB                 = 5
@@ -42,12 +41,12 @@ const (
 // hugeTable reports whether a module, or one inside a component, may have a br_table with more than maxTable
 // targets. It may be wrong about what is not valid, and about a function that is made to look as if it had.
 // See RATIONALE.md, "How are large branch tables found on arm64?"
-func hugeTable(wasm []byte) bool {
-	for left := [][]byte{wasm}; len(left) > 0; {
+func hugeTable(content []byte) bool {
+	for left := [][]byte{content}; len(left) > 0; {
 		whole := left[len(left)-1]
 		left = left[:len(left)-1]
-		inComponent := component.Is(whole)
-		for rest := whole[min(headerSize, len(whole)):]; len(rest) > 0; {
+		inComponent := wasm.IsComponent(whole)
+		for rest := whole[min(wasm.HeadSize, len(whole)):]; len(rest) > 0; {
 			id := rest[0]
 			var section []byte
 			section, rest = sized(rest[1:])

@@ -14,7 +14,7 @@ import (
 
 	"github.com/wasmshim/containerd-shim-wasm/entrypoint"
 	"github.com/wasmshim/containerd-shim-wasm/oci"
-	"github.com/wasmshim/containerd-shim-wasm/oci/world"
+	"github.com/wasmshim/containerd-shim-wasm/wasm/world"
 )
 
 // maxListed bounds how many names an error lists.

@@ -10,7 +10,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/wasmshim/containerd-shim-wasm/oci"
-	"github.com/wasmshim/containerd-shim-wasm/oci/world"
+	"github.com/wasmshim/containerd-shim-wasm/wasm/world"
 )
 
 // systems are the operating systems that the CNCF's layout has for the two binaries.

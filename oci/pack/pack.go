@@ -15,7 +15,7 @@ import (
 
 	"github.com/wasmshim/containerd-shim-wasm/entrypoint"
 	"github.com/wasmshim/containerd-shim-wasm/oci"
-	"github.com/wasmshim/containerd-shim-wasm/oci/world"
+	"github.com/wasmshim/containerd-shim-wasm/wasm/world"
 )
 
 // Options say what to pack and how. Only Modules must be given.

@@ -41,36 +41,23 @@ import (
 
 	_ "github.com/bytecodealliance/wasmtime-go/v44" // links the library
 
+	"github.com/wasmshim/containerd-shim-wasm/wasm"
 	"github.com/wasmshim/containerd-shim-wasm/worker/engine"
 )
 
-// Is reports whether wasm starts as a component does, of whatever version of the format: with
-// the magic number of modules, a version, and the layer of components
-// (https://github.com/WebAssembly/component-model/blob/main/design/mvp/Binary.md).
-func Is(wasm []byte) bool {
-	return len(wasm) >= 8 && string(wasm[:4]) == "\x00asm" && string(wasm[6:8]) == "\x01\x00"
-}
-
-// IsMachineCode reports whether code is what wasmtime makes of a component, by its ELF header
-// (e_flags, EF_WASMTIME_COMPONENT in wasmtime's crates/environ/src/obj.rs).
-func IsMachineCode(code []byte) bool {
-	const osABI, flags, wasmtime, component = 7, 0x30, 200, 2
-	return len(code) > flags && string(code[:4]) == "\x7fELF" && code[osABI] == wasmtime && code[flags] == component
-}
-
-// IsCompiled is IsMachineCode of a file.
+// IsCompiled reports whether a file is what wasmtime makes of a component.
 func IsCompiled(path string) (bool, error) {
 	file, err := os.Open(path)
 	if err != nil {
 		return false, err
 	}
 	defer file.Close()
-	header := make([]byte, 64) // of ELF64
+	header := make([]byte, wasm.ELFHeadSize)
 	n, err := file.ReadAt(header, 0)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return false, err
 	}
-	return IsMachineCode(header[:n]), nil
+	return wasm.IsCompiledComponent(header[:n]), nil
 }
 
 // Component is a compiled component.

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	wasmtime "github.com/bytecodealliance/wasmtime-go/v44"
+
+	"github.com/wasmshim/containerd-shim-wasm/wasm"
 )
 
 // command is the text of a component that exports wasi:cli/run: the core function returns 0 for
@@ -37,14 +39,14 @@ func leaving(name, param, code string) string {
 
 func compiled(t *testing.T, text string) *Component {
 	t.Helper()
-	wasm, err := wasmtime.Wat2Wasm(text)
+	binary, err := wasmtime.Wat2Wasm(text)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !Is(wasm) {
-		t.Fatalf("no component: %q", wasm[:8])
+	if !wasm.IsComponent(binary) {
+		t.Fatalf("no component: %q", binary[:8])
 	}
-	c, err := New(wasm)
+	c, err := New(binary)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -181,12 +183,12 @@ func TestSerialize(t *testing.T) {
 
 // A module, its code, and what is neither are no components.
 func TestIsNoComponent(t *testing.T) {
-	wasm, err := wasmtime.Wat2Wasm("(module)")
+	binary, err := wasmtime.Wat2Wasm("(module)")
 	if err != nil {
 		t.Fatal(err)
 	}
 	config := wasmtime.NewConfig()
-	module, err := wasmtime.NewModule(wasmtime.NewEngineWithConfig(config), wasm)
+	module, err := wasmtime.NewModule(wasmtime.NewEngineWithConfig(config), binary)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -194,8 +196,8 @@ func TestIsNoComponent(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, content := range map[string][]byte{"module": wasm, "machine code": code, "nothing": nil} {
-		if Is(content) || IsMachineCode(content) {
+	for name, content := range map[string][]byte{"module": binary, "machine code": code, "nothing": nil} {
+		if wasm.IsComponent(content) || wasm.IsCompiledComponent(content) {
 			t.Errorf("%s is taken for a component", name)
 		}
 		if _, err := New(content); err == nil {

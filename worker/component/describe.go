@@ -59,7 +59,7 @@ import (
 	"iter"
 	"regexp"
 
-	"github.com/wasmshim/containerd-shim-wasm/oci/world"
+	"github.com/wasmshim/containerd-shim-wasm/wasm/world"
 )
 
 // Start is how the function that runs a command is called here, as in modules: run of the

@@ -7,6 +7,7 @@ import (
 
 	wasmtime "github.com/bytecodealliance/wasmtime-go/v44"
 
+	"github.com/wasmshim/containerd-shim-wasm/wasm"
 	"github.com/wasmshim/containerd-shim-wasm/worker/component"
 	"github.com/wasmshim/containerd-shim-wasm/worker/engine"
 )
@@ -17,22 +18,22 @@ func translated(t *testing.T, text string) []byte {
 	if strings.HasPrefix(text, "\x00asm") {
 		return []byte(text)
 	}
-	wasm, err := wasmtime.Wat2Wasm(text)
+	binary, err := wasmtime.Wat2Wasm(text)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return wasm
+	return binary
 }
 
 // compile compiles a module or a component.
 func compile(t *testing.T, text string) error {
 	t.Helper()
-	wasm := translated(t, text)
-	if !component.Is(wasm) {
-		_, err := wasmtime.NewModule(engine.New(), wasm)
+	binary := translated(t, text)
+	if !wasm.IsComponent(binary) {
+		_, err := wasmtime.NewModule(engine.New(), binary)
 		return err
 	}
-	c, err := component.New(wasm)
+	c, err := component.New(binary)
 	if err == nil {
 		c.Close()
 	}

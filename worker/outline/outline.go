@@ -10,6 +10,8 @@ package outline
 import (
 	"errors"
 	"fmt"
+
+	"github.com/wasmshim/containerd-shim-wasm/wasm"
 )
 
 // Module is the outline of a core module.
@@ -23,8 +25,6 @@ type Module struct {
 
 // Import is what a module needs from outside, by its two names.
 type Import struct{ Module, Name string }
-
-const header = "\x00asm\x01\x00\x00\x00"
 
 // The sections that matter, by their ids. All of them come before the code.
 const (
@@ -46,11 +46,11 @@ const (
 )
 
 // Read returns the outline of a module.
-func Read(wasm []byte) (Module, error) {
-	if len(wasm) < len(header) || string(wasm[:len(header)]) != header {
+func Read(module []byte) (Module, error) {
+	if !wasm.IsModule(module) {
 		return Module{}, errors.New("outline: it is no core module of version 1")
 	}
-	r := &reader{left: wasm[len(header):]}
+	r := &reader{left: module[wasm.HeadSize:]}
 	o := outline{}
 	for len(r.left) > 0 && r.err == nil {
 		id := r.byte()

@@ -11,6 +11,7 @@ import (
 	wasmtime "github.com/bytecodealliance/wasmtime-go/v44"
 
 	"github.com/wasmshim/containerd-shim-wasm/internal/testguest"
+	"github.com/wasmshim/containerd-shim-wasm/wasm"
 	"github.com/wasmshim/containerd-shim-wasm/worker/engine"
 )
 
@@ -79,15 +80,15 @@ func TestReadRefuses(t *testing.T) {
 	for name, wasm := range map[string]string{
 		"nothing":          "",
 		"a component":      "\x00asm\x0d\x00\x01\x00",
-		"half a section":   header + "\x01\x05\x01",
-		"bytes left over":  header + "\x03\x02\x00\x00",
-		"a structure":      header + "\x01\x03\x01\x5f\x00",
-		"a long number":    header + "\x01\xff\xff\xff\xff\xff\x01",
-		"too large number": header + "\x01\xff\xff\xff\xff\x7f",
-		"an unknown kind":  header + "\x02\x04\x01\x00\x00\x09",
-		"memory64":         header + "\x02\x06\x01\x00\x00\x02\x04\x00",
-		"no such function": header + "\x07\x04\x01\x00\x00\x07",
-		"many of nothing":  header + "\x02\x05\xff\xff\xff\xff\x0f",
+		"half a section":   wasm.ModuleHeader + "\x01\x05\x01",
+		"bytes left over":  wasm.ModuleHeader + "\x03\x02\x00\x00",
+		"a structure":      wasm.ModuleHeader + "\x01\x03\x01\x5f\x00",
+		"a long number":    wasm.ModuleHeader + "\x01\xff\xff\xff\xff\xff\x01",
+		"too large number": wasm.ModuleHeader + "\x01\xff\xff\xff\xff\x7f",
+		"an unknown kind":  wasm.ModuleHeader + "\x02\x04\x01\x00\x00\x09",
+		"memory64":         wasm.ModuleHeader + "\x02\x06\x01\x00\x00\x02\x04\x00",
+		"no such function": wasm.ModuleHeader + "\x07\x04\x01\x00\x00\x07",
+		"many of nothing":  wasm.ModuleHeader + "\x02\x05\xff\xff\xff\xff\x0f",
 	} {
 		if m, err := Read([]byte(wasm)); err == nil || !strings.HasPrefix(err.Error(), "outline: ") {
 			t.Errorf("%s: %+v, %v", name, m, err)
@@ -100,7 +101,7 @@ func FuzzRead(f *testing.F) {
 	for _, text := range texts {
 		f.Add(translated(f, text))
 	}
-	f.Add([]byte(header + "\x02\x05\xff\xff\xff\xff\x0f"))
+	f.Add([]byte(wasm.ModuleHeader + "\x02\x05\xff\xff\xff\xff\x0f"))
 	f.Fuzz(func(t *testing.T, wasm []byte) {
 		m, err := Read(wasm)
 		if err != nil {
@@ -135,6 +136,6 @@ func exporting(names int) []byte {
 		name := fmt.Sprint(i)
 		exports = append(append(append(exports, byte(len(name))), name...), kindFunction, 0)
 	}
-	wasm := append([]byte(header), "\x01\x04\x01\x60\x00\x00"+"\x03\x02\x01\x00"+"\x07"...)
-	return append(binary.AppendUvarint(wasm, uint64(len(exports))), exports...)
+	module := append([]byte(wasm.ModuleHeader), "\x01\x04\x01\x60\x00\x00"+"\x03\x02\x01\x00"+"\x07"...)
+	return append(binary.AppendUvarint(module, uint64(len(exports))), exports...)
 }

@@ -7,7 +7,7 @@ import (
 	"testing"
 
 	"github.com/wasmshim/containerd-shim-wasm/internal/testguest"
-	"github.com/wasmshim/containerd-shim-wasm/oci/world"
+	"github.com/wasmshim/containerd-shim-wasm/wasm/world"
 	"github.com/wasmshim/containerd-shim-wasm/worker/component"
 )
 

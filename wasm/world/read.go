@@ -8,14 +8,13 @@ import (
 	"io"
 	"math"
 	"unicode/utf8"
+
+	"github.com/wasmshim/containerd-shim-wasm/wasm"
 )
 
 // maxNames bounds, in bytes, what the sections of imports and exports of a component hold together:
 // some hundred times as much as those of large ones do.
 const maxNames = 1 << 20
-
-// header is the magic number, the version and the layer.
-const header = "\x00asm\x0d\x00\x01\x00"
 
 // The sections that are read, and the last one that there is.
 const (
@@ -37,11 +36,11 @@ func Read(r io.Reader) (World, error) {
 }
 
 func read(r *bufio.Reader) (World, error) {
-	head := make([]byte, len(header))
+	head := make([]byte, wasm.HeadSize)
 	if _, err := io.ReadFull(r, head); err != nil {
 		return World{}, err
 	}
-	if string(head) != header {
+	if string(head) != wasm.ComponentHeader {
 		return World{}, fmt.Errorf("it starts with %q, which is no component of a known version", head)
 	}
 	var w World

@@ -10,7 +10,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/wasmshim/containerd-shim-wasm/internal/testimage"
-	"github.com/wasmshim/containerd-shim-wasm/oci/world"
+	"github.com/wasmshim/containerd-shim-wasm/wasm/world"
 )
 
 const header = "\x00asm\x0d\x00\x01\x00"

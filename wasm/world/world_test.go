@@ -4,7 +4,7 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/wasmshim/containerd-shim-wasm/oci/world"
+	"github.com/wasmshim/containerd-shim-wasm/wasm/world"
 )
 
 // instances are items that are all interfaces.
