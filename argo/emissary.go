@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/wasmshim/containerd-shim-wasm/internal/environ"
 )
 
 // VolumePath is where Argo mounts its volume in every container of a pod.
@@ -173,20 +175,10 @@ func (r *run) contract(ctx context.Context) error {
 	return ended
 }
 
-// env returns a variable of the container's environment: the first, if it is there twice.
-func (r *run) env(name string) string {
-	value, _ := r.lookupEnv(name)
-	return value
-}
+// env returns a variable of the container's environment.
+func (r *run) env(name string) string { return environ.Get(r.Env, name) }
 
-func (r *run) lookupEnv(name string) (string, bool) {
-	for _, variable := range r.Env {
-		if value, ok := strings.CutPrefix(variable, name+"="); ok {
-			return value, true
-		}
-	}
-	return "", false
-}
+func (r *run) lookupEnv(name string) (string, bool) { return environ.Lookup(r.Env, name) }
 
 // checkName fails for a text that cannot be the name of a container or an artifact, or that
 // would be another path than it seems.

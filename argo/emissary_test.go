@@ -67,7 +67,7 @@ func TestUnlikeArgoexec(t *testing.T) {
 		{name: "SIGTERM ends the pause after", template: parameters("/etc/group"), container: script("exit 4").with("ARGO_DEBUG_PAUSE_AFTER=true"), check: wants(4, "4", "outputs/parameters/etc/group"),
 			during: func(w world, send signaller) { w.awaitLog("waiting to be released"); send(syscall.SIGTERM) }},
 		{name: "background process keeps no logs open", template: plain, container: script("sleep 1000 & echo out").with("ARGO_INCLUDE_SCRIPT_OUTPUT=true"), check: wants(0, "0", "ctr/main/stdout")},
-		{name: "no name", template: plain, container: script("echo no").with("ARGO_CONTAINER_NAME=x").named("../../x"), check: leavesNothing},
+		{name: "no name", template: plain, container: script("echo no").with("ARGO_CONTAINER_NAME=../../x"), check: leavesNothing},
 		{name: "long argument without tmp", template: plain, check: wants(0, "0"),
 			container: container{command: []string{"sh", "-c", `head -c 40 "${1#@}"`}, env: []string{"ARGO_CONTAINER_ARGS_FILE=/data/args"}},
 			prepare: func(w world) {

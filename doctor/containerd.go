@@ -20,6 +20,7 @@ import (
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/wasmshim/containerd-shim-wasm/install"
+	"github.com/wasmshim/containerd-shim-wasm/internal/environ"
 )
 
 // answersWithin bounds each request to containerd.
@@ -115,11 +116,7 @@ func (c *containerd) lookAtProcess(pid int) {
 		return
 	}
 	c.pid = pid
-	for _, variable := range strings.Split(string(environment), "\x00") {
-		if path, ok := strings.CutPrefix(variable, "PATH="); ok {
-			c.path = path
-		}
-	}
+	c.path = environ.Get(strings.Split(string(environment), "\x00"), "PATH")
 	c.exe = proc("exe") // runs also when an upgrade has replaced the file
 	line, _ := os.ReadFile(proc("cmdline"))
 	c.config = configFlag(strings.Split(strings.TrimRight(string(line), "\x00"), "\x00"))

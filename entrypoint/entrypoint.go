@@ -1,12 +1,14 @@
 // Package entrypoint parses the first word of a container's command: a file, a function of the module in it,
 // and the paths at which an exec looks for the file. The shim and "image inspect" share it. It opens nothing,
-// and depends on nothing.
+// and depends on nothing but the package that reads an environment.
 package entrypoint
 
 import (
 	"path"
 	"path/filepath"
 	"strings"
+
+	"github.com/wasmshim/containerd-shim-wasm/internal/environ"
 )
 
 // Suffix is the end of the name of a file that is meant to be WebAssembly.
@@ -84,13 +86,10 @@ func absolute(name, cwd string) string {
 	return path.Join("/", cwd, name)
 }
 
-// searchPath returns PATH. If there are several it is the last, the one that runc leaves a process.
+// searchPath returns PATH, or the folders that an exec looks in without it.
 func searchPath(env []string) string {
-	search := "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-	for _, variable := range env {
-		if value, ok := strings.CutPrefix(variable, "PATH="); ok {
-			search = value
-		}
+	if search, ok := environ.Lookup(env, "PATH"); ok {
+		return search
 	}
-	return search
+	return "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 }

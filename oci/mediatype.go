@@ -100,3 +100,9 @@ func IsImageConfig(mediaType string) bool {
 func IsWasmConfig(mediaType string) bool {
 	return mediaType == MediaTypeWasmConfigV0 || mediaType == MediaTypeWasmConfigV1
 }
+
+// IsAttestation reports whether an entry of an index describes another of its entries, as BuildKit adds some,
+// and is no image (https://github.com/moby/buildkit/blob/master/docs/attestations/attestation-storage.md).
+func IsAttestation(d ocispec.Descriptor) bool {
+	return d.Annotations["vnd.docker.reference.type"] != ""
+}

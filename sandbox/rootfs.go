@@ -12,12 +12,14 @@ import (
 	"github.com/moby/sys/mountinfo"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+
+	"github.com/wasmshim/containerd-shim-wasm/worker/control"
 )
 
 // Names in the worker's own root, the private tmpfs that holds its binary, its
 // compiled module and the container's root file system.
 const (
-	workerPath = "/worker"
+	workerPath = control.WorkerPath
 	modulePath = "/module"
 	rootfsPath = "/rootfs"
 )

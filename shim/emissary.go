@@ -14,6 +14,7 @@ import (
 
 	"github.com/wasmshim/containerd-shim-wasm/argo"
 	"github.com/wasmshim/containerd-shim-wasm/entrypoint"
+	"github.com/wasmshim/containerd-shim-wasm/internal/environ"
 	"github.com/wasmshim/containerd-shim-wasm/module"
 	"github.com/wasmshim/containerd-shim-wasm/sandbox"
 )
@@ -58,7 +59,7 @@ func (c command) reserved(env []string) sandbox.Reserved {
 	}
 	r := sandbox.Reserved{Path: argo.VolumePath}
 	// By this file a guest tells Argo how far it is.
-	if dir, name := path.Split(environment(env, "ARGO_PROGRESS_FILE")); path.Clean(dir) == argo.VolumePath && name == "progress" {
+	if dir, name := path.Split(environ.Get(env, "ARGO_PROGRESS_FILE")); path.Clean(dir) == argo.VolumePath && name == "progress" {
 		r.Shared = name
 	}
 	return r
@@ -79,7 +80,7 @@ func (c command) leaveExitCode(spec *specs.Spec, code int) error {
 	written := make(chan error, 1)
 	go func() {
 		written <- sandbox.InVolume(volume, spec.Process, func(root *os.File) error {
-			return argo.WriteExitCode(root, environment(spec.Process.Env, "ARGO_CONTAINER_NAME"), code)
+			return argo.WriteExitCode(root, environ.Get(spec.Process.Env, "ARGO_CONTAINER_NAME"), code)
 		})
 	}()
 	select {
@@ -91,16 +92,6 @@ func (c command) leaveExitCode(spec *specs.Spec, code int) error {
 	case <-time.After(stopLimit):
 		return fmt.Errorf("the volume at %s has not taken the exit code within %s", argo.VolumePath, stopLimit)
 	}
-}
-
-// environment returns the value of a variable, empty if there is none.
-func environment(env []string, name string) string {
-	for _, e := range env {
-		if value, ok := strings.CutPrefix(e, name+"="); ok {
-			return value
-		}
-	}
-	return ""
 }
 
 // writable returns the bind mount that a container sees at a path, and whether it may

@@ -87,9 +87,6 @@ type child struct {
 	pid int
 }
 
-// workerPath is this program in its own root.
-const workerPath = "/worker"
-
 func startChild(order control.Run, attempt argo.Attempt) (argo.Guest, error) {
 	ours, theirs, err := control.Pair()
 	if err != nil {
@@ -97,7 +94,7 @@ func startChild(order control.Run, attempt argo.Attempt) (argo.Guest, error) {
 	}
 	defer ours.Close()
 	defer theirs.Close()
-	pid, err := syscall.ForkExec(workerPath, attempt.Args, &syscall.ProcAttr{
+	pid, err := syscall.ForkExec(control.WorkerPath, attempt.Args, &syscall.ProcAttr{
 		Dir: "/", Env: os.Environ(), Sys: &syscall.SysProcAttr{},
 		Files: []uintptr{0, attempt.Stdout.Fd(), attempt.Stderr.Fd(), theirs.Fd()},
 	})

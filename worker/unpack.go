@@ -9,6 +9,7 @@ import (
 	"os"
 	"strings"
 
+	"github.com/wasmshim/containerd-shim-wasm/entrypoint"
 	"github.com/wasmshim/containerd-shim-wasm/worker/control"
 )
 
@@ -87,7 +88,7 @@ func unpackZip(order control.Compile, in *os.File) ([]byte, error) {
 			continue
 		}
 		names = append(names, fmt.Sprintf("%q", f.Name))
-		if strings.HasSuffix(f.Name, ".wasm") {
+		if strings.HasSuffix(f.Name, entrypoint.Suffix) {
 			modules = append(modules, f)
 		}
 	}

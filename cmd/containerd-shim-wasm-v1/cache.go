@@ -13,6 +13,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/wasmshim/containerd-shim-wasm/config"
+	"github.com/wasmshim/containerd-shim-wasm/internal/endpoint"
 	"github.com/wasmshim/containerd-shim-wasm/internal/text"
 	"github.com/wasmshim/containerd-shim-wasm/module"
 	"github.com/wasmshim/containerd-shim-wasm/shim"
@@ -26,9 +27,9 @@ func warm(args []string) error {
 	n := module.Loader{StateDir: shim.StateDir, Programs: programs, Log: logrus.NewEntry(logrus.StandardLogger())}
 	n.Log.Logger.SetLevel(logrus.WarnLevel)
 	watch := false
+	var containerd endpoint.Containerd
 	set := flag.NewFlagSet("cache warm", flag.ContinueOnError)
-	set.StringVar(&n.Address, "address", env("CONTAINERD_ADDRESS", "/run/containerd/containerd.sock"), "containerd's `socket`")
-	set.StringVar(&n.Namespace, "namespace", env("CONTAINERD_NAMESPACE", "default"), "containerd's `namespace`: k8s.io is the kubelet's")
+	containerd.Flags(set)
 	set.StringVar(&w.Snapshotter, "snapshotter", "overlayfs", "the `name` of the snapshotter that has unpacked the image")
 	set.StringVar(&w.Config, "config", config.DefaultPath, "the `file` with the node's configuration, which names the cache")
 	set.BoolVar(&watch, "watch", false, "go on for every image that is there or is pulled, until it is stopped")
@@ -37,6 +38,7 @@ func warm(args []string) error {
 		set.PrintDefaults()
 	}
 	err := set.Parse(args)
+	n.Address, n.Namespace = containerd.Address, containerd.Namespace
 	switch {
 	case errors.Is(err, flag.ErrHelp):
 		return nil
@@ -68,13 +70,6 @@ func warmAll(n *module.Loader, w module.Warming) error {
 			fmt.Fprintln(os.Stderr, text.Printable(fmt.Sprintf("%s: %v", image, err)))
 		}
 	})
-}
-
-func env(name, otherwise string) string {
-	if value := os.Getenv(name); value != "" {
-		return value
-	}
-	return otherwise
 }
 
 // runCache becomes wasm-images for the verbs about the compile cache, which has to be

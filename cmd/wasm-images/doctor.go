@@ -5,18 +5,20 @@ import (
 	"errors"
 
 	"github.com/wasmshim/containerd-shim-wasm/doctor"
+	"github.com/wasmshim/containerd-shim-wasm/internal/endpoint"
 )
 
 // checkNode prints what is right and wrong with a node, and fails if anything is wrong.
 func checkNode(ctx context.Context, args []string, stdio stdio) error {
 	set := newFlags("doctor", "[--address SOCKET] [--json] [--no-test-run]", stdio)
-	address := set.String("address", env("CONTAINERD_ADDRESS", "/run/containerd/containerd.sock"), "containerd's `socket`")
+	var o doctor.Options
+	endpoint.AddressFlag(set, &o.Address)
 	asJSON := set.Bool("json", false, "print for machines")
-	noTrial := set.Bool("no-test-run", false, "do not run a container")
+	set.BoolVar(&o.NoTrial, "no-test-run", false, "do not run a container")
 	if err := parse(set, args, 0, 0); err != nil {
 		return err
 	}
-	results := doctor.Run(ctx, doctor.Options{Address: *address, NoTrial: *noTrial})
+	results := doctor.Run(ctx, o)
 	show := doctor.Print
 	if *asJSON {
 		show = doctor.PrintJSON

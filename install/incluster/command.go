@@ -13,6 +13,7 @@ import (
 
 	"github.com/wasmshim/containerd-shim-wasm/config"
 	"github.com/wasmshim/containerd-shim-wasm/install"
+	"github.com/wasmshim/containerd-shim-wasm/internal/endpoint"
 )
 
 const usage = `wasm-node-installer keeps containerd-shim-wasm-v1 installed on the node that it runs on. It is the one
@@ -55,7 +56,7 @@ func parse(args []string, stderr io.Writer) (Options, error) {
 	}
 	fs.StringVar(&o.Node, "node", os.Getenv("NODE_NAME"), "`NAME` of this node (default: $NODE_NAME)")
 	fs.StringVar(&o.DaemonSet, "daemonset", "node-installer", "`NAME` of the DaemonSet; when that is removed, the installation is, too")
-	fs.StringVar(&o.Socket, "socket", "/run/containerd/containerd.sock", "containerd's `SOCKET`")
+	fs.StringVar(&o.Socket, "socket", endpoint.DefaultAddress, "containerd's `SOCKET`")
 	fs.StringVar(&o.Install.Config, "config", "/etc/containerd/config.toml", "containerd's configuration `FILE`")
 	fs.StringVar(&o.Install.BinDir, "bin-dir", "/usr/local/bin", "`FOLDER` for the shim, on containerd's PATH")
 	fs.StringVar(&o.Install.NodeConfig, "node-config", config.DefaultPath, "the shim's own configuration `FILE`")

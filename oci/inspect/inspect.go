@@ -84,8 +84,8 @@ func Inspect(ctx context.Context, source Source, image Named, node Node) (Report
 		return Report{}, fmt.Errorf("image %s: %w", image.Name, err)
 	}
 	for _, d := range index.Manifests {
-		if d.Annotations["vnd.docker.reference.type"] != "" {
-			continue // an attestation, which BuildKit adds
+		if oci.IsAttestation(d) {
+			continue
 		}
 		if len(r.Images) == maxImages {
 			return Report{}, fmt.Errorf("image %s: its index has more than %d images", image.Name, maxImages)

@@ -12,6 +12,7 @@ import (
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/wasmshim/containerd-shim-wasm/entrypoint"
 	"github.com/wasmshim/containerd-shim-wasm/oci"
 )
 
@@ -102,7 +103,7 @@ func (l *look) unzip(data []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	modules := slices.DeleteFunc(slices.Clone(archive.File), func(f *zip.File) bool { return !strings.HasSuffix(f.Name, ".wasm") })
+	modules := slices.DeleteFunc(slices.Clone(archive.File), func(f *zip.File) bool { return !strings.HasSuffix(f.Name, entrypoint.Suffix) })
 	if len(modules) != 1 {
 		return nil, fmt.Errorf("it holds %d files whose names end in .wasm, not one", len(modules))
 	}

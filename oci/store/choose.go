@@ -105,8 +105,8 @@ func (w *walk) index(ctx context.Context, d ocispec.Descriptor, depth int) error
 }
 
 func (w *walk) entry(ctx context.Context, d ocispec.Descriptor, depth int) error {
-	if d.Annotations["vnd.docker.reference.type"] != "" {
-		return nil // an attestation, which BuildKit adds
+	if oci.IsAttestation(d) {
+		return nil
 	}
 	w.names = append(w.names, nameOf(d))
 	switch {

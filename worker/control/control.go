@@ -36,6 +36,10 @@ const (
 	LeastFiles   = 32
 )
 
+// WorkerPath is the worker's own program in the root that it is given: the daemon puts it there, and a worker
+// that starts another one finds it there.
+const WorkerPath = "/worker"
+
 // CompileThreadsEnv, of a preparer, is how many threads the engine compiles with: rayon's own name, which
 // without it starts one for each of the node's processors. More than MostCompileThreads gain little.
 const (
