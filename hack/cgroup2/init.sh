@@ -34,7 +34,7 @@ filesystems() {
 	mount -t tmpfs -o mode=1777 tmpfs /tmp
 }
 
-# hidden DIR tells whether one of the tmpfs above lies over DIR.
+# hidden DIR reports whether one of the tmpfs above lies over DIR.
 hidden() {
 	case $1/ in
 	/run/* | /tmp/* | /var/lib/* | /var/tmp/* | /var/run/*) true ;;
@@ -42,7 +42,7 @@ hidden() {
 	esac
 }
 
-# The kernel looks for modules where a distribution's own would be; tell it otherwise.
+# The kernel looks for modules where a distribution's own would be; tell it where ours are.
 modules() {
 	mkdir -p /run/kernel/lib
 	ln -s /usr/lib/uml/modules /run/kernel/lib/modules

@@ -14,7 +14,7 @@ while [[ $1 != -- ]]; do
 done
 shift
 
-# kept DIR tells whether the mount on DIR is one of those to be left alone.
+# kept DIR reports whether the mount on DIR is one of those to be left alone.
 kept() {
 	local dir
 	for dir in "${kept[@]}"; do

@@ -94,7 +94,7 @@ mend_nerdctl() {
 	rm "$1/module/cmd/nerdctl/helpers/"testing*.go
 }
 
-# has_libseccomp says whether runc can be built to apply seccomp profiles: its cgo asks pkg-config.
+# has_libseccomp reports whether runc can be built to apply seccomp profiles: its cgo asks pkg-config.
 has_libseccomp() { "${PKG_CONFIG:-pkg-config}" --exists libseccomp 2>/dev/null; }
 
 # variant NAME prints what NAME is built with of what may or may not be installed.

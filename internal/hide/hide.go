@@ -1,4 +1,4 @@
-// Package hide keeps a process from the eyes of others.
+// Package hide keeps a process from being traced, read and dumped.
 package hide
 
 import (

@@ -1,5 +1,5 @@
-// Package leaks compares what is on a machine before and after a test, and waits for the kernel to let go
-// of what is removed. What to look at its users decide. No shipped binary imports it.
+// Package leaks compares two snapshots of a machine, before and after a test, and waits for the kernel to
+// release what is removed. Its users decide what a snapshot holds. No shipped binary imports it.
 package leaks
 
 import (
@@ -14,13 +14,13 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/internal/poll"
 )
 
-// Snapshot is what is there at one moment, each thing described in a line.
+// Snapshot is a list of things that exist at one moment, one line each.
 type Snapshot map[string]struct{}
 
 // Add notes a thing.
 func (s Snapshot) Add(format string, args ...any) { s[fmt.Sprintf(format, args...)] = struct{}{} }
 
-// Since returns what is in s and not in before, sorted.
+// Since returns the lines of s that are not in before, sorted.
 func (s Snapshot) Since(before Snapshot) []string {
 	var fresh []string
 	for thing := range s {

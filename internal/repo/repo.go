@@ -47,8 +47,8 @@ func Cache(name string) (string, error) {
 	return dir, os.MkdirAll(dir, 0o755)
 }
 
-// BuildTools runs hack/tools/build.sh, which builds what is missing of the named tools and tells on
-// standard error what it builds. It returns the lines of its output: the folder of each, or with
+// BuildTools runs hack/tools/build.sh, which builds those of the named tools that are missing and reports
+// that on standard error. It returns the lines of its output: the folder of each, or with
 // --list the names and versions of all.
 func BuildTools(ctx context.Context, args ...string) ([]string, error) {
 	root, err := Root()

@@ -176,7 +176,7 @@ func (l layout) lock() (unlock func(), err error) {
 	return func() { _ = file.Close() }, nil
 }
 
-// Up brings the cluster up, or what is missing of it, and tells on progress what it does, a line for each
+// Up brings the cluster up, or the missing parts of it, and reports its steps on progress, a line for each
 // part. It returns when everything is ready.
 func Up(ctx context.Context, options Options, progress io.Writer) (*Cluster, error) {
 	l, err := findLayout()

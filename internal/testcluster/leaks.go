@@ -41,7 +41,7 @@ func (c *Cluster) Snapshot() (Snapshot, error) {
 	return seen, errors.Join(c.seeProcesses(seen), c.seeMounts(seen), c.seeCgroups(seen), c.seeFiles(seen))
 }
 
-// Leaks returns what is there now and was not before, sorted. It looks again until nothing is left or a bounded
+// Leaks returns the things that exist now and did not before, sorted. It looks again until nothing is left or a bounded
 // time has passed, because much is cleaned up some time after a pod has gone.
 func (c *Cluster) Leaks(ctx context.Context, before Snapshot) ([]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, leaksWithin)

@@ -127,7 +127,7 @@ func (c *Cluster) kubeletArgs() []string {
 	}
 }
 
-// run starts a part. Its parent is the node's init, as with any daemon: nobody here has to collect it.
+// run starts a part. Its parent is the node's init, as with any daemon, which reaps it.
 func (c *Cluster) run(p part) error {
 	log, err := os.OpenFile(c.Log(p.name), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {

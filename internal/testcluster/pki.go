@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// identity is a certificate that the cluster's authority signs: who somebody is to the API server.
+// identity is a certificate that the cluster's authority signs. The API server knows its bearer by it.
 type identity struct {
 	name   string // of the files
 	user   string

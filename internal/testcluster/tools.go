@@ -8,7 +8,7 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/internal/repo"
 )
 
-// findTools builds what is missing of the tools, one after the other.
+// findTools builds the missing tools, one after the other.
 func (c *Cluster) findTools(ctx context.Context) (string, error) {
 	names := append([]string{"kubernetes", "etcd", "versitygw", "cni-plugins", "runc", "containerd-" + c.state.Containerd}, c.state.Argo...)
 	pinned, err := repo.BuildTools(ctx, "--list")

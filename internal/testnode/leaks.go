@@ -47,7 +47,7 @@ func (n *Node) Snapshot() (Snapshot, error) {
 	return seen, errors.Join(failures...)
 }
 
-// Leaks returns what is there now and was not before, sorted. Containerd and shims tidy up after
+// Leaks returns the things that exist now and did not before, sorted. Containerd and shims tidy up after
 // they have answered, so it looks again until nothing is left or a bounded time has passed.
 func (n *Node) Leaks(before Snapshot) ([]string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), leaksWithin)

@@ -155,7 +155,7 @@ func (r *Registry) Served(content digest.Digest) int {
 	return r.served[content]
 }
 
-// watch counts what is fetched and serves what was replaced.
+// watch counts fetches, and serves the replacements of blobs.
 func (r *Registry) watch(registry http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, request *http.Request) {
 		content, err := digest.Parse(path.Base(request.URL.Path))
@@ -174,6 +174,6 @@ func (r *Registry) watch(registry http.Handler) http.Handler {
 		w.Header().Set("Content-Type", "application/octet-stream")
 		w.Header().Set("Content-Length", strconv.Itoa(len(other)))
 		w.Header().Set("Docker-Content-Digest", content.String())
-		_, _ = w.Write(other) // whoever hangs up has seen enough
+		_, _ = w.Write(other) // a client that hangs up has seen enough
 	})
 }
