@@ -64,8 +64,8 @@ func (f *family) watch() {
 }
 
 // reapStrangers reaps every child that has ended, is not known, and is in another pid namespace than this process.
-// Programs that are run with package exec are in the same. Of a launch that fails, package sandbox wants no
-// status. While one is under way nothing is done: its end calls again.
+// Programs that are run with package exec are in the same, but for hooks that a launch waits for. Of a launch that
+// fails, package sandbox wants no status. While one is under way nothing is done: its end calls again.
 func (f *family) reapStrangers() {
 	f.mu.Lock()
 	defer f.mu.Unlock()

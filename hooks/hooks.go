@@ -1,5 +1,4 @@
-// Package hooks runs those hooks of a container's specification that belong into the runtime's own
-// namespaces, as root on the host
+// Package hooks runs the hooks of a container's specification that are programs of the host, as root
 // (https://github.com/opencontainers/runtime-spec/blob/main/config.md#posix-platform-hooks).
 package hooks
 
@@ -9,30 +8,29 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"os/exec"
 	"path/filepath"
 	"syscall"
 	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 )
 
-// Check refuses hooks that cannot be run, and names the field. Two kinds belong into the container:
-// startContainer is a native program of the image, which a Wasm container has no room for;
-// createContainer is a program of the host that sees the container's mounts, and when the
-// container has a process, that has left the host's files.
+// Check refuses hooks that cannot be run, and names the field. A startContainer hook is a native
+// program of the image that runs inside the container, which a Wasm container has no room for.
 func Check(hooks *specs.Hooks) error {
 	if hooks == nil {
 		return nil
 	}
-	for kind, list := range map[string][]specs.Hook{"createContainer": hooks.CreateContainer, "startContainer": hooks.StartContainer} {
-		if len(list) > 0 {
-			return fmt.Errorf("hooks.%s is not supported in Wasm containers: remove it, or run the container with the runc runtime", kind)
-		}
+	if len(hooks.StartContainer) > 0 {
+		return errors.New("hooks.startContainer is not supported in Wasm containers: remove it, or run the container with the runc runtime")
 	}
 	for kind, list := range map[string][]specs.Hook{
 		//lint:ignore SA1019 prestart is deprecated, and still sent
-		"prestart": hooks.Prestart, "createRuntime": hooks.CreateRuntime, "poststart": hooks.Poststart, "poststop": hooks.Poststop,
+		"prestart": hooks.Prestart, "createRuntime": hooks.CreateRuntime,
+		"createContainer": hooks.CreateContainer, "poststart": hooks.Poststart, "poststop": hooks.Poststop,
 	} {
 		for i, hook := range list {
 			if !filepath.IsAbs(hook.Path) {
@@ -58,6 +56,33 @@ func Create(ctx context.Context, hooks *specs.Hooks, state specs.State) error {
 	return run(ctx, "createRuntime", hooks.CreateRuntime, state)
 }
 
+// CreateContainer runs the createContainer hooks, up to the first that fails. They start in the
+// container's root file system, at rootfs. The caller is locked to a thread that is in the container's
+// namespaces, except its pid namespace: each hook is process 1 of a new one below the runtime's. So
+// nobody in the container's can see it, and the kernel ends whatever it has left behind, before this
+// returns. It also ends with the caller's thread.
+func CreateContainer(ctx context.Context, hooks *specs.Hooks, state specs.State, rootfs string) error {
+	if hooks == nil {
+		return nil
+	}
+	return inContainer(rootfs).run(ctx, "createContainer", hooks.CreateContainer, state)
+}
+
+// inContainer is where createContainer hooks are run. A hook without an environment has an empty one,
+// as from runc. The container's could name a library of the image to be loaded (CVE-2025-23266). The
+// runtime's could, too: containerd may set an LD_LIBRARY_PATH that ends with a colon, which stands
+// for the working directory.
+func inContainer(rootfs string) place {
+	return place{
+		dir: rootfs, env: []string{}, limit: createContainerLimit,
+		attr: syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID, Pdeathsig: syscall.SIGKILL},
+	}
+}
+
+// createContainerLimit bounds a createContainer hook without a timeout: a launch waits for it. It is
+// how long a kubelet waits for the creation of a container.
+const createContainerLimit = 2 * time.Minute
+
 // Poststart runs the poststart hooks, up to the first that fails.
 func Poststart(ctx context.Context, hooks *specs.Hooks, state specs.State) error {
 	if hooks == nil {
@@ -78,13 +103,27 @@ func Poststop(ctx context.Context, hooks *specs.Hooks, state specs.State) error 
 	return failed
 }
 
+// run runs hooks in the runtime's namespaces.
 func run(ctx context.Context, kind string, hooks []specs.Hook, state specs.State) error {
+	// A hook without an environment has the runtime's, as from runc.
+	return place{dir: state.Bundle}.run(ctx, kind, hooks, state)
+}
+
+// place is how hooks are run.
+type place struct {
+	dir   string
+	env   []string      // of a hook without any, nil for the runtime's
+	limit time.Duration // of a hook without a timeout, 0 for none
+	attr  syscall.SysProcAttr
+}
+
+func (p place) run(ctx context.Context, kind string, hooks []specs.Hook, state specs.State) error {
 	text, err := json.Marshal(state)
 	if err != nil {
 		return fmt.Errorf("encode the state for %s hooks: %w", kind, err)
 	}
 	for _, hook := range hooks {
-		if err := runOne(ctx, hook, state.Bundle, text); err != nil {
+		if err := p.runOne(ctx, hook, text); err != nil {
 			return fmt.Errorf("run %s hook %s: %w", kind, hook.Path, err)
 		}
 	}
@@ -95,9 +134,12 @@ func run(ctx context.Context, kind string, hooks []specs.Hook, state specs.State
 // it has started and left behind may hold it open for ever.
 const outputPatience = 2 * time.Second
 
-func runOne(ctx context.Context, hook specs.Hook, dir string, state []byte) error {
+func (p place) runOne(ctx context.Context, hook specs.Hook, state []byte) error {
+	limit := p.limit
 	if hook.Timeout != nil {
-		limit := time.Duration(*hook.Timeout) * time.Second
+		limit = time.Duration(*hook.Timeout) * time.Second
+	}
+	if limit > 0 {
 		var cancel func()
 		ctx, cancel = context.WithTimeoutCause(ctx, limit, fmt.Errorf("it has been running for its timeout of %v", limit))
 		defer cancel()
@@ -106,15 +148,25 @@ func runOne(ctx context.Context, hook specs.Hook, dir string, state []byte) erro
 	if len(hook.Args) > 0 {
 		command.Args = hook.Args
 	}
-	// Without any of its own it has the runtime's environment, as from runc.
-	command.Env, command.Dir = hook.Env, dir
+	command.Env, command.Dir = hook.Env, p.dir
+	if len(hook.Env) == 0 {
+		command.Env = p.env
+	}
 	command.Stdin = bytes.NewReader(state)
 	var output head
 	command.Stdout, command.Stderr = &output, &output
 	// It goes with what it has started.
-	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	command.Cancel = func() error { return syscall.Kill(-command.Process.Pid, syscall.SIGKILL) }
+	attr := p.attr
+	attr.Setpgid = true
+	command.SysProcAttr = &attr
+	command.Cancel = func() error {
+		_ = syscall.Kill(-command.Process.Pid, syscall.SIGKILL) // fails if it has left that group
+		return command.Process.Kill()
+	}
 	command.WaitDelay = outputPatience
+	if err := closeOnExec(); err != nil {
+		return err
+	}
 	err := command.Run()
 	switch {
 	case err == nil || errors.Is(err, exec.ErrWaitDelay):
@@ -126,6 +178,15 @@ func runOne(ctx context.Context, hook specs.Hook, dir string, state []byte) erro
 		return fmt.Errorf("%w: %s", err, text)
 	}
 	return err
+}
+
+// closeOnExec marks all descriptors of the runtime, so that a program has only those that it is given.
+// The runtime may have been started with some that are not marked.
+func closeOnExec() error {
+	if err := unix.CloseRange(3, math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
+		return fmt.Errorf("mark descriptors to be closed: %w", err)
+	}
+	return nil
 }
 
 // head keeps the beginning of what is written to it.

@@ -36,6 +36,12 @@ type Launch struct {
 	Terminal bool
 	// Reserved is a directory that the worker and not the guest may write.
 	Reserved Reserved
+	// CreateContainer (optional) runs the createContainer hooks. It is called on the
+	// sandbox's thread, before the container's root file system, which is at rootfs, becomes
+	// the root. A process that is started there is in the container's namespaces, except the
+	// pid namespace, and has the host's root. None may live when CreateContainer returns:
+	// pivot_root(2) would give it the container's root.
+	CreateContainer func(ctx context.Context, rootfs string) error
 	// Limit (optional) puts the child with a pid under the container's limits. The child
 	// executes the worker after that: once it has, a neighbour may trace it (ptrace(2)),
 	// and what it then forks has the limits that it has.
@@ -71,7 +77,7 @@ func (s *Sandbox) fork(ctx context.Context, l Launch) (Child, error) {
 	var pid int
 	err = s.thread.do(func() error {
 		var err error
-		pid, err = s.launch(l, kit)
+		pid, err = s.launch(ctx, l, kit)
 		return err
 	})
 	if err != nil {
@@ -176,7 +182,8 @@ func (k *kit) close() {
 //
 //  1. namespaces before mounts: sysfs and mqueue show those of the mounter;
 //  2. mounts, devices, hidden paths, and only then the root turns read-only,
-//     because mount points may have to be made in it;
+//     because mount points may have to be made in it; createContainer hooks come
+//     between, and before the pid namespace (see enterNamespaces);
 //  3. sysctls before the root changes: they need the host's /proc;
 //  4. the root changes and the old one is gone before privileges are given up:
 //     pivot_root needs CAP_SYS_ADMIN;
@@ -187,8 +194,8 @@ func (k *kit) close() {
 //     needs CAP_SYS_ADMIN to be installed, so it comes before the credentials,
 //     as in runc;
 //  7. fork: the child is born with all of it, and with no descriptor but its own.
-func (s *Sandbox) launch(l Launch, k *kit) (int, error) {
-	if err := s.enterRoot(l, k); err != nil {
+func (s *Sandbox) launch(ctx context.Context, l Launch, k *kit) (int, error) {
+	if err := s.enterRoot(ctx, l, k); err != nil {
 		return 0, err
 	}
 	if err := k.label.set(); err != nil {
@@ -247,11 +254,11 @@ func holdModule(mount int) (int, error) {
 }
 
 // enterRoot makes the worker's root complete and the thread's own.
-func (s *Sandbox) enterRoot(l Launch, k *kit) error {
+func (s *Sandbox) enterRoot(ctx context.Context, l Launch, k *kit) error {
 	if s.joined {
 		return attachModuleToCopy(k)
 	}
-	if err := s.buildRoot(l); err != nil {
+	if err := s.buildRoot(ctx, l); err != nil {
 		return err
 	}
 	if l.Native {
@@ -274,13 +281,14 @@ func (s *Sandbox) enterWorkerRoot(k *kit) error {
 	return pivot(s.base)
 }
 
-func (s *Sandbox) buildRoot(l Launch) error {
+func (s *Sandbox) buildRoot(ctx context.Context, l Launch) error {
 	for _, step := range []func() error{
 		func() error { return s.enter(l.Spec) },
 		func() error { return setHostname(l.Spec) },
 		func() error { return bringUpLoopback(l.Spec.Linux) },
 		func() error { return setSysctls(l.Spec.Linux) },
-		func() error { return s.fillRootfs(l) },
+		func() error { return s.fillRootfs(ctx, l) },
+		func() error { return enterPIDNamespace(l.Spec.Linux, s.pids) },
 	} {
 		if err := step(); err != nil {
 			return err
@@ -291,7 +299,7 @@ func (s *Sandbox) buildRoot(l Launch) error {
 
 // fillRootfs puts into the container's root file system what the specification
 // asks for. A sandbox without one (the preparer's) has nothing to fill.
-func (s *Sandbox) fillRootfs(l Launch) error {
+func (s *Sandbox) fillRootfs(ctx context.Context, l Launch) error {
 	if s.root < 0 {
 		return nil
 	}
@@ -300,10 +308,13 @@ func (s *Sandbox) fillRootfs(l Launch) error {
 			return err
 		}
 	}
-	if err := s.reserve(l.Reserved, l.Process); err != nil {
+	if err := makeDevices(s.root, l.Spec); err != nil {
 		return err
 	}
-	if err := makeDevices(s.root, l.Spec); err != nil {
+	if err := s.runHooks(ctx, l); err != nil {
+		return err
+	}
+	if err := s.reserve(l.Reserved, l.Process); err != nil {
 		return err
 	}
 	if err := makeCwd(s.root, l.Process.Cwd); err != nil {

@@ -20,8 +20,10 @@ var cloneFlags = map[specs.LinuxNamespaceType]int{
 }
 
 // enterNamespaces joins or creates the specification's namespaces on the
-// calling thread. The mount namespace exists already (newRoot). For the pid
-// namespace that decides where the thread's *children* are born: the worker.
+// calling thread, except two. The mount namespace exists already (newRoot). The
+// pid namespace comes last (enterPIDNamespace), because the thread's children are
+// born in it: a hook would be process 1 of a new one, in the worker's place, and
+// within reach of the neighbours in one that is joined.
 //
 // A new cgroup namespace has the daemon's cgroup as its root: the worker can
 // be put into its own cgroup only once it exists. Nothing of it shows in a Wasm
@@ -31,7 +33,7 @@ func enterNamespaces(namespaces []specs.LinuxNamespace) error {
 	created := 0
 	for _, ns := range namespaces {
 		flag, ok := cloneFlags[ns.Type]
-		if !ok {
+		if !ok || ns.Type == specs.PIDNamespace {
 			continue // mount: newRoot; others are refused by Check
 		}
 		if ns.Path == "" {
@@ -58,6 +60,36 @@ func joinNamespace(path string, flag int) error {
 	}
 	defer unix.Close(fd)
 	return pathError("setns", path, unix.Setns(fd, flag))
+}
+
+// openPIDNamespace opens the pid namespace that the specification gives a path of, nil for none.
+func openPIDNamespace(namespaces []specs.LinuxNamespace) (*os.File, error) {
+	for _, ns := range namespaces {
+		if ns.Type != specs.PIDNamespace || ns.Path == "" {
+			continue
+		}
+		file, err := os.Open(ns.Path)
+		if err != nil {
+			return nil, fmt.Errorf("join pid namespace: %w", err)
+		}
+		return file, nil
+	}
+	return nil, nil
+}
+
+// enterPIDNamespace decides where the thread's children are born: in the existing pid namespace or,
+// if that is nil, in a new one if the specification asks for it.
+func enterPIDNamespace(linux *specs.Linux, existing *os.File) error {
+	if existing != nil {
+		return pathError("setns", existing.Name(), unix.Setns(int(existing.Fd()), unix.CLONE_NEWPID))
+	}
+	if !CreatesNamespace(linux, specs.PIDNamespace) {
+		return nil
+	}
+	if err := unix.Unshare(unix.CLONE_NEWPID); err != nil {
+		return fmt.Errorf("create pid namespace: %w", err)
+	}
+	return nil
 }
 
 // CreatesNamespace reports whether the specification asks for a new namespace

@@ -115,17 +115,25 @@ func mountRootfs(target string, mounts []Mount, root *specs.Root, bundle string)
 }
 
 func bindRootfs(target string, root *specs.Root, bundle string) error {
-	if root == nil || root.Path == "" {
+	path := pathOf(root, bundle)
+	if path == "" {
 		return errors.New("container has no root file system: neither mounts nor root.path")
-	}
-	path := root.Path
-	if !filepath.IsAbs(path) {
-		path = filepath.Join(bundle, path)
 	}
 	if err := unix.Mount(path, target, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
 		return fmt.Errorf("bind root file system %s: %w", path, err)
 	}
 	return nil
+}
+
+// pathOf returns where the specification has the root file system, empty if it does not say.
+func pathOf(root *specs.Root, bundle string) string {
+	switch {
+	case root == nil || root.Path == "":
+		return ""
+	case filepath.IsAbs(root.Path):
+		return root.Path
+	}
+	return filepath.Join(bundle, root.Path)
 }
 
 // mountLayer is mount(2) for what snapshotters produce: bind and file systems

@@ -15,10 +15,12 @@ import (
 type Sandbox struct {
 	thread *thread
 	base   string
-	root   int   // O_PATH descriptor of the container's root file system
-	joined bool  // an exec: the namespaces are those of a running worker
-	inside bool  // the thread is in the specification's namespaces
-	view   *view // of a root file system that is only looked at
+	path   string   // where the specification has the container's root file system
+	root   int      // O_PATH descriptor of the container's root file system
+	joined bool     // an exec: the namespaces are those of a running worker
+	inside bool     // the thread is in the specification's namespaces
+	pids   *os.File // the pid namespace to be entered last, nil for a new one or none
+	view   *view    // of a root file system that is only looked at
 	// mounted says that the mounts of the specification are made.
 	mounted bool
 	ended   bool
@@ -45,6 +47,7 @@ func (s *Sandbox) MountRootfs(mounts []Mount, root *specs.Root, bundle string) e
 		if err := s.leaveView(); err != nil {
 			return err
 		}
+		s.path = pathOf(root, bundle)
 		return s.mountRootfs(mounts, root, bundle)
 	})
 }
@@ -162,12 +165,17 @@ func (s *Sandbox) MountAll(spec *specs.Spec) error {
 	})
 }
 
-// enter enters the specification's namespaces, once.
+// enter enters the specification's namespaces, once, except the pid namespace.
 func (s *Sandbox) enter(spec *specs.Spec) error {
 	if s.inside {
 		return nil
 	}
 	s.inside = true
+	// Its path may lead to another one when it is entered.
+	var err error
+	if s.pids, err = openPIDNamespace(spec.Linux.Namespaces); err != nil {
+		return err
+	}
 	return enterNamespaces(spec.Linux.Namespaces)
 }
 
@@ -180,6 +188,9 @@ func (s *Sandbox) Close() error {
 	s.ended = true
 	if s.root >= 0 {
 		unix.Close(s.root)
+	}
+	if s.pids != nil {
+		s.pids.Close()
 	}
 	s.thread.end()
 	return nil

@@ -204,8 +204,13 @@ func (c *container) launch(ctx context.Context, r *tasks.CreateTaskRequest, sb *
 	}
 	c.init = newProcess(c, "", launching, c.spec.Process, runs, stdio.Names{Stdin: r.Stdin, Stdout: r.Stdout, Stderr: r.Stderr, Terminal: r.Terminal})
 	launch.Spec, launch.Process, launch.Worker = c.spec, c.spec.Process, worker
+	launch.CreateContainer = c.createContainerHooks()
 	if err := c.init.launch(ctx, sb, launch); err != nil {
-		return errors.Join(err, c.cgroup.Destroy())
+		err = errors.Join(err, c.cgroup.Destroy())
+		if launch.CreateContainer != nil {
+			c.node.poststop(context.WithoutCancel(ctx), c.id, c.bundle, c.spec)
+		}
+		return err
 	}
 	if err := c.writeState(); err != nil {
 		c.init.worker.abort()

@@ -8,9 +8,11 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/wasmshim/containerd-shim-wasm/hooks"
+	"github.com/wasmshim/containerd-shim-wasm/sandbox"
 )
 
-// hookState is what hooks are told of a container; pid is 0 for one that has ended.
+// hookState is what hooks are told of a container; pid is 0 where it has no process, or none whose number is
+// known.
 func hookState(id, bundle string, spec *specs.Spec, status specs.ContainerState, pid int) specs.State {
 	return specs.State{Version: spec.Version, ID: id, Status: status, Pid: pid, Bundle: bundle, Annotations: spec.Annotations}
 }
@@ -18,6 +20,22 @@ func hookState(id, bundle string, spec *specs.Spec, status specs.ContainerState,
 // createHooks runs what is to be run when the container's namespaces and its process exist.
 func (c *container) createHooks(ctx context.Context) error {
 	return hooks.Create(ctx, c.spec.Hooks, hookState(c.id, c.bundle, c.spec, specs.StateCreating, c.init.pid()))
+}
+
+// createContainerHooks returns what runs in the container's namespaces before its process exists
+// (sandbox.Launch), nil for nothing.
+func (c *container) createContainerHooks() func(ctx context.Context, rootfs string) error {
+	if c.spec.Hooks == nil || len(c.spec.Hooks.CreateContainer) == 0 {
+		return nil
+	}
+	pid := 0
+	if sandbox.CreatesNamespace(c.spec.Linux, specs.PIDNamespace) {
+		pid = 1 // as the container will see its process, which is what runc tells
+	}
+	state := hookState(c.id, c.bundle, c.spec, specs.StateCreating, pid)
+	return func(ctx context.Context, rootfs string) error {
+		return hooks.CreateContainer(ctx, c.spec.Hooks, state, rootfs)
+	}
 }
 
 // poststart runs what is to be run when the guest does. A hook that fails ends it.

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -12,22 +13,37 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/internal/testnode"
 )
 
+// makeLink is a createContainer hook that makes a link to its first argument, named by its second, in the root
+// file system that config.json names.
+const makeLink = `#!/bin/sh -e
+bundle=$(sed 's/.*"bundle":"\([^"]*\)".*/\1/')
+root=$(tr -d '\n' <"$bundle/config.json" | sed 's/.*"root":{"path":"\([^"]*\)".*/\1/')
+ln -s "$1" "$bundle/$root/$2"
+`
+
 // A device of a CDI file (https://github.com/cncf-tags/container-device-interface/blob/main/SPEC.md), as a
-// device plugin has the kubelet ask for it: its node, its mount, its variable and its hook are in a Wasm container
-// as in a native one. containerd 1.7 has CDI off.
+// device plugin has the kubelet ask for it: its node, its mount, its variable and its hooks are in a Wasm container
+// as in a native one. One hook makes a link in the root file system, as those of NVIDIA's toolkit do. containerd 1.7
+// has CDI off.
 func TestCDIDevice(t *testing.T) {
 	for _, version := range testnode.Versions()[1:] {
 		t.Run("containerd-"+version, func(t *testing.T) {
 			specs, volume, l := t.TempDir(), t.TempDir(), newHookLog(t)
 			put(t, "of the device", volume, "firmware")
-			hook := l.hook("createRuntime")
+			hook, links := l.hook("createRuntime"), filepath.Join(t.TempDir(), "links")
+			if err := os.WriteFile(links, []byte(makeLink), 0o755); err != nil {
+				t.Fatal(err)
+			}
 			text, err := json.Marshal(map[string]any{
 				"cdiVersion": "0.6.0", "kind": "example.com/device",
 				"devices": []any{map[string]any{"name": "one", "containerEdits": map[string]any{
 					"env":         []string{"DEVICE=one"},
 					"mounts":      []any{map[string]any{"hostPath": volume, "containerPath": "/opt/device", "options": []string{"ro", "bind"}}},
 					"deviceNodes": []any{map[string]any{"path": "/dev/one", "hostPath": "/dev/null", "type": "c", "major": 1, "minor": 3}},
-					"hooks":       []any{map[string]any{"hookName": "createRuntime", "path": hook.Path, "args": hook.Args, "env": hook.Env}},
+					"hooks": []any{
+						map[string]any{"hookName": "createRuntime", "path": hook.Path, "args": hook.Args, "env": hook.Env},
+						map[string]any{"hookName": "createContainer", "path": links, "args": []string{"links", "opt/device/firmware", "firmware"}},
+					},
 				}}},
 			})
 			if err != nil {
@@ -43,8 +59,8 @@ func TestCDIDevice(t *testing.T) {
 				pod  string
 				args []string
 			}{
-				{asWasm, ourHandler, []string{"/app.wasm", "env", ",", "ls", "/dev", ",", "stat", "/dev/one", ",", "read", "/opt/device/firmware", ",", "say", "/done"}},
-				{asNative, stockHandler, []string{"sh", "-c", "env; ls /dev; stat -c %F /dev/one; cat /opt/device/firmware; echo /done"}},
+				{asWasm, ourHandler, []string{"/app.wasm", "env", ",", "ls", "/dev", ",", "stat", "/dev/one", ",", "read", "/firmware", ",", "say", "/done"}},
+				{asNative, stockHandler, []string{"sh", "-c", "env; ls /dev; stat -c %F /dev/one; cat /firmware; echo /done"}},
 			} {
 				m := runPod(t, node, c.pod, nil).add(c.way, "hello", func(config *criapi.ContainerConfig) {
 					config.Command = c.args

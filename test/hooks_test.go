@@ -137,33 +137,39 @@ func failing(script string, timeout *int) specs.Hook {
 // when all is over cannot.
 func TestHooksThatFail(t *testing.T) {
 	eachVersionWithTasks(t, func(t *testing.T, node *testnode.Node) {
+		kinds := map[string]func(all *specs.Hooks, list []specs.Hook){
+			"createRuntime":   func(all *specs.Hooks, list []specs.Hook) { all.CreateRuntime = list },
+			"createContainer": func(all *specs.Hooks, list []specs.Hook) { all.CreateContainer = list },
+		}
 		second := 1
 		for name, c := range map[string]struct {
 			hook specs.Hook
 			want []string
 		}{
-			"code":    {failing("echo no network >&2; exit 3", nil), []string{"run createRuntime hook /bin/sh", "exit status 3", "no network"}},
-			"timeout": {failing("echo waiting; sleep 1000", &second), []string{"run createRuntime hook /bin/sh", "timeout of 1s", "waiting"}},
-			"missing": {specs.Hook{Path: "/no/such/hook"}, []string{"run createRuntime hook /no/such/hook", "no such file"}},
+			"code":    {failing("echo no network >&2; exit 3", nil), []string{"hook /bin/sh", "exit status 3", "no network"}},
+			"timeout": {failing("echo waiting; sleep 1000", &second), []string{"hook /bin/sh", "timeout of 1s", "waiting"}},
+			"missing": {specs.Hook{Path: "/no/such/hook"}, []string{"hook /no/such/hook", "no such file"}},
 			"flood":   {failing("yes | head -c 1000000; exit 4", nil), []string{"exit status 4"}},
 		} {
-			t.Run(name, func(t *testing.T) {
-				node.NoLeaks(t)
-				l := newHookLog(t)
-				_, err := asWasm.tryCreate(t, node, node.Client(t), asWasm.programs["sleep"], withHooks(specs.Hooks{
-					CreateRuntime: []specs.Hook{c.hook, l.hook("never")}, Poststop: []specs.Hook{l.hook("poststop")},
-				}))
-				if err == nil {
-					t.Fatal("it was created")
-				}
-				wantAll(t, err.Error(), c.want)
-				if len(err.Error()) > 10<<10 {
-					t.Errorf("the error has %d bytes", len(err.Error()))
-				}
-				if got := fmt.Sprint(l.names(t)); got != "[poststop stopped]" {
-					t.Errorf("%s were run", got)
-				}
-			})
+			for kind, set := range kinds {
+				t.Run(kind+" "+name, func(t *testing.T) {
+					node.NoLeaks(t)
+					l := newHookLog(t)
+					all := specs.Hooks{Poststop: []specs.Hook{l.hook("poststop")}}
+					set(&all, []specs.Hook{c.hook, l.hook("never")})
+					_, err := asWasm.tryCreate(t, node, node.Client(t), asWasm.programs["sleep"], withHooks(all))
+					if err == nil {
+						t.Fatal("it was created")
+					}
+					wantAll(t, err.Error(), append([]string{"run " + kind}, c.want...))
+					if len(err.Error()) > 10<<10 {
+						t.Errorf("the error has %d bytes", len(err.Error()))
+					}
+					if got := fmt.Sprint(l.names(t)); got != "[poststop stopped]" {
+						t.Errorf("%s were run", got)
+					}
+				})
+			}
 		}
 		t.Run("poststart", func(t *testing.T) {
 			node.NoLeaks(t)

@@ -71,7 +71,7 @@ var refusals = []refusal{
 		}
 		s.Linux.Namespaces = kept
 	}, []string{"linux.namespaces lacks mount"}},
-	{"hook", func(s *specs.Spec) { s.Hooks = &specs.Hooks{CreateContainer: []specs.Hook{{Path: "/bin/true"}}} }, []string{"hooks.createContainer", unsupported}},
+	{"hook", func(s *specs.Spec) { s.Hooks = &specs.Hooks{StartContainer: []specs.Hook{{Path: "/bin/true"}}} }, []string{"hooks.startContainer", unsupported}},
 	{"intelRdt", func(s *specs.Spec) { s.Linux.IntelRdt = &specs.LinuxIntelRdt{ClosID: "a"} }, []string{"linux.intelRdt", unsupported}},
 	{"uidMappings", func(s *specs.Spec) { s.Linux.UIDMappings = identity }, []string{"linux.uidMappings", unsupported}},
 	{"gidMappings", func(s *specs.Spec) { s.Linux.GIDMappings = identity }, []string{"linux.gidMappings", unsupported}},
