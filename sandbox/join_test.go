@@ -27,13 +27,18 @@ func pipe(t *testing.T) (r, w *os.File) {
 	return r, w
 }
 
-// launchMover launches testdata/mover in a worker's place, and returns it when it is in namespaces of its own.
-func launchMover(t *testing.T, spec *specs.Spec, flags int) Child {
+func buildMover(t *testing.T) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "mover")
 	if text, err := exec.Command("gcc", "-static", "-o", path, "testdata/mover/main.c").CombinedOutput(); err != nil {
 		t.Fatalf("build the mover: %v\n%s", err, text)
 	}
+	return path
+}
+
+// launchMover launches testdata/mover in a worker's place, and returns it when it is in namespaces of its own.
+func launchMover(t *testing.T, mover string, spec *specs.Spec, flags int) Child {
+	t.Helper()
 	input, hold := pipe(t)
 	told, output := pipe(t)
 	s, err := New(t.TempDir(), "")
@@ -45,7 +50,7 @@ func launchMover(t *testing.T, spec *specs.Spec, flags int) Child {
 		t.Fatal(err)
 	}
 	child, err := s.Launch(t.Context(), Launch{
-		Spec: spec, Process: spec.Process, Worker: open(t, path), Argv: []string{"mover", fmt.Sprint(flags)},
+		Spec: spec, Process: spec.Process, Worker: open(t, mover), Argv: []string{"mover", fmt.Sprint(flags)},
 		Files: []*os.File{input, output, open(t, os.DevNull)},
 	})
 	if err != nil {
@@ -65,6 +70,7 @@ func launchMover(t *testing.T, spec *specs.Spec, flags int) Child {
 // Nobody joins a worker that has left the namespaces it was started in: paths lead where it likes then. Whose
 // mount namespace it is shows even when the kernel has given its number anew.
 func TestJoinRefusesAWorkerThatHasMoved(t *testing.T) {
+	mover := buildMover(t)
 	for _, c := range []struct {
 		flags int
 		left  string // nothing if it can still be joined
@@ -81,7 +87,7 @@ func TestJoinRefusesAWorkerThatHasMoved(t *testing.T) {
 			spec := probed(t)
 			spec.Mounts = append(spec.Mounts, specs.Mount{Destination: "/sys/fs/cgroup", Type: "cgroup", Source: "cgroup"})
 			spec.Root.Readonly = false
-			child := launchMover(t, spec, c.flags)
+			child := launchMover(t, mover, spec, c.flags)
 			mounted := MountCgroups(child, spec, map[string]string{"": t.TempDir()})
 			s, err := Join(child)
 			if err == nil {
@@ -102,7 +108,7 @@ func TestJoinRefusesAWorkerThatHasMoved(t *testing.T) {
 // An exec is not joined: it has a mount namespace that nobody has noted.
 func TestJoinOfAnExec(t *testing.T) {
 	spec := probed(t)
-	container := launchMover(t, spec, 0)
+	container := launchMover(t, buildMover(t), spec, 0)
 	input, hold := pipe(t)
 	child, err := launchBusybox(t.Context(), t, spec, &container, Launch{}, input, "cat")
 	if err != nil {

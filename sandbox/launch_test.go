@@ -5,7 +5,6 @@ import (
 	"errors"
 	"maps"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"reflect"
 	"strings"
@@ -14,6 +13,8 @@ import (
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+
+	"github.com/wasmshim/containerd-shim-wasm/internal/repo"
 )
 
 // report is what testdata/probe tells; its fields are those of the same name there.
@@ -38,11 +39,9 @@ func buildProbe(t *testing.T) string {
 // buildTestdata builds a program of testdata.
 func buildTestdata(t *testing.T, name string) string {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), name)
-	build := exec.Command("go", "build", "-o", path, "./testdata/"+name)
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if text, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("building %s: %v\n%s", name, err, text)
+	path, err := repo.Program("sandbox/testdata/"+name, t.TempDir())
+	if err != nil {
+		t.Fatal(err)
 	}
 	return path
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -14,6 +13,7 @@ import (
 	"github.com/containerd/containerd/v2/pkg/oci"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/wasmshim/containerd-shim-wasm/internal/repo"
 	"github.com/wasmshim/containerd-shim-wasm/internal/testnode"
 )
 
@@ -22,11 +22,9 @@ import (
 // for one that it has got anything of.
 func startIntruder(t *testing.T) (namespace string, caught *atomic.Int64) {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "intruder")
-	build := exec.Command("go", "build", "-o", path, "../sandbox/testdata/intruder")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if text, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build the intruder: %v\n%s", err, text)
+	path, err := repo.Program("sandbox/testdata/intruder", t.TempDir())
+	if err != nil {
+		t.Fatal(err)
 	}
 	// What the daemon is called, and its children are until they execute the worker (comm in proc_pid_comm(5)).
 	const unborn = "containerd-shim"
@@ -64,19 +62,57 @@ func startIntruder(t *testing.T) (namespace string, caught *atomic.Int64) {
 	return fmt.Sprintf("/proc/%d/ns/pid", intruder.Process.Pid), caught
 }
 
+// launches are how many of each kind there are on a version of containerd. What is tried is the same on each.
+func launches(version string) int {
+	if testing.Short() {
+		return 5
+	}
+	if !testnode.Narrowed() && version == testnode.Versions()[0] {
+		return 200
+	}
+	return 20
+}
+
 // A neighbour in a shared pid namespace gets nothing of the daemon's children, though it stops them, and all of
-// them run in the end.
+// them run in the end: containers, execs and pause containers.
 func TestLaunchesBesideAnIntruder(t *testing.T) {
 	eachVersionWithTasks(t, func(t *testing.T, node *testnode.Node) {
 		namespace, caught := startIntruder(t)
 		shared := oci.WithLinuxNamespace(specs.LinuxNamespace{Type: specs.PIDNamespace, Path: namespace})
 		main := asWasm.run(t, node, "sleep", "sleeping", shared)
-		for round := 0; round < 20 || caught.Load() < 5; round++ {
-			e := main.exec([]string{"/hello.wasm"}, nil)
-			if code, got := main.finish(e); code != 0 || got != "hello from C\n" {
-				t.Fatalf("exec %d: %d, %q", round, code, got)
+		const enough = 5
+		repeat := func(kind string, launch func()) {
+			before := caught.Load()
+			rounds := 0
+			for rounds < launches(node.Version) || caught.Load() < before+enough {
+				launch()
+				rounds++
 			}
+			t.Logf("of %d %s the intruder has caught %d", rounds, kind, caught.Load()-before)
 		}
-		asWasm.run(t, node, "sleep", "sleeping", shared)
+		repeat("execs", func() {
+			if code, got := main.finish(main.exec([]string{"/hello.wasm"}, nil)); code != 0 || got != "hello from C\n" {
+				t.Fatalf("%d, %q", code, got)
+			}
+		})
+		repeat("containers", func() {
+			asWasm.runToItsEnd(t, node, asWasm.programs["hello"], "hello from C\n", shared)
+		})
+		repeat("pause containers", func() {
+			asNative.runToItsEnd(t, node, []string{"echo", "hello"}, "hello\n", shared, asPause)
+		})
 	})
+}
+
+// runToItsEnd has a container of ours print something, and removes it.
+func (w way) runToItsEnd(t *testing.T, node *testnode.Node, args []string, want string, opts ...oci.SpecOpts) {
+	t.Helper()
+	k := w.createArgs(t, node, args, opts...)
+	defer k.remove()
+	k.start()
+	k.expectCode(0)
+	k.output.await(t, want)
+	if stocks := k.stocks(); len(stocks) > 0 {
+		t.Errorf("stock shims %v", stocks)
+	}
 }

@@ -11,19 +11,30 @@ cd "$repo"
 
 containerd=2.2
 # The tests that make up the core: hello, exit codes, limits, OOM, kill, pause, exec,
-# statistics; each checks for leaks itself.
-core='^(TestRunHello|TestRunExitCodes|TestRunTraps|TestRunNative|TestGrowingGuest|TestOutOfMemoryKill|TestCPUQuota|TestPidsLimit|TestMetrics|TestUpdate|TestKill|TestPause|TestExec)'
+# statistics, launches beside an intruder; each checks for leaks itself.
+core='^(TestRunHello|TestRunExitCodes|TestRunTraps|TestRunNative|TestGrowingGuest|TestOutOfMemoryKill|TestCPUQuota|TestPidsLimit|TestMetrics|TestUpdate|TestKill|TestPause|TestExec|TestLaunchesBesideAnIntruder)'
+# Of the launch, what others in the container's pid namespace can reach. The guest has no Landlock, so that
+# here the other walls are tried.
+intruders='^(TestLaunchingChild|TestChildHasNothing|TestStoppedChild|TestJoin)'
 
 mkdir -p .cache/cgroup2
 hack/tools/build.sh "containerd-$containerd" runc >/dev/null
 go run ./hack/cgroup2/guests
+CGO_ENABLED=0 go build -o .cache/cgroup2/programs/ ./sandbox/testdata/intruder
+CGO_ENABLED=0 go test -c -o .cache/cgroup2/test-sandbox ./sandbox
 CGO_ENABLED=0 go test -c -o .cache/cgroup2/test ./test
 CGO_ENABLED=0 go test -c -tags systemd -o .cache/cgroup2/test-systemd ./test
 CGO_ENABLED=0 go test -c -tags systemd -o .cache/cgroup2/test-incluster ./install/incluster
 
 cd test
 "$here/run.sh" --timeout 1500 --rw "$repo/.cache" -- \
-	env HOME=/root "$repo/.cache/cgroup2/test" -test.v -test.timeout 20m -test.run "$core/^containerd-$containerd\$"
+	env HOME=/root TEST_PROGRAMS="$repo/.cache/cgroup2/programs" "$repo/.cache/cgroup2/test" -test.v -test.short -test.timeout 20m -test.run "$core/^containerd-$containerd\$"
+
+echo "testing that a child is out of reach until it executes the worker"
+cd ../sandbox
+"$here/run.sh" --timeout 600 --rw "$repo/.cache" -- \
+	env HOME=/root TEST_PROGRAMS="$repo/.cache/cgroup2/programs" "$repo/.cache/cgroup2/test-sandbox" -test.v -test.short -test.timeout 8m -test.run "$intruders"
+cd ../test
 
 echo "testing the systemd driver, with systemd as the guest's process 1"
 "$here/run.sh" --systemd --timeout 600 --rw "$repo/.cache" -- \

@@ -63,3 +63,26 @@ func BuildTools(ctx context.Context, args ...string) ([]string, error) {
 	}
 	return strings.Split(strings.TrimSpace(string(output)), "\n"), nil
 }
+
+// programsEnv names a folder with programs that Program need not build: the machine may be unable to.
+const programsEnv = "TEST_PROGRAMS"
+
+// Program builds the Go program in a folder of the tree, without cgo, into dir, and returns its path.
+func Program(folder, dir string) (string, error) {
+	name := filepath.Base(folder)
+	if built := os.Getenv(programsEnv); built != "" {
+		return filepath.Join(built, name), nil
+	}
+	root, err := Root()
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(dir, name)
+	build := exec.Command("go", "build", "-o", path, "./"+folder)
+	build.Dir = root
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if text, err := build.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build %s: %w\n%s", folder, err, text)
+	}
+	return path, nil
+}

@@ -3,7 +3,7 @@
 //
 // Its arguments are its user, what a process is called until it has executed a program, and a mode: "hold" if
 // it is never to let go what it has caught, "privileged" if it is to have CAP_SYS_PTRACE and write to an address
-// of each, which comes next. It prints one line of JSON for each process that it has caught.
+// of each, which comes next, "blind" if it is what it is to be already and has no /proc. It prints one line of JSON for each process that it has caught.
 package main
 
 import (
@@ -30,6 +30,7 @@ type caught struct {
 type mode struct {
 	unborn  string // what a process is called before its execve
 	hold    bool
+	blind   bool
 	address uint64 // to write to, 0 if not privileged
 }
 
@@ -39,10 +40,12 @@ func main() {
 	switch more := os.Args[3:]; {
 	case len(more) == 1 && more[0] == "hold":
 		m.hold = true
+	case len(more) == 1 && more[0] == "blind":
+		m.blind = true
 	case len(more) == 2 && more[0] == "privileged":
 		m.address, err = strconv.ParseUint(more[1], 10, 64)
 	}
-	if err == nil {
+	if err == nil && !m.blind {
 		err = m.enter(os.Args[1])
 	}
 	if err != nil {
@@ -51,6 +54,9 @@ func main() {
 	}
 	runtime.LockOSThread() // a tracer is a thread
 	fmt.Println("{}")
+	if m.blind {
+		m.guess()
+	}
 	m.hunt()
 }
 
@@ -100,6 +106,37 @@ func (m mode) hunt() {
 	}
 }
 
+// guesses are how many numbers after the last one guess tries.
+const guesses = 64
+
+// guess stops whatever comes next, for ever. Without /proc nothing tells it which number that is, nor whether
+// what it has caught has executed a program.
+func (m mode) guess() {
+	for last := os.Getpid(); ; {
+		for pid := last + 1; pid <= last+guesses; pid++ {
+			if unix.Tgkill(os.Getpid(), pid, 0) == nil { // a thread of ours
+				last = pid
+				continue
+			}
+			if unix.Kill(pid, unix.SIGSTOP) != nil {
+				continue
+			}
+			last = pid
+			tell(caught{PID: pid, Reached: reach(pid)})
+			_ = unix.Kill(-1, unix.SIGCONT)
+		}
+	}
+}
+
+// tell prints what was caught.
+func tell(found caught) {
+	line, err := json.Marshal(found)
+	if err != nil {
+		line = []byte(err.Error())
+	}
+	fmt.Println(string(line))
+}
+
 // stop stops a process as soon as it exists, and gives up after a while.
 func stop(pid int) bool {
 	for range 1000 {
@@ -130,11 +167,7 @@ func (m mode) examine(pid int) {
 		} else {
 			found.Reached = reach(pid)
 		}
-		line, err := json.Marshal(found)
-		if err != nil {
-			line = []byte(err.Error())
-		}
-		fmt.Println(string(line))
+		tell(found)
 		if m.hold {
 			return
 		}
