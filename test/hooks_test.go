@@ -21,7 +21,7 @@ import (
 // hookLog is where hooks of one container write down that they were run.
 type hookLog struct{ script, file string }
 
-func newHookLog(t *testing.T) hookLog {
+func newHookLog(t testing.TB) hookLog {
 	t.Helper()
 	dir := t.TempDir()
 	l := hookLog{filepath.Join(dir, "hook"), filepath.Join(dir, "log")}
@@ -43,7 +43,7 @@ type hooked struct {
 	state               specs.State
 }
 
-func (l hookLog) read(t *testing.T) []hooked {
+func (l hookLog) read(t testing.TB) []hooked {
 	t.Helper()
 	text, err := os.ReadFile(l.file)
 	if err != nil && !os.IsNotExist(err) {

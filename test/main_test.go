@@ -11,10 +11,10 @@ import (
 // runtime is the name by which containerd finds our shim.
 const runtime = "io.containerd.wasm.v1"
 
-// podNodes have CRI, and a network for pods.
+// podNodes have CRI, a network for pods, and NRI, as containerd has from 2.0 on unless it is told otherwise.
 var (
 	nodes    testnode.Pool
-	podNodes = testnode.Pool{Options: testnode.Options{CRI: true}}
+	podNodes = testnode.Pool{Options: testnode.Options{CRI: true, NRI: true}}
 )
 
 func TestMain(m *testing.M) { testnode.Main(m, &nodes, &podNodes) }

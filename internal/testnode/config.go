@@ -53,7 +53,10 @@ func (n *Node) writeConfig() error {
 		"[debug]",
 		fmt.Sprintf("  level = %q", level),
 		`[plugins."io.containerd.nri.v1.nri"]`,
-		"  disable = true", // its socket is the machine's
+		fmt.Sprintf("  disable = %v", !n.options.NRI),
+		fmt.Sprintf("  socket_path = %q", n.NRI()), // by default the machine's
+		fmt.Sprintf("  plugin_path = %q", filepath.Join(n.Dir, "nri")),
+		fmt.Sprintf("  plugin_config_path = %q", filepath.Join(n.Dir, "nri")),
 		`[plugins."io.containerd.internal.v1.opt"]`,
 		fmt.Sprintf("  path = %q", filepath.Join(n.Dir, "opt")),
 		n.criConfig(),

@@ -30,6 +30,7 @@ type Options struct {
 	Version  string   // one of [Versions]; [DefaultVersion] if empty
 	Shim     string   // our shim; by default $CONTAINERD_SHIM_WASM, else bin/containerd-shim-wasm-v1 in the tree
 	CRI      bool     // enable the CRI plugin, with pods of both runtimes; see [Node.Pods]
+	NRI      bool     // serve plugins of NRI at [Node.NRI]
 	Config   string   // TOML that containerd imports after the node's own, in the format of this version
 	Env      []string // NAME=value, for containerd and with it the shims
 	LogLevel string   // containerd's; "debug" if empty, which also gives shims -debug
@@ -133,6 +134,9 @@ func shimPath(wanted string) (string, error) {
 
 // Address is the path of containerd's gRPC socket.
 func (n *Node) Address() string { return filepath.Join(n.Dir, "c.sock") }
+
+// NRI is the path of the socket for plugins of NRI, of a node that was started with it.
+func (n *Node) NRI() string { return filepath.Join(n.Dir, "nri.sock") }
 
 // ConfigPath is the path of containerd's configuration.
 func (n *Node) ConfigPath() string { return n.config() }
