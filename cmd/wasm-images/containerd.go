@@ -1,15 +1,28 @@
 package main
 
 import (
+	"errors"
 	"flag"
 
 	"github.com/wasmshim/containerd-shim-wasm/internal/endpoint"
+	"github.com/wasmshim/containerd-shim-wasm/oci/store"
 )
 
-// containerdFlags adds the flags that say which containerd and which of its namespaces a
-// verb is about.
-func containerdFlags(set *flag.FlagSet) (address, namespace *string) {
-	var c endpoint.Containerd
+// containerd is the one that a verb is about, and which of its namespaces.
+type containerd struct{ endpoint.Containerd }
+
+// containerdFlags adds the flags that say which.
+func containerdFlags(set *flag.FlagSet) *containerd {
+	c := &containerd{}
 	c.Flags(set)
-	return &c.Address, &c.Namespace
+	return c
+}
+
+// with connects to it for as long as do takes.
+func (c containerd) with(do func(*store.Store) error) error {
+	s, err := store.Connect(c.Address, c.Namespace)
+	if err != nil {
+		return err
+	}
+	return errors.Join(do(s), s.Close())
 }

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"time"
 
-	"github.com/wasmshim/containerd-shim-wasm/oci"
 	"github.com/wasmshim/containerd-shim-wasm/oci/store"
 )
 
@@ -21,7 +20,7 @@ const noteLimit = 10 * time.Second
 // containerd.
 func find(ctx context.Context, args []string, stdio stdio) error {
 	set := newFlags("find", "(--container ID | --image NAME) [--address SOCKET] [--namespace NAME]", stdio)
-	address, namespace := containerdFlags(set)
+	containerd := containerdFlags(set)
 	container := set.String("container", "", "the `id` of a container")
 	image := set.String("image", "", "the `name` of an image in containerd")
 	if err := parse(set, args, 0, 0); err != nil {
@@ -32,25 +31,28 @@ func find(ctx context.Context, args []string, stdio stdio) error {
 	if (*container == "") == (*image == "") {
 		return errors.New("find: give --container or --image; see find -h")
 	}
-	s, err := store.Connect(*address)
-	if err != nil {
-		return err
-	}
-	defer s.Close()
-	var found oci.Found
-	var note func(context.Context) error
-	if *container != "" {
-		found, note, err = s.Find(ctx, *namespace, *container)
-	} else {
-		found, err = s.FindImage(ctx, *namespace, *image)
-	}
+	return containerd.with(func(s *store.Store) error {
+		if *image != "" {
+			found, err := s.FindImage(ctx, *image)
+			if err != nil {
+				return err
+			}
+			return json.NewEncoder(stdio.out).Encode(found)
+		}
+		return findContainer(ctx, s, *container, stdio)
+	})
+}
+
+// findContainer notes its answer, once it has given it.
+func findContainer(ctx context.Context, s *store.Store, id string, stdio stdio) error {
+	found, note, err := s.Find(ctx, id)
 	if err == nil {
 		err = json.NewEncoder(stdio.out).Encode(found)
 	}
 	if err != nil || note == nil {
 		return err
 	}
-	ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), noteLimit)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), noteLimit)
 	defer cancel()
 	return note(ctx)
 }

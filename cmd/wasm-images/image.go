@@ -7,16 +7,13 @@ import (
 	"fmt"
 	"os"
 
-	images "github.com/containerd/containerd/api/services/images/v1"
 	"github.com/opencontainers/go-digest"
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 
 	"github.com/wasmshim/containerd-shim-wasm/config"
+	"github.com/wasmshim/containerd-shim-wasm/oci/blob"
 	"github.com/wasmshim/containerd-shim-wasm/oci/inspect"
 	"github.com/wasmshim/containerd-shim-wasm/oci/pack"
+	"github.com/wasmshim/containerd-shim-wasm/oci/registry"
 	"github.com/wasmshim/containerd-shim-wasm/oci/store"
 )
 
@@ -25,7 +22,7 @@ func imageInspect(ctx context.Context, args []string, stdio stdio) error {
 	set := newFlags("image inspect", "IMAGE|FILE [--registry [--plain-http]] [--json] [--address SOCKET] [--namespace NAME] [--snapshotter NAME]\n"+
 		"says what of an image runs and why, or why nothing does. IMAGE is one in containerd or, with\n"+
 		"--registry, in its registry; FILE is a tar of one, and comes first if it exists.", stdio)
-	address, namespace := containerdFlags(set)
+	containerd := containerdFlags(set)
 	inRegistry := set.Bool("registry", false, "look at the image in its registry, not in containerd")
 	plainHTTP := set.Bool("plain-http", false, "talk to the registry without TLS")
 	snapshotter := set.String("snapshotter", "overlayfs", "the `name` of the snapshotter that has unpacked the image, where containerd has discarded its layers")
@@ -43,11 +40,11 @@ func imageInspect(ctx context.Context, args []string, stdio stdio) error {
 	var reports []inspect.Report
 	switch {
 	case *inRegistry:
-		reports, err = inspectRegistry(ctx, at, pack.RegistryOptions{PlainHTTP: *plainHTTP}, node)
+		reports, err = inspectRegistry(ctx, at, registry.Options{PlainHTTP: *plainHTTP}, node)
 	case isFile(at):
 		reports, err = inspectTar(ctx, at, node)
 	default:
-		reports, err = inspectContainerd(ctx, *address, *namespace, *snapshotter, at, node)
+		reports, err = inspectContainerd(ctx, containerd, *snapshotter, at, node)
 	}
 	if err != nil {
 		return err
@@ -90,12 +87,12 @@ func inspectTar(ctx context.Context, path string, node inspect.Node) ([]inspect.
 	return reports, nil
 }
 
-func inspectRegistry(ctx context.Context, ref string, options pack.RegistryOptions, node inspect.Node) ([]inspect.Report, error) {
+func inspectRegistry(ctx context.Context, ref string, options registry.Options, node inspect.Node) ([]inspect.Report, error) {
 	parsed, err := options.Reference(ref)
 	if err != nil {
 		return nil, err
 	}
-	source, root, err := inspect.Registry(parsed, options.Remote(ctx)...)
+	source, root, err := registry.Find(parsed, options.Remote(ctx)...)
 	if err != nil {
 		return nil, fmt.Errorf("look up %s in %s: %w", ref, parsed.Context().RegistryStr(), err)
 	}
@@ -103,42 +100,32 @@ func inspectRegistry(ctx context.Context, ref string, options pack.RegistryOptio
 	return []inspect.Report{r}, err
 }
 
-func inspectContainerd(ctx context.Context, address, namespace, snapshotter, image string, node inspect.Node) ([]inspect.Report, error) {
-	s, err := store.Connect(address)
-	if err != nil {
-		return nil, err
-	}
-	defer s.Close()
-	ctx = store.In(ctx, namespace)
-	name, root, err := lookUp(ctx, s.Conn(), namespace, image)
-	if err != nil {
-		return nil, err
-	}
-	source := unpackedImages{inspect.Containerd(s.Conn()), s, namespace, snapshotter}
-	r, err := inspect.Inspect(ctx, source, inspect.Named{Name: name, Root: root}, node)
-	return []inspect.Report{r}, err
+func inspectContainerd(ctx context.Context, c *containerd, snapshotter, image string, node inspect.Node) (reports []inspect.Report, err error) {
+	err = c.with(func(s *store.Store) error {
+		named, err := c.lookUp(ctx, s, image)
+		if err != nil {
+			return err
+		}
+		r, err := inspect.Inspect(ctx, unpackedImages{s, snapshotter}, named, node)
+		reports = []inspect.Report{r}
+		return err
+	})
+	return reports, err
 }
 
 // lookUp finds an image in containerd by its name as it is or, if there is none, by its whole name.
-func lookUp(ctx context.Context, conn *grpc.ClientConn, namespace, image string) (string, ocispec.Descriptor, error) {
+func (c containerd) lookUp(ctx context.Context, s *store.Store, image string) (inspect.Named, error) {
 	names := []string{image}
 	if whole, err := pack.Name(image); err == nil && whole != image {
 		names = append(names, whole)
 	}
 	for _, name := range names {
-		response, err := images.NewImagesClient(conn).Get(ctx, &images.GetImageRequest{Name: name})
-		switch {
-		case status.Code(err) == codes.NotFound:
-			continue
-		case status.Code(err) == codes.Unavailable:
-			return "", ocispec.Descriptor{}, fmt.Errorf("look up image %s: containerd does not answer: %s", name, status.Convert(err).Message())
-		case err != nil:
-			return "", ocispec.Descriptor{}, fmt.Errorf("look up image %s in containerd: %s", name, status.Convert(err).Message())
+		root, err := s.Target(ctx, name)
+		if !errors.Is(err, store.ErrNoImage) {
+			return inspect.Named{Name: name, Root: root}, err
 		}
-		t := response.Image.Target
-		return name, ocispec.Descriptor{MediaType: t.MediaType, Digest: digest.Digest(t.Digest), Size: t.Size}, nil
 	}
-	return "", ocispec.Descriptor{}, fmt.Errorf("image %s is not in containerd (namespace %s): pull or import it, or give --registry or --namespace", image, namespace)
+	return inspect.Named{}, fmt.Errorf("image %s is not in containerd (namespace %s): pull or import it, or give --registry or --namespace", image, c.Namespace)
 }
 
 // imageAdapt gives an artifact an image's config.
@@ -146,7 +133,7 @@ func imageAdapt(ctx context.Context, args []string, stdio stdio) error {
 	set := newFlags("image adapt", "IMAGE -t NAME [--entrypoint WORD]... [--arg WORD]... [--env NAME=VALUE]... [--platform OS/ARCH] [--address SOCKET] [--namespace NAME]\n"+
 		"gives an artifact in containerd the config of an image, under another name, for ctr, which takes no\n"+
 		"other. Layers are not copied. A NAME that is there moves to the new image.", stdio)
-	address, namespace := containerdFlags(set)
+	containerd := containerdFlags(set)
 	tag := set.String("t", "", "the `name` of the new image")
 	var o pack.AdaptOptions
 	set.Var((*words)(&o.Entrypoint), "entrypoint", "a `word` of the entry point; of several Wasm layers the first word names one by its title")
@@ -163,41 +150,36 @@ func imageAdapt(ctx context.Context, args []string, stdio stdio) error {
 	if err != nil {
 		return err
 	}
-	s, err := store.Connect(*address)
-	if err != nil {
+	return containerd.with(func(s *store.Store) error {
+		from, err := containerd.lookUp(ctx, s, set.Arg(0))
+		if err != nil {
+			return err
+		}
+		adapted, err := adapt(ctx, s, from, o)
+		if err != nil {
+			return err
+		}
+		if err := s.Import(ctx, name, adapted, nil); err != nil {
+			return err
+		}
+		_, err = fmt.Fprintf(stdio.out, "%s %s\n", name, adapted.Root.Digest)
 		return err
-	}
-	defer s.Close()
-	adapted, err := adapt(ctx, s, *namespace, set.Arg(0), o)
-	if err != nil {
-		return err
-	}
-	if err := adapted.Import(store.In(ctx, *namespace), s.Conn(), name, nil); err != nil {
-		return err
-	}
-	_, err = fmt.Fprintf(stdio.out, "%s %s\n", name, adapted.Root.Digest)
-	return err
+	})
 }
 
 // adapt makes the image of the manifest that the shim would take.
-func adapt(ctx context.Context, s *store.Store, namespace, image string, o pack.AdaptOptions) (*pack.Image, error) {
-	name, root, err := lookUp(store.In(ctx, namespace), s.Conn(), namespace, image)
+func adapt(ctx context.Context, s *store.Store, from inspect.Named, o pack.AdaptOptions) (*pack.Image, error) {
+	found, err := s.FindImage(ctx, from.Name)
 	if err != nil {
 		return nil, err
 	}
-	found, err := s.FindImage(ctx, namespace, name)
+	manifest, err := blob.Manifest(ctx, s, from.Root, digest.Digest(found.Manifest))
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("image %s: %w", from.Name, err)
 	}
-	ctx = store.In(ctx, namespace)
-	source := inspect.Containerd(s.Conn())
-	manifest, err := inspect.Manifest(ctx, source, root, digest.Digest(found.Manifest))
+	adapted, err := pack.Adapt(ctx, manifest, s, o)
 	if err != nil {
-		return nil, fmt.Errorf("image %s: %w", name, err)
-	}
-	adapted, err := pack.Adapt(ctx, manifest, source, o)
-	if err != nil {
-		return nil, fmt.Errorf("adapt image %s: %w", name, err)
+		return nil, fmt.Errorf("adapt image %s: %w", from.Name, err)
 	}
 	return adapted, nil
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
 
+	"github.com/wasmshim/containerd-shim-wasm/internal/endpoint"
 	"github.com/wasmshim/containerd-shim-wasm/module/cache"
 	"github.com/wasmshim/containerd-shim-wasm/oci/store"
 )
@@ -27,7 +28,7 @@ const (
 // entry says what to keep: an entry of the compile cache, for a container's image.
 type entry struct {
 	dir, engine, module, key string
-	address, namespace       string
+	containerd               *containerd
 	size                     int64
 }
 
@@ -44,7 +45,7 @@ func labelName(engine, module string) string {
 func keep(ctx context.Context, args []string, stdio stdio) error {
 	set := newFlags("keep", "--cache DIR --engine KEY --module KEY --key KEY --size BYTES (--container ID | --image NAME)", stdio)
 	var e entry
-	address, namespace := containerdFlags(set)
+	e.containerd = containerdFlags(set)
 	set.StringVar(&e.dir, "cache", "", "the compile cache's `folder`")
 	set.StringVar(&e.engine, "engine", "", "the engine's `key`")
 	set.StringVar(&e.module, "module", "", "the module's `key` in the cache")
@@ -56,26 +57,22 @@ func keep(ctx context.Context, args []string, stdio stdio) error {
 	if err := parse(set, args, 0, 0); err != nil {
 		return err
 	}
-	e.address, e.namespace = *address, *namespace
 	// It is in nobody's way.
 	runtime.GOMAXPROCS(1)
 	ctx, cancel := context.WithTimeout(ctx, keepLimit)
 	defer cancel()
-	s, err := store.Connect(e.address)
-	if err != nil {
-		return err
-	}
-	defer s.Close()
-	target, err := targetOf(ctx, s, e.namespace, *container, store.Target{Image: *image, Digest: digest.Digest(*content)})
-	if err != nil {
-		return err
-	}
-	// The question was urgent, what follows is not.
-	giveWay()
-	if _, err := bufio.NewReader(stdio.in).ReadString('\n'); err != nil {
-		return nil
-	}
-	return errors.Join(e.keep(ctx, s, target), trim(ctx, e.dir, e.size))
+	return e.containerd.with(func(s *store.Store) error {
+		target, err := targetOf(ctx, s, *container, store.Target{Image: *image, Digest: digest.Digest(*content)})
+		if err != nil {
+			return err
+		}
+		// The question was urgent, what follows is not.
+		giveWay()
+		if _, err := bufio.NewReader(stdio.in).ReadString('\n'); err != nil {
+			return nil
+		}
+		return errors.Join(e.keep(ctx, s, target), trim(ctx, e.dir, e.size))
+	})
 }
 
 // giveWay lowers the priority of every thread, which is what has one (setpriority(2), BUGS), and with it that
@@ -93,14 +90,14 @@ func giveWay() {
 }
 
 // targetOf returns the image that is named, or that of a container.
-func targetOf(ctx context.Context, s *store.Store, namespace, container string, named store.Target) (store.Target, error) {
+func targetOf(ctx context.Context, s *store.Store, container string, named store.Target) (store.Target, error) {
 	switch {
 	case named.Digest != "":
 		return named, named.Digest.Validate()
 	case named.Image != "":
-		return s.TargetOfImage(ctx, namespace, named.Image)
+		return s.TargetOfImage(ctx, named.Image)
 	}
-	return s.TargetOf(ctx, namespace, container)
+	return s.TargetOf(ctx, container)
 }
 
 func (e entry) keep(ctx context.Context, s *store.Store, target store.Target) error {
@@ -112,8 +109,8 @@ func (e entry) keep(ctx context.Context, s *store.Store, target store.Target) er
 		if target.Image == "" {
 			return "", cache.Image{}, nil
 		}
-		image := cache.Image{Address: e.address, Namespace: e.namespace, Name: target.Image, Content: target.Digest.String()}
-		path, err := s.Keep(ctx, e.namespace, target, labelName(e.engine, e.module), code, digest.NewDigestFromEncoded(digest.SHA256, sum))
+		image := cache.Image{Address: e.containerd.Address, Namespace: e.containerd.Namespace, Name: target.Image, Content: target.Digest.String()}
+		path, err := s.Keep(ctx, target, labelName(e.engine, e.module), code, digest.NewDigestFromEncoded(digest.SHA256, sum))
 		return path, image, err
 	})
 	if err != nil {
@@ -146,14 +143,11 @@ func release(ctx context.Context, info cache.Info) error {
 }
 
 func releaseFrom(ctx context.Context, image cache.Image, name string) error {
-	s, err := store.Connect(image.Address)
-	if err != nil {
-		return err
-	}
-	defer s.Close()
 	ctx, cancel := context.WithTimeout(ctx, releaseLimit)
 	defer cancel()
-	if err := s.Release(ctx, image.Namespace, digest.Digest(image.Content), name); err != nil {
+	from := containerd{endpoint.Containerd{Address: image.Address, Namespace: image.Namespace}}
+	err := from.with(func(s *store.Store) error { return s.Release(ctx, digest.Digest(image.Content), name) })
+	if err != nil {
 		return fmt.Errorf("image %s: %w", image.Name, err)
 	}
 	return nil

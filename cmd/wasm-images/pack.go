@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/wasmshim/containerd-shim-wasm/oci/pack"
+	"github.com/wasmshim/containerd-shim-wasm/oci/registry"
 	"github.com/wasmshim/containerd-shim-wasm/oci/store"
 )
 
@@ -22,7 +23,7 @@ type packFlags struct {
 	tag, output, format, platforms string
 	intoContainerd, push           bool
 	plainHTTP, force               bool
-	address, namespace             *string
+	containerd                     *containerd
 	files                          words
 	options                        pack.Options
 }
@@ -34,7 +35,7 @@ func (f *packFlags) add(set *flag.FlagSet) {
 	set.BoolVar(&f.push, "push", false, "write it to its registry, with the credentials of docker login")
 	set.BoolVar(&f.plainHTTP, "plain-http", false, "talk to the registry without TLS; loopback and private addresses need it not")
 	set.BoolVar(&f.force, "force", false, "replace the file of -o")
-	f.address, f.namespace = containerdFlags(set)
+	f.containerd = containerdFlags(set)
 	set.StringVar(&f.format, "format", pack.Formats()[0].Name, "the image's `format`, see below")
 	set.StringVar(&f.platforms, "platform", "", "`os/architecture`; several, with commas, make an index with an image for each")
 	o := &f.options
@@ -123,17 +124,13 @@ func (f *packFlags) take(ctx context.Context, image *pack.Image, name string, st
 		}
 	}
 	if f.intoContainerd {
-		s, err := store.Connect(*f.address)
+		err := f.containerd.with(func(s *store.Store) error { return s.Import(ctx, name, image, progress) })
 		if err != nil {
-			return err
-		}
-		defer s.Close()
-		if err := image.Import(store.In(ctx, *f.namespace), s.Conn(), name, progress); err != nil {
 			return err
 		}
 	}
 	if f.push {
-		return image.Push(ctx, name, pack.RegistryOptions{PlainHTTP: f.plainHTTP}, progress)
+		return registry.Push(ctx, name, image, registry.Options{PlainHTTP: f.plainHTTP}, progress)
 	}
 	return nil
 }

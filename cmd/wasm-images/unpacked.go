@@ -7,21 +7,19 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
-	"github.com/wasmshim/containerd-shim-wasm/oci/inspect"
 	"github.com/wasmshim/containerd-shim-wasm/oci/store"
 	"github.com/wasmshim/containerd-shim-wasm/sandbox"
 )
 
 // unpackedImages are the images of a containerd and of its snapshotter.
 type unpackedImages struct {
-	inspect.Source
-	store                  *store.Store
-	namespace, snapshotter string
+	*store.Store
+	snapshotter string
 }
 
 // Files mounts an image's files where nobody else sees them.
 func (u unpackedImages) Files(ctx context.Context, chain digest.Digest) (_ *os.Root, done func() error, err error) {
-	mounts, remove, err := u.store.ViewChain(ctx, u.namespace, chain.String(), u.snapshotter)
+	mounts, remove, err := u.ViewChain(ctx, chain.String(), u.snapshotter)
 	if err != nil {
 		return nil, nil, err
 	}

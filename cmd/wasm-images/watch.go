@@ -11,17 +11,14 @@ import (
 // namespace or comes to have, one a line.
 func watch(ctx context.Context, args []string, stdio stdio) error {
 	set := newFlags("watch", "[--address SOCKET] [--namespace NAME]", stdio)
-	address, namespace := containerdFlags(set)
+	containerd := containerdFlags(set)
 	if err := parse(set, args, 0, 0); err != nil {
 		return err
 	}
-	s, err := store.Connect(*address)
-	if err != nil {
-		return err
-	}
-	defer s.Close()
-	return s.Watch(ctx, *namespace, func(image string) error {
-		_, err := fmt.Fprintln(stdio.out, image)
-		return err
+	return containerd.with(func(s *store.Store) error {
+		return s.Watch(ctx, func(image string) error {
+			_, err := fmt.Fprintln(stdio.out, image)
+			return err
+		})
 	})
 }

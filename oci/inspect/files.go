@@ -13,11 +13,10 @@ import (
 
 // Bounds of the files of one image.
 const (
-	maxUnpacked = 16 << 30 // bytes of all its layers, unpacked
-	maxFiles    = 1_000_000
-	maxNames    = 64 << 20 // bytes of all names
-	maxPath     = 4096     // bytes of a name: longer ones cannot be unpacked (PATH_MAX)
-	maxLinks    = 40       // as the kernel follows (path_resolution(7))
+	maxFiles = 1_000_000
+	maxNames = 64 << 20 // bytes of all names
+	maxPath  = 4096     // bytes of a name: longer ones cannot be unpacked (PATH_MAX)
+	maxLinks = 40       // as the kernel follows (path_resolution(7))
 )
 
 // files is a root file system as far as finding an entry point in it goes.

@@ -18,6 +18,7 @@ import (
 
 	"github.com/wasmshim/containerd-shim-wasm/entrypoint"
 	"github.com/wasmshim/containerd-shim-wasm/oci"
+	"github.com/wasmshim/containerd-shim-wasm/oci/blob"
 )
 
 // Report is what there is to say of an image.
@@ -69,13 +70,13 @@ const maxImages = 256
 
 // Inspect reports on an image in a source, for such a node. It fails only if the root cannot be read; what is wrong
 // with an image is in its report.
-func Inspect(ctx context.Context, source Source, image Named, node Node) (Report, error) {
+func Inspect(ctx context.Context, source blob.Source, image Named, node Node) (Report, error) {
 	r := Report{Name: image.Name, Digest: image.Root.Digest, MediaType: image.Root.MediaType}
 	if !oci.IsIndex(image.Root.MediaType) {
 		r.Images = []Image{inspect(ctx, look{source: source, node: node}, image.Root, false)}
 		return r, ctx.Err()
 	}
-	data, err := read(ctx, source, image.Root, oci.MaxManifest)
+	data, err := blob.Read(ctx, source, image.Root, oci.MaxManifest)
 	if err != nil {
 		return Report{}, fmt.Errorf("image %s: index: %w", image.Name, err)
 	}
@@ -95,41 +96,16 @@ func Inspect(ctx context.Context, source Source, image Named, node Node) (Report
 	return r, ctx.Err()
 }
 
-// Manifest returns the manifest of a digest that a name in a source stands for, by itself or through
-// an index.
-func Manifest(ctx context.Context, source Source, root ocispec.Descriptor, want digest.Digest) (ocispec.Manifest, error) {
-	data, err := read(ctx, source, root, oci.MaxManifest)
-	if err != nil {
-		return ocispec.Manifest{}, err
-	}
-	if root.Digest == want {
-		return oci.ParseManifest(data)
-	}
-	if !oci.IsIndex(root.MediaType) {
-		return ocispec.Manifest{}, fmt.Errorf("manifest %s: %w", want, ErrMissing)
-	}
-	index, err := oci.ParseIndex(data)
-	if err != nil {
-		return ocispec.Manifest{}, err
-	}
-	for _, d := range index.Manifests {
-		if d.Digest == want {
-			return Manifest(ctx, source, d, want)
-		}
-	}
-	return ocispec.Manifest{}, fmt.Errorf("manifest %s: %w", want, ErrMissing)
-}
-
 // look is one look at a manifest.
 type look struct {
-	source   Source
+	source   blob.Source
 	node     Node
 	manifest ocispec.Manifest
 	config   ocispec.Image
 	files    files
 	report   *Image
 
-	unpacking *Unpacking
+	unpacking *blob.Unpacking
 	unpacked  *os.Root // its files, if containerd has discarded their layers
 }
 
@@ -138,7 +114,7 @@ func inspect(ctx context.Context, l look, d ocispec.Descriptor, indexed bool) Im
 	if d.Platform != nil {
 		report.Platform = oci.FormatPlatform(*d.Platform)
 	}
-	l.unpacking, l.report = NewUnpacking(), &report
+	l.unpacking, l.report = blob.NewUnpacking(), &report
 	done, err := l.read(ctx, d)
 	if err == nil {
 		l.judge(ctx, indexed)
@@ -148,7 +124,7 @@ func inspect(ctx context.Context, l look, d ocispec.Descriptor, indexed bool) Im
 		return report
 	}
 	report.Problem, report.Ctr, report.CRI = err.Error(), "no", "no"
-	if errors.Is(err, ErrMissing) && indexed {
+	if errors.Is(err, blob.ErrMissing) && indexed {
 		report.Problem = "it was not pulled, because its platform was not asked for"
 	}
 	return report
@@ -165,7 +141,7 @@ func (l *look) read(ctx context.Context, d ocispec.Descriptor) (done func() erro
 	discarded := false
 	for n, layer := range l.manifest.Layers {
 		holds, err := l.layer(ctx, n, layer)
-		if errors.Is(err, ErrMissing) && oci.IsFiles(layer.MediaType) {
+		if errors.Is(err, blob.ErrMissing) && oci.IsFiles(layer.MediaType) {
 			discarded, holds, err = true, "files, not here any more", nil
 		}
 		if err != nil {
@@ -186,7 +162,7 @@ func (l *look) readManifest(ctx context.Context, d ocispec.Descriptor) error {
 	if !oci.IsManifest(d.MediaType) {
 		return fmt.Errorf("%q is not the media type of an image's manifest", d.MediaType)
 	}
-	data, err := read(ctx, l.source, d, oci.MaxManifest)
+	data, err := blob.Read(ctx, l.source, d, oci.MaxManifest)
 	if err != nil {
 		return fmt.Errorf("manifest: %w", err)
 	}
@@ -203,7 +179,7 @@ func (l *look) readConfig(ctx context.Context) error {
 	if !oci.IsImageConfig(d.MediaType) && !oci.IsWasmConfig(d.MediaType) {
 		return nil
 	}
-	data, err := read(ctx, l.source, d, oci.MaxConfig)
+	data, err := blob.Read(ctx, l.source, d, oci.MaxConfig)
 	if err != nil {
 		return err
 	}

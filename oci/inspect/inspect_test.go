@@ -9,7 +9,9 @@ import (
 
 	"github.com/wasmshim/containerd-shim-wasm/internal/testimage"
 	"github.com/wasmshim/containerd-shim-wasm/internal/testregistry"
+	"github.com/wasmshim/containerd-shim-wasm/oci/blob"
 	"github.com/wasmshim/containerd-shim-wasm/oci/inspect"
+	"github.com/wasmshim/containerd-shim-wasm/oci/registry"
 )
 
 // guest has a custom section, so that half of it is a module's beginning.
@@ -172,24 +174,24 @@ func TestDamagedBlobIsReported(t *testing.T) {
 	}
 	delete(image.Blobs, image.Wasm()[0])
 	report = fromTar(t, image)
-	if !strings.Contains(report.Images[0].Problem, inspect.ErrMissing.Error()) {
+	if !strings.Contains(report.Images[0].Problem, blob.ErrMissing.Error()) {
 		t.Errorf("the report says %q", report.Images[0].Problem)
 	}
 }
 
 func TestRegistrySaysTheSameAsATar(t *testing.T) {
-	registry := testregistry.Start(t)
+	server := testregistry.Start(t)
 	for _, format := range []string{"oci-index", "several", "artifact-wkg", "docker-tar-wasi-wasm"} {
 		f, ok := testimage.Named(format)
 		if !ok {
 			t.Fatalf("no format %s", format)
 		}
 		image := f.Build(guestOf(f))
-		ref, err := name.ParseReference(registry.Push(t, f.Name, image))
+		ref, err := name.ParseReference(server.Push(t, f.Name, image))
 		if err != nil {
 			t.Fatal(err)
 		}
-		source, root, err := inspect.Registry(ref)
+		source, root, err := registry.Find(ref)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/wasmshim/containerd-shim-wasm/entrypoint"
 	"github.com/wasmshim/containerd-shim-wasm/oci"
+	"github.com/wasmshim/containerd-shim-wasm/oci/blob"
 )
 
 // runsLayer says what the shim makes of a Wasm layer, of which the entry point may name a function.
@@ -81,7 +82,7 @@ func (l *look) unpack(ctx context.Context, d ocispec.Descriptor, compression str
 		}
 		return l.unzip(data)
 	}
-	plain, err := uncompressed(reader)
+	plain, err := blob.Uncompressed(reader)
 	if err != nil {
 		return nil, err
 	}

@@ -12,9 +12,11 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/wasmshim/containerd-shim-wasm/oci"
+	"github.com/wasmshim/containerd-shim-wasm/oci/blob"
 )
 
 // tarFile is an OCI layout in a tar.
@@ -34,7 +36,7 @@ type Named struct {
 
 // Tar returns the images in a tar: an OCI layout, or what "docker save" wrote before it wrote those.
 // close releases the file.
-func Tar(file string) (source Source, images []Named, close func() error, err error) {
+func Tar(file string) (source blob.Source, images []Named, close func() error, err error) {
 	f, err := os.Open(file)
 	if err != nil {
 		return nil, nil, nil, err
@@ -128,7 +130,7 @@ func (t tarFile) scan() ([]Named, error) {
 func (t tarFile) Open(_ context.Context, d ocispec.Descriptor) (io.ReadCloser, error) {
 	at, ok := t.entries["blobs/"+d.Digest.Algorithm().String()+"/"+d.Digest.Encoded()]
 	if !ok {
-		return nil, ErrMissing
+		return nil, blob.ErrMissing
 	}
 	return io.NopCloser(io.NewSectionReader(t.file, at.offset, at.size)), nil
 }
@@ -137,7 +139,7 @@ func (t tarFile) Open(_ context.Context, d ocispec.Descriptor) (io.ReadCloser, e
 // a file lacks.
 type dockerTar struct{ image v1.Image }
 
-func docker(file string) (Source, []Named, error) {
+func docker(file string) (blob.Source, []Named, error) {
 	manifest, err := tarball.LoadManifest(func() (io.ReadCloser, error) { return os.Open(file) })
 	if err != nil {
 		return nil, nil, errors.New("it holds neither an OCI layout (index.json) nor a saved Docker image (manifest.json)")
@@ -161,7 +163,7 @@ func docker(file string) (Source, []Named, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	root := descriptor(v1.Descriptor{MediaType: mediaType, Size: size, Digest: hash})
+	root := ocispec.Descriptor{MediaType: string(mediaType), Size: size, Digest: digest.Digest(hash.String())}
 	called := ""
 	if len(manifest[0].RepoTags) == 1 {
 		called = manifest[0].RepoTags[0]
@@ -184,7 +186,7 @@ func (t dockerTar) Open(_ context.Context, d ocispec.Descriptor) (io.ReadCloser,
 	}
 	layer, err := t.image.LayerByDigest(hash)
 	if err != nil {
-		return nil, ErrMissing
+		return nil, blob.ErrMissing
 	}
 	return layer.Compressed()
 }

@@ -9,12 +9,14 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/identity"
+
+	"github.com/wasmshim/containerd-shim-wasm/oci/blob"
 )
 
-// Unpacked is a Source that may have an image's files where it no longer has the layers that they
+// Unpacked is a blob.Source that may have an image's files where it no longer has the layers that they
 // came in: containerd can be told to discard those once they are unpacked (discard_unpacked_layers).
 type Unpacked interface {
-	Source
+	blob.Source
 	// Files returns the files of all layers with a chain id, which done gives up.
 	Files(ctx context.Context, chain digest.Digest) (files *os.Root, done func() error, err error)
 }
@@ -26,7 +28,7 @@ const unpackedLayer = -1
 func (l *look) lookUnpacked(ctx context.Context) (done func() error, err error) {
 	source, ok := l.source.(Unpacked)
 	if !ok {
-		return nil, ErrMissing
+		return nil, blob.ErrMissing
 	}
 	l.unpacked, done, err = source.Files(ctx, identity.ChainID(l.config.RootFS.DiffIDs))
 	if err != nil {

@@ -12,7 +12,7 @@ import (
 
 	"github.com/wasmshim/containerd-shim-wasm/entrypoint"
 	"github.com/wasmshim/containerd-shim-wasm/oci"
-	"github.com/wasmshim/containerd-shim-wasm/oci/inspect"
+	"github.com/wasmshim/containerd-shim-wasm/oci/blob"
 )
 
 // AdaptOptions say what the config of an adapted image holds.
@@ -26,7 +26,7 @@ type AdaptOptions struct {
 // Adapt returns an ordinary image that refers to the same layers as a manifest, for tools that
 // refuse the manifest's own config. Only the new manifest and config are among its blobs: the layers stay
 // where they are, so it can only be written to where the manifest is.
-func Adapt(ctx context.Context, manifest ocispec.Manifest, source inspect.Source, o AdaptOptions) (*Image, error) {
+func Adapt(ctx context.Context, manifest ocispec.Manifest, source blob.Source, o AdaptOptions) (*Image, error) {
 	command, err := o.command(manifest)
 	if err != nil {
 		return nil, err
@@ -35,7 +35,7 @@ func Adapt(ctx context.Context, manifest ocispec.Manifest, source inspect.Source
 	if err != nil {
 		return nil, err
 	}
-	diffIDs, unpacking := []digest.Digest{}, inspect.NewUnpacking()
+	diffIDs, unpacking := []digest.Digest{}, blob.NewUnpacking()
 	for _, layer := range manifest.Layers {
 		if !oci.IsFiles(layer.MediaType) {
 			continue
@@ -86,7 +86,7 @@ func (o AdaptOptions) command(manifest ocispec.Manifest) ([]string, error) {
 
 // diffID is the digest of a layer of files that is not compressed
 // (https://github.com/opencontainers/image-spec/blob/main/config.md#layer-diffid).
-func diffID(ctx context.Context, unpacking *inspect.Unpacking, source inspect.Source, layer ocispec.Descriptor) (digest.Digest, error) {
+func diffID(ctx context.Context, unpacking *blob.Unpacking, source blob.Source, layer ocispec.Descriptor) (digest.Digest, error) {
 	plain, err := unpacking.Open(ctx, source, layer)
 	if err != nil {
 		return "", err

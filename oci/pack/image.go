@@ -1,5 +1,5 @@
 // Package pack makes images and artifacts that hold WebAssembly, in every format that tools of the
-// field make, writes them to files and registries, and into containerd. What it makes depends on
+// field make, and writes them to files. Packages store and registry take them further. What it makes depends on
 // its input and, unless a platform is given, on the architecture of this machine, never on the time.
 // It never runs or compiles what it packs.
 package pack
@@ -31,6 +31,9 @@ type Blob struct {
 
 // Open returns the content, which the caller closes.
 func (b Blob) Open() (io.ReadCloser, error) { return b.open() }
+
+// Progress is told of each blob once it is where it was to go: how many of all, and its description.
+type Progress func(done, all int, b Blob)
 
 // add keeps a blob, once.
 func (i *Image) add(b Blob) {

@@ -12,6 +12,8 @@ import (
 	introspection "github.com/containerd/containerd/api/services/introspection/v1"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/wasmshim/containerd-shim-wasm/oci/blob"
 )
 
 // errMissing says that a blob is not in containerd's content store.
@@ -56,42 +58,71 @@ func (s *Store) size(ctx context.Context, d digest.Digest) (int64, error) {
 	return response.Info.Size, nil
 }
 
-// read returns a blob of at most limit bytes through containerd, its digest verified.
-// The error is errMissing if it is not there.
-func (s *Store) read(ctx context.Context, d ocispec.Descriptor, limit int64) ([]byte, error) {
-	if err := d.Digest.Validate(); err != nil {
-		return nil, fmt.Errorf("digest %q: %w", d.Digest, err)
-	}
-	if d.Size < 0 || d.Size > limit {
-		return nil, fmt.Errorf("%s has %d bytes, the limit is %d", d.Digest, d.Size, limit)
-	}
+// Open returns the content of a blob, as containerd sends it, and blob.ErrMissing if it is not there.
+func (s *Store) Open(ctx context.Context, d ocispec.Descriptor) (io.ReadCloser, error) {
 	ctx, cancel := context.WithCancel(ctx) // ends a stream that is left early
-	defer cancel()
 	stream, err := s.content.Read(ctx, &content.ReadContentRequest{Digest: d.Digest.String()})
-	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", d.Digest, explain(err))
+	r := &reader{stream: stream, cancel: cancel}
+	if err == nil {
+		err = r.next()
 	}
-	var data []byte
-	for {
-		part, err := stream.Recv()
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if notFound(err) {
-			return nil, fmt.Errorf("%s: %w", d.Digest, errMissing)
-		}
-		if err != nil {
-			return nil, fmt.Errorf("read %s: %w", d.Digest, explain(err))
-		}
-		data = append(data, part.Data...)
-		if int64(len(data)) > d.Size {
-			return nil, fmt.Errorf("%s is larger than the %d bytes of its descriptor: remove the image and pull it again", d.Digest, d.Size)
-		}
+	switch {
+	case notFound(err):
+		err = blob.ErrMissing
+	case err == nil || errors.Is(err, io.EOF):
+		return r, nil
+	default:
+		err = fmt.Errorf("read %s: %w", d.Digest, explain(err))
 	}
-	if int64(len(data)) != d.Size || d.Digest.Algorithm().FromBytes(data) != d.Digest {
-		return nil, fmt.Errorf("%s has another content than its digest says: remove the image and pull it again", d.Digest)
+	cancel()
+	return nil, err
+}
+
+// reader is the content of a blob.
+type reader struct {
+	stream content.Content_ReadClient
+	cancel func()
+	part   []byte
+	err    error
+}
+
+// next receives the next part.
+func (r *reader) next() error {
+	part, err := r.stream.Recv()
+	r.part, r.err = part.GetData(), err
+	return err
+}
+
+func (r *reader) Read(p []byte) (int, error) {
+	for len(r.part) == 0 && r.err == nil {
+		_ = r.next() // it keeps its error
 	}
-	return data, nil
+	n := copy(p, r.part)
+	r.part = r.part[n:]
+	switch {
+	case n > 0 || r.err == nil:
+		return n, nil
+	case errors.Is(r.err, io.EOF):
+		return 0, io.EOF
+	}
+	return 0, explain(r.err)
+}
+
+func (r *reader) Close() error {
+	r.cancel()
+	return nil
+}
+
+// read returns a blob of at most limit bytes, its digest verified. The error is errMissing if it is not there.
+func (s *Store) read(ctx context.Context, d ocispec.Descriptor, limit int64) ([]byte, error) {
+	data, err := blob.Read(ctx, s, d, limit)
+	switch {
+	case errors.Is(err, blob.ErrMissing):
+		return nil, fmt.Errorf("%s: %w", d.Digest, errMissing)
+	case errors.Is(err, blob.ErrDamaged):
+		return nil, fmt.Errorf("%w: remove the image and pull it again", err)
+	}
+	return data, err
 }
 
 func descriptor(mediaType, dgst string, size int64) ocispec.Descriptor {

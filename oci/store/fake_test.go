@@ -52,7 +52,7 @@ func (f *fake) connect() *Store {
 			f.Error(err)
 		}
 	})
-	s, err := Connect(socket)
+	s, err := Connect(socket, "namespace")
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -24,8 +24,7 @@ import (
 // note remembers the answer in containerd; it is nil if there is nothing to remember. From then on the
 // container is made of the same manifest whatever becomes of the image's name, and the garbage collector
 // leaves the layers to it.
-func (s *Store) Find(ctx context.Context, namespace, id string) (found oci.Found, note func(context.Context) error, err error) {
-	ctx = In(ctx, namespace)
+func (s *Store) Find(ctx context.Context, id string) (found oci.Found, note func(context.Context) error, err error) {
 	// A container waits for the answer, so what can be asked at once is.
 	blobs := s.blobs(ctx)
 	go blobs()
@@ -46,14 +45,13 @@ func (s *Store) Find(ctx context.Context, namespace, id string) (found oci.Found
 	if known || len(found.Modules) == 0 {
 		return found, nil, nil
 	}
-	return found, func(ctx context.Context) error { return s.remember(In(ctx, namespace), id, from) }, nil
+	return found, func(ctx context.Context) error { return s.remember(ctx, id, from) }, nil
 }
 
 // FindImage is Find for an image by its name in containerd. Of an index it takes the
 // manifest that fits Wasm best among those that were pulled.
-func (s *Store) FindImage(ctx context.Context, namespace, image string) (oci.Found, error) {
-	ctx = In(ctx, namespace)
-	target, err := s.target(ctx, image)
+func (s *Store) FindImage(ctx context.Context, image string) (oci.Found, error) {
+	target, err := s.Target(ctx, image)
 	if err != nil {
 		return oci.Found{}, err
 	}
@@ -76,13 +74,14 @@ func (s *Store) container(ctx context.Context, id string) (*containers.Container
 	return response.Container, nil
 }
 
-// errNoImage says that a name is no image's.
-var errNoImage = errors.New("is not in containerd")
+// ErrNoImage says that a name is no image's.
+var ErrNoImage = errors.New("is not in containerd")
 
-func (s *Store) target(ctx context.Context, image string) (ocispec.Descriptor, error) {
+// Target returns what an image's name stands for: a manifest or an index.
+func (s *Store) Target(ctx context.Context, image string) (ocispec.Descriptor, error) {
 	response, err := s.images.Get(ctx, &images.GetImageRequest{Name: image})
 	if notFound(err) {
-		return ocispec.Descriptor{}, fmt.Errorf("image %s %w: pull it again", image, errNoImage)
+		return ocispec.Descriptor{}, fmt.Errorf("image %s %w: pull it again", image, ErrNoImage)
 	}
 	if err != nil {
 		return ocispec.Descriptor{}, fmt.Errorf("look up image %s: %w", image, explain(err))

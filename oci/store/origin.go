@@ -47,8 +47,8 @@ func (s *Store) origin(ctx context.Context, c *containers.Container) (origin, er
 	}
 	group, ask := errgroup.WithContext(ctx)
 	group.Go(func() (err error) {
-		target, err = s.target(ask, name)
-		if errors.Is(err, errNoImage) && asked.config != "" {
+		target, err = s.Target(ask, name)
+		if errors.Is(err, ErrNoImage) && asked.config != "" {
 			gone, err = err, nil
 		}
 		return err

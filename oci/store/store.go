@@ -1,5 +1,6 @@
-// Package store finds the Wasm layers of an image in a running containerd: it asks
-// containerd's services for the image, its manifest and where the blobs lie.
+// Package store is all that speaks to containerd about images: it finds the Wasm layers of one and where the
+// blobs lie, reads blobs and views files, keeps compiled code with an image, imports images, and watches them
+// come.
 //
 // It speaks gRPC, which costs whoever imports it some milliseconds at each start, so the
 // shim never does; it has the program wasm-images do so. The package never reads or
@@ -30,9 +31,10 @@ const namespaceHeader = "containerd-namespace"
 // maxMessage is containerd's own limit for a message, in bytes (defaults/defaults.go).
 const maxMessage = 16 << 20
 
-// Store is a connection to containerd.
+// Store is one namespace of a containerd.
 type Store struct {
 	conn          *grpc.ClientConn
+	namespace     string
 	containers    containers.ContainersClient
 	content       content.ContentClient
 	images        images.ImagesClient
@@ -40,18 +42,25 @@ type Store struct {
 	snapshots     snapshots.SnapshotsClient
 }
 
-// Connect prepares a connection to the socket of containerd, a path. It is made by the
-// first request.
-func Connect(address string) (*Store, error) {
+// Connect prepares a connection to the socket of containerd, a path, for requests about one of its namespaces.
+// It is made by the first request.
+func Connect(address, namespace string) (*Store, error) {
 	conn, err := grpc.NewClient("unix:"+strings.TrimPrefix(address, "unix://"),
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithDisableServiceConfig(),
+		grpc.WithUnaryInterceptor(func(ctx context.Context, method string, request, reply any, c *grpc.ClientConn, invoke grpc.UnaryInvoker, options ...grpc.CallOption) error {
+			return invoke(in(ctx, namespace), method, request, reply, c, options...)
+		}),
+		grpc.WithStreamInterceptor(func(ctx context.Context, d *grpc.StreamDesc, c *grpc.ClientConn, method string, stream grpc.Streamer, options ...grpc.CallOption) (grpc.ClientStream, error) {
+			return stream(in(ctx, namespace), d, c, method, options...)
+		}),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage)))
 	if err != nil {
 		return nil, fmt.Errorf("connect to containerd at %s: %w", address, err)
 	}
 	return &Store{
 		conn:          conn,
+		namespace:     namespace,
 		containers:    containers.NewContainersClient(conn),
 		content:       content.NewContentClient(conn),
 		images:        images.NewImagesClient(conn),
@@ -60,14 +69,11 @@ func Connect(address string) (*Store, error) {
 	}, nil
 }
 
-// Conn is the connection, for services that this package does not wrap.
-func (s *Store) Conn() *grpc.ClientConn { return s.conn }
-
 // Close ends the connection.
 func (s *Store) Close() error { return s.conn.Close() }
 
-// In returns a context whose requests concern a namespace of containerd.
-func In(ctx context.Context, namespace string) context.Context {
+// in returns a context whose requests concern a namespace of containerd.
+func in(ctx context.Context, namespace string) context.Context {
 	return metadata.AppendToOutgoingContext(ctx, namespaceHeader, namespace)
 }
 

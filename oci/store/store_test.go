@@ -87,7 +87,7 @@ func TestFindImageRefuses(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			f := newFake(t)
 			test.prepare(f)
-			found, err := f.connect().FindImage(t.Context(), "namespace", "example.com/app:latest")
+			found, err := f.connect().FindImage(t.Context(), "example.com/app:latest")
 			if err == nil {
 				t.Fatalf("found %+v", found)
 			}
@@ -105,7 +105,7 @@ func TestFindImageWithoutFolder(t *testing.T) {
 	f := newFake(t)
 	f.plugin.Exports = nil
 	f.target = f.image()
-	found, err := f.connect().FindImage(t.Context(), "namespace", "i")
+	found, err := f.connect().FindImage(t.Context(), "i")
 	if err != nil || found.Platform != "wasi/wasm" || len(found.Modules) != 0 {
 		t.Errorf("found %+v, %v", found, err)
 	}
@@ -121,19 +121,19 @@ func TestFindImageBesideBroken(t *testing.T) {
 		Annotations: map[string]string{"vnd.docker.reference.type": "attestation-manifest"},
 	}
 	f.target = f.index(f.json(ocispec.MediaTypeImageManifest, map[string]any{}), attestation, f.index(own))
-	found, err := f.connect().FindImage(t.Context(), "namespace", "i")
+	found, err := f.connect().FindImage(t.Context(), "i")
 	if err != nil || found.Manifest != own.Digest.String() {
 		t.Errorf("found %+v, %v", found, err)
 	}
 }
 
 func TestConnectNowhere(t *testing.T) {
-	s, err := Connect(filepath.Join(t.TempDir(), "none.sock"))
+	s, err := Connect(filepath.Join(t.TempDir(), "none.sock"), "namespace")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	_, _, err = s.Find(t.Context(), "namespace", "id")
+	_, _, err = s.Find(t.Context(), "id")
 	if err == nil || !strings.Contains(err.Error(), "look up container id: containerd does not answer: ") {
 		t.Error(err)
 	}
@@ -200,7 +200,7 @@ func TestImageKeepsFewModules(t *testing.T) {
 			t.Errorf("%s: %v, %v", name, full, err)
 		}
 	}
-	if path, err := s.Keep(t.Context(), "default", Target{Image: "image", Digest: of}, "new", nil, ""); path != "" || err != nil {
+	if path, err := s.Keep(t.Context(), Target{Image: "image", Digest: of}, "new", nil, ""); path != "" || err != nil {
 		t.Errorf("got %q, %v", path, err)
 	}
 }

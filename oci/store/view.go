@@ -30,12 +30,12 @@ type ViewMount struct {
 }
 
 // View prepares a read-only view of an unpacked image, which done removes.
-func (s *Store) View(ctx context.Context, namespace, image, snapshotter string) (_ View, done func() error, err error) {
-	view, chain, err := s.look(In(ctx, namespace), image)
+func (s *Store) View(ctx context.Context, image, snapshotter string) (_ View, done func() error, err error) {
+	view, chain, err := s.look(ctx, image)
 	if err != nil {
 		return View{}, nil, fmt.Errorf("image %s: %w", image, err)
 	}
-	view.Mounts, done, err = s.ViewChain(ctx, namespace, chain, snapshotter)
+	view.Mounts, done, err = s.ViewChain(ctx, chain, snapshotter)
 	if err != nil {
 		return View{}, nil, fmt.Errorf("view of image %s: %w", image, err)
 	}
@@ -43,8 +43,8 @@ func (s *Store) View(ctx context.Context, namespace, image, snapshotter string) 
 }
 
 // ViewChain prepares a read-only view of unpacked layers by their chain id, which done removes.
-func (s *Store) ViewChain(ctx context.Context, namespace, chain, snapshotter string) (mounts []ViewMount, done func() error, err error) {
-	ctx, end, err := s.lease(In(ctx, namespace))
+func (s *Store) ViewChain(ctx context.Context, chain, snapshotter string) (mounts []ViewMount, done func() error, err error) {
+	ctx, end, err := s.lease(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -67,7 +67,7 @@ func (s *Store) ViewChain(ctx context.Context, namespace, chain, snapshotter str
 
 // look reads what a container of an image would run, and the chain id of its files.
 func (s *Store) look(ctx context.Context, image string) (View, string, error) {
-	target, err := s.target(ctx, image)
+	target, err := s.Target(ctx, image)
 	if err != nil {
 		return View{}, "", err
 	}

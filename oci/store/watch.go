@@ -11,16 +11,16 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// Watch calls saw with the name of each image that a namespace has, and then of each that
+// Watch calls saw with the name of each image that the namespace has, and then of each that
 // it comes to have or whose name comes to stand for something else, until the context or
 // containerd ends. It returns an error always.
-func (s *Store) Watch(ctx context.Context, namespace string, saw func(image string) error) error {
-	filter := fmt.Sprintf("namespace==%q,topic~=%q", namespace, "^/images/(create|update)$")
+func (s *Store) Watch(ctx context.Context, saw func(image string) error) error {
+	filter := fmt.Sprintf("namespace==%q,topic~=%q", s.namespace, "^/images/(create|update)$")
 	stream, err := service.NewEventsClient(s.conn).Subscribe(ctx, &service.SubscribeRequest{Filters: []string{filter}})
 	if err != nil {
 		return fmt.Errorf("watch containerd's images: %w", explain(err))
 	}
-	present, err := s.images.List(In(ctx, namespace), &images.ListImagesRequest{})
+	present, err := s.images.List(ctx, &images.ListImagesRequest{})
 	if err != nil {
 		return fmt.Errorf("list containerd's images: %w", explain(err))
 	}

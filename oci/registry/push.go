@@ -1,4 +1,4 @@
-package pack
+package registry
 
 import (
 	"context"
@@ -14,20 +14,18 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/wasmshim/containerd-shim-wasm/oci"
+	"github.com/wasmshim/containerd-shim-wasm/oci/pack"
 )
 
-// Progress is told of each blob once it is where it was to go: how many of all, and its description.
-type Progress func(done, all int, b Blob)
-
-// RegistryOptions say how to talk to a registry. The zero value uses TLS, except with registries on
+// Options say how to talk to a registry. The zero value uses TLS, except with registries on
 // this machine or in private networks, and the credentials of "docker login".
-type RegistryOptions struct {
+type Options struct {
 	PlainHTTP bool
 	Transport http.RoundTripper // that of go-containerregistry if nil
 }
 
 // Reference parses a name for a registry.
-func (o RegistryOptions) Reference(ref string) (name.Reference, error) {
+func (o Options) Reference(ref string) (name.Reference, error) {
 	if o.PlainHTTP {
 		return name.ParseReference(ref, name.Insecure)
 	}
@@ -35,7 +33,7 @@ func (o RegistryOptions) Reference(ref string) (name.Reference, error) {
 }
 
 // Remote returns the options for go-containerregistry.
-func (o RegistryOptions) Remote(ctx context.Context) []remote.Option {
+func (o Options) Remote(ctx context.Context) []remote.Option {
 	options := []remote.Option{remote.WithContext(ctx), remote.WithAuthFromKeychain(authn.DefaultKeychain)}
 	if o.Transport != nil {
 		options = append(options, remote.WithTransport(o.Transport))
@@ -43,9 +41,9 @@ func (o RegistryOptions) Remote(ctx context.Context) []remote.Option {
 	return options
 }
 
-// Push writes the image to the registry that a name of [Name] begins with. Blobs that are there
+// Push writes the image to the registry that a name of [pack.Name] begins with. Blobs that are there
 // are not sent again. The name moves to this image once all of it is there.
-func (i *Image) Push(ctx context.Context, ref string, o RegistryOptions, progress Progress) error {
+func Push(ctx context.Context, ref string, i *pack.Image, o Options, progress pack.Progress) error {
 	target, err := o.Reference(ref)
 	if err != nil {
 		return err
@@ -62,7 +60,7 @@ func (i *Image) Push(ctx context.Context, ref string, o RegistryOptions, progres
 	return nil
 }
 
-func push(target name.Reference, b Blob, isRoot bool, options []remote.Option) error {
+func push(target name.Reference, b pack.Blob, isRoot bool, options []remote.Option) error {
 	if !oci.IsManifest(b.MediaType) && !oci.IsIndex(b.MediaType) {
 		return remote.WriteLayer(target.Context(), layer{b}, options...)
 	}
@@ -92,7 +90,7 @@ func (m manifest) RawManifest() ([]byte, error) { return m.raw, nil }
 func (m manifest) MediaType() (types.MediaType, error) { return m.mediaType, nil }
 
 // layer is a blob as go-containerregistry uploads it: any, as it is.
-type layer struct{ Blob }
+type layer struct{ pack.Blob }
 
 func (l layer) Digest() (v1.Hash, error) { return hash(l.Blob.Digest) }
 

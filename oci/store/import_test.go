@@ -1,26 +1,28 @@
-package pack_test
+package store_test
 
 import (
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
-	images "github.com/containerd/containerd/api/services/images/v1"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/wasmshim/containerd-shim-wasm/entrypoint"
 	"github.com/wasmshim/containerd-shim-wasm/internal/testimage"
 	"github.com/wasmshim/containerd-shim-wasm/internal/testnode"
+	"github.com/wasmshim/containerd-shim-wasm/oci/blob"
 	"github.com/wasmshim/containerd-shim-wasm/oci/inspect"
 	"github.com/wasmshim/containerd-shim-wasm/oci/pack"
 	"github.com/wasmshim/containerd-shim-wasm/oci/store"
+	"github.com/wasmshim/containerd-shim-wasm/wasm"
 )
 
 // connect returns a connection to a node, closed at the test's end.
 func connect(t *testing.T, node *testnode.Node) *store.Store {
 	t.Helper()
-	s, err := store.Connect(node.Address())
+	s, err := store.Connect(node.Address(), node.Namespace)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -34,12 +36,41 @@ func connect(t *testing.T, node *testnode.Node) *store.Store {
 
 // collect has containerd collect its garbage before it returns: it does for an image that is removed
 // so.
-func collect(t *testing.T, node *testnode.Node, s *store.Store, image string) {
+func collect(t *testing.T, node *testnode.Node, image string) {
 	t.Helper()
-	_, err := images.NewImagesClient(s.Conn()).Delete(store.In(t.Context(), node.Namespace), &images.DeleteImageRequest{Name: image, Sync: true})
+	if got := node.Ctr(t, "images", "rm", "--sync", image); got.Code != 0 {
+		t.Fatal(got.Stderr)
+	}
+}
+
+const module = wasm.ModuleHeader
+
+// write makes a file of that name in a new folder.
+func write(t *testing.T, name, content string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func format(t *testing.T, name string) pack.Format {
+	t.Helper()
+	f, err := pack.FormatNamed(name)
 	if err != nil {
 		t.Fatal(err)
 	}
+	return f
+}
+
+func packed(t *testing.T, o pack.Options) *pack.Image {
+	t.Helper()
+	image, err := pack.Make(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return image
 }
 
 // An image that was imported is whole after containerd has collected its garbage, and gone with its
@@ -47,40 +78,40 @@ func collect(t *testing.T, node *testnode.Node, s *store.Store, image string) {
 func TestImport(t *testing.T) {
 	node := testnode.New(t, testnode.Options{})
 	s := connect(t, node)
-	ctx := store.In(t.Context(), node.Namespace)
-	small := pack1(t, pack.Options{Modules: []string{write(t, "small.wasm", module)}})
+	ctx := t.Context()
+	small := packed(t, pack.Options{Modules: []string{write(t, "small.wasm", module)}})
 	for _, f := range pack.Formats() {
 		// A module of its own, so that no other image keeps it.
 		path := write(t, "app.wasm", module+"\x00"+string(rune(len(f.Name)+1))+string(rune(len(f.Name)))+f.Name)
-		image := pack1(t, pack.Options{Modules: []string{path}, Format: f})
+		image := packed(t, pack.Options{Modules: []string{path}, Format: f})
 		ref := "example.com/imported/" + f.Name + ":v1"
 		for range 2 { // the second time, all is there already
-			if err := image.Import(ctx, s.Conn(), ref, nil); err != nil {
+			if err := s.Import(ctx, ref, image, nil); err != nil {
 				t.Fatal(err)
 			}
 		}
-		if err := small.Import(ctx, s.Conn(), "example.com/small:v1", nil); err != nil {
+		if err := s.Import(ctx, "example.com/small:v1", small, nil); err != nil {
 			t.Fatal(err)
 		}
-		collect(t, node, s, "example.com/small:v1")
-		report, err := inspect.Inspect(ctx, inspect.Containerd(s.Conn()), inspect.Named{Name: ref, Root: image.Root}, inspect.Node{MaxModuleSize: 1 << 20})
+		collect(t, node, "example.com/small:v1")
+		report, err := inspect.Inspect(ctx, s, inspect.Named{Name: ref, Root: image.Root}, inspect.Node{MaxModuleSize: 1 << 20})
 		if err != nil {
 			t.Fatal(err)
 		}
 		if problem := report.Images[0].Problem; problem != "" {
 			t.Errorf("%s: %s", f.Name, problem)
 		}
-		collect(t, node, s, ref)
+		collect(t, node, ref)
 		for _, b := range image.Blobs {
 			if b.MediaType == ocispec.MediaTypeEmptyJSON || b.Size == 2 {
 				continue // the same in others
 			}
-			if _, err := inspect.Containerd(s.Conn()).Open(ctx, b.Descriptor); err == nil {
+			if _, err := s.Open(ctx, b.Descriptor); err == nil {
 				t.Errorf("%s: blob %s outlives the image", f.Name, b.MediaType)
 			}
 		}
 	}
-	if left := node.Ctr(t, "leases", "ls", "-q"); strings.Contains(left.Stdout, "wasm-images") {
+	if left := node.Ctr(t, "leases", "ls", "-q"); strings.Contains(left.Stdout, "wasm-shim") {
 		t.Errorf("leases that are left: %s", left.Stdout)
 	}
 }
@@ -89,35 +120,34 @@ func TestImport(t *testing.T) {
 func TestAdapt(t *testing.T) {
 	node := testnode.New(t, testnode.Options{})
 	s := connect(t, node)
-	ctx := store.In(t.Context(), node.Namespace)
-	source := inspect.Containerd(s.Conn())
+	ctx := t.Context()
 	const artifact, adapted = "example.com/artifact:v1", "example.com/adapted:v1"
-	image := pack1(t, pack.Options{Modules: []string{write(t, "app.wasm", module)}, Format: format(t, "artifact")})
-	if err := image.Import(ctx, s.Conn(), artifact, nil); err != nil {
+	image := packed(t, pack.Options{Modules: []string{write(t, "app.wasm", module)}, Format: format(t, "artifact")})
+	if err := s.Import(ctx, artifact, image, nil); err != nil {
 		t.Fatal(err)
 	}
 	if got := node.Ctr(t, "containers", "create", artifact, "refused", "app.wasm"); got.Code == 0 {
 		t.Error("ctr takes the artifact as it is: then nothing has to be adapted")
 	}
-	manifest, err := inspect.Manifest(ctx, source, image.Root, image.Root.Digest)
+	manifest, err := blob.Manifest(ctx, s, image.Root, image.Root.Digest)
 	if err != nil {
 		t.Fatal(err)
 	}
-	other, err := pack.Adapt(ctx, manifest, source, pack.AdaptOptions{Env: []string{"A=1"}})
+	other, err := pack.Adapt(ctx, manifest, s, pack.AdaptOptions{Env: []string{"A=1"}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if len(other.Blobs) != 2 {
 		t.Errorf("%d blobs are new, want a config and a manifest", len(other.Blobs))
 	}
-	if err := other.Import(ctx, s.Conn(), adapted, nil); err != nil {
+	if err := s.Import(ctx, adapted, other, nil); err != nil {
 		t.Fatal(err)
 	}
-	collect(t, node, s, artifact)
+	collect(t, node, artifact)
 	if got := node.Ctr(t, "containers", "create", adapted, "taken"); got.Code != 0 {
 		t.Errorf("ctr refuses what was adapted: %s", got.Stderr)
 	}
-	found, err := s.FindImage(t.Context(), node.Namespace, adapted)
+	found, err := s.FindImage(ctx, adapted)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -130,8 +160,7 @@ func TestAdapt(t *testing.T) {
 func TestAdaptKeepsFiles(t *testing.T) {
 	node := testnode.New(t, testnode.Options{})
 	s := connect(t, node)
-	ctx := store.In(t.Context(), node.Namespace)
-	source := inspect.Containerd(s.Conn())
+	ctx := t.Context()
 	f, ok := testimage.Named("several")
 	if !ok {
 		t.Fatal("no such format")
@@ -143,21 +172,21 @@ func TestAdaptKeepsFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	node.Import(t, path)
-	manifest, err := inspect.Manifest(ctx, source, image.Root, image.Root.Digest)
+	manifest, err := blob.Manifest(ctx, s, image.Root, image.Root.Digest)
 	if err != nil {
 		t.Fatal(err)
 	}
-	other, err := pack.Adapt(ctx, manifest, source, pack.AdaptOptions{Entrypoint: []string{"other.wasm"}})
+	other, err := pack.Adapt(ctx, manifest, s, pack.AdaptOptions{Entrypoint: []string{"other.wasm"}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := other.Import(ctx, s.Conn(), adapted, nil); err != nil {
+	if err := s.Import(ctx, adapted, other, nil); err != nil {
 		t.Fatal(err)
 	}
 	if got := node.Ctr(t, "containers", "create", adapted, "files"); got.Code != 0 {
 		t.Errorf("ctr refuses it: %s", got.Stderr)
 	}
-	report, err := inspect.Inspect(ctx, source, inspect.Named{Name: adapted, Root: other.Root}, inspect.Node{MaxModuleSize: 1 << 20})
+	report, err := inspect.Inspect(ctx, s, inspect.Named{Name: adapted, Root: other.Root}, inspect.Node{MaxModuleSize: 1 << 20})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -169,8 +198,7 @@ func TestAdaptKeepsFiles(t *testing.T) {
 func TestAdaptRefuses(t *testing.T) {
 	node := testnode.New(t, testnode.Options{})
 	s := connect(t, node)
-	ctx := store.In(t.Context(), node.Namespace)
-	source := inspect.Containerd(s.Conn())
+	ctx := t.Context()
 	for name, c := range map[string]struct {
 		o     pack.Options
 		adapt pack.AdaptOptions
@@ -182,15 +210,15 @@ func TestAdaptRefuses(t *testing.T) {
 		"platform":     {pack.Options{Format: format(t, "oras")}, pack.AdaptOptions{Platform: "x"}, "os/architecture"},
 	} {
 		c.o.Modules = append(c.o.Modules, write(t, "a.wasm", module))
-		image := pack1(t, c.o)
-		if err := image.Import(ctx, s.Conn(), "example.com/x:v1", nil); err != nil {
+		image := packed(t, c.o)
+		if err := s.Import(ctx, "example.com/x:v1", image, nil); err != nil {
 			t.Fatal(err)
 		}
-		manifest, err := inspect.Manifest(ctx, source, image.Root, image.Root.Digest)
+		manifest, err := blob.Manifest(ctx, s, image.Root, image.Root.Digest)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := pack.Adapt(ctx, manifest, source, c.adapt); err == nil || !strings.Contains(err.Error(), c.want) {
+		if _, err := pack.Adapt(ctx, manifest, s, c.adapt); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: got %v, want %q", name, err, c.want)
 		}
 	}

@@ -1,4 +1,6 @@
-package inspect
+// Package blob reads the blobs of images, wherever they are: it verifies them, and undoes their compression
+// within limits. It is apart from package oci because the daemon, which imports that, decompresses nothing.
+package blob
 
 import (
 	"bufio"
@@ -9,13 +11,18 @@ import (
 	"io"
 
 	"github.com/klauspost/compress/zstd"
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/wasmshim/containerd-shim-wasm/oci"
 )
 
-// ErrMissing says that a source does not hold a blob that an image refers to.
-var ErrMissing = errors.New("it is not there")
+var (
+	// ErrMissing says that a source does not hold a blob that an image refers to.
+	ErrMissing = errors.New("it is not there")
+	// ErrDamaged says that a source holds something else under a blob's digest.
+	ErrDamaged = errors.New("has another content than its digest says")
+)
 
 // Source holds the blobs of an image.
 type Source interface {
@@ -24,12 +31,12 @@ type Source interface {
 	Open(ctx context.Context, d ocispec.Descriptor) (io.ReadCloser, error)
 }
 
-// read returns a blob of at most limit bytes after it has verified its size and digest.
-func read(ctx context.Context, source Source, d ocispec.Descriptor, limit int64) ([]byte, error) {
+// Read returns a blob of at most limit bytes after it has verified its size and digest.
+func Read(ctx context.Context, source Source, d ocispec.Descriptor, limit int64) ([]byte, error) {
 	if err := d.Digest.Validate(); err != nil {
 		return nil, fmt.Errorf("digest %q: %w", d.Digest, err)
 	}
-	if d.Size > limit {
+	if d.Size < 0 || d.Size > limit {
 		return nil, fmt.Errorf("%s has %d bytes, the limit is %d", d.Digest, d.Size, limit)
 	}
 	reader, err := source.Open(ctx, d)
@@ -37,21 +44,48 @@ func read(ctx context.Context, source Source, d ocispec.Descriptor, limit int64)
 		return nil, err
 	}
 	defer reader.Close()
-	data, err := io.ReadAll(io.LimitReader(reader, limit+1))
-	if err != nil {
+	data, err := io.ReadAll(io.LimitReader(reader, d.Size+1))
+	switch {
+	case err != nil:
 		return nil, fmt.Errorf("read %s: %w", d.Digest, err)
-	}
-	if int64(len(data)) != d.Size || d.Digest.Algorithm().FromBytes(data) != d.Digest {
-		return nil, fmt.Errorf("%s has another content than its digest says", d.Digest)
+	case int64(len(data)) > d.Size:
+		return nil, fmt.Errorf("%s %w: it is larger than the %d bytes of its descriptor", d.Digest, ErrDamaged, d.Size)
+	case int64(len(data)) != d.Size || d.Digest.Algorithm().FromBytes(data) != d.Digest:
+		return nil, fmt.Errorf("%s %w", d.Digest, ErrDamaged)
 	}
 	return data, nil
+}
+
+// Manifest returns the manifest of a digest that a name in a source stands for, by itself or through
+// an index.
+func Manifest(ctx context.Context, source Source, root ocispec.Descriptor, want digest.Digest) (ocispec.Manifest, error) {
+	data, err := Read(ctx, source, root, oci.MaxManifest)
+	if err != nil {
+		return ocispec.Manifest{}, err
+	}
+	if root.Digest == want {
+		return oci.ParseManifest(data)
+	}
+	if !oci.IsIndex(root.MediaType) {
+		return ocispec.Manifest{}, fmt.Errorf("manifest %s: %w", want, ErrMissing)
+	}
+	index, err := oci.ParseIndex(data)
+	if err != nil {
+		return ocispec.Manifest{}, err
+	}
+	for _, d := range index.Manifests {
+		if d.Digest == want {
+			return Manifest(ctx, source, d, want)
+		}
+	}
+	return ocispec.Manifest{}, fmt.Errorf("manifest %s: %w", want, ErrMissing)
 }
 
 // maxWindow is how far back zstd data may refer, in bytes: what zstd --long makes.
 const maxWindow = 128 << 20
 
-// uncompressed returns what r holds, out of gzip or zstd if it is compressed so.
-func uncompressed(r io.Reader) (io.ReadCloser, error) {
+// Uncompressed returns what r holds, out of gzip or zstd if it is compressed so.
+func Uncompressed(r io.Reader) (io.ReadCloser, error) {
 	buffered := bufio.NewReaderSize(r, 64<<10)
 	head, err := buffered.Peek(4)
 	if err != nil && err != io.EOF {
@@ -70,6 +104,9 @@ func uncompressed(r io.Reader) (io.ReadCloser, error) {
 	return io.NopCloser(buffered), nil
 }
 
+// maxUnpacked bounds all layers of an image, unpacked, in bytes.
+const maxUnpacked = 16 << 30
+
 // Unpacking is how many bytes an image may still become when it is unpacked.
 type Unpacking struct{ left int64 }
 
@@ -83,7 +120,7 @@ func (u *Unpacking) Open(ctx context.Context, source Source, layer ocispec.Descr
 	if err != nil {
 		return nil, err
 	}
-	plain, err := uncompressed(content)
+	plain, err := Uncompressed(content)
 	if err != nil {
 		content.Close()
 		return nil, err

@@ -1,9 +1,11 @@
-package pack_test
+package registry_test
 
 import (
 	"io"
 	"net/http"
+	"os"
 	"path"
+	"path/filepath"
 	"testing"
 
 	"github.com/google/go-containerregistry/pkg/name"
@@ -12,20 +14,41 @@ import (
 
 	"github.com/wasmshim/containerd-shim-wasm/internal/testregistry"
 	"github.com/wasmshim/containerd-shim-wasm/oci/pack"
+	"github.com/wasmshim/containerd-shim-wasm/oci/registry"
+	"github.com/wasmshim/containerd-shim-wasm/wasm"
 )
 
+func packed(t *testing.T, o pack.Options) *pack.Image {
+	t.Helper()
+	image, err := pack.Make(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return image
+}
+
+// app makes a file that is a module.
+func app(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "app.wasm")
+	if err := os.WriteFile(path, []byte(wasm.ModuleHeader), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
 func TestPushIsReadBack(t *testing.T) {
-	registry := testregistry.Start(t)
+	server := testregistry.Start(t)
 	for _, f := range pack.Formats() {
-		image := pack1(t, pack.Options{Modules: []string{write(t, "app.wasm", module)}, Format: f})
-		ref := registry.Ref("pushed/" + f.Name + ":v1")
+		image := packed(t, pack.Options{Modules: []string{app(t)}, Format: f})
+		ref := server.Ref("pushed/" + f.Name + ":v1")
 		told := 0
 		progress := func(done, all int, _ pack.Blob) {
 			if told++; done != told || all != len(image.Blobs) {
 				t.Errorf("%s: told of %d of %d, want %d of %d", f.Name, done, all, told, len(image.Blobs))
 			}
 		}
-		if err := image.Push(t.Context(), ref, pack.RegistryOptions{}, progress); err != nil {
+		if err := registry.Push(t.Context(), ref, image, registry.Options{}, progress); err != nil {
 			t.Fatal(err)
 		}
 		if told != len(image.Blobs) {
@@ -43,7 +66,7 @@ func TestPushIsReadBack(t *testing.T) {
 			t.Errorf("%s: read back %s %s, want %s %s", f.Name, got.MediaType, got.Digest, image.Root.MediaType, image.Root.Digest)
 		}
 		for _, b := range image.Blobs[:len(image.Blobs)-1] {
-			if got := fetch(t, registry.Addr, "pushed/"+f.Name, b.Digest.String()); int64(got) != b.Size {
+			if got := fetch(t, server.Addr, "pushed/"+f.Name, b.Digest.String()); int64(got) != b.Size {
 				t.Errorf("%s: blob %s has %d bytes, want %d", f.Name, b.Digest, got, b.Size)
 			}
 		}
@@ -65,10 +88,10 @@ func fetch(t *testing.T, address, repository, digest string) int {
 }
 
 func TestPushOfAnIndex(t *testing.T) {
-	registry := testregistry.Start(t)
-	image := pack1(t, pack.Options{Modules: []string{write(t, "app.wasm", module)}, Platforms: []string{"linux/amd64", "wasi/wasm"}})
-	ref := registry.Ref("index:v1")
-	if err := image.Push(t.Context(), ref, pack.RegistryOptions{PlainHTTP: true}, nil); err != nil {
+	server := testregistry.Start(t)
+	image := packed(t, pack.Options{Modules: []string{app(t)}, Platforms: []string{"linux/amd64", "wasi/wasm"}})
+	ref := server.Ref("index:v1")
+	if err := registry.Push(t.Context(), ref, image, registry.Options{PlainHTTP: true}, nil); err != nil {
 		t.Fatal(err)
 	}
 	parsed, err := name.ParseReference(ref)

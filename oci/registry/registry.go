@@ -1,4 +1,6 @@
-package inspect
+// Package registry speaks to registries: it writes images to them, and reads what they hold. It never runs or
+// unpacks anything.
+package registry
 
 import (
 	"bytes"
@@ -16,29 +18,30 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/wasmshim/containerd-shim-wasm/oci"
+	"github.com/wasmshim/containerd-shim-wasm/oci/blob"
 )
 
-// registry is a repository.
-type registry struct {
-	repository name.Repository
-	options    []remote.Option
+// repository is one of a registry.
+type repository struct {
+	named   name.Repository
+	options []remote.Option
 }
 
-// Registry returns an image in a registry, and the descriptor of its manifest or index.
-func Registry(ref name.Reference, options ...remote.Option) (Source, ocispec.Descriptor, error) {
+// Find returns an image in a registry, and the descriptor of its manifest or index.
+func Find(ref name.Reference, options ...remote.Option) (blob.Source, ocispec.Descriptor, error) {
 	root, err := remote.Get(ref, options...)
 	if err != nil {
 		return nil, ocispec.Descriptor{}, err
 	}
-	return registry{ref.Context(), options}, descriptor(root.Descriptor), nil
+	return repository{ref.Context(), options}, descriptor(root.Descriptor), nil
 }
 
 func descriptor(d v1.Descriptor) ocispec.Descriptor {
 	return ocispec.Descriptor{MediaType: string(d.MediaType), Digest: digest.Digest(d.Digest.String()), Size: d.Size}
 }
 
-func (r registry) Open(ctx context.Context, d ocispec.Descriptor) (io.ReadCloser, error) {
-	at := r.repository.Digest(d.Digest.String())
+func (r repository) Open(ctx context.Context, d ocispec.Descriptor) (io.ReadCloser, error) {
+	at := r.named.Digest(d.Digest.String())
 	options := append(r.options[:len(r.options):len(r.options)], remote.WithContext(ctx))
 	if oci.IsManifest(d.MediaType) || oci.IsIndex(d.MediaType) {
 		manifest, err := remote.Get(at, options...)
@@ -55,11 +58,11 @@ func (r registry) Open(ctx context.Context, d ocispec.Descriptor) (io.ReadCloser
 	return reader, missing(err)
 }
 
-// missing makes an answer of 404 ErrMissing.
+// missing makes an answer of 404 blob.ErrMissing.
 func missing(err error) error {
 	var answer *transport.Error
 	if errors.As(err, &answer) && answer.StatusCode == http.StatusNotFound {
-		return fmt.Errorf("%w: %w", ErrMissing, err)
+		return fmt.Errorf("%w: %w", blob.ErrMissing, err)
 	}
 	return err
 }
