@@ -205,10 +205,16 @@ func (c *container) launch(ctx context.Context, r *tasks.CreateTaskRequest, sb *
 	c.init = newProcess(c, "", launching, c.spec.Process, runs, stdio.Names{Stdin: r.Stdin, Stdout: r.Stdout, Stderr: r.Stderr, Terminal: r.Terminal})
 	launch.Spec, launch.Process, launch.Worker = c.spec, c.spec.Process, worker
 	launch.CreateContainer = c.createContainerHooks()
+	hooked := launch.CreateContainer != nil
+	if hooked {
+		if err := c.writeStateBefore(); err != nil {
+			return errors.Join(err, c.cgroup.Destroy())
+		}
+	}
 	if err := c.init.launch(ctx, sb, launch); err != nil {
 		err = errors.Join(err, c.cgroup.Destroy())
-		if launch.CreateContainer != nil {
-			c.node.poststop(context.WithoutCancel(ctx), c.id, c.bundle, c.spec)
+		if hooked {
+			c.undoHooks(ctx)
 		}
 		return err
 	}
@@ -219,8 +225,7 @@ func (c *container) launch(ctx context.Context, r *tasks.CreateTaskRequest, sb *
 	if err := c.createHooks(ctx); err != nil {
 		c.init.worker.abort()
 		err = errors.Join(err, c.cgroup.Destroy())
-		c.node.poststop(context.WithoutCancel(ctx), c.id, c.bundle, c.spec)
-		c.removeState()
+		c.undoHooks(ctx)
 		return err
 	}
 	c.events.send(&eventsapi.TaskCreate{

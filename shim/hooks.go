@@ -38,6 +38,13 @@ func (c *container) createContainerHooks() func(ctx context.Context, rootfs stri
 	}
 }
 
+// undoHooks has a container that is not created after all run its poststop hooks, once: the delete verb does so where
+// it finds a state.
+func (c *container) undoHooks(ctx context.Context) {
+	c.node.poststop(context.WithoutCancel(ctx), c.id, c.bundle, c.spec)
+	c.removeState()
+}
+
 // poststart runs what is to be run when the guest does. A hook that fails ends it.
 func (c *container) poststart(ctx context.Context) error {
 	err := hooks.Poststart(ctx, c.spec.Hooks, hookState(c.id, c.bundle, c.spec, specs.StateRunning, c.init.pid()))

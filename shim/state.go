@@ -26,7 +26,7 @@ const stateFile = "wasm-state.json"
 
 // state is what the delete verb needs to clean up after a dead daemon.
 type state struct {
-	PID     int
+	PID     int    // 0 before it has one, while createContainer hooks are run
 	Started uint64 // of the process, in clock ticks since boot: tells a reused pid
 	Systemd bool   // who made the cgroup
 	exit    *exit  // nil while it runs; comes after the rest, see recordExit
@@ -36,6 +36,12 @@ type state struct {
 type exit struct {
 	Status int
 	At     time.Time
+}
+
+// writeStateBefore writes the state before the container has a process. createContainer hooks run then, and the
+// delete verb has poststop hooks to run if the daemon dies.
+func (c *container) writeStateBefore() error {
+	return saveState(c.bundle, state{Systemd: c.systemd})
 }
 
 func (c *container) writeState() error {
@@ -125,6 +131,9 @@ func startTime(pid int) (uint64, error) {
 
 // kill kills the worker. It returns unix.ESRCH when that has ended.
 func (s state) kill() error {
+	if s.PID == 0 {
+		return unix.ESRCH
+	}
 	handle, err := unix.PidfdOpen(s.PID, 0)
 	if err != nil {
 		return err

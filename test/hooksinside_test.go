@@ -164,13 +164,15 @@ func TestCreateContainerHookLeavesNothing(t *testing.T) {
 	})
 }
 
-// A createContainer hook that is being run ends with the daemon.
+// A createContainer hook that is being run ends with the daemon, and the delete verb runs the hooks for what is over.
 func TestCreateContainerHookEndsWithTheDaemon(t *testing.T) {
 	eachVersionWithTasks(t, func(t *testing.T, node *testnode.Node) {
-		said, created := filepath.Join(t.TempDir(), "said"), make(chan error, 1)
+		said, created, l := filepath.Join(t.TempDir(), "said"), make(chan error, 1), newHookLog(t)
 		hook := specs.Hook{Path: "/bin/sh", Args: []string{"sh", "-c", leaveTwo + "sleep 1000", "hook", said}}
 		go func() {
-			_, err := asWasm.tryCreate(t, node, node.Client(t), asWasm.programs["sleep"], withHooks(specs.Hooks{CreateContainer: []specs.Hook{hook}}))
+			_, err := asWasm.tryCreate(t, node, node.Client(t), asWasm.programs["sleep"], withHooks(specs.Hooks{
+				CreateContainer: []specs.Hook{hook}, Poststop: []specs.Hook{l.hook("poststop")},
+			}))
 			created <- err
 		}()
 		left := awaitPid(t, said)
@@ -184,6 +186,7 @@ func TestCreateContainerHookEndsWithTheDaemon(t *testing.T) {
 		if err := <-created; err == nil {
 			t.Error("it was created")
 		}
+		waitFor(t, func() bool { return slices.Equal(l.names(t), []string{"poststop stopped"}) }, "the poststop hook")
 	})
 }
 
