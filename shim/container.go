@@ -27,7 +27,7 @@ import (
 // container is a Wasm container, or a pod's pause container that we launched. It
 // answers the task API for its own id.
 type container struct {
-	node   *node
+	daemon *daemon
 	events *events
 	id     string
 	bundle string
@@ -179,7 +179,7 @@ func (c *container) Delete(ctx context.Context, r *tasks.DeleteRequest) (*tasks.
 	w.io.Close()
 	// Before the state goes: should we die meanwhile, the delete verb runs them again. Also for a
 	// caller that has given up: nobody asks twice.
-	c.node.poststop(context.WithoutCancel(ctx), c.id, c.bundle, c.spec)
+	c.daemon.poststop(context.WithoutCancel(ctx), c.id, c.bundle, c.spec)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.removeState()
@@ -281,7 +281,7 @@ func (c *container) Kill(ctx context.Context, r *tasks.KillRequest) (*emptypb.Em
 func (c *container) signalExecs(ctx context.Context, signal unix.Signal) {
 	for _, p := range c.runningExecs() {
 		if err := p.kill(ctx, signal); err != nil && !errors.Is(err, errdefs.ErrNotFound) {
-			c.node.log.WithError(err).WithField("container", c.id).Warn("send a signal to an exec: it may go on")
+			c.daemon.log.WithError(err).WithField("container", c.id).Warn("send a signal to an exec: it may go on")
 		}
 	}
 }

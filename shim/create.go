@@ -21,7 +21,7 @@ import (
 
 // createWasm creates the container if it is Wasm or a pause container that we can
 // launch; module.ErrNative says that it is neither.
-func (n *node) createWasm(ctx context.Context, r *tasks.CreateTaskRequest, events *events) (*container, error) {
+func (d *daemon) createWasm(ctx context.Context, r *tasks.CreateTaskRequest, events *events) (*container, error) {
 	spec, unknown, err := loadSpec(r.Bundle)
 	if err != nil {
 		return nil, err
@@ -30,14 +30,14 @@ func (n *node) createWasm(ctx context.Context, r *tasks.CreateTaskRequest, event
 		return nil, module.ErrNative
 	}
 	if isPause(spec) {
-		return n.createPause(ctx, r, spec, unknown, events)
+		return d.createPause(ctx, r, spec, unknown, events)
 	}
-	sb, err := sandbox.New(n.stateDir, spec.Linux.RootfsPropagation)
+	sb, err := sandbox.New(d.stateDir, spec.Linux.RootfsPropagation)
 	if err != nil {
 		return nil, err
 	}
 	defer sb.Close()
-	c := n.newContainer(r, spec, events)
+	c := d.newContainer(r, spec, events)
 	if c.command, err = parseCommand(spec.Process.Args); err != nil {
 		return nil, err
 	}
@@ -48,11 +48,11 @@ func (n *node) createWasm(ctx context.Context, r *tasks.CreateTaskRequest, event
 	return c, err
 }
 
-func (n *node) newContainer(r *tasks.CreateTaskRequest, spec *specs.Spec, events *events) *container {
+func (d *daemon) newContainer(r *tasks.CreateTaskRequest, spec *specs.Spec, events *events) *container {
 	rootfs := rootfsMounts(r, spec)
 	return &container{
-		node: n, events: events, id: r.ID, bundle: r.Bundle, spec: spec, rootfs: rootfs,
-		modules: n.modules.Container(module.About{ID: r.ID, ImageName: spec.Annotations[imageNameAnnotation], Rootfs: rootfs}),
+		daemon: d, events: events, id: r.ID, bundle: r.Bundle, spec: spec, rootfs: rootfs,
+		modules: d.modules.Container(module.About{ID: r.ID, ImageName: spec.Annotations[imageNameAnnotation], Rootfs: rootfs}),
 		execs:   map[string]*process{}, counted: make(chan struct{}),
 	}
 }
@@ -74,7 +74,7 @@ func (c *container) createIn(ctx context.Context, sb *sandbox.Sandbox, r *tasks.
 // prepare reads the settings and refuses what cannot be honoured.
 func (c *container) prepare(r *tasks.CreateTaskRequest, unknown error) error {
 	var err error
-	if c.settings, err = c.node.settings(r.Options); err != nil {
+	if c.settings, err = c.daemon.settings(r.Options); err != nil {
 		return err
 	}
 	return c.refuse(r, unknown)
@@ -177,7 +177,7 @@ func (c *container) create(ctx context.Context, r *tasks.CreateTaskRequest, sb *
 // account returns who pays for what is done with the container's modules. Tenants are told apart by
 // containerd's namespace and Kubernetes'.
 func (c *container) account() module.Account {
-	tenant := c.node.flags.Namespace
+	tenant := c.daemon.flags.Namespace
 	if namespace := c.spec.Annotations[sandboxNamespaceAnnotation]; namespace != "" {
 		tenant += "/" + namespace
 	}
@@ -186,7 +186,7 @@ func (c *container) account() module.Account {
 		pod = c.id
 	}
 	return module.Account{
-		Tenant: tenant, Pod: c.node.flags.Namespace + "/" + pod,
+		Tenant: tenant, Pod: c.daemon.flags.Namespace + "/" + pod,
 		CgroupsPath: c.spec.Linux.CgroupsPath, Systemd: c.settings.UsesSystemd(c.spec.Linux.CgroupsPath), Resources: c.spec.Linux.Resources,
 	}
 }
@@ -194,7 +194,7 @@ func (c *container) account() module.Account {
 // launch starts the container's process, which then waits for Start, runs the hooks, and tells of
 // it.
 func (c *container) launch(ctx context.Context, r *tasks.CreateTaskRequest, sb *sandbox.Sandbox, runs payload, launch sandbox.Launch) error {
-	worker, err := c.node.modules.Worker()
+	worker, err := c.daemon.modules.Worker()
 	if err != nil {
 		return err
 	}

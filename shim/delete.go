@@ -33,8 +33,8 @@ func Delete(flags Flags, out io.Writer) error {
 		}
 		bundle = dir
 	}
-	n := &node{flags: flags, log: logrus.NewEntry(logrus.StandardLogger())}
-	response, err := n.delete(bundle)
+	d := &daemon{flags: flags, log: logrus.NewEntry(logrus.StandardLogger())}
+	response, err := d.delete(bundle)
 	if err != nil {
 		return err
 	}
@@ -46,27 +46,27 @@ func Delete(flags Flags, out io.Writer) error {
 	return err
 }
 
-func (n *node) delete(bundle string) (*tasks.DeleteResponse, error) {
+func (d *daemon) delete(bundle string) (*tasks.DeleteResponse, error) {
 	// First of all what may still run: the rest can fail, and can wait for others.
 	s, failed := readState(bundle)
 	isNative := errors.Is(failed, fs.ErrNotExist)
 	if failed == nil {
-		failed = n.destroy(s, bundle)
+		failed = d.destroy(s, bundle)
 	}
-	daemon := n.daemonSocket(bundle)
-	orphaned := isDead(daemon)
+	socket := d.socketOf(bundle)
+	orphaned := isDead(socket)
 	if orphaned {
-		os.Remove(daemon)
+		os.Remove(socket)
 	}
 	if err := module.RemoveDeadPreparers(StateDir); err != nil {
-		n.log.WithError(err).Warn("remove the preparers of dead shims: they may take memory until the next container is deleted")
+		d.log.WithError(err).Warn("remove the preparers of dead shims: they may take memory until the next container is deleted")
 	}
 	response := &tasks.DeleteResponse{ExitStatus: 128 + uint32(unix.SIGKILL), ExitedAt: timestamppb.New(time.Now())}
 	if isNative {
-		return n.deleteNative(bundle, orphaned, response)
+		return d.deleteNative(bundle, orphaned, response)
 	}
 	if failed != nil {
-		return nil, fmt.Errorf("clean up container %s: %w", n.flags.ID, failed)
+		return nil, fmt.Errorf("clean up container %s: %w", d.flags.ID, failed)
 	}
 	response.Pid = uint32(s.PID)
 	if s.exit != nil {
@@ -77,27 +77,27 @@ func (n *node) delete(bundle string) (*tasks.DeleteResponse, error) {
 
 // deleteNative cleans up what is left of a native container; unless the stock shim says how it ended, none is
 // the answer.
-func (n *node) deleteNative(bundle string, orphaned bool, none *tasks.DeleteResponse) (*tasks.DeleteResponse, error) {
-	left := stock.Left{ID: n.flags.ID, Bundle: bundle, Orphaned: orphaned}
-	if group, err := groupOf(bundle, n.flags.ID); err == nil {
+func (d *daemon) deleteNative(bundle string, orphaned bool, none *tasks.DeleteResponse) (*tasks.DeleteResponse, error) {
+	left := stock.Left{ID: d.flags.ID, Bundle: bundle, Orphaned: orphaned}
+	if group, err := groupOf(bundle, d.flags.ID); err == nil {
 		left.Group = group
 	}
-	response, err := n.stock().Delete(left)
+	response, err := d.stock().Delete(left)
 	if err == nil && response == nil {
 		return none, nil
 	}
 	return response, err
 }
 
-// daemonSocket is where the container's daemon listens or has listened. A file of
+// socketOf is where the container's daemon listens or has listened. A file of
 // the bundle need not tell: containerd 2.3 and later run no start verb for the
 // containers of a pod that come after its pause container.
-func (n *node) daemonSocket(bundle string) string {
-	group, err := groupOf(bundle, n.flags.ID)
+func (d *daemon) socketOf(bundle string) string {
+	group, err := groupOf(bundle, d.flags.ID)
 	if err != nil {
-		group = n.flags.ID
+		group = d.flags.ID
 	}
-	return socketPath(n.flags, group)
+	return socketPath(d.flags, group)
 }
 
 // isDead reports whether no daemon answers at a socket. A successful connect proves nothing: a process that

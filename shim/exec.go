@@ -106,7 +106,7 @@ func (c *container) abandonExec(p *process) {
 	ctx, cancel := context.WithTimeout(context.Background(), abortLimit)
 	defer cancel()
 	if err := p.await(ctx, phase.isOver); err != nil {
-		c.node.log.WithError(err).WithField("container", c.id).WithField("exec", p.id).Warn("kill an exec that could not be started")
+		c.daemon.log.WithError(err).WithField("container", c.id).WithField("exec", p.id).Warn("kill an exec that could not be started")
 	}
 }
 
@@ -141,7 +141,7 @@ func (c *container) launchExec(ctx context.Context, p *process) error {
 // caller calls release once that is launched.
 func (c *container) prepareExec(ctx context.Context, sb *sandbox.Sandbox, p *process) (_ sandbox.Launch, release func(), err error) {
 	launch := sandbox.Launch{Spec: c.spec, Process: p.spec}
-	worker, err := c.node.modules.Worker()
+	worker, err := c.daemon.modules.Worker()
 	if err != nil {
 		return launch, nil, err
 	}

@@ -26,7 +26,7 @@ func (p *process) watch() {
 	w.drain()
 	if p.id == "" {
 		if err := c.command.leaveExitCode(c.spec, e.Status); err != nil {
-			c.node.log.WithError(err).WithField("container", c.id).Warn("write exit code for Argo: the workflow may wait for this container")
+			c.daemon.log.WithError(err).WithField("container", c.id).Warn("write exit code for Argo: the workflow may wait for this container")
 		}
 	}
 	p.finish(e)
@@ -84,13 +84,13 @@ func (c *container) endExecs() {
 	c.close()
 	if !sandbox.CreatesNamespace(c.spec.Linux, specs.PIDNamespace) {
 		if err := c.cgroup.Kill(); err != nil {
-			c.node.log.WithError(err).WithField("container", c.id).Warn("kill the execs of a container that has ended: they may go on")
+			c.daemon.log.WithError(err).WithField("container", c.id).Warn("kill the execs of a container that has ended: they may go on")
 		}
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), execLimit)
 	defer cancel()
 	if err := c.awaitExecs(ctx, func() bool { return c.inside == 0 }); err != nil {
-		c.node.log.WithError(err).WithField("container", c.id).Warn("wait for the execs of a container that has ended")
+		c.daemon.log.WithError(err).WithField("container", c.id).Warn("wait for the execs of a container that has ended")
 	}
 }
 
@@ -103,7 +103,7 @@ func (c *container) tellOOM(e children.End) {
 	}
 	kills, err := c.cgroup.OOMKills()
 	if err != nil {
-		c.node.log.WithError(err).WithField("container", c.id).Warn("read how often the kernel killed for memory: containerd is told of no OOM")
+		c.daemon.log.WithError(err).WithField("container", c.id).Warn("read how often the kernel killed for memory: containerd is told of no OOM")
 		return
 	}
 	if kills > c.ooms {

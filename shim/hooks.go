@@ -41,7 +41,7 @@ func (c *container) createContainerHooks() func(ctx context.Context, rootfs stri
 // undoHooks has a container that is not created after all run its poststop hooks, once: the delete verb does so where
 // it finds a state.
 func (c *container) undoHooks(ctx context.Context) {
-	c.node.poststop(context.WithoutCancel(ctx), c.id, c.bundle, c.spec)
+	c.daemon.poststop(context.WithoutCancel(ctx), c.id, c.bundle, c.spec)
 	c.removeState()
 }
 
@@ -56,8 +56,8 @@ func (c *container) poststart(ctx context.Context) error {
 }
 
 // poststop runs what is to be run when a container is gone, and tells nobody but the log of what fails.
-func (n *node) poststop(ctx context.Context, id, bundle string, spec *specs.Spec) {
+func (d *daemon) poststop(ctx context.Context, id, bundle string, spec *specs.Spec) {
 	if err := hooks.Poststop(ctx, spec.Hooks, hookState(id, bundle, spec, specs.StateStopped, 0)); err != nil {
-		n.log.WithError(err).WithField("container", id).Warn("what it had outside may be left")
+		d.log.WithError(err).WithField("container", id).Warn("what it had outside may be left")
 	}
 }

@@ -18,7 +18,7 @@ import (
 // ctr send to every runtime but runc's), or runc's options, of which the choice of
 // the cgroup driver concerns a Wasm container. A container without options gets
 // the file at config.DefaultPath.
-func (n *node) settings(any *anypb.Any) (config.Config, error) {
+func (d *daemon) settings(any *anypb.Any) (config.Config, error) {
 	s, err := parseOptions(any)
 	if err != nil {
 		return config.Config{}, err
@@ -28,7 +28,7 @@ func (n *node) settings(any *anypb.Any) (config.Config, error) {
 		if err != nil {
 			return config.Config{}, fmt.Errorf("%s: %w", s.Source, err)
 		}
-		n.log.Logger.SetLevel(level)
+		d.log.Logger.SetLevel(level)
 	}
 	return s, nil
 }
@@ -83,12 +83,12 @@ func ownSettings(o *runtimeoptions.Options) (config.Config, error) {
 // nativeOptions translates the runtime options of a container for the stock
 // shim. It knows runc's alone and refuses every other type, but the choice of the
 // cgroup driver is in ours too.
-func (n *node) nativeOptions(any *anypb.Any, bundle string) (*anypb.Any, error) {
+func (d *daemon) nativeOptions(any *anypb.Any, bundle string) (*anypb.Any, error) {
 	var ours runtimeoptions.Options
 	if any.MessageName() != ours.ProtoReflect().Descriptor().FullName() {
 		return any, nil
 	}
-	s, err := n.settings(any)
+	s, err := d.settings(any)
 	if err != nil {
 		return nil, err
 	}

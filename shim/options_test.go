@@ -15,10 +15,10 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 )
 
-func testNode() *node {
+func testDaemon() *daemon {
 	logger := logrus.New()
 	logger.SetOutput(io.Discard)
-	return &node{log: logrus.NewEntry(logger)}
+	return &daemon{log: logrus.NewEntry(logger)}
 }
 
 func wrapped(t *testing.T, m proto.Message) *anypb.Any {
@@ -40,20 +40,20 @@ func write(t *testing.T, name, text string) string {
 }
 
 func TestSettingsFromAFile(t *testing.T) {
-	n := testNode()
+	d := testDaemon()
 	file := write(t, "config.toml", "max_module_size = 7\nlog_level = \"debug\"\n")
-	s, err := n.settings(wrapped(t, &runtimeoptions.Options{ConfigPath: file, ConfigBody: []byte("max_module_size = 8")}))
+	s, err := d.settings(wrapped(t, &runtimeoptions.Options{ConfigPath: file, ConfigBody: []byte("max_module_size = 8")}))
 	if err != nil || s.MaxModuleSize != 7 || s.Source != file {
 		t.Errorf("got %+v, %v", s, err)
 	}
-	if n.log.Logger.GetLevel() != logrus.DebugLevel {
-		t.Errorf("the level is %v", n.log.Logger.GetLevel())
+	if d.log.Logger.GetLevel() != logrus.DebugLevel {
+		t.Errorf("the level is %v", d.log.Logger.GetLevel())
 	}
 	if err := os.WriteFile(file, []byte("max_module_size = 9"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	// Whoever corrects the file need not restart anything.
-	if s, err := n.settings(wrapped(t, &runtimeoptions.Options{ConfigPath: file})); err != nil || s.MaxModuleSize != 9 {
+	if s, err := d.settings(wrapped(t, &runtimeoptions.Options{ConfigPath: file})); err != nil || s.MaxModuleSize != 9 {
 		t.Errorf("got %+v, %v", s, err)
 	}
 }
@@ -62,7 +62,7 @@ func TestSettingsFromAFile(t *testing.T) {
 func TestSettingsTakeBothFormsOfATypeURL(t *testing.T) {
 	a := wrapped(t, &runtimeoptions.Options{ConfigBody: []byte("max_module_size = 7")})
 	a.TypeUrl = "type.googleapis.com/" + a.TypeUrl
-	if s, err := testNode().settings(a); err != nil || s.MaxModuleSize != 7 {
+	if s, err := testDaemon().settings(a); err != nil || s.MaxModuleSize != 7 {
 		t.Errorf("got %+v, %v", s, err)
 	}
 }
@@ -77,7 +77,7 @@ func TestSettingsRefuse(t *testing.T) {
 		"not an absolute path":                          wrapped(t, &runtimeoptions.Options{ConfigPath: "config.toml"}),
 		"unknown key":                                   wrapped(t, &runtimeoptions.Options{ConfigBody: []byte("SystemdCgroup = true")}),
 	} {
-		if _, err := testNode().settings(a); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := testDaemon().settings(a); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want something with %q", err, want)
 		}
 	}
@@ -99,7 +99,7 @@ func TestNativeOptions(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			spec := write(t, "config.json", fmt.Sprintf(`{"ociVersion":"1.2.0","linux":{"cgroupsPath":%q}}`, test.cgroupsPath))
-			got, err := testNode().nativeOptions(test.given, filepath.Dir(spec))
+			got, err := testDaemon().nativeOptions(test.given, filepath.Dir(spec))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -115,7 +115,7 @@ func TestNativeOptions(t *testing.T) {
 			}
 		})
 	}
-	if _, err := testNode().nativeOptions(wrapped(t, &runtimeoptions.Options{ConfigPath: "/nonexistent"}), t.TempDir()); err == nil {
+	if _, err := testDaemon().nativeOptions(wrapped(t, &runtimeoptions.Options{ConfigPath: "/nonexistent"}), t.TempDir()); err == nil {
 		t.Error("a missing file is no error")
 	}
 }

@@ -25,24 +25,24 @@ func isPause(spec *specs.Spec) bool { return spec.Annotations[containerTypeAnnot
 //
 // Whatever about it is not as expected, the stock shim gets it: module.ErrNative has the
 // reason.
-func (n *node) createPause(ctx context.Context, r *tasks.CreateTaskRequest, spec *specs.Spec, unknown error, events *events) (*container, error) {
-	c, err := n.launchPause(ctx, r, spec, unknown, events)
+func (d *daemon) createPause(ctx context.Context, r *tasks.CreateTaskRequest, spec *specs.Spec, unknown error, events *events) (*container, error) {
+	c, err := d.launchPause(ctx, r, spec, unknown, events)
 	if err != nil {
-		n.log.WithError(err).WithField("container", r.ID).Info("the pause container is left to the stock shim")
+		d.log.WithError(err).WithField("container", r.ID).Info("the pause container is left to the stock shim")
 		return nil, fmt.Errorf("%w: %w", module.ErrNative, err)
 	}
 	return c, nil
 }
 
-func (n *node) launchPause(ctx context.Context, r *tasks.CreateTaskRequest, spec *specs.Spec, unknown error, events *events) (*container, error) {
-	c := n.newContainer(r, spec, events)
+func (d *daemon) launchPause(ctx context.Context, r *tasks.CreateTaskRequest, spec *specs.Spec, unknown error, events *events) (*container, error) {
+	c := d.newContainer(r, spec, events)
 	if err := c.prepare(r, unknown); err != nil {
 		return nil, err
 	}
 	if err := sandbox.CheckNative(spec); err != nil {
 		return nil, err
 	}
-	sb, err := sandbox.New(n.stateDir, spec.Linux.RootfsPropagation)
+	sb, err := sandbox.New(d.stateDir, spec.Linux.RootfsPropagation)
 	if err != nil {
 		return nil, err
 	}

@@ -33,8 +33,8 @@ func Serve(flags Flags, programs module.Programs) error {
 		return err
 	}
 	modules := &module.Loader{Address: flags.Address, Namespace: flags.Namespace, StateDir: StateDir, Programs: programs, Log: log}
-	n := &node{flags: flags, bootstrap: bootstrap, stateDir: StateDir, log: log, modules: modules}
-	return n.serve(listener)
+	d := &daemon{flags: flags, bootstrap: bootstrap, stateDir: StateDir, log: log, modules: modules}
+	return d.serve(listener)
 }
 
 // inherit takes over what the start verb left open.
@@ -54,24 +54,24 @@ func inherit() (net.Listener, []byte, error) {
 	return listener, bootstrap, nil
 }
 
-func (n *node) serve(listener net.Listener) error {
+func (d *daemon) serve(listener net.Listener) error {
 	server, err := ttrpc.NewServer()
 	if err != nil {
 		return fmt.Errorf("create server: %w", err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	events := newEvents(os.Getenv("TTRPC_ADDRESS"), n.flags.Namespace, n.log)
-	service := &service{node: n, events: events, native: &stock.Shim{Node: n.stock()}, shutdown: cancel, calm: newCalm(), containers: map[string]tasks.TTRPCTaskService{}}
+	events := newEvents(os.Getenv("TTRPC_ADDRESS"), d.flags.Namespace, d.log)
+	service := &service{daemon: d, events: events, native: &stock.Shim{Flags: d.stock()}, shutdown: cancel, calm: newCalm(), containers: map[string]tasks.TTRPCTaskService{}}
 	service.register(server)
-	go n.shutdownOnSignal(cancel)
+	go d.shutdownOnSignal(cancel)
 	go children.Watch()
-	go n.announceCgroup()
+	go d.announceCgroup()
 
 	var serving sync.WaitGroup
 	serving.Go(func() {
-		if err := server.Serve(ctx, announcing{listener, n}); err != nil && !errors.Is(err, ttrpc.ErrServerClosed) {
-			n.log.WithError(err).Error("serve containerd: it takes this shim for dead")
+		if err := server.Serve(ctx, announcing{listener, d}); err != nil && !errors.Is(err, ttrpc.ErrServerClosed) {
+			d.log.WithError(err).Error("serve containerd: it takes this shim for dead")
 		}
 	})
 	<-ctx.Done()
@@ -81,7 +81,7 @@ func (n *node) serve(listener net.Listener) error {
 	defer done()
 	// Lets the answer to Shutdown out before the connection ends.
 	if err := server.Shutdown(stop); err != nil {
-		n.log.WithError(err).Debug("end the server")
+		d.log.WithError(err).Debug("end the server")
 	}
 	serving.Wait()
 	events.close()
@@ -93,23 +93,23 @@ func (n *node) serve(listener net.Listener) error {
 // containerd.
 type announcing struct {
 	net.Listener
-	node *node
+	daemon *daemon
 }
 
 func (a announcing) Accept() (net.Conn, error) {
 	conn, err := a.Listener.Accept()
 	if err == nil {
-		go a.node.announceCgroup()
+		go a.daemon.announceCgroup()
 	}
 	return conn, err
 }
 
-func (n *node) shutdownOnSignal(shutdown func()) {
+func (d *daemon) shutdownOnSignal(shutdown func()) {
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
 	signal.Ignore(syscall.SIGPIPE)
 	s := <-signals
-	n.log.WithField("signal", s).Info("end on a signal")
+	d.log.WithField("signal", s).Info("end on a signal")
 	shutdown()
 }
 

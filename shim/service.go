@@ -27,7 +27,7 @@ import (
 // service is the task service of one shim: of one pod, or of one container
 // outside a pod.
 type service struct {
-	node     *node
+	daemon   *daemon
 	events   *events
 	native   *stock.Shim
 	shutdown func()
@@ -66,7 +66,7 @@ func (s *service) Create(ctx context.Context, r *tasks.CreateTaskRequest) (*task
 		err = fmt.Errorf("container %s was given up while it was created: %w", r.ID, context.Cause(ctx))
 		s.discard(r.ID, c)
 	}
-	s.node.log.WithField("container", r.ID).WithError(err).Error("create container")
+	s.daemon.log.WithField("container", r.ID).WithError(err).Error("create container")
 	s.release(r.ID)
 	return nil, err
 }
@@ -114,7 +114,7 @@ func (s *service) discard(id string, c tasks.TTRPCTaskService) {
 	_, killErr := c.Kill(ctx, &tasks.KillRequest{ID: id, Signal: uint32(unix.SIGKILL), All: true})
 	_, waitErr := c.Wait(ctx, &tasks.WaitRequest{ID: id})
 	if _, err := c.Delete(ctx, &tasks.DeleteRequest{ID: id}); err != nil {
-		s.node.log.WithField("container", id).WithError(errors.Join(err, killErr, waitErr)).Warn("remove a container that nobody waits for: its processes or its cgroup may be left")
+		s.daemon.log.WithField("container", id).WithError(errors.Join(err, killErr, waitErr)).Warn("remove a container that nobody waits for: its processes or its cgroup may be left")
 	}
 }
 
@@ -122,7 +122,7 @@ func (s *service) discard(id string, c tasks.TTRPCTaskService) {
 const discardLimit = time.Minute
 
 func (s *service) create(ctx context.Context, r *tasks.CreateTaskRequest) (tasks.TTRPCTaskService, *tasks.CreateTaskResponse, error) {
-	c, err := s.node.createWasm(ctx, r, s.events)
+	c, err := s.daemon.createWasm(ctx, r, s.events)
 	if err == nil {
 		return c, &tasks.CreateTaskResponse{Pid: uint32(c.init.pid())}, nil
 	}
@@ -135,7 +135,7 @@ func (s *service) create(ctx context.Context, r *tasks.CreateTaskRequest) (tasks
 
 // createNative has the stock shim create the container.
 func (s *service) createNative(ctx context.Context, r *tasks.CreateTaskRequest) (*tasks.CreateTaskResponse, error) {
-	options, err := s.node.nativeOptions(r.Options, r.Bundle)
+	options, err := s.daemon.nativeOptions(r.Options, r.Bundle)
 	if err != nil {
 		return nil, err
 	}

@@ -76,7 +76,7 @@ func TestShutdownDuringCreation(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			ended, discarded := false, false
-			s := &service{node: &node{log: log}, native: &stock.Shim{}, shutdown: func() { ended = true }, calm: newCalm(), containers: map[string]tasks.TTRPCTaskService{}}
+			s := &service{daemon: &daemon{log: log}, native: &stock.Shim{}, shutdown: func() { ended = true }, calm: newCalm(), containers: map[string]tasks.TTRPCTaskService{}}
 			ctx, giveUp := context.WithCancel(t.Context())
 			defer giveUp()
 			if !s.reserve("c", giveUp) {

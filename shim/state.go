@@ -56,7 +56,7 @@ func (c *container) writeState() error {
 // whole whenever the daemon dies, so it is not written anew.
 func (c *container) recordExit(e children.End) {
 	if err := appendExit(c.bundle, exit{Status: e.Status, At: e.At}); err != nil {
-		c.node.log.WithError(err).WithField("container", c.id).Warn("record how the container ended: should this shim die, containerd gets exit status 137")
+		c.daemon.log.WithError(err).WithField("container", c.id).Warn("record how the container ended: should this shim die, containerd gets exit status 137")
 	}
 }
 
@@ -75,7 +75,7 @@ func appendExit(bundle string, e exit) error {
 
 func (c *container) removeState() {
 	if err := os.Remove(filepath.Join(c.bundle, stateFile)); err != nil {
-		c.node.log.WithError(err).WithField("container", c.id).Warn("remove the state file from the bundle: it goes with that")
+		c.daemon.log.WithError(err).WithField("container", c.id).Warn("remove the state file from the bundle: it goes with that")
 	}
 }
 
@@ -149,7 +149,7 @@ func (s state) kill() error {
 
 // destroy ends what a dead daemon left of a container and then removes it. No step
 // depends on another's success: what still runs is more than what still lies about.
-func (n *node) destroy(s state, bundle string) error {
+func (d *daemon) destroy(s state, bundle string) error {
 	var failed error
 	if err := s.kill(); err != nil && !errors.Is(err, unix.ESRCH) {
 		failed = fmt.Errorf("kill worker %d: %w", s.PID, err)
@@ -158,15 +158,15 @@ func (n *node) destroy(s state, bundle string) error {
 	if err != nil {
 		return errors.Join(failed, err)
 	}
-	failed = errors.Join(failed, s.removeCgroup(n.flags.ID, spec))
-	n.poststop(context.Background(), n.flags.ID, bundle, spec)
+	failed = errors.Join(failed, s.removeCgroup(d.flags.ID, spec))
+	d.poststop(context.Background(), d.flags.ID, bundle, spec)
 	if spec.Process == nil || spec.Linux == nil {
 		return failed
 	}
 	// Last, because it reaches into a volume.
 	if command, err := parseCommand(spec.Process.Args); err == nil {
 		if err := command.leaveExitCode(spec, children.Killed); err != nil {
-			n.log.WithError(err).WithField("container", n.flags.ID).Warn("write exit code for Argo: the workflow may wait for this container")
+			d.log.WithError(err).WithField("container", d.flags.ID).Warn("write exit code for Argo: the workflow may wait for this container")
 		}
 	}
 	return failed

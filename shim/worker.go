@@ -47,7 +47,7 @@ func (p *process) launch(ctx context.Context, sb *sandbox.Sandbox, l sandbox.Lau
 func (p *process) fork(ctx context.Context, sb *sandbox.Sandbox, l sandbox.Launch) (_ *worker, err error) {
 	c := p.container
 	w := &worker{isReady: make(chan struct{})}
-	if w.io, err = stdio.Open(ctx, p.streams, stdio.Owner{Namespace: c.node.flags.Namespace, ID: c.id}); err != nil {
+	if w.io, err = stdio.Open(ctx, p.streams, stdio.Owner{Namespace: c.daemon.flags.Namespace, ID: c.id}); err != nil {
 		return nil, err
 	}
 	defer w.io.CloseChild()
@@ -60,7 +60,7 @@ func (p *process) fork(ctx context.Context, sb *sandbox.Sandbox, l sandbox.Launc
 	w.control = ours
 	if size := p.spec.ConsoleSize; size != nil && p.streams.Terminal {
 		if err := w.io.Resize(uint32(size.Width), uint32(size.Height)); err != nil {
-			c.node.log.WithError(err).WithField("container", c.id).Warn("set the terminal's first size (process.consoleSize): the guest sees none until it is resized")
+			c.daemon.log.WithError(err).WithField("container", c.id).Warn("set the terminal's first size (process.consoleSize): the guest sees none until it is resized")
 		}
 	}
 	l.Argv, l.Env, l.Terminal = p.spec.Args, p.payload.env(), p.streams.Terminal

@@ -39,17 +39,17 @@ func (l Left) file(name string) string { return filepath.Join(l.Bundle, folder, 
 
 // Delete has the stock shim's own delete verb clean up, unless nothing is left to do; the response is nil
 // then. If our daemon has died, the stock shim it had started has nobody left to serve.
-func (n Node) Delete(left Left) (*tasks.DeleteResponse, error) {
+func (f Flags) Delete(left Left) (*tasks.DeleteResponse, error) {
 	if !left.exists() {
 		return nil, nil
 	}
 	if left.Orphaned {
-		n.endOrphan(left)
+		f.endOrphan(left)
 	}
 	if _, err := os.Stat(left.file(deletedFile)); err == nil {
 		return nil, nil
 	}
-	output, err := n.run(left.ID, left.Bundle, "delete", "-bundle", left.Bundle)
+	output, err := f.run(left.ID, left.Bundle, "delete", "-bundle", left.Bundle)
 	if err != nil {
 		return nil, err
 	}
@@ -65,13 +65,13 @@ const stopLimit = 3 * time.Second
 
 // endOrphan has a stock shim whose daemon has died give up the container, and
 // end if that was its last. What does not work is left to its delete verb.
-func (n Node) endOrphan(left Left) {
+func (f Flags) endOrphan(left Left) {
 	endpoint, err := os.ReadFile(left.file(endpointFile))
 	if err != nil {
 		return
 	}
 	// One that was killed too leaves them, be it now or while it is spoken to.
-	defer n.removeSockets(strings.TrimPrefix(remote.ParseEndpoint(endpoint).Address, "unix://"), left.Group)
+	defer f.removeSockets(strings.TrimPrefix(remote.ParseEndpoint(endpoint).Address, "unix://"), left.Group)
 	r, err := remote.Dial(endpoint)
 	if err != nil {
 		return
@@ -87,22 +87,22 @@ func (n Node) endOrphan(left Left) {
 	// One that has ended already cannot be killed but deleted.
 	_, deleteErr := r.Delete(ctx, &tasks.DeleteRequest{ID: id})
 	if deleteErr != nil {
-		n.Log.WithError(errors.Join(killErr, deleteErr)).WithField("container", id).Warn("delete native container")
+		f.Log.WithError(errors.Join(killErr, deleteErr)).WithField("container", id).Warn("delete native container")
 	}
 	if _, err := r.Shutdown(ctx, &tasks.ShutdownRequest{ID: id}); err != nil && !errors.Is(err, ttrpc.ErrClosed) {
-		n.Log.WithError(err).Warnf("end %s: it may go on without containers", Program)
+		f.Log.WithError(err).Warnf("end %s: it may go on without containers", Program)
 	}
 }
 
 // removeSockets removes the two sockets of a stock shim that is dead: the one
 // it served and, beside it, the one for debugging, named as SocketAddress of
 // containerd's pkg/shim does.
-func (n Node) removeSockets(served, group string) {
+func (f Flags) removeSockets(served, group string) {
 	removeUnused(served)
 	if group == "" {
 		return
 	}
-	name := sha256.Sum256([]byte(filepath.Join(n.Address, n.Namespace, group, "debug")))
+	name := sha256.Sum256([]byte(filepath.Join(f.Address, f.Namespace, group, "debug")))
 	removeUnused(filepath.Join(filepath.Dir(served), hex.EncodeToString(name[:])))
 }
 

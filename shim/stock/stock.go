@@ -42,18 +42,18 @@ const (
 	deletedFile = "deleted"
 )
 
-// Node is what the verbs of the stock shim are given, as containerd gave it to us.
-type Node struct {
+// Flags are what the verbs of the stock shim get, as containerd gave it to us.
+type Flags struct {
 	Namespace, Address, PublishBinary string
 	Debug                             bool
 	Bootstrap                         []byte // what the start verb got on its input
 	Log                               *logrus.Entry
 }
 
-// Shim is the pod's stock shim, started for the first native container. The zero value with a Node is
+// Shim is the pod's stock shim, started for the first native container. The zero value with Flags is
 // one that has not been started.
 type Shim struct {
-	Node Node
+	Flags Flags
 
 	ending atomic.Bool
 
@@ -76,7 +76,7 @@ func (c Container) Delete(ctx context.Context, r *tasks.DeleteRequest) (*tasks.D
 		return response, err
 	}
 	if err := os.WriteFile(filepath.Join(c.Bundle, folder, deletedFile), nil, 0o600); err != nil {
-		c.Node.Log.WithError(err).WithField("container", r.ID).Warn("mark native container as deleted: its delete verb runs for nothing")
+		c.Flags.Log.WithError(err).WithField("container", r.ID).Warn("mark native container as deleted: its delete verb runs for nothing")
 	}
 	return response, nil
 }
@@ -105,7 +105,7 @@ func (s *Shim) Prepare(group, bundle string) error {
 // sockets of the id it was started with when it ends, and listens on those of the
 // pod.
 func (s *Shim) start(group, dir string) error {
-	output, err := s.Node.run(group, dir, "start")
+	output, err := s.Flags.run(group, dir, "start")
 	if err != nil {
 		return err
 	}
@@ -141,7 +141,7 @@ func (s *Shim) End(ctx context.Context, r *tasks.ShutdownRequest) {
 	}
 	s.ending.Store(true)
 	if _, err := s.Shutdown(ctx, r); err != nil && !errors.Is(err, ttrpc.ErrClosed) {
-		s.Node.Log.WithError(err).Warnf("end %s: it may go on without containers", Program)
+		s.Flags.Log.WithError(err).Warnf("end %s: it may go on without containers", Program)
 	}
 	s.Close()
 	s.Tasks = nil
@@ -155,24 +155,24 @@ func (s *Shim) lost() {
 	if s.ending.Load() {
 		return
 	}
-	s.Node.Log.Errorf("%s has died: its containers are lost, so is this shim", Program)
+	s.Flags.Log.Errorf("%s has died: its containers are lost, so is this shim", Program)
 	os.Exit(1)
 }
 
 // run runs one of the stock shim's verbs in dir with the arguments,
 // environment and input that containerd gave us.
-func (n Node) run(id, dir, verb string, more ...string) ([]byte, error) {
+func (f Flags) run(id, dir, verb string, more ...string) ([]byte, error) {
 	path, err := exec.LookPath(Program)
 	if err != nil {
 		return nil, fmt.Errorf("native container: %s is not on containerd's PATH: install it beside containerd: %w", Program, err)
 	}
-	args := []string{"-namespace", n.Namespace, "-address", n.Address, "-publish-binary", n.PublishBinary, "-id", id}
-	if n.Debug {
+	args := []string{"-namespace", f.Namespace, "-address", f.Address, "-publish-binary", f.PublishBinary, "-id", id}
+	if f.Debug {
 		args = append(args, "-debug")
 	}
 	cmd := exec.Command(path, append(append(args, more...), verb)...)
 	cmd.Dir = dir
-	cmd.Stdin = bytes.NewReader(bootstrapFor(id, n.Bootstrap))
+	cmd.Stdin = bytes.NewReader(bootstrapFor(id, f.Bootstrap))
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	output, err := cmd.Output()

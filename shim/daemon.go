@@ -18,8 +18,8 @@ type Flags struct {
 // at a reboot.
 const StateDir = "/run/containerd-shim-wasm"
 
-// node is what all containers of a shim have in common.
-type node struct {
+// daemon is what all containers of a shim have in common. The delete verb has one, too, that serves nobody.
+type daemon struct {
 	flags     Flags
 	bootstrap []byte // what containerd gave the start verb on its input
 	stateDir  string
@@ -28,16 +28,16 @@ type node struct {
 }
 
 // stock returns what the verbs of the stock shim are given.
-func (n *node) stock() stock.Node {
-	return stock.Node{
-		Namespace: n.flags.Namespace, Address: n.flags.Address, PublishBinary: n.flags.PublishBinary, Debug: n.flags.Debug,
-		Bootstrap: n.bootstrap, Log: n.log,
+func (d *daemon) stock() stock.Flags {
+	return stock.Flags{
+		Namespace: d.flags.Namespace, Address: d.flags.Address, PublishBinary: d.flags.PublishBinary, Debug: d.flags.Debug,
+		Bootstrap: d.bootstrap, Log: d.log,
 	}
 }
 
 // announceCgroup saves a container that is about to come some milliseconds.
-func (n *node) announceCgroup() {
+func (d *daemon) announceCgroup() {
 	if err := cgroup.Announce(); err != nil {
-		n.log.WithError(err).Debug("announce the use of a cgroup: the next container starts some milliseconds later")
+		d.log.WithError(err).Debug("announce the use of a cgroup: the next container starts some milliseconds later")
 	}
 }
