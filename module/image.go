@@ -3,38 +3,36 @@ package module
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"time"
 
+	"github.com/wasmshim/containerd-shim-wasm/internal/endpoint"
 	"github.com/wasmshim/containerd-shim-wasm/oci"
+	"github.com/wasmshim/containerd-shim-wasm/oci/ask"
 )
-
-// findLimit is how long containerd may take to say what an image is.
-const findLimit = 10 * time.Second
 
 // find returns what an image holds of Wasm.
 func (l *Loader) find(ctx context.Context, image string) (oci.Found, error) {
-	output, err := l.runImages(ctx, findLimit, "find", "--image", image)
+	output, err := l.runImages(ctx, ask.FindLimit, &ask.Find{Image: image})
 	if err != nil {
 		return oci.Found{}, err
 	}
-	var found oci.Found
-	if err := json.Unmarshal(output, &found); err != nil {
+	found, err := ask.ReadFound(bytes.NewReader(output))
+	if err != nil {
 		return oci.Found{}, fmt.Errorf("read the answer of wasm-images find: %w", err)
 	}
 	return found, nil
 }
 
-// runImages runs a verb of the program that asks containerd about images, and returns
+// runImages asks the program that asks containerd about images, and returns
 // what it prints. What it says went wrong is the error.
-func (l *Loader) runImages(ctx context.Context, limit time.Duration, verb string, args ...string) ([]byte, error) {
+func (l *Loader) runImages(ctx context.Context, limit time.Duration, q ask.Question) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	cmd, err := l.imagesCommand(ctx, verb, args...)
+	cmd, err := l.imagesCommand(ctx, q)
 	if err != nil {
 		return nil, err
 	}
@@ -48,24 +46,24 @@ func (l *Loader) runImages(ctx context.Context, limit time.Duration, verb string
 	case err == nil:
 		return output, nil
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
-		return nil, fmt.Errorf("containerd has not answered wasm-images %s within %s", verb, limit)
+		return nil, fmt.Errorf("containerd has not answered wasm-images %s within %s", q.Verb(), limit)
 	case said != "":
 		return nil, errors.New(said)
 	}
-	return nil, fmt.Errorf("wasm-images %s: %w", verb, err)
+	return nil, fmt.Errorf("wasm-images %s: %w", q.Verb(), err)
 }
 
 // imagesFD is where that program finds its own file when it is executed.
 const imagesFD = 3
 
-// imagesCommand returns that program with a verb about our namespace of our containerd,
+// imagesCommand returns that program with a question about our namespace of our containerd,
 // not started. It gets nothing of our environment but where programs are.
-func (l *Loader) imagesCommand(ctx context.Context, verb string, args ...string) (*exec.Cmd, error) {
+func (l *Loader) imagesCommand(ctx context.Context, q ask.Question) (*exec.Cmd, error) {
 	program, err := l.prepareImages()
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.CommandContext(ctx, fmt.Sprintf("/proc/self/fd/%d", imagesFD), append([]string{verb, "--address", l.Address, "--namespace", l.Namespace}, args...)...)
+	cmd := exec.CommandContext(ctx, fmt.Sprintf("/proc/self/fd/%d", imagesFD), ask.Line(endpoint.Containerd{Address: l.Address, Namespace: l.Namespace}, q)...)
 	cmd.Args[0] = program.Name()
 	cmd.ExtraFiles = []*os.File{program}
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH")}

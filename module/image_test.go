@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/wasmshim/containerd-shim-wasm/oci/ask"
 )
 
 // loaderWith returns a loader whose program wasm-images is a shell script. It counts how often
@@ -61,7 +63,7 @@ func TestFindImageFails(t *testing.T) {
 
 func TestFindImageGivesUp(t *testing.T) {
 	l, _ := loaderWith(t, `exec sleep 600`)
-	_, err := l.runImages(t.Context(), time.Millisecond, "find")
+	_, err := l.runImages(t.Context(), time.Millisecond, &ask.Find{Container: "id"})
 	if err == nil || !strings.Contains(err.Error(), "has not answered wasm-images find within 1ms") {
 		t.Error(err)
 	}

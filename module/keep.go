@@ -8,10 +8,10 @@ import (
 	"fmt"
 	"io"
 	"os/exec"
-	"strconv"
 	"strings"
 
 	"github.com/wasmshim/containerd-shim-wasm/config"
+	"github.com/wasmshim/containerd-shim-wasm/oci/ask"
 	"github.com/wasmshim/containerd-shim-wasm/sandbox"
 )
 
@@ -71,7 +71,7 @@ func (k *keeper) start(key string) {
 
 // run starts the program and returns its input.
 func (k *keeper) run(key string) (io.WriteCloser, error) {
-	cmd, err := k.command(context.Background(), key, k.image()...)
+	cmd, err := k.command(context.Background(), key, k.image())
 	if err != nil {
 		return nil, err
 	}
@@ -93,25 +93,25 @@ func (k *keeper) run(key string) (io.WriteCloser, error) {
 	return input, nil
 }
 
-// image returns the flags that name the module's image to wasm-images keep.
-func (k *keeper) image() []string {
+// image names the module's image.
+func (k *keeper) image() ask.Keep {
 	if image := k.from.image; image.Image != "" {
-		return []string{"--image", image.Image, "--target", image.Target}
+		return ask.Keep{Image: image.Image, Target: image.Target}
 	}
-	return []string{"--container", k.container.about.ID}
+	return ask.Keep{Container: k.container.about.ID}
 }
 
 // command returns the program for the entry with the given key in the cache, and for
-// the image that flags of wasm-images keep name; not started.
-func (k *keeper) command(ctx context.Context, key string, image ...string) (*exec.Cmd, error) {
+// the image that q names; not started.
+func (k *keeper) command(ctx context.Context, key string, q ask.Keep) (*exec.Cmd, error) {
 	l := k.container.loader
 	engine, err := l.prepareEngine()
 	if err != nil {
 		return nil, err
 	}
-	args := append(image, "--cache", k.settings.CacheDir, "--size", strconv.FormatInt(k.settings.CacheSize, 10),
-		"--engine", engine.key, "--module", key, "--key", k.imageKey())
-	return l.imagesCommand(ctx, "keep", args...)
+	q.Cache, q.CacheSize = k.settings.CacheDir, k.settings.CacheSize
+	q.Engine, q.Module, q.Key = engine.key, key, k.imageKey()
+	return l.imagesCommand(ctx, &q)
 }
 
 // cancel stops the program before it has stored anything.
@@ -152,7 +152,7 @@ func (c *Code) Keep(begun func() bool) {
 	if !begun() {
 		return
 	}
-	if _, err := io.WriteString(input, "started\n"); err != nil {
+	if err := ask.Begin(input); err != nil {
 		k.complain(err, "")
 	}
 }

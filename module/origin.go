@@ -3,13 +3,13 @@ package module
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os/exec"
 	"sync"
 
 	"github.com/wasmshim/containerd-shim-wasm/oci"
+	"github.com/wasmshim/containerd-shim-wasm/oci/ask"
 )
 
 // origin is what a container's image holds of Wasm, as it was when it was first asked for: a start and all
@@ -64,9 +64,9 @@ func (o *origin) AwaitNote(ctx context.Context) {
 // noted in containerd, which the program that was asked does after it has answered: a container starts
 // meanwhile.
 func (l *Loader) findImage(ctx context.Context, containerID string) (found oci.Found, note func() error, err error) {
-	ctx, cancel := context.WithTimeout(ctx, findLimit)
+	ctx, cancel := context.WithTimeout(ctx, ask.FindLimit)
 	defer cancel()
-	cmd, err := l.imagesCommand(context.Background(), "find", "--container", containerID)
+	cmd, err := l.imagesCommand(context.Background(), &ask.Find{Container: containerID})
 	if err != nil {
 		return oci.Found{}, nil, err
 	}
@@ -80,7 +80,7 @@ func (l *Loader) findImage(ctx context.Context, containerID string) (found oci.F
 		return oci.Found{}, nil, fmt.Errorf("start wasm-images find: %w", err)
 	}
 	stop := context.AfterFunc(ctx, func() { _ = cmd.Process.Kill() })
-	decodeErr := json.NewDecoder(answer).Decode(&found)
+	found, decodeErr := ask.ReadFound(answer)
 	inTime := stop()
 	if decodeErr == nil {
 		return found, func() error { return said(cmd, &stderr) }, nil
@@ -88,7 +88,7 @@ func (l *Loader) findImage(ctx context.Context, containerID string) (found oci.F
 	err = said(cmd, &stderr)
 	switch {
 	case !inTime:
-		err = fmt.Errorf("containerd has not answered wasm-images find within %s: %w", findLimit, ctx.Err())
+		err = fmt.Errorf("containerd has not answered wasm-images find within %s: %w", ask.FindLimit, ctx.Err())
 	case err == nil:
 		err = fmt.Errorf("read the answer of wasm-images find: %w", decodeErr)
 	}

@@ -3,12 +3,10 @@ package module
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"strings"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
@@ -16,6 +14,7 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/config"
 	"github.com/wasmshim/containerd-shim-wasm/entrypoint"
 	"github.com/wasmshim/containerd-shim-wasm/oci"
+	"github.com/wasmshim/containerd-shim-wasm/oci/ask"
 	"github.com/wasmshim/containerd-shim-wasm/sandbox"
 )
 
@@ -96,10 +95,14 @@ func (w warmer) file(ctx context.Context) (_ string, err error) {
 		return "", err
 	}
 	defer sb.Close()
-	if err := sb.MountRootfs(view.Mounts, nil, ""); err != nil {
+	var rootfs []sandbox.Mount
+	for _, m := range view.Mounts {
+		rootfs = append(rootfs, sandbox.Mount(m))
+	}
+	if err := sb.MountRootfs(rootfs, nil, ""); err != nil {
 		return "", err
 	}
-	entry, files := entrypoint.Parse(args[0]), files{sb, view.Mounts}
+	entry, files := entrypoint.Parse(args[0]), files{sb, rootfs}
 	from, err := files.open(ctx, &specs.Process{Cwd: view.Cwd, Env: view.Env}, entry)
 	if local := entry.Local(view.Cwd); local != "" && errors.Is(err, os.ErrNotExist) {
 		from, err = files.openAt(local, entry)
@@ -108,7 +111,7 @@ func (w warmer) file(ctx context.Context) (_ string, err error) {
 		return "", fmt.Errorf("image %s: %w", w.image.Image, err)
 	}
 	defer from.Close()
-	return w.warm(ctx, from, view.Mounts)
+	return w.warm(ctx, from, rootfs)
 }
 
 func (w warmer) warm(ctx context.Context, from Source, rootfs []sandbox.Mount) (string, error) {
@@ -125,42 +128,39 @@ func (w warmer) warm(ctx context.Context, from Source, rootfs []sandbox.Mount) (
 		return "", err
 	}
 	keeper := &keeper{container: nobodys, settings: w.settings, from: from}
-	cmd, err := keeper.command(ctx, code.entry.Digest, "--image", w.image.Image)
+	cmd, err := keeper.command(ctx, code.entry.Digest, ask.Keep{Image: w.image.Image})
 	if err != nil {
 		return "", err
 	}
-	cmd.Stdin = strings.NewReader("go\n")
+	var input bytes.Buffer
+	if err := ask.Begin(&input); err != nil {
+		return "", err
+	}
+	cmd.Stdin = &input
 	if output, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("keep %s: %w: %s", from.file.Name(), err, bytes.TrimSpace(output))
 	}
 	return fmt.Sprintf("%s %s", from.file.Name(), state), nil
 }
 
-// view is what a container of an image would see and run.
-type view struct {
-	Mounts    []sandbox.Mount
-	Args, Env []string
-	Cwd       string
-}
-
-// view returns that of an image whose layers are files; done gives it up.
-func (w warmer) view() (_ view, done func() error, err error) {
-	cmd, err := w.loader.imagesCommand(context.Background(), "view", "--image", w.image.Image, "--snapshotter", w.image.Snapshotter)
+// view returns the files of an image whose layers are files, and what a container would run; done gives it up.
+func (w warmer) view() (_ oci.View, done func() error, err error) {
+	cmd, err := w.loader.imagesCommand(context.Background(), &ask.View{Image: w.image.Image, Snapshotter: w.image.Snapshotter})
 	if err != nil {
-		return view{}, nil, err
+		return oci.View{}, nil, err
 	}
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	hold, err := cmd.StdinPipe()
 	if err != nil {
-		return view{}, nil, err
+		return oci.View{}, nil, err
 	}
 	output, err := cmd.StdoutPipe()
 	if err != nil {
-		return view{}, nil, err
+		return oci.View{}, nil, err
 	}
 	if err := cmd.Start(); err != nil {
-		return view{}, nil, err
+		return oci.View{}, nil, err
 	}
 	done = func() error {
 		hold.Close()
@@ -169,12 +169,12 @@ func (w warmer) view() (_ view, done func() error, err error) {
 		}
 		return nil
 	}
-	var v view
-	if err := json.NewDecoder(output).Decode(&v); err != nil {
+	v, err := ask.ReadView(output)
+	if err != nil {
 		if errors.Is(err, io.EOF) {
 			err = errors.New("it says nothing of the image")
 		}
-		return view{}, nil, errors.Join(done(), err)
+		return oci.View{}, nil, errors.Join(done(), err)
 	}
 	return v, done, nil
 }

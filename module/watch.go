@@ -1,20 +1,21 @@
 package module
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/wasmshim/containerd-shim-wasm/oci/ask"
 )
 
 // WarmAll is Warm for every image that a namespace has and comes to have, until the
 // context or containerd ends; w names no image. It tells of each image by a line or an
 // error, and of those that are not Wasm nothing.
 func (l *Loader) WarmAll(ctx context.Context, w Warming, tell func(image string, lines []string, err error)) error {
-	cmd, err := l.imagesCommand(ctx, "watch")
+	cmd, err := l.imagesCommand(ctx, &ask.Watch{})
 	if err != nil {
 		return err
 	}
@@ -27,8 +28,7 @@ func (l *Loader) WarmAll(ctx context.Context, w Warming, tell func(image string,
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("start wasm-images watch: %w", err)
 	}
-	for lines := bufio.NewScanner(names); lines.Scan(); {
-		w.Image = lines.Text()
+	for w.Image = range ask.ReadImages(names) {
 		if strings.HasPrefix(w.Image, "sha256:") {
 			continue // CRI's second name for an image that has another
 		}

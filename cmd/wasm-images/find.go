@@ -2,15 +2,12 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"time"
 
+	"github.com/wasmshim/containerd-shim-wasm/oci/ask"
 	"github.com/wasmshim/containerd-shim-wasm/oci/store"
 )
-
-// findLimit is how long containerd may take: a container waits.
-const findLimit = 10 * time.Second
 
 // noteLimit is how long containerd may take to note the answer, for which nobody waits but the container's
 // end.
@@ -19,27 +16,27 @@ const noteLimit = 10 * time.Second
 // find is the shim's own verb: it prints an oci.Found. What it has found of a container it then notes in
 // containerd.
 func find(ctx context.Context, args []string, stdio stdio) error {
-	set := newFlags("find", "(--container ID | --image NAME) [--address SOCKET] [--namespace NAME]", stdio)
+	set := newFlags(ask.FindVerb, "(--container ID | --image NAME) [--address SOCKET] [--namespace NAME]", stdio)
 	containerd := containerdFlags(set)
-	container := set.String("container", "", "the `id` of a container")
-	image := set.String("image", "", "the `name` of an image in containerd")
+	var q ask.Find
+	q.Flags(set)
 	if err := parse(set, args, 0, 0); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, findLimit)
+	ctx, cancel := context.WithTimeout(ctx, ask.FindLimit)
 	defer cancel()
-	if (*container == "") == (*image == "") {
+	if (q.Container == "") == (q.Image == "") {
 		return errors.New("find: give --container or --image; see find -h")
 	}
 	return containerd.with(func(s *store.Store) error {
-		if *image != "" {
-			found, err := s.FindImage(ctx, *image)
+		if q.Image != "" {
+			found, err := s.FindImage(ctx, q.Image)
 			if err != nil {
 				return err
 			}
-			return json.NewEncoder(stdio.out).Encode(found)
+			return ask.WriteFound(stdio.out, found)
 		}
-		return findContainer(ctx, s, *container, stdio)
+		return findContainer(ctx, s, q.Container, stdio)
 	})
 }
 
@@ -47,7 +44,7 @@ func find(ctx context.Context, args []string, stdio stdio) error {
 func findContainer(ctx context.Context, s *store.Store, id string, stdio stdio) error {
 	found, note, err := s.Find(ctx, id)
 	if err == nil {
-		err = json.NewEncoder(stdio.out).Encode(found)
+		err = ask.WriteFound(stdio.out, found)
 	}
 	if err != nil || note == nil {
 		return err

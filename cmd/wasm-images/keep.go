@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -15,6 +14,7 @@ import (
 
 	"github.com/wasmshim/containerd-shim-wasm/internal/endpoint"
 	"github.com/wasmshim/containerd-shim-wasm/module/cache"
+	"github.com/wasmshim/containerd-shim-wasm/oci/ask"
 	"github.com/wasmshim/containerd-shim-wasm/oci/store"
 )
 
@@ -25,11 +25,10 @@ const (
 	dropLimit = 5 * time.Second
 )
 
-// entry says what to keep: an entry of the compile cache, for a container's image.
-type entry struct {
-	dir, engine, module, key string
-	containerd               *containerd
-	size                     int64
+// keeping is one question to keep an entry of the compile cache for an image.
+type keeping struct {
+	ask.Keep
+	containerd *containerd
 }
 
 // labelName tells an image's labels apart: it may hold several modules, and each be compiled by
@@ -43,17 +42,9 @@ func labelName(engine, module string) string {
 // may be gone soon, and writes a line when the container has started. If it closes
 // the input instead, nothing is to be done.
 func keep(ctx context.Context, args []string, stdio stdio) error {
-	set := newFlags("keep", "--cache DIR --engine KEY --module KEY --key KEY --size BYTES (--container ID | --image NAME)", stdio)
-	var e entry
-	e.containerd = containerdFlags(set)
-	set.StringVar(&e.dir, "cache", "", "the compile cache's `folder`")
-	set.StringVar(&e.engine, "engine", "", "the engine's `key`")
-	set.StringVar(&e.module, "module", "", "the module's `key` in the cache")
-	set.StringVar(&e.key, "key", "", "what tells the image apart")
-	set.Int64Var(&e.size, "size", 0, "how many `bytes` the cache may hold")
-	container := set.String("container", "", "the container's `id`")
-	image := set.String("image", "", "the `name` of the image, instead of a container")
-	content := set.String("target", "", "the `digest` that the image's name stood for; what it stands for now by default")
+	set := newFlags(ask.KeepVerb, "--cache DIR --engine KEY --module KEY --key KEY --size BYTES (--container ID | --image NAME)", stdio)
+	k := keeping{containerd: containerdFlags(set)}
+	k.Flags(set)
 	if err := parse(set, args, 0, 0); err != nil {
 		return err
 	}
@@ -61,17 +52,17 @@ func keep(ctx context.Context, args []string, stdio stdio) error {
 	runtime.GOMAXPROCS(1)
 	ctx, cancel := context.WithTimeout(ctx, keepLimit)
 	defer cancel()
-	return e.containerd.with(func(s *store.Store) error {
-		target, err := targetOf(ctx, s, *container, store.Target{Image: *image, Digest: digest.Digest(*content)})
+	return k.containerd.with(func(s *store.Store) error {
+		target, err := targetOf(ctx, s, k.Keep)
 		if err != nil {
 			return err
 		}
 		// The question was urgent, what follows is not.
 		giveWay()
-		if _, err := bufio.NewReader(stdio.in).ReadString('\n'); err != nil {
-			return nil
+		if begin, err := ask.AwaitBegin(stdio.in); err != nil || !begin {
+			return err
 		}
-		return errors.Join(e.keep(ctx, s, target), trim(ctx, e.dir, e.size))
+		return errors.Join(k.keep(ctx, s, target), trim(ctx, k.Cache, k.CacheSize))
 	})
 }
 
@@ -90,36 +81,37 @@ func giveWay() {
 }
 
 // targetOf returns the image that is named, or that of a container.
-func targetOf(ctx context.Context, s *store.Store, container string, named store.Target) (store.Target, error) {
+func targetOf(ctx context.Context, s *store.Store, k ask.Keep) (store.Target, error) {
 	switch {
-	case named.Digest != "":
+	case k.Target != "":
+		named := store.Target{Image: k.Image, Digest: digest.Digest(k.Target)}
 		return named, named.Digest.Validate()
-	case named.Image != "":
-		return s.TargetOfImage(ctx, named.Image)
+	case k.Image != "":
+		return s.TargetOfImage(ctx, k.Image)
 	}
-	return s.TargetOf(ctx, container)
+	return s.TargetOf(ctx, k.Container)
 }
 
-func (e entry) keep(ctx context.Context, s *store.Store, target store.Target) error {
-	modules, err := cache.Open(e.dir, e.engine)
+func (k keeping) keep(ctx context.Context, s *store.Store, target store.Target) error {
+	modules, err := cache.Open(k.Cache, k.Engine)
 	if err != nil {
 		return err
 	}
-	err = modules.Move(ctx, e.module, e.key, func(ctx context.Context, code *os.File, sum string) (string, cache.Image, error) {
+	err = modules.Move(ctx, k.Module, k.Key, func(ctx context.Context, code *os.File, sum string) (string, cache.Image, error) {
 		if target.Image == "" {
 			return "", cache.Image{}, nil
 		}
-		image := cache.Image{Address: e.containerd.Address, Namespace: e.containerd.Namespace, Name: target.Image, Content: target.Digest.String()}
-		path, err := s.Keep(ctx, target, labelName(e.engine, e.module), code, digest.NewDigestFromEncoded(digest.SHA256, sum))
+		image := cache.Image{Address: k.containerd.Address, Namespace: k.containerd.Namespace, Name: target.Image, Content: target.Digest.String()}
+		path, err := s.Keep(ctx, target, labelName(k.Engine, k.Module), code, digest.NewDigestFromEncoded(digest.SHA256, sum))
 		return path, image, err
 	})
 	if err != nil {
-		return fmt.Errorf("keep compiled module %s: %w", e.module, err)
+		return fmt.Errorf("keep compiled module %s: %w", k.Module, err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, dropLimit)
 	defer cancel()
-	if err := modules.Drop(ctx, e.module); err != nil && !errors.Is(err, context.DeadlineExceeded) {
-		return fmt.Errorf("remove the cache's own copy of %s: %w", e.module, err)
+	if err := modules.Drop(ctx, k.Module); err != nil && !errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("remove the cache's own copy of %s: %w", k.Module, err)
 	}
 	return nil
 }

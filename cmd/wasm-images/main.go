@@ -19,6 +19,7 @@ import (
 
 	"github.com/wasmshim/containerd-shim-wasm/internal/hide"
 	"github.com/wasmshim/containerd-shim-wasm/internal/text"
+	"github.com/wasmshim/containerd-shim-wasm/oci/ask"
 )
 
 // verb is one thing that the program does. It gets the arguments after its name. An
@@ -35,19 +36,23 @@ type stdio struct {
 	out, err io.Writer
 }
 
-// verbs are found by their words: "find", or "image pack".
+// verbs are those for people, found by their words: "doctor", or "image pack". The shim passes them on.
 var verbs = map[string]verb{
 	"doctor":        {"check this node, and say how to mend it", checkNode},
 	"cache ls":      {"list compiled modules", cacheList},
 	"cache prune":   {"remove compiled modules that are of no use any more", cachePrune},
 	"cache warm":    {"compile the modules of an image ahead of time", cacheWarm},
-	"find":          {"print the Wasm layers of a container's or an image's manifest as JSON", find},
-	"keep":          {"give a compiled module to the image of a container", keep},
-	"watch":         {"print the names of images that are there, and as they come", watch},
-	"view":          {"print how to mount the files of an image, as JSON", view},
 	"image adapt":   {"give an artifact in containerd an image's config, for ctr", imageAdapt},
 	"image inspect": {"say what of an image runs and why, or why nothing does", imageInspect},
 	"image pack":    {"make an image or artifact of WebAssembly, in any format", imagePack},
+}
+
+// private are the verbs by which the shim itself asks (package ask).
+var private = map[string]verb{
+	ask.FindVerb:  {"print the Wasm layers of a container's or an image's manifest as JSON", find},
+	ask.KeepVerb:  {"give a compiled module to the image of a container", keep},
+	ask.ViewVerb:  {"print how to mount the files of an image, as JSON", view},
+	ask.WatchVerb: {"print the names of images that are there, and as they come", watch},
 }
 
 func main() {
@@ -88,6 +93,9 @@ func run(ctx context.Context, args []string, stdio stdio) error {
 	}
 	v, ok := verbs[name]
 	if !ok {
+		v, ok = private[name]
+	}
+	if !ok {
 		return fmt.Errorf("unknown verb %q; see --help", name)
 	}
 	err := v.run(ctx, rest, stdio)
@@ -109,6 +117,14 @@ func isGroup(word string) bool {
 
 func usage(w io.Writer, group string) {
 	fmt.Fprintf(w, "usage: %s %sVERB [FLAG]... [ARGUMENT]...; VERB -h says more\n", programOf(group), group)
+	list(w, verbs, group)
+	if group == "" {
+		fmt.Fprintln(w, "for containerd-shim-wasm-v1 itself:")
+		list(w, private, group)
+	}
+}
+
+func list(w io.Writer, verbs map[string]verb, group string) {
 	for _, name := range slices.Sorted(maps.Keys(verbs)) {
 		if strings.HasPrefix(name, group) {
 			fmt.Fprintf(w, "  %-16s %s\n", strings.TrimPrefix(name, group), verbs[name].about)
@@ -118,10 +134,11 @@ func usage(w io.Writer, group string) {
 
 // programOf returns the program of a verb: people use the shim's, the shim its own.
 func programOf(verb string) string {
-	if word, _, _ := strings.Cut(verb, " "); word == "image" || word == "cache" || word == "doctor" {
-		return "containerd-shim-wasm-v1"
+	switch verb {
+	case "", ask.FindVerb, ask.KeepVerb, ask.ViewVerb, ask.WatchVerb:
+		return "wasm-images"
 	}
-	return "wasm-images"
+	return "containerd-shim-wasm-v1"
 }
 
 // newFlags returns the flags of a verb, whose -h prints the usage line and the flags to

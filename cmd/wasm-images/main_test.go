@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"maps"
 	"strings"
 	"testing"
 )
@@ -39,7 +40,9 @@ func TestRefuses(t *testing.T) {
 
 // Each verb can say how it is used.
 func TestVerbs(t *testing.T) {
-	for name := range verbs {
+	all := maps.Clone(verbs)
+	maps.Copy(all, private)
+	for name := range all {
 		var out, errs bytes.Buffer
 		if err := run(t.Context(), append(strings.Fields(name), "-h"), stdio{nil, &out, &errs}); err != nil {
 			t.Errorf("%s -h: %v", name, err)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/wasmshim/containerd-shim-wasm/oci"
 	"github.com/wasmshim/containerd-shim-wasm/oci/store"
 	"github.com/wasmshim/containerd-shim-wasm/sandbox"
 )
@@ -31,7 +32,7 @@ func (u unpackedImages) Files(ctx context.Context, chain digest.Digest) (_ *os.R
 }
 
 // mountRoot mounts a view in a mount namespace that nobody else has, and opens it.
-func mountRoot(view []store.ViewMount) (*os.Root, error) {
+func mountRoot(view []oci.Mount) (*os.Root, error) {
 	base, err := os.MkdirTemp("", "wasm-images-")
 	if err != nil {
 		return nil, err
@@ -44,7 +45,7 @@ func mountRoot(view []store.ViewMount) (*os.Root, error) {
 	defer sb.Close()
 	var mounts []sandbox.Mount
 	for _, m := range view {
-		mounts = append(mounts, sandbox.Mount{Type: m.Type, Source: m.Source, Target: m.Target, Options: m.Options})
+		mounts = append(mounts, sandbox.Mount(m))
 	}
 	if err := sb.MountRootfs(mounts, nil, ""); err != nil {
 		return nil, err

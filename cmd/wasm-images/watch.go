@@ -2,23 +2,20 @@ package main
 
 import (
 	"context"
-	"fmt"
 
+	"github.com/wasmshim/containerd-shim-wasm/oci/ask"
 	"github.com/wasmshim/containerd-shim-wasm/oci/store"
 )
 
 // watch is the shim's own verb: it prints the name of each image that containerd has in a
 // namespace or comes to have, one a line.
 func watch(ctx context.Context, args []string, stdio stdio) error {
-	set := newFlags("watch", "[--address SOCKET] [--namespace NAME]", stdio)
+	set := newFlags(ask.WatchVerb, "[--address SOCKET] [--namespace NAME]", stdio)
 	containerd := containerdFlags(set)
 	if err := parse(set, args, 0, 0); err != nil {
 		return err
 	}
 	return containerd.with(func(s *store.Store) error {
-		return s.Watch(ctx, func(image string) error {
-			_, err := fmt.Fprintln(stdio.out, image)
-			return err
-		})
+		return s.Watch(ctx, func(image string) error { return ask.WriteImage(stdio.out, image) })
 	})
 }

@@ -12,38 +12,21 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/oci"
 )
 
-// View is an image's files as a container would see them, not mounted yet, and what a
-// container would run in them. It is also the JSON that wasm-images view prints.
-type View struct {
-	Mounts []ViewMount `json:"mounts"`
-	Args   []string    `json:"args"` // the entry point and its arguments
-	Env    []string    `json:"env"`
-	Cwd    string      `json:"cwd"`
-}
-
-// ViewMount is one mount of a view, as the snapshotter says.
-type ViewMount struct {
-	Type    string   `json:"type"`
-	Source  string   `json:"source"`
-	Target  string   `json:"target"`
-	Options []string `json:"options"`
-}
-
 // View prepares a read-only view of an unpacked image, which done removes.
-func (s *Store) View(ctx context.Context, image, snapshotter string) (_ View, done func() error, err error) {
+func (s *Store) View(ctx context.Context, image, snapshotter string) (_ oci.View, done func() error, err error) {
 	view, chain, err := s.look(ctx, image)
 	if err != nil {
-		return View{}, nil, fmt.Errorf("image %s: %w", image, err)
+		return oci.View{}, nil, fmt.Errorf("image %s: %w", image, err)
 	}
 	view.Mounts, done, err = s.ViewChain(ctx, chain, snapshotter)
 	if err != nil {
-		return View{}, nil, fmt.Errorf("view of image %s: %w", image, err)
+		return oci.View{}, nil, fmt.Errorf("view of image %s: %w", image, err)
 	}
 	return view, done, nil
 }
 
 // ViewChain prepares a read-only view of unpacked layers by their chain id, which done removes.
-func (s *Store) ViewChain(ctx context.Context, chain, snapshotter string) (mounts []ViewMount, done func() error, err error) {
+func (s *Store) ViewChain(ctx context.Context, chain, snapshotter string) (mounts []oci.Mount, done func() error, err error) {
 	ctx, end, err := s.lease(ctx)
 	if err != nil {
 		return nil, nil, err
@@ -54,7 +37,7 @@ func (s *Store) ViewChain(ctx context.Context, chain, snapshotter string) (mount
 		return nil, nil, errors.Join(fmt.Errorf("it is not unpacked in %s: %w", snapshotter, explain(err)), end(false))
 	}
 	for _, m := range response.Mounts {
-		mounts = append(mounts, ViewMount{Type: m.Type, Source: m.Source, Target: m.Target, Options: m.Options})
+		mounts = append(mounts, oci.Mount{Type: m.Type, Source: m.Source, Target: m.Target, Options: m.Options})
 	}
 	return mounts, func() error {
 		_, err := s.snapshots.Remove(ctx, &snapshots.RemoveSnapshotRequest{Snapshotter: snapshotter, Key: key})
@@ -66,23 +49,23 @@ func (s *Store) ViewChain(ctx context.Context, chain, snapshotter string) (mount
 }
 
 // look reads what a container of an image would run, and the chain id of its files.
-func (s *Store) look(ctx context.Context, image string) (View, string, error) {
+func (s *Store) look(ctx context.Context, image string) (oci.View, string, error) {
 	target, err := s.Target(ctx, image)
 	if err != nil {
-		return View{}, "", err
+		return oci.View{}, "", err
 	}
 	chosen, err := s.choose(ctx, target, made{})
 	if err != nil {
-		return View{}, "", err
+		return oci.View{}, "", err
 	}
 	data, err := s.read(ctx, chosen.manifest.Config, oci.MaxConfig)
 	if err != nil {
-		return View{}, "", err
+		return oci.View{}, "", err
 	}
 	var config ocispec.Image
 	if err := json.Unmarshal(data, &config); err != nil {
-		return View{}, "", fmt.Errorf("decode configuration: %w", err)
+		return oci.View{}, "", fmt.Errorf("decode configuration: %w", err)
 	}
 	c := config.Config
-	return View{Args: append(c.Entrypoint, c.Cmd...), Env: c.Env, Cwd: c.WorkingDir}, chosen.config.ChainID(), nil
+	return oci.View{Args: append(c.Entrypoint, c.Cmd...), Env: c.Env, Cwd: c.WorkingDir}, chosen.config.ChainID(), nil
 }

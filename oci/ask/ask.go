@@ -1,0 +1,165 @@
+// Package ask is the conversation between the daemon and the program that speaks to containerd for it. The daemon
+// starts the program with a question, a verb and its flags, and reads the answer from its standard output;
+// of what goes wrong the program writes one line to its standard error. Both ends import this package. It
+// speaks to nobody itself.
+package ask
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"iter"
+	"time"
+
+	"github.com/wasmshim/containerd-shim-wasm/internal/endpoint"
+	"github.com/wasmshim/containerd-shim-wasm/oci"
+)
+
+// The verbs of the questions.
+const (
+	FindVerb  = "find"
+	KeepVerb  = "keep"
+	ViewVerb  = "view"
+	WatchVerb = "watch"
+)
+
+// FindLimit is how long containerd may take to answer Find: a container waits.
+const FindLimit = 10 * time.Second
+
+// Question is what the daemon asks.
+type Question interface {
+	// Verb is the program's.
+	Verb() string
+	// Flags adds the flags of the question to a set. They are read into the question, and keep its values as
+	// their defaults.
+	Flags(set *flag.FlagSet)
+}
+
+// Find asks for what the image of a container, or an image, holds of Wasm: an [oci.Found]. What was found of a
+// container the program then notes in containerd, before it ends.
+type Find struct{ Container, Image string }
+
+func (*Find) Verb() string { return FindVerb }
+
+func (f *Find) Flags(set *flag.FlagSet) {
+	set.StringVar(&f.Container, "container", f.Container, "the `id` of a container")
+	set.StringVar(&f.Image, "image", f.Image, "the `name` of an image in containerd")
+}
+
+// Keep asks to give an entry of the compile cache to an image in containerd. The program waits for [Begin]
+// before it stores anything.
+type Keep struct {
+	Cache     string // the cache's folder
+	CacheSize int64  // in bytes
+	Engine    string
+	Module    string // the entry
+	Key       string // what tells the image apart
+	Container string // the one whose image it is, unless Image names it
+	Image     string
+	Target    string // the digest that Image stood for; empty for what it stands for now
+}
+
+func (*Keep) Verb() string { return KeepVerb }
+
+func (k *Keep) Flags(set *flag.FlagSet) {
+	set.StringVar(&k.Cache, "cache", k.Cache, "the compile cache's `folder`")
+	set.Int64Var(&k.CacheSize, "size", k.CacheSize, "how many `bytes` the cache may hold")
+	set.StringVar(&k.Engine, "engine", k.Engine, "the engine's `key`")
+	set.StringVar(&k.Module, "module", k.Module, "the module's `key` in the cache")
+	set.StringVar(&k.Key, "key", k.Key, "what tells the image apart")
+	set.StringVar(&k.Container, "container", k.Container, "the container's `id`")
+	set.StringVar(&k.Image, "image", k.Image, "the `name` of the image, instead of a container")
+	set.StringVar(&k.Target, "target", k.Target, "the `digest` that the image's name stood for; what it stands for now by default")
+}
+
+// View asks for a view of an image's files: an [oci.View], which lasts until the program's input ends.
+type View struct{ Image, Snapshotter string }
+
+func (*View) Verb() string { return ViewVerb }
+
+func (v *View) Flags(set *flag.FlagSet) {
+	set.StringVar(&v.Image, "image", v.Image, "the `name` of an image in containerd")
+	set.StringVar(&v.Snapshotter, "snapshotter", v.Snapshotter, "the `name` of the snapshotter that has unpacked it")
+}
+
+// Watch asks for the names of images, those that are there and then each that comes, until the program is ended.
+type Watch struct{}
+
+func (*Watch) Verb() string { return WatchVerb }
+
+func (*Watch) Flags(*flag.FlagSet) {}
+
+// Line returns the program's arguments for a question about a namespace of a containerd.
+func Line(c endpoint.Containerd, q Question) []string {
+	line := []string{q.Verb(), "--address", c.Address, "--namespace", c.Namespace}
+	set := flag.NewFlagSet(q.Verb(), flag.ContinueOnError)
+	q.Flags(set)
+	set.VisitAll(func(f *flag.Flag) {
+		if value := f.Value.String(); value != "" {
+			line = append(line, "--"+f.Name, value)
+		}
+	})
+	return line
+}
+
+// begin is the word for Keep to begin.
+const begin = "begin\n"
+
+// Begin tells the program to store what Keep asks for. To close its input instead tells it not to.
+func Begin(w io.Writer) error {
+	_, err := io.WriteString(w, begin)
+	return err
+}
+
+// AwaitBegin waits for Begin, and reports whether the program is to go on.
+func AwaitBegin(r io.Reader) (bool, error) {
+	word := make([]byte, len(begin))
+	n, err := io.ReadFull(r, word)
+	switch {
+	case errors.Is(err, io.EOF):
+		return false, nil
+	case err != nil && !errors.Is(err, io.ErrUnexpectedEOF):
+		return false, fmt.Errorf("wait to begin: %w", err)
+	case string(word[:n]) != begin:
+		return false, fmt.Errorf("wait to begin: the daemon says %q", word[:n])
+	}
+	return true, nil
+}
+
+// WriteFound answers Find.
+func WriteFound(w io.Writer, found oci.Found) error { return json.NewEncoder(w).Encode(found) }
+
+// ReadFound reads the answer to Find. The program may go on after it.
+func ReadFound(r io.Reader) (found oci.Found, err error) {
+	err = json.NewDecoder(r).Decode(&found)
+	return found, err
+}
+
+// WriteView answers View.
+func WriteView(w io.Writer, view oci.View) error { return json.NewEncoder(w).Encode(view) }
+
+// ReadView reads the answer to View. It is io.EOF if there is none.
+func ReadView(r io.Reader) (view oci.View, err error) {
+	err = json.NewDecoder(r).Decode(&view)
+	return view, err
+}
+
+// WriteImage adds an image's name to the answer to Watch.
+func WriteImage(w io.Writer, name string) error {
+	_, err := fmt.Fprintln(w, name)
+	return err
+}
+
+// ReadImages reads the answer to Watch, to its end.
+func ReadImages(r io.Reader) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for lines := bufio.NewScanner(r); lines.Scan(); {
+			if !yield(lines.Text()) {
+				return
+			}
+		}
+	}
+}

@@ -1,0 +1,18 @@
+package oci
+
+// View is an image's files as a container would see them, not mounted yet, and what a
+// container would run in them. It is also the JSON that wasm-images view prints.
+type View struct {
+	Mounts []Mount  `json:"mounts"`
+	Args   []string `json:"args"` // the entry point and its arguments
+	Env    []string `json:"env"`
+	Cwd    string   `json:"cwd"`
+}
+
+// Mount is one mount of a view, as the snapshotter says.
+type Mount struct {
+	Type    string   `json:"type"`
+	Source  string   `json:"source"`
+	Target  string   `json:"target"`
+	Options []string `json:"options"`
+}
