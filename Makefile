@@ -14,7 +14,7 @@ PLACE   := cmd/containerd-shim-wasm-v1/programs
 CC_amd64 := $(if $(filter amd64,$(shell go env GOHOSTARCH)),gcc,x86_64-linux-gnu-gcc)
 CC_arm64 := $(if $(filter arm64,$(shell go env GOHOSTARCH)),gcc,aarch64-linux-gnu-gcc)
 
-.PHONY: help cross build race worker wasm-images image examples demo deps tools test test-unit test-integration test-race test-cgroup2 cluster cluster-down e2e bench diagrams lint install uninstall clean need-root
+.PHONY: help cross build race worker wasm-client image examples demo deps tools test test-unit test-integration test-race test-cgroup2 cluster cluster-down e2e bench diagrams lint install uninstall clean need-root
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -29,17 +29,17 @@ worker: ## build the worker, which holds wasmtime (ARCH=arm64 cross-builds)
 		2> >(grep -v 'statically linked applications requires at runtime\|in function' >&2)
 	@sha256sum < $(PLACE)/wasm-worker | cut -d' ' -f1 > $(PLACE)/wasm-worker.sha256
 
-wasm-images: ## build wasm-images, which speaks to containerd and registries (ARCH=arm64 cross-builds)
-	@CGO_ENABLED=0 GOOS=linux GOARCH=$(ARCH) go build -trimpath -buildvcs=false -tags grpcnotrace -ldflags '-s -w' -o $(PLACE)/wasm-images ./cmd/wasm-images
-	@sha256sum < $(PLACE)/wasm-images | cut -d' ' -f1 > $(PLACE)/wasm-images.sha256
+wasm-client: ## build wasm-client, which speaks to containerd and registries (ARCH=arm64 cross-builds)
+	@CGO_ENABLED=0 GOOS=linux GOARCH=$(ARCH) go build -trimpath -buildvcs=false -tags grpcnotrace -ldflags '-s -w' -o $(PLACE)/wasm-client ./cmd/wasm-client
+	@sha256sum < $(PLACE)/wasm-client | cut -d' ' -f1 > $(PLACE)/wasm-client.sha256
 
-build: worker wasm-images ## build bin/containerd-shim-wasm-v1, the one file to install (ARCH=arm64 cross-builds)
+build: worker wasm-client ## build bin/containerd-shim-wasm-v1, the one file to install (ARCH=arm64 cross-builds)
 	@echo "building $(SHIM) for linux/$(ARCH)"
 	@CGO_ENABLED=0 GOOS=linux GOARCH=$(ARCH) go build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)' -o $(SHIM) ./cmd/containerd-shim-wasm-v1
 
 RACE := bin/race/containerd-shim-wasm-v1
 
-race: worker wasm-images ## build bin/race/containerd-shim-wasm-v1, with Go's race detector in the daemon
+race: worker wasm-client ## build bin/race/containerd-shim-wasm-v1, with Go's race detector in the daemon
 	@echo "building $(RACE)"
 	@CGO_ENABLED=1 go build -race -trimpath -buildvcs=false -o $(RACE) ./cmd/containerd-shim-wasm-v1
 

@@ -38,7 +38,7 @@ func good() map[string]string {
 		"dev/fuse":                                   "",
 		"usr/local/bin/" + install.BinaryName:        script,
 		"etc/containerd-shim-wasm/config.toml":       "",
-		"var/lib/containerd-shim-wasm/wasm-images-0": "",
+		"var/lib/containerd-shim-wasm/wasm-client-0": "",
 		"var/lib/containerd-shim-wasm/cache/a":       "compiled",
 	}
 	for _, kind := range []string{"cgroup", "ipc", "mnt", "net", "pid", "uts"} {

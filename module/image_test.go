@@ -12,11 +12,11 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/oci/ask"
 )
 
-// loaderWith returns a loader whose program wasm-images is a shell script. It counts how often
+// loaderWith returns a loader whose program wasm-client is a shell script. It counts how often
 // the program is placed.
 func loaderWith(t *testing.T, script string) (l *Loader, placed *int) {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "wasm-images-1")
+	path := filepath.Join(t.TempDir(), "wasm-client-1")
 	placed = new(int)
 	place := func(string) (*os.File, string, error) {
 		*placed++
@@ -26,7 +26,7 @@ func loaderWith(t *testing.T, script string) (l *Loader, placed *int) {
 		f, err := os.Open(path)
 		return f, "1", err
 	}
-	return &Loader{Address: "/run/c.sock", Namespace: "k8s.io", Programs: Programs{Images: place}}, placed
+	return &Loader{Address: "/run/c.sock", Namespace: "k8s.io", Programs: Programs{Client: place}}, placed
 }
 
 func TestFindImage(t *testing.T) {
@@ -50,8 +50,8 @@ func TestFindImageEnvironment(t *testing.T) {
 func TestFindImageFails(t *testing.T) {
 	for script, want := range map[string]string{
 		`echo "image i: no" >&2; exit 1`: "image i: no",
-		`exit 3`:                         "wasm-images find: exit status 3",
-		`echo '{'`:                       "read the answer of wasm-images find: ",
+		`exit 3`:                         "wasm-client find: exit status 3",
+		`echo '{'`:                       "read the answer of wasm-client find: ",
 	} {
 		l, _ := loaderWith(t, script)
 		found, _, err := l.findImage(t.Context(), "id")
@@ -63,8 +63,8 @@ func TestFindImageFails(t *testing.T) {
 
 func TestFindImageGivesUp(t *testing.T) {
 	l, _ := loaderWith(t, `exec sleep 600`)
-	_, err := l.runImages(t.Context(), time.Millisecond, &ask.Find{Container: "id"})
-	if err == nil || !strings.Contains(err.Error(), "has not answered wasm-images find within 1ms") {
+	_, err := l.runClient(t.Context(), time.Millisecond, &ask.Find{Container: "id"})
+	if err == nil || !strings.Contains(err.Error(), "has not answered wasm-client find within 1ms") {
 		t.Error(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -86,9 +86,9 @@ func TestImagesAfterUpgrade(t *testing.T) {
 		if *placed != want+1 {
 			t.Errorf("placed %d times, want %d", *placed, want+1)
 		}
-		if err := os.Remove(l.images.Name()); err != nil {
+		if err := os.Remove(l.client.Name()); err != nil {
 			t.Fatal(err)
 		}
 	}
-	l.images.Close()
+	l.client.Close()
 }

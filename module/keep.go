@@ -16,7 +16,7 @@ import (
 )
 
 // keeper is the program that gives compiled code to containerd, so that it goes with
-// the container's image (wasm-images keep). A nil keeper does nothing.
+// the container's image (wasm-client keep). A nil keeper does nothing.
 //
 // Nothing depends on it: what it does not do, the next container with that module has done.
 type keeper struct {
@@ -111,7 +111,7 @@ func (k *keeper) command(ctx context.Context, key string, q ask.Keep) (*exec.Cmd
 	}
 	q.Cache, q.CacheSize = k.settings.CacheDir, k.settings.CacheSize
 	q.Engine, q.Module, q.Key = engine.key, key, k.imageKey()
-	return l.imagesCommand(ctx, &q)
+	return l.clientCommand(ctx, &q)
 }
 
 // cancel stops the program before it has stored anything.

@@ -31,7 +31,7 @@ var ErrNative = errors.New("native container")
 // Programs are the binaries that travel inside the shim's own.
 type Programs struct {
 	Worker Place // runs and compiles Wasm
-	Images Place // asks containerd about images
+	Client Place // asks containerd about images
 }
 
 // Place puts a program's binary into dir, unless it is there, and returns it opened
@@ -52,8 +52,8 @@ type Loader struct {
 
 	sweepOnce sync.Once
 
-	imagesMu sync.Mutex
-	images   *os.File // the program, set by the first that needs it
+	clientMu sync.Mutex
+	client   *os.File // the program, set by the first that needs it
 }
 
 // engine is what compiles and runs Wasm.
@@ -86,23 +86,23 @@ func (l *Loader) prepareEngine() (engine, error) {
 	return l.engine, nil
 }
 
-// prepareImages returns the program that asks containerd, placed on the node; again if an upgrade of the
+// prepareClient returns the program that asks containerd, placed on the node; again if an upgrade of the
 // shim has removed it. Whoever still has the one before keeps it open.
-func (l *Loader) prepareImages() (*os.File, error) {
-	l.imagesMu.Lock()
-	defer l.imagesMu.Unlock()
-	if l.images != nil && hasName(l.images) {
-		return l.images, nil
+func (l *Loader) prepareClient() (*os.File, error) {
+	l.clientMu.Lock()
+	defer l.clientMu.Unlock()
+	if l.client != nil && hasName(l.client) {
+		return l.client, nil
 	}
-	placed, _, err := l.Programs.Images(LibDir)
+	placed, _, err := l.Programs.Client(LibDir)
 	if err != nil {
-		return nil, fmt.Errorf("place wasm-images: %w", err)
+		return nil, fmt.Errorf("place wasm-client: %w", err)
 	}
 	defer placed.Close()
-	if l.images, err = sandbox.Executable(placed); err != nil {
-		return nil, fmt.Errorf("place wasm-images: %w", err)
+	if l.client, err = sandbox.Executable(placed); err != nil {
+		return nil, fmt.Errorf("place wasm-client: %w", err)
 	}
-	return l.images, nil
+	return l.client, nil
 }
 
 func hasName(file *os.File) bool {

@@ -66,7 +66,7 @@ func (o *origin) AwaitNote(ctx context.Context) {
 func (l *Loader) findImage(ctx context.Context, containerID string) (found oci.Found, note func() error, err error) {
 	ctx, cancel := context.WithTimeout(ctx, ask.FindLimit)
 	defer cancel()
-	cmd, err := l.imagesCommand(context.Background(), &ask.Find{Container: containerID})
+	cmd, err := l.clientCommand(context.Background(), &ask.Find{Container: containerID})
 	if err != nil {
 		return oci.Found{}, nil, err
 	}
@@ -77,7 +77,7 @@ func (l *Loader) findImage(ctx context.Context, containerID string) (found oci.F
 		return oci.Found{}, nil, err
 	}
 	if err := cmd.Start(); err != nil {
-		return oci.Found{}, nil, fmt.Errorf("start wasm-images find: %w", err)
+		return oci.Found{}, nil, fmt.Errorf("start wasm-client find: %w", err)
 	}
 	stop := context.AfterFunc(ctx, func() { _ = cmd.Process.Kill() })
 	found, decodeErr := ask.ReadFound(answer)
@@ -88,14 +88,14 @@ func (l *Loader) findImage(ctx context.Context, containerID string) (found oci.F
 	err = said(cmd, &stderr)
 	switch {
 	case !inTime:
-		err = fmt.Errorf("containerd has not answered wasm-images find within %s: %w", ask.FindLimit, ctx.Err())
+		err = fmt.Errorf("containerd has not answered wasm-client find within %s: %w", ask.FindLimit, ctx.Err())
 	case err == nil:
-		err = fmt.Errorf("read the answer of wasm-images find: %w", decodeErr)
+		err = fmt.Errorf("read the answer of wasm-client find: %w", decodeErr)
 	}
 	return oci.Found{}, nil, err
 }
 
-// said waits for the end of wasm-images find, and returns as its error what it says.
+// said waits for the end of wasm-client find, and returns as its error what it says.
 func said(cmd *exec.Cmd, stderr *bytes.Buffer) error {
 	err := cmd.Wait()
 	text := bytes.TrimSpace(stderr.Bytes())
@@ -105,5 +105,5 @@ func said(cmd *exec.Cmd, stderr *bytes.Buffer) error {
 	case len(text) > 0:
 		return errors.New(string(text))
 	}
-	return fmt.Errorf("wasm-images find: %w", err)
+	return fmt.Errorf("wasm-client find: %w", err)
 }

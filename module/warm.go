@@ -145,7 +145,7 @@ func (w warmer) warm(ctx context.Context, from Source, rootfs []sandbox.Mount) (
 
 // view returns the files of an image whose layers are files, and what a container would run; done gives it up.
 func (w warmer) view() (_ oci.View, done func() error, err error) {
-	cmd, err := w.loader.imagesCommand(context.Background(), &ask.View{Image: w.image.Image, Snapshotter: w.image.Snapshotter})
+	cmd, err := w.loader.clientCommand(context.Background(), &ask.View{Image: w.image.Image, Snapshotter: w.image.Snapshotter})
 	if err != nil {
 		return oci.View{}, nil, err
 	}
@@ -165,7 +165,7 @@ func (w warmer) view() (_ oci.View, done func() error, err error) {
 	done = func() error {
 		hold.Close()
 		if err := cmd.Wait(); err != nil {
-			return fmt.Errorf("wasm-images view: %w: %s", err, bytes.TrimSpace(stderr.Bytes()))
+			return fmt.Errorf("wasm-client view: %w: %s", err, bytes.TrimSpace(stderr.Bytes()))
 		}
 		return nil
 	}

@@ -15,7 +15,7 @@ import (
 // context or containerd ends; w names no image. It tells of each image by a line or an
 // error, and of those that are not Wasm nothing.
 func (l *Loader) WarmAll(ctx context.Context, w Warming, tell func(image string, lines []string, err error)) error {
-	cmd, err := l.imagesCommand(ctx, &ask.Watch{})
+	cmd, err := l.clientCommand(ctx, &ask.Watch{})
 	if err != nil {
 		return err
 	}
@@ -26,7 +26,7 @@ func (l *Loader) WarmAll(ctx context.Context, w Warming, tell func(image string,
 		return err
 	}
 	if err := cmd.Start(); err != nil {
-		return fmt.Errorf("start wasm-images watch: %w", err)
+		return fmt.Errorf("start wasm-client watch: %w", err)
 	}
 	for w.Image = range ask.ReadImages(names) {
 		if strings.HasPrefix(w.Image, "sha256:") {

@@ -19,7 +19,7 @@ import (
 )
 
 // Found is what of a container's image matters to the shim. It is also the JSON that
-// wasm-images find prints.
+// wasm-client find prints.
 type Found struct {
 	Image    string   `json:"image"`    // its name in containerd, "" for a container without an image
 	Target   string   `json:"target"`   // the digest that the name stands for: Manifest, or an index that leads to it

@@ -104,7 +104,7 @@ func TestSelectRefuses(t *testing.T) {
 	}
 }
 
-// The daemon reads what wasm-images prints, in another version perhaps: the names count.
+// The daemon reads what wasm-client prints, in another version perhaps: the names count.
 func TestFoundJSON(t *testing.T) {
 	d := digest.FromString("x")
 	want := oci.Found{Image: "i", Target: "t", Manifest: "m", Platform: "wasi/wasm", Entry: "e", Modules: []oci.Module{{

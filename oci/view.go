@@ -1,7 +1,7 @@
 package oci
 
 // View is an image's files as a container would see them, not mounted yet, and what a
-// container would run in them. It is also the JSON that wasm-images view prints.
+// container would run in them. It is also the JSON that wasm-client view prints.
 type View struct {
 	Mounts []Mount  `json:"mounts"`
 	Args   []string `json:"args"` // the entry point and its arguments

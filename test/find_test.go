@@ -171,14 +171,14 @@ func (f finding) add(id string, spec specs.Spec, opts ...client.NewContainerOpts
 	return id
 }
 
-// run runs wasm-images find and returns what it prints on each output.
+// run runs wasm-client find and returns what it prints on each output.
 func (f finding) run(args ...string) (stdout, stderr string) {
 	f.Helper()
 	root, err := repo.Root()
 	if err != nil {
 		f.Fatal(err)
 	}
-	program := filepath.Join(root, "cmd", "containerd-shim-wasm-v1", "programs", "wasm-images")
+	program := filepath.Join(root, "cmd", "containerd-shim-wasm-v1", "programs", "wasm-client")
 	command := exec.CommandContext(f.Context(), program,
 		append([]string{"find", "--address", f.node.Address(), "--namespace", f.node.Namespace}, args...)...)
 	command.Env = []string{}

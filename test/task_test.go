@@ -193,7 +193,7 @@ func (k *task) remove() {
 }
 
 // taskPatience bounds every wait of these tests; what they wait for takes milliseconds, or on a busy machine,
-// at a low priority as wasm-images keep, much longer.
+// at a low priority as wasm-client keep, much longer.
 const taskPatience = 3 * time.Minute
 
 // code waits for the end of the task and returns its exit code.

@@ -72,11 +72,11 @@ func warmAll(n *module.Loader, w module.Warming) error {
 	})
 }
 
-// runCache becomes wasm-images for the verbs about the compile cache, which has to be
+// runCache becomes wasm-client for the verbs about the compile cache, which has to be
 // told what this shim's own engine is. It returns only if that fails.
 func runCache(args []string) error {
 	if len(args) < 2 || strings.HasPrefix(args[1], "-") {
-		return runImages(args)
+		return runClient(args)
 	}
 	if args[1] == warmVerb {
 		return warm(args[2:])
@@ -88,5 +88,5 @@ func runCache(args []string) error {
 	if err := content.Close(); err != nil {
 		return err
 	}
-	return runImages(append([]string{args[0], args[1], "--engine", module.EngineKey(digest)}, args[2:]...))
+	return runClient(append([]string{args[0], args[1], "--engine", module.EngineKey(digest)}, args[2:]...))
 }

@@ -60,7 +60,7 @@ func run(args []string) int {
 		case "uninstall":
 			return install.UninstallCommand(context.Background(), args[1:], os.Stdout, os.Stderr)
 		case "image", "doctor":
-			return fail(runImages(args))
+			return fail(runClient(args))
 		case "cache":
 			return fail(runCache(args))
 		case "help":

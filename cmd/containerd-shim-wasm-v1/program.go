@@ -25,11 +25,14 @@ type program string
 
 const (
 	worker program = "wasm-worker" // holds wasmtime
-	images program = "wasm-images" // speaks to containerd and registries
+	client program = "wasm-client" // speaks to containerd and registries
 )
 
+// former are the names under which earlier versions placed a program.
+var former = map[program][]program{client: {"wasm-images"}}
+
 // programs are all of them, for package module to place.
-var programs = module.Programs{Worker: worker.place, Images: images.place}
+var programs = module.Programs{Worker: worker.place, Client: client.place}
 
 // open returns the program's content, its digest and its size in bytes.
 func (p program) open() (content fs.File, digest string, size int64, err error) {
@@ -131,9 +134,13 @@ func outdated() bool {
 // removeOlder removes what earlier versions placed; processes that run from it keep
 // it until they end.
 func (p program) removeOlder(dir, current string) error {
-	old, err := filepath.Glob(filepath.Join(dir, string(p)+"-*"))
-	if err != nil {
-		return err
+	var old []string
+	for _, name := range append(former[p], p) {
+		found, err := filepath.Glob(filepath.Join(dir, string(name)+"-*"))
+		if err != nil {
+			return err
+		}
+		old = append(old, found...)
 	}
 	for _, path := range old {
 		if filepath.Base(path) == current {

@@ -11,19 +11,19 @@ import (
 // The programs are there after make build, which makes all tests' binaries.
 func TestPlace(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "lib")
-	f, digest, err := images.place(dir)
+	f, digest, err := client.place(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	if f.Name() != filepath.Join(dir, "wasm-images-"+digest) {
+	if f.Name() != filepath.Join(dir, "wasm-client-"+digest) {
 		t.Errorf("placed as %s, with digest %s", f.Name(), digest)
 	}
 	before, err := f.Stat()
 	if err != nil {
 		t.Fatal(err)
 	}
-	again, _, err := images.place(dir)
+	again, _, err := client.place(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -37,21 +37,21 @@ func TestPlace(t *testing.T) {
 // placed is placed again.
 func TestPlaceReplaces(t *testing.T) {
 	dir := t.TempDir()
-	f, digest, err := images.place(dir)
+	f, digest, err := client.place(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
 	f.Close()
-	current := "wasm-images-" + digest
+	current := "wasm-client-" + digest
 	if err := os.Chmod(filepath.Join(dir, current), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"wasm-images-old", "wasm-worker-old", "cache"} {
+	for _, name := range []string{"wasm-client-old", "wasm-images-old", "wasm-worker-old", "cache"} {
 		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o555); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if f, _, err = images.place(dir); err != nil {
+	if f, _, err = client.place(dir); err != nil {
 		t.Fatal(err)
 	}
 	f.Close()
@@ -69,7 +69,7 @@ func TestPlaceReplaces(t *testing.T) {
 }
 
 func TestRunFromMemory(t *testing.T) {
-	f, err := images.inMemory()
+	f, err := client.inMemory()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,7 +3,7 @@
 // come.
 //
 // It speaks gRPC, which costs whoever imports it some milliseconds at each start, so the
-// shim never does; it has the program wasm-images do so. The package never reads or
+// shim never does; it has the program wasm-client do so. The package never reads or
 // changes containerd's files by itself.
 package store
 

@@ -12,33 +12,33 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/sandbox"
 )
 
-// runImages becomes the program wasm-images, which keeps this process's input, output
+// runClient becomes the program wasm-client, which keeps this process's input, output
 // and environment; its exit status is ours. It returns only if that fails.
-func runImages(args []string) error {
-	f, err := openImages()
+func runClient(args []string) error {
+	f, err := openClient()
 	if err != nil {
 		return err
 	}
 	path := fmt.Sprintf("/proc/self/fd/%d", f.Fd())
-	err = unix.Exec(path, append([]string{string(images)}, args...), os.Environ())
-	return fmt.Errorf("run %s: %w", images, err)
+	err = unix.Exec(path, append([]string{string(client)}, args...), os.Environ())
+	return fmt.Errorf("run %s: %w", client, err)
 }
 
-// openImages places the program as the daemon does. Whoever may not do that, such as an
+// openClient places the program as the daemon does. Whoever may not do that, such as an
 // ordinary user who packs an image, runs it from memory.
-func openImages() (*os.File, error) {
-	placed, _, err := images.place(module.LibDir)
+func openClient() (*os.File, error) {
+	placed, _, err := client.place(module.LibDir)
 	if err == nil {
 		defer placed.Close()
 		if f, err := sandbox.Executable(placed); err == nil {
 			return f, nil
 		}
-		return images.inMemory()
+		return client.inMemory()
 	}
 	if !errors.Is(err, os.ErrPermission) && !errors.Is(err, unix.EROFS) && !errors.Is(err, unix.ENOSPC) {
 		return nil, err
 	}
-	return images.inMemory()
+	return client.inMemory()
 }
 
 // inMemory returns the program as a file that has no name and goes with its last user.

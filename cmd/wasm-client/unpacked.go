@@ -33,7 +33,7 @@ func (u unpackedImages) Files(ctx context.Context, chain digest.Digest) (_ *os.R
 
 // mountRoot mounts a view in a mount namespace that nobody else has, and opens it.
 func mountRoot(view []oci.Mount) (*os.Root, error) {
-	base, err := os.MkdirTemp("", "wasm-images-")
+	base, err := os.MkdirTemp("", "wasm-client-")
 	if err != nil {
 		return nil, err
 	}

@@ -1,4 +1,4 @@
-// Command wasm-images does for containerd-shim-wasm-v1 what needs containerd's API or a
+// Command wasm-client does for containerd-shim-wasm-v1 what needs containerd's API or a
 // registry: the libraries for that would cost each start of a container some
 // milliseconds if the shim held them. The shim carries this program inside itself, and
 // runs it; people reach its verbs through the shim.
@@ -136,7 +136,7 @@ func list(w io.Writer, verbs map[string]verb, group string) {
 func programOf(verb string) string {
 	switch verb {
 	case "", ask.FindVerb, ask.KeepVerb, ask.ViewVerb, ask.WatchVerb:
-		return "wasm-images"
+		return "wasm-client"
 	}
 	return "containerd-shim-wasm-v1"
 }
