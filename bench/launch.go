@@ -182,7 +182,7 @@ func (s *stage) launch(ctx context.Context, times samples) error {
 
 // run has a launched worker call a function of its module.
 func (s *stage) run(worker control.Daemon, function string) error {
-	err := worker.Run(control.Run{Module: sandbox.Module, Root: sandbox.GuestRoot, Args: s.spec.Process.Args, Function: function})
+	err := worker.Run(control.Run{Code: sandbox.CodePath, Root: sandbox.GuestRoot, Args: s.spec.Process.Args, Function: function})
 	report, reportErr := worker.Report()
 	err = errors.Join(err, reportErr, worker.Start())
 	if report.Error != "" {
@@ -201,7 +201,7 @@ func (s *stage) start(ctx context.Context, theirs, stdout *os.File) (int, error)
 		return 0, err
 	}
 	child, err := sb.Launch(ctx, sandbox.Launch{
-		Spec: s.spec, Process: s.spec.Process, Worker: s.worker, Module: s.code,
+		Spec: s.spec, Process: s.spec.Process, Worker: s.worker, Code: s.code,
 		Argv: s.spec.Process.Args, Env: workerEnv, Files: []*os.File{s.null, stdout, s.null, theirs},
 	})
 	if err != nil {

@@ -218,7 +218,7 @@ func readMapping(pid int) (resident, proportional float64, err error) {
 	for line := range strings.Lines(string(smaps)) {
 		fields := strings.Fields(line)
 		if len(fields) >= 5 && strings.Contains(fields[0], "-") {
-			ofModule = len(fields) > 5 && fields[5] == sandbox.Module
+			ofModule = len(fields) > 5 && fields[5] == sandbox.CodePath
 			continue
 		}
 		if !ofModule || len(fields) != 3 || fields[0] != "Rss:" && fields[0] != "Pss:" {

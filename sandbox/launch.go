@@ -20,14 +20,14 @@ type Launch struct {
 	// specification's own, or that of an exec.
 	Spec    *specs.Spec
 	Process *specs.Process
-	// Worker is the program, Module (optional) the compiled code it loads from
-	// Module's path below its root. The worker is born with one more descriptor, after
-	// Files, of the module with a shared lock on it.
-	Worker, Module *os.File
+	// Worker is the program, Code (optional) the machine code it loads from
+	// CodePath below its root. The worker is born with one more descriptor, after
+	// Files, of the code with a shared lock on it.
+	Worker, Code *os.File
 	// Native starts the worker as the stand-in of a native program: its root is the
 	// container's root file system itself, and it is started from a directory
 	// outside of that, to leave it for "/" and become a program of the container by
-	// execve(2). There is no Module then, and nothing Reserved.
+	// execve(2). There is no Code then, and nothing Reserved.
 	Native bool
 	// Argv and Env are the worker's own; Files become its descriptors from 0 on.
 	Argv, Env []string
@@ -52,8 +52,8 @@ type Launch struct {
 const (
 	// GuestRoot is where it finds the container's root file system.
 	GuestRoot = rootfsPath
-	// Module is where it finds the compiled module.
-	Module = modulePath
+	// CodePath is where it finds the machine code of its module.
+	CodePath = codePath
 )
 
 // Launch finishes the sandbox and forks the worker in it. The sandbox has ended when it
@@ -126,15 +126,15 @@ func (s *Sandbox) release(ctx context.Context, l Launch, b *birth, child Child) 
 // kit holds what must be taken from the host while a thread still sees it: the
 // sandbox's own thread may have another root already (Join).
 type kit struct {
-	worker, module int // detached mounts, -1 for none
-	held           int // the module, open and locked; -1 for none
-	filter         *seccomp.Filter
-	label          label
-	birth          *birth
+	worker, code int // detached mounts, -1 for none
+	held         int // the code, open and locked; -1 for none
+	filter       *seccomp.Filter
+	label        label
+	birth        *birth
 }
 
 func (s *Sandbox) gather(l Launch) (*kit, error) {
-	k := &kit{worker: -1, module: -1, held: -1}
+	k := &kit{worker: -1, code: -1, held: -1}
 	err := k.fill(s.thread.id, l)
 	if err != nil {
 		k.close()
@@ -162,16 +162,16 @@ func (k *kit) fill(tid int, l Launch) error {
 	if k.worker, err = cloneProgram(l.Worker); err != nil {
 		return err
 	}
-	if k.module, err = cloneProgram(l.Module); err != nil || k.module < 0 {
+	if k.code, err = cloneProgram(l.Code); err != nil || k.code < 0 {
 		return err
 	}
-	k.held, err = holdModule(k.module)
+	k.held, err = holdCode(k.code)
 	return err
 }
 
 func (k *kit) close() {
 	k.label.close()
-	for _, fd := range []int{k.worker, k.module, k.held} {
+	for _, fd := range []int{k.worker, k.code, k.held} {
 		if fd >= 0 {
 			unix.Close(fd)
 		}
@@ -233,7 +233,7 @@ func (k *kit) bequeath(files []*os.File) error {
 	return k.birth.take(fds)
 }
 
-// holdModule opens the compiled module and locks it, for the worker to inherit:
+// holdCode opens the machine code and locks it, for the worker to inherit:
 // for as long as the worker, or a child of its own, has it open it is in use, and
 // nobody removes it (package cache). The worker could not be relied on to take the
 // lock itself; its seccomp profile need not allow fcntl(2). It is opened through the
@@ -241,14 +241,14 @@ func (k *kit) bequeath(files []*os.File) error {
 // path: it gives no exclusive lock (package filelock). The mount is not attached yet, so no
 // path of a container is opened. Nothing is waited for: the daemon holds the same lock, so
 // another cannot be in the way.
-func holdModule(mount int) (int, error) {
+func holdCode(mount int) (int, error) {
 	fd, err := unix.Open(fmt.Sprintf("%s/%d", ownFiles, mount), unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 	if err != nil {
-		return -1, fmt.Errorf("open the module: %w", err)
+		return -1, fmt.Errorf("open the machine code: %w", err)
 	}
 	if err := unix.FcntlFlock(uintptr(fd), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_RDLCK}); err != nil {
 		unix.Close(fd)
-		return -1, fmt.Errorf("lock the module: %w", err)
+		return -1, fmt.Errorf("lock the machine code: %w", err)
 	}
 	return fd, nil
 }
@@ -256,7 +256,7 @@ func holdModule(mount int) (int, error) {
 // enterRoot makes the worker's root complete and the thread's own.
 func (s *Sandbox) enterRoot(ctx context.Context, l Launch, k *kit) error {
 	if s.joined {
-		return attachModuleToCopy(k)
+		return attachCodeToCopy(k)
 	}
 	if err := s.buildRoot(ctx, l); err != nil {
 		return err
@@ -272,7 +272,7 @@ func (s *Sandbox) enterWorkerRoot(k *kit) error {
 	if err := place(s.base+workerPath, k.worker); err != nil {
 		return err
 	}
-	if err := place(s.base+modulePath, k.module); err != nil {
+	if err := place(s.base+codePath, k.code); err != nil {
 		return err
 	}
 	if err := remountReadonly(s.base); err != nil {
@@ -282,19 +282,22 @@ func (s *Sandbox) enterWorkerRoot(k *kit) error {
 }
 
 func (s *Sandbox) buildRoot(ctx context.Context, l Launch) error {
-	for _, step := range []func() error{
-		func() error { return s.enter(l.Spec) },
-		func() error { return setHostname(l.Spec) },
-		func() error { return bringUpLoopback(l.Spec.Linux) },
-		func() error { return setSysctls(l.Spec.Linux) },
-		func() error { return s.fillRootfs(ctx, l) },
-		func() error { return enterPIDNamespace(l.Spec.Linux, s.pids) },
-	} {
-		if err := step(); err != nil {
-			return err
-		}
+	if err := s.enter(l.Spec); err != nil {
+		return err
 	}
-	return nil
+	if err := setHostname(l.Spec); err != nil {
+		return err
+	}
+	if err := bringUpLoopback(l.Spec.Linux); err != nil {
+		return err
+	}
+	if err := setSysctls(l.Spec.Linux); err != nil {
+		return err
+	}
+	if err := s.fillRootfs(ctx, l); err != nil {
+		return err
+	}
+	return enterPIDNamespace(l.Spec.Linux, s.pids)
 }
 
 // fillRootfs puts into the container's root file system what the specification
@@ -361,25 +364,25 @@ func place(path string, mount int) error {
 	return attachAt(path, mount)
 }
 
-// attachModuleToCopy gives an exec its own module at the path where the
+// attachCodeToCopy gives an exec its own code at the path where the
 // container's worker has the container's. The exec therefore sees a copy of the
 // worker's mount namespace, alike in everything but that one file.
-func attachModuleToCopy(k *kit) error {
+func attachCodeToCopy(k *kit) error {
 	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
 		return fmt.Errorf("copy mount namespace: %w", err)
 	}
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil {
 		return fmt.Errorf("set propagation of the copy: %w", err)
 	}
-	if k.module < 0 {
+	if k.code < 0 {
 		return nil
 	}
 	// In the place of the container's own: nothing can be attached on top of a file
-	// that has been removed meanwhile, as a module is with its image.
-	if err := unix.Unmount(modulePath, unix.MNT_DETACH); err != nil {
-		return pathError("unmount", modulePath, err)
+	// that has been removed meanwhile, as code is with its image.
+	if err := unix.Unmount(codePath, unix.MNT_DETACH); err != nil {
+		return pathError("unmount", codePath, err)
 	}
-	return attachAt(modulePath, k.module)
+	return attachAt(codePath, k.code)
 }
 
 // pivot makes base the root and detaches the old one (pivot_root(2) describes

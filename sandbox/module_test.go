@@ -37,7 +37,7 @@ func TestWorkerHoldsItsModule(t *testing.T) {
 	defer null.Close()
 	// The program, cat, waits for the end of its input.
 	child, err := s.Launch(t.Context(), Launch{
-		Spec: spec, Process: spec.Process, Worker: open(t, "/bin/busybox"), Module: opened,
+		Spec: spec, Process: spec.Process, Worker: open(t, "/bin/busybox"), Code: opened,
 		Argv: []string{"cat"}, Files: []*os.File{input, null, null},
 	})
 	if err != nil {

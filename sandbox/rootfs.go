@@ -17,10 +17,10 @@ import (
 )
 
 // Names in the worker's own root, the private tmpfs that holds its binary, its
-// compiled module and the container's root file system.
+// machine code and the container's root file system.
 const (
 	workerPath = control.WorkerPath
-	modulePath = "/module"
+	codePath   = "/module"
 	rootfsPath = "/rootfs"
 )
 

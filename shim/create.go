@@ -165,7 +165,7 @@ func (c *container) create(ctx context.Context, r *tasks.CreateTaskRequest, sb *
 	// From here on the worker holds it.
 	defer code.Close()
 	runs := guest{container: c, process: c.spec.Process, command: c.command, role: control.RoleRun}
-	err = c.launch(ctx, r, sb, runs, sandbox.Launch{Module: code.File, Reserved: c.command.reserved(c.spec.Process.Env)})
+	err = c.launch(ctx, r, sb, runs, sandbox.Launch{Code: code.File, Reserved: c.command.reserved(c.spec.Process.Env)})
 	if err != nil {
 		code.Forget()
 		return err

@@ -159,7 +159,7 @@ func (c *container) prepareExec(ctx context.Context, sb *sandbox.Sandbox, p *pro
 	if err != nil {
 		return launch, nil, err
 	}
-	launch.Module = code.File
+	launch.Code = code.File
 	return launch, func() { code.Close() }, nil
 }
 

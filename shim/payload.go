@@ -49,7 +49,7 @@ func (g guest) env() []string {
 
 func (g guest) order(w *worker) error {
 	order := control.Run{
-		Module: sandbox.Module, Root: sandbox.GuestRoot,
+		Code: sandbox.CodePath, Root: sandbox.GuestRoot,
 		Args: g.command.guest, Env: g.process.Env, Cwd: g.process.Cwd,
 		Function: g.command.entry().Function, Emissary: g.command.emissary,
 	}

@@ -16,7 +16,7 @@ type componentGuest struct {
 }
 
 func loadComponent(order control.Run) (*componentGuest, error) {
-	loaded, err := component.Load(order.Module)
+	loaded, err := component.Load(order.Code)
 	if err != nil {
 		return nil, fmt.Errorf("load compiled component: %w", err)
 	}

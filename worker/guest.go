@@ -29,7 +29,7 @@ type guest interface {
 
 // load maps the compiled module and sets up its world.
 func load(order control.Run) (guest, error) {
-	isComponent, err := component.IsCompiled(order.Module)
+	isComponent, err := component.IsCompiled(order.Code)
 	if err != nil {
 		return nil, fmt.Errorf("load compiled module: %w", err)
 	}
@@ -50,7 +50,7 @@ type moduleGuest struct {
 
 func loadModule(order control.Run) (*moduleGuest, error) {
 	e := engine.New()
-	module, err := wasmtime.NewModuleDeserializeFile(e, order.Module)
+	module, err := wasmtime.NewModuleDeserializeFile(e, order.Code)
 	if err != nil {
 		return nil, fmt.Errorf("load compiled module: %s", firstLine(err))
 	}

@@ -27,8 +27,8 @@ func runText(t *testing.T, text string, order control.Run) (code int, stderr str
 	if !slices.Contains(module.Functions, order.Function) {
 		t.Fatalf("%q is not among the functions %q", order.Function, module.Functions)
 	}
-	order.Module, order.Root = filepath.Join(t.TempDir(), "module"), t.TempDir()
-	if err := os.WriteFile(order.Module, machine, 0o600); err != nil {
+	order.Code, order.Root = filepath.Join(t.TempDir(), "module"), t.TempDir()
+	if err := os.WriteFile(order.Code, machine, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	g, err := load(order)

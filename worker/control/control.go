@@ -57,9 +57,9 @@ const maxError = 4 << 10
 
 // Run is the order to run a module.
 type Run struct {
-	// Module is the path of the compiled module, Root the directory that
+	// Code is the path of the module's machine code, Root the directory that
 	// becomes the guest's "/".
-	Module, Root string
+	Code, Root string
 	Args, Env    []string
 	// Cwd is the guest's working directory, an absolute path below Root.
 	Cwd string

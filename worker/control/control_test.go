@@ -17,7 +17,7 @@ func frame(size uint32, body string) []byte {
 
 func TestSendReceive(t *testing.T) {
 	want := Run{
-		Module: "/module", Root: "/rootfs", Args: []string{"/app.wasm", "", "a b", "\x00", "ü"}, Env: []string{"A=1"},
+		Code: "/module", Root: "/rootfs", Args: []string{"/app.wasm", "", "a b", "\x00", "ü"}, Env: []string{"A=1"},
 		Cwd: "/", Function: "_start", MemoryLimit: 1 << 40,
 	}
 	var pipe bytes.Buffer
