@@ -223,8 +223,8 @@ func TestNRIPluginChoosesTheModule(t *testing.T) {
 // What a plugin asks for and a Wasm container cannot have is refused by its name, and not left out.
 func TestNRIPluginsAdjustmentIsRefused(t *testing.T) {
 	refused := map[string]func(*api.ContainerAdjustment){
-		"createContainer": func(a *api.ContainerAdjustment) {
-			a.AddHooks(&api.Hooks{CreateContainer: []*api.Hook{{Path: "/bin/true"}}})
+		"startContainer": func(a *api.ContainerAdjustment) {
+			a.AddHooks(&api.Hooks{StartContainer: []*api.Hook{{Path: "/bin/true"}}})
 		},
 		"RLIMIT_AS":                  func(a *api.ContainerAdjustment) { a.AddRlimit("RLIMIT_AS", 1<<20, 1<<20) },
 		"linux.resources.pids.limit": func(a *api.ContainerAdjustment) { a.SetLinuxPidLimits(1) },

@@ -60,7 +60,7 @@ type Run struct {
 	// Code is the path of the module's machine code, Root the directory that
 	// becomes the guest's "/".
 	Code, Root string
-	Args, Env    []string
+	Args, Env  []string
 	// Cwd is the guest's working directory, an absolute path below Root.
 	Cwd string
 	// Function is the export to call, "_start" for a command.
