@@ -8,13 +8,13 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/wasm"
 )
 
-// HeadSize is how many first bytes of a blob ContentOf looks at.
+// HeadSize is how many of a blob's first bytes ContentOf looks at.
 const HeadSize = 512
 
-// Content is what the first bytes of a blob say that it is, whatever its media type.
+// Content is the kind of a blob by its first bytes, whatever its media type.
 type Content string
 
-// What layers hold by intent or by mistake.
+// The kinds of content that layers hold, by intent or by mistake.
 const (
 	WasmModule    Content = "a WebAssembly module"
 	WasmComponent Content = "a WebAssembly component"
@@ -29,7 +29,7 @@ const (
 	Unknown       Content = "data of an unknown kind"
 )
 
-// ContentOf looks at the first HeadSize bytes of a blob, fewer if it has fewer.
+// ContentOf returns the kind of a blob by its first HeadSize bytes, fewer if the blob has fewer.
 func ContentOf(head []byte) Content {
 	has := func(magic string) bool { return bytes.HasPrefix(head, []byte(magic)) }
 	switch {
@@ -57,9 +57,9 @@ func ContentOf(head []byte) Content {
 	return Unknown
 }
 
-// CheckHead returns what a layer's first bytes say that it is, and an error if that is
-// not what its media type says. A module, a component and compiled code all pass for
-// Wasm here: which of them may run is not a matter of formats.
+// CheckHead returns the kind of a layer by its first bytes, and an error if its media type says otherwise. A
+// module, a component and compiled code all pass for Wasm here: the format does not decide which of them may
+// run.
 func (m Module) CheckHead(head []byte) (Content, error) {
 	content := ContentOf(head)
 	want := map[string][]Content{

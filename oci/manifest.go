@@ -12,15 +12,15 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// Limits of what is read into memory, in bytes. The distribution specification has
-// registries accept manifests of at least 4 MiB, and they refuse larger ones.
+// Limits of manifests and configurations read into memory, in bytes. The distribution specification requires
+// registries to accept manifests of at least 4 MiB, and they refuse larger ones.
 const (
 	MaxManifest = 4 << 20
 	MaxConfig   = 4 << 20
 )
 
-// Config is the part of an image's or a Wasm artifact's configuration that says what the
-// image is for, what its files are and what it runs.
+// Config is the part of an image's or a Wasm artifact's configuration that describes its platform, its files
+// and its command.
 type Config struct {
 	ocispec.Platform
 	RootFS struct {
@@ -29,8 +29,8 @@ type Config struct {
 	program
 }
 
-// program is what a configuration says of the image's program. What is not as an image's configuration has
-// it, says nothing: artifacts may hold there what they like.
+// program is the part of a configuration that describes the image's program. Fields in another form than an
+// image's configuration has are ignored: artifacts may hold anything there.
 type program struct {
 	entrypoint, cmd []string
 	labels          map[string]string
@@ -64,13 +64,13 @@ func (c Config) Entry() string {
 	return ""
 }
 
-// LayersLabel is the label of a configuration whose value, LayersID of the image's layers, makes it another
-// one for other layers. containerd's CRI plugin knows images by the digests of their configurations, which
-// depend on layers of files by themselves (diff_ids) and on no others.
+// LayersLabel is a label of a configuration. Its value, LayersID of the image's layers, makes the
+// configurations of different layers differ. containerd's CRI plugin identifies images by the digests of
+// their configurations, which by themselves depend on layers of files (diff_ids) and on no others.
 const LayersLabel = "wasm.shim/layers"
 
-// LayersID returns a digest of what runs of an image's layers: their content, their order, what their media
-// types make of it, and their names.
+// LayersID returns a digest of everything in an image's layers that decides what runs: their content, their
+// order, their media types and their names.
 func LayersID(layers []ocispec.Descriptor) digest.Digest {
 	hash := digest.SHA256.Digester()
 	for _, l := range layers {
@@ -82,18 +82,18 @@ func LayersID(layers []ocispec.Descriptor) digest.Digest {
 // Layers returns the value of LayersLabel, "" if there is none.
 func (c Config) Layers() string { return c.labels[LayersLabel] }
 
-// IsOf reports whether the configuration says that it belongs to these layers and to no others.
+// IsOf reports whether the configuration belongs to these layers and to no others.
 func (c Config) IsOf(layers []ocispec.Descriptor) bool {
 	if c.Layers() == LayersID(layers).String() {
 		return true
 	}
-	// The CNCF's layout has one layer, so there is no name to mistake for another's, and one media type for it:
-	// under another, the same content is a copy that means something else.
+	// The CNCF's layout has one layer, so its name cannot be confused with another's, and one media type for
+	// it. The same content under another media type is a copy that means something else.
 	return len(layers) == 1 && len(c.layerDigests) == 1 && c.layerDigests[0] == layers[0].Digest && layers[0].MediaType == MediaTypeWasm
 }
 
-// ParseIndex reads an index or a manifest list, at most MaxManifest bytes. Every digest
-// in what it returns is valid.
+// ParseIndex reads an index or a manifest list, at most MaxManifest bytes. Every digest in the result is
+// valid.
 func ParseIndex(data []byte) (ocispec.Index, error) {
 	var index ocispec.Index
 	if err := parse(data, MaxManifest, "index", &index); err != nil {
@@ -110,8 +110,8 @@ func ParseIndex(data []byte) (ocispec.Index, error) {
 	return index, nil
 }
 
-// ParseManifest reads a manifest, at most MaxManifest bytes. Every digest in what it
-// returns is valid, and there is a configuration.
+// ParseManifest reads a manifest, at most MaxManifest bytes. Every digest in the result is valid, and there
+// is a configuration.
 func ParseManifest(data []byte) (ocispec.Manifest, error) {
 	var manifest ocispec.Manifest
 	if err := parse(data, MaxManifest, "manifest", &manifest); err != nil {
@@ -134,9 +134,8 @@ func ParseManifest(data []byte) (ocispec.Manifest, error) {
 	return manifest, nil
 }
 
-// ParseConfig reads the configuration that a manifest refers to, at most MaxConfig bytes.
-// Of artifacts, only Wasm's are read: others put there what they like, and mean nothing
-// to us.
+// ParseConfig reads the configuration that a manifest refers to, at most MaxConfig bytes. Of artifacts, it
+// reads only those of Wasm: others may put anything there, and it means nothing to us.
 func ParseConfig(mediaType string, data []byte) (Config, error) {
 	var config Config
 	if !IsImageConfig(mediaType) && !IsWasmConfig(mediaType) {
@@ -154,8 +153,8 @@ func ParseConfig(mediaType string, data []byte) (Config, error) {
 	return config, nil
 }
 
-// parse refuses JSON that another reader could take for something else, as containerd
-// does: a manifest that is an index too.
+// parse refuses JSON that another reader could take for something else, a manifest that is also an index, as
+// containerd does.
 func parse(data []byte, limit int, what string, into any) error {
 	if len(data) > limit {
 		return fmt.Errorf("%s has %d bytes, the limit is %d", what, len(data), limit)
@@ -181,7 +180,7 @@ func parse(data []byte, limit int, what string, into any) error {
 	return nil
 }
 
-// check makes sure that a descriptor can be looked up: its digest becomes part of a path.
+// check makes sure that a descriptor is valid, because its digest becomes part of a path.
 func check(d ocispec.Descriptor) error {
 	if err := d.Digest.Validate(); err != nil {
 		return fmt.Errorf("digest %q: %w", d.Digest, err)
@@ -208,8 +207,8 @@ func Modules(manifest ocispec.Manifest) []Module {
 	return modules
 }
 
-// ChainID names the snapshot that a container of this image is made on: "" for an image
-// without file layers (image-spec, config.md, Layer ChainID).
+// ChainID returns the name of the snapshot that a container of this image is made on, "" for an image without
+// file layers (image-spec, config.md, Layer ChainID).
 func (c Config) ChainID() string { return identity.ChainID(c.RootFS.DiffIDs).String() }
 
 // FormatPlatform returns os/architecture[/variant], "" if there is neither.
@@ -224,10 +223,10 @@ func FormatPlatform(p ocispec.Platform) string {
 	return strings.ToLower(name)
 }
 
-// WasmPlatforms returns the platforms of Wasm images, the one to take first first. It only matters
-// where several of them are on the node with the same layers of files, or with none. That of
-// components is the last: who ships both means the same program by both, and what ran before components
-// did goes on running.
+// WasmPlatforms returns the platforms of Wasm images, the preferred one first. The order only matters if the
+// node has several of them with the same layers of files, or with none. The platform of components is last:
+// an image with both has the same program in both forms, and images that ran before components were supported
+// keep running the same one.
 func WasmPlatforms() []string {
 	return []string{"wasi/wasm", "wasip1/wasm", "linux/wasm", "wasip2/wasm"}
 }

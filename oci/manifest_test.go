@@ -89,7 +89,7 @@ func TestParseConfig(t *testing.T) {
 	if err != nil || oci.FormatPlatform(config.Platform) != "wasip1/wasm" || config.ChainID() != "" {
 		t.Errorf("got %+v, %v", config, err)
 	}
-	// Another artifact's configuration may be anything.
+	// The configuration of another artifact may hold anything.
 	config, err = oci.ParseConfig("application/vnd.unknown.config.v1+json", []byte(`"x"`))
 	if err != nil || oci.FormatPlatform(config.Platform) != "" || config.ChainID() != "" {
 		t.Errorf("got %+v, %v", config, err)
@@ -105,7 +105,8 @@ func TestParseConfig(t *testing.T) {
 	}
 }
 
-// A configuration in the CNCF's layout is that of one layer of Wasm as it is, and of nothing that has the same bytes.
+// A configuration in the CNCF's layout belongs to one uncompressed layer of Wasm, and to no other layer with
+// the same bytes.
 func TestIsOf(t *testing.T) {
 	config, err := oci.ParseConfig(oci.MediaTypeWasmConfigV0, []byte(`{"layerDigests":["`+one.String()+`"]}`))
 	if err != nil {
@@ -132,8 +133,7 @@ func TestIsOf(t *testing.T) {
 	}
 }
 
-// FuzzParse reads what registries may send. What is accepted can be looked up: no digest in
-// it leads out of the content store.
+// FuzzParse parses data that registries may send. No digest in accepted data leads out of the content store.
 func FuzzParse(f *testing.F) {
 	config := descriptor(ocispec.MediaTypeImageConfig, one)
 	f.Add([]byte(`{"config":` + config + `,"layers":[` + descriptor(oci.MediaTypeWasm, two) + `]}`))

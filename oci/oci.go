@@ -1,9 +1,8 @@
-// Package oci reads what registries and containerd's content store hold of images:
-// which layers of an image are WebAssembly, and which of them an entry point names.
+// Package oci reads the manifests and configurations of images. It finds the layers that are WebAssembly, and
+// the one of them that an entry point names.
 //
-// It only judges bytes and names that it is given. It never reaches the network,
-// containerd or the file system (package store below it does), and never runs or
-// compiles anything.
+// It only examines bytes and names that its callers pass. It never reaches the network, containerd or the
+// file system (package store below it does), and never runs or compiles anything.
 package oci
 
 import (
@@ -18,11 +17,11 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/entrypoint"
 )
 
-// Found is what of a container's image matters to the shim. It is also the JSON that
-// wasm-client find prints.
+// Found is the part of a container's image that the shim needs. It is also the JSON that wasm-client find
+// prints.
 type Found struct {
 	Image    string   `json:"image"`    // its name in containerd, "" for a container without an image
-	Target   string   `json:"target"`   // the digest that the name stands for: Manifest, or an index that leads to it
+	Target   string   `json:"target"`   // the digest that the name refers to: Manifest, or an index that leads to it
 	Manifest string   `json:"manifest"` // the digest of the manifest that the container was made from
 	Platform string   `json:"platform"` // of that manifest, as os/architecture[/variant]; "" if it names none
 	Entry    string   `json:"entry"`    // the first word of the image's own command, "" if it has none
@@ -41,17 +40,17 @@ type Module struct {
 	Path string `json:"path"`
 }
 
-// ErrNoModule says that an image has no Wasm layer at all: its module, if it has one,
-// is a file in one of its other layers.
+// ErrNoModule is returned for an image without a Wasm layer: its module, if any, is a file in one of its
+// other layers.
 var ErrNoModule = errors.New("no layer of it is WebAssembly")
 
-// Select returns the Wasm layer that a command names, be it a container's or an exec's: the one whose
-// title is the command's file or, if none has that, ends in the same base name. "/" stands for the image's
-// own entry point.
+// Select returns the Wasm layer that the command of a container or an exec names. It is the layer whose title
+// is the command's file or, if there is none, whose title has the same base name. "/" is the image's own
+// entry point.
 //
-// A single layer has further names: the image's own entry point, whatever that is, or, where there is
-// neither title nor entry point to go by, any name of a .wasm file. Nothing else is meant for it: a
-// probe's "cat" must not start the image's program.
+// A single layer has further names: the image's own entry point, whatever that is, or, if there is neither a
+// title nor an entry point, any name of a .wasm file. No other name selects it: a probe's "cat" must not
+// start the image's program.
 //
 // It returns ErrNoModule if there is no Wasm layer, and an error that lists the names if
 // the command names none or more than one.
@@ -80,11 +79,11 @@ func (f Found) Select(p entrypoint.Point) (Module, error) {
 	return Module{}, f.unnamed(p.File)
 }
 
-// isMeant reports whether a name that is not the title of an image's only Wasm layer means it all the same.
-// own is the file of the image's own entry point.
+// isMeant reports whether a name selects an image's only Wasm layer without being its title. own is the file
+// of the image's own entry point.
 func (m Module) isMeant(file, own string) bool {
 	switch {
-	case file == "": // nothing is said, nor is there anything to choose from
+	case file == "": // neither the command nor the image names a file, and there is only one layer
 		return true
 	case own != "":
 		return sameName(file, own) || sameBase(file, own)
@@ -92,7 +91,7 @@ func (m Module) isMeant(file, own string) bool {
 	return m.Name == "" && strings.HasSuffix(file, entrypoint.Suffix)
 }
 
-// unnamed says what to write instead of a name that no module has.
+// unnamed returns the error for a name that no module has. It says what to write instead.
 func (f Found) unnamed(file string) error {
 	switch {
 	case file == "":
@@ -110,7 +109,7 @@ func (f Found) unnamed(file string) error {
 		f.Image, file, entrypoint.Suffix)
 }
 
-// named returns the different modules whose names fit.
+// named returns the distinct modules whose names match.
 func (f Found) named(file string, same func(a, b string) bool) []Module {
 	if file == "" {
 		return nil
@@ -131,8 +130,8 @@ func sameName(a, b string) bool { return trimPath(a) == trimPath(b) }
 
 func sameBase(a, b string) bool { return path.Base(a) == path.Base(b) }
 
-// trimPath makes /app.wasm, ./app.wasm and app.wasm the same: a title is relative to
-// nothing, an entry point often starts at the container's root.
+// trimPath maps /app.wasm, ./app.wasm and app.wasm to the same name: a title has no base directory, and an
+// entry point often starts at the container's root.
 func trimPath(name string) string { return strings.TrimPrefix(path.Clean("/"+name), "/") }
 
 func (f Found) names() string {
@@ -143,7 +142,7 @@ func (f Found) names() string {
 	return strings.Join(names, ", ")
 }
 
-// String names a module in messages.
+// String returns the name of a module for messages.
 func (m Module) String() string {
 	if m.Name != "" {
 		return m.Name

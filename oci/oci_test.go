@@ -35,11 +35,11 @@ func TestSelect(t *testing.T) {
 		{one, "", "/", "app.wasm"},
 		{one, "/", "/", "app.wasm"},
 		{two, "/second.wasm", "/", "second.wasm"},
-		// The image's own entry point means its only module, whatever it says.
+		// The image's own entry point selects its only module, whatever it is.
 		{one, "bogus", "bogus", "app.wasm"},
 		{one, "/bin/tool", "tool", "app.wasm"},
 		{one, "/bin/tool", "/app.wasm", "app.wasm"},
-		// A module without a name has any that is one of a module.
+		// Any name of a .wasm file selects a module without a title.
 		{untitled, "", "/any.wasm", ""},
 		{untitled, "", "any.wasm#run", ""},
 		{untitled, "", "/", ""},
@@ -50,9 +50,9 @@ func TestSelect(t *testing.T) {
 		{two, "", "/bin/first.wasm", "bin/first.wasm"},
 		{two, "", "first.wasm", "bin/first.wasm"},
 		{two, "", "/opt/first.wasm", "bin/first.wasm"},
-		// The whole name counts for more than its end.
+		// A match of the whole name takes precedence over a match of its base.
 		{[]oci.Module{module("a/x.wasm"), module("x.wasm")}, "", "x.wasm", "x.wasm"},
-		// The same layer twice is one.
+		// The same layer twice counts as one.
 		{[]oci.Module{module("x.wasm"), module("x.wasm")}, "", "x.wasm", "x.wasm"},
 	} {
 		got, err := oci.Found{Image: "i", Entry: test.own, Modules: test.modules}.Select(entrypoint.Parse(test.command))
@@ -62,7 +62,7 @@ func TestSelect(t *testing.T) {
 	}
 }
 
-// What names no module is refused, and the error says what to write.
+// A command that names no module is refused, and the error says what to write.
 func TestSelectRefuses(t *testing.T) {
 	one := []oci.Module{module("app.wasm")}
 	two := []oci.Module{module("first.wasm"), module("second.wasm")}
@@ -104,7 +104,7 @@ func TestSelectRefuses(t *testing.T) {
 	}
 }
 
-// The daemon reads what wasm-client prints, in another version perhaps: the names count.
+// The JSON names are fixed: the daemon reads the output of wasm-client, which may be of another version.
 func TestFoundJSON(t *testing.T) {
 	d := digest.FromString("x")
 	want := oci.Found{Image: "i", Target: "t", Manifest: "m", Platform: "wasi/wasm", Entry: "e", Modules: []oci.Module{{

@@ -1,7 +1,7 @@
 package oci
 
-// View is an image's files as a container would see them, not mounted yet, and what a
-// container would run in them. It is also the JSON that wasm-client view prints.
+// View is an image's files as a container would see them, not mounted yet, and the command that a container
+// would run in them. It is also the JSON that wasm-client view prints.
 type View struct {
 	Mounts []Mount  `json:"mounts"`
 	Args   []string `json:"args"` // the entry point and its arguments
@@ -9,7 +9,7 @@ type View struct {
 	Cwd    string   `json:"cwd"`
 }
 
-// Mount is one mount of a view, as the snapshotter says.
+// Mount is one mount of a view, as the snapshotter returns it.
 type Mount struct {
 	Type    string   `json:"type"`
 	Source  string   `json:"source"`

@@ -1,7 +1,7 @@
-// Package ask is the conversation between the daemon and the program that speaks to containerd for it. The daemon
-// starts the program with a question, a verb and its flags, and reads the answer from its standard output;
-// of what goes wrong the program writes one line to its standard error. Both ends import this package. It
-// speaks to nobody itself.
+// Package ask is the protocol between the daemon and the program that speaks to containerd for it. The daemon
+// starts the program with a question, a verb and its flags, and reads the answer from its standard output. If
+// something fails, the program writes one line to its standard error. Both ends import this package. It never
+// connects to anything itself.
 package ask
 
 import (
@@ -26,20 +26,20 @@ const (
 	WatchVerb = "watch"
 )
 
-// FindLimit is how long containerd may take to answer Find: a container waits.
+// FindLimit is how long containerd may take to answer Find. A container waits for the answer.
 const FindLimit = 10 * time.Second
 
-// Question is what the daemon asks.
+// Question is a question of the daemon.
 type Question interface {
-	// Verb is the program's.
+	// Verb returns the program's verb for the question.
 	Verb() string
-	// Flags adds the flags of the question to a set. They are read into the question, and keep its values as
-	// their defaults.
+	// Flags adds the flags of the question to a set. They are parsed into the question; its values are their
+	// defaults.
 	Flags(set *flag.FlagSet)
 }
 
-// Find asks for what the image of a container, or an image, holds of Wasm: an [oci.Found]. What was found of a
-// container the program then notes in containerd, before it ends.
+// Find asks for the Wasm layers of a container's image, or of an image: an [oci.Found]. For a container, the
+// program then notes the answer in containerd before it exits.
 type Find struct{ Container, Image string }
 
 func (*Find) Verb() string { return FindVerb }
@@ -49,17 +49,17 @@ func (f *Find) Flags(set *flag.FlagSet) {
 	set.StringVar(&f.Image, "image", f.Image, "the `name` of an image in containerd")
 }
 
-// Keep asks to give an entry of the compile cache to an image in containerd. The program waits for [Begin]
-// before it stores anything.
+// Keep asks the program to store an entry of the compile cache with an image in containerd. The program waits
+// for [Begin] before it stores anything.
 type Keep struct {
 	Cache     string // the cache's folder
 	CacheSize int64  // in bytes
 	Engine    string
 	Module    string // the entry
-	Key       string // what tells the image apart
-	Container string // the one whose image it is, unless Image names it
+	Key       string // identifies the image
+	Container string // the container whose image it is, unless Image is set
 	Image     string
-	Target    string // the digest that Image stood for; empty for what it stands for now
+	Target    string // the digest that Image referred to; empty for the current one
 }
 
 func (*Keep) Verb() string { return KeepVerb }
@@ -85,7 +85,8 @@ func (v *View) Flags(set *flag.FlagSet) {
 	set.StringVar(&v.Snapshotter, "snapshotter", v.Snapshotter, "the `name` of the snapshotter that has unpacked it")
 }
 
-// Watch asks for the names of images, those that are there and then each that comes, until the program is ended.
+// Watch asks for the names of the images in containerd, and then for the name of each new one, until the
+// program is killed.
 type Watch struct{}
 
 func (*Watch) Verb() string { return WatchVerb }
@@ -105,16 +106,16 @@ func Line(c endpoint.Containerd, q Question) []string {
 	return line
 }
 
-// begin is the word for Keep to begin.
+// begin is the line that starts Keep.
 const begin = "begin\n"
 
-// Begin tells the program to store what Keep asks for. To close its input instead tells it not to.
+// Begin makes the program store the entry of Keep. If its input is closed instead, it stores nothing.
 func Begin(w io.Writer) error {
 	_, err := io.WriteString(w, begin)
 	return err
 }
 
-// AwaitBegin waits for Begin, and reports whether the program is to go on.
+// AwaitBegin waits for Begin, and reports whether the program is to proceed.
 func AwaitBegin(r io.Reader) (bool, error) {
 	word := make([]byte, len(begin))
 	n, err := io.ReadFull(r, word)
@@ -129,19 +130,19 @@ func AwaitBegin(r io.Reader) (bool, error) {
 	return true, nil
 }
 
-// WriteFound answers Find.
+// WriteFound writes the answer to Find.
 func WriteFound(w io.Writer, found oci.Found) error { return json.NewEncoder(w).Encode(found) }
 
-// ReadFound reads the answer to Find. The program may go on after it.
+// ReadFound reads the answer to Find. The program may keep running after it.
 func ReadFound(r io.Reader) (found oci.Found, err error) {
 	err = json.NewDecoder(r).Decode(&found)
 	return found, err
 }
 
-// WriteView answers View.
+// WriteView writes the answer to View.
 func WriteView(w io.Writer, view oci.View) error { return json.NewEncoder(w).Encode(view) }
 
-// ReadView reads the answer to View. It is io.EOF if there is none.
+// ReadView reads the answer to View. The error is io.EOF if there is none.
 func ReadView(r io.Reader) (view oci.View, err error) {
 	err = json.NewDecoder(r).Decode(&view)
 	return view, err

@@ -13,7 +13,7 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/oci/ask"
 )
 
-// What one end asks, the other end reads.
+// Flags parses the line that Line makes of a question, and yields an equal question.
 func TestLine(t *testing.T) {
 	c := endpoint.Containerd{Address: "/run/c.sock", Namespace: "k8s.io"}
 	for _, question := range []ask.Question{

@@ -1,5 +1,5 @@
-// Package blob reads the blobs of images, wherever they are: it verifies them, and undoes their compression
-// within limits. It is apart from package oci because the daemon, which imports that, decompresses nothing.
+// Package blob reads the blobs of images from any source. It verifies them, and decompresses them within
+// limits. It is separate from package oci because the daemon imports oci and decompresses nothing.
 package blob
 
 import (
@@ -18,20 +18,20 @@ import (
 )
 
 var (
-	// ErrMissing says that a source does not hold a blob that an image refers to.
+	// ErrMissing is returned if a source does not hold a blob that an image refers to.
 	ErrMissing = errors.New("it is not there")
-	// ErrDamaged says that a source holds something else under a blob's digest.
+	// ErrDamaged is returned if a source holds other content under a blob's digest.
 	ErrDamaged = errors.New("has another content than its digest says")
 )
 
 // Source holds the blobs of an image.
 type Source interface {
-	// Open returns the content of a blob, which the caller closes, and ErrMissing if it is not there.
-	// The content is not verified.
+	// Open returns the content of a blob, which the caller closes, and ErrMissing if the source does not hold
+	// it. The content is not verified.
 	Open(ctx context.Context, d ocispec.Descriptor) (io.ReadCloser, error)
 }
 
-// Read returns a blob of at most limit bytes after it has verified its size and digest.
+// Read returns a blob of at most limit bytes. It verifies its size and its digest.
 func Read(ctx context.Context, source Source, d ocispec.Descriptor, limit int64) ([]byte, error) {
 	if err := d.Digest.Validate(); err != nil {
 		return nil, fmt.Errorf("digest %q: %w", d.Digest, err)
@@ -56,8 +56,7 @@ func Read(ctx context.Context, source Source, d ocispec.Descriptor, limit int64)
 	return data, nil
 }
 
-// Manifest returns the manifest of a digest that a name in a source stands for, by itself or through
-// an index.
+// Manifest returns the manifest with the digest want: root itself, or one that the index root leads to.
 func Manifest(ctx context.Context, source Source, root ocispec.Descriptor, want digest.Digest) (ocispec.Manifest, error) {
 	data, err := Read(ctx, source, root, oci.MaxManifest)
 	if err != nil {
@@ -81,10 +80,10 @@ func Manifest(ctx context.Context, source Source, root ocispec.Descriptor, want 
 	return ocispec.Manifest{}, fmt.Errorf("manifest %s: %w", want, ErrMissing)
 }
 
-// maxWindow is how far back zstd data may refer, in bytes: what zstd --long makes.
+// maxWindow is how far back zstd data may refer, in bytes; zstd --long uses this window.
 const maxWindow = 128 << 20
 
-// Uncompressed returns what r holds, out of gzip or zstd if it is compressed so.
+// Uncompressed returns the content of r, decompressed if it is in gzip or zstd.
 func Uncompressed(r io.Reader) (io.ReadCloser, error) {
 	buffered := bufio.NewReaderSize(r, 64<<10)
 	head, err := buffered.Peek(4)
@@ -104,17 +103,16 @@ func Uncompressed(r io.Reader) (io.ReadCloser, error) {
 	return io.NopCloser(buffered), nil
 }
 
-// maxUnpacked bounds all layers of an image, unpacked, in bytes.
+// maxUnpacked is the limit for all layers of an image together, unpacked, in bytes.
 const maxUnpacked = 16 << 30
 
-// Unpacking is how many bytes an image may still become when it is unpacked.
+// Unpacking counts how many more bytes may be unpacked from an image.
 type Unpacking struct{ left int64 }
 
-// NewUnpacking returns that of an image nothing of which has been unpacked.
+// NewUnpacking returns the count for an image of which nothing is unpacked yet.
 func NewUnpacking() *Unpacking { return &Unpacking{maxUnpacked} }
 
-// Open returns what a layer of files holds, out of its compression. Reading it fails when the image
-// becomes too large.
+// Open returns the decompressed content of a layer of files. A read fails when the image becomes too large.
 func (u *Unpacking) Open(ctx context.Context, source Source, layer ocispec.Descriptor) (io.ReadCloser, error) {
 	content, err := source.Open(ctx, layer)
 	if err != nil {
@@ -128,7 +126,7 @@ func (u *Unpacking) Open(ctx context.Context, source Source, layer ocispec.Descr
 	return unpacked{plain, content, u}, nil
 }
 
-// unpacked is a layer that is read.
+// unpacked is a layer being read.
 type unpacked struct {
 	plain, content io.ReadCloser
 	of             *Unpacking

@@ -13,7 +13,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// blobs is a source by digest.
+// blobs is a Source that maps digests to blobs.
 type blobs map[digest.Digest][]byte
 
 func (b blobs) Open(_ context.Context, d ocispec.Descriptor) (io.ReadCloser, error) {
@@ -56,7 +56,7 @@ func TestReadVerifies(t *testing.T) {
 	}
 }
 
-// The limit of what an image unpacks to is one for all of its layers.
+// One limit on the unpacked size applies to all layers of an image together.
 func TestUnpackingIsBounded(t *testing.T) {
 	data := bytes.Repeat([]byte("layer"), 1000)
 	u := &Unpacking{left: int64(2*len(data)) - 1}

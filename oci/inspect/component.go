@@ -17,11 +17,11 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/wasm/world"
 )
 
-// maxListed bounds how many names an error lists.
+// maxListed is how many names an error lists at most.
 const maxListed = 20
 
-// runsFunction says what of a component is called: a function that the entry point names, or that of
-// a command.
+// runsFunction describes which function of a component is called: the one that the entry point names, or that
+// of a command.
 func runsFunction(where, function string, w world.World) (string, error) {
 	if missing := w.Missing(); len(missing) > 0 {
 		return "", fmt.Errorf("%s is %s that imports what a Wasm container does not provide: %s; build it for wasi:cli/command of WASI 0.2 (wasm32-wasip2)",
@@ -51,8 +51,8 @@ func listed(names []string) string {
 	return strings.Join(names, ", ")
 }
 
-// worldOfFile reads a component that is a file of a layer, from the layer again: a root file system may
-// hold many, of which one is run.
+// worldOfFile reads the world of a component that is a file of a layer. It reads the layer a second time: a
+// root file system may hold many components, and only one runs.
 func (l *look) worldOfFile(ctx context.Context, f file) (world.World, error) {
 	if f.layer == unpackedLayer {
 		file, err := l.unpacked.Open(strings.TrimPrefix(f.name, "/"))
@@ -72,7 +72,7 @@ func (l *look) worldOfFile(ctx context.Context, f file) (world.World, error) {
 	for {
 		header, next := archive.Next()
 		if next == io.EOF {
-			return w, err // of the last entry with that name
+			return w, err // the last entry with that name counts
 		}
 		if next != nil {
 			return world.World{}, next
@@ -83,7 +83,8 @@ func (l *look) worldOfFile(ctx context.Context, f file) (world.World, error) {
 	}
 }
 
-// worldOfLayer reads a component that is a layer. data is what the layer holds if it is compressed.
+// worldOfLayer reads the world of a component that is a layer. data is the decompressed content of a
+// compressed layer, otherwise nil.
 func (l *look) worldOfLayer(ctx context.Context, layer ocispec.Descriptor, data []byte) (world.World, error) {
 	if data != nil {
 		return world.Read(bytes.NewReader(data))

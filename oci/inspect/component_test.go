@@ -11,7 +11,7 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/oci/pack"
 )
 
-// packed inspects an image that is packed of a component.
+// packed packs a component into an image and inspects it.
 func packed(t *testing.T, format string, component []byte, o pack.Options) inspect.Image {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "app.wasm")
@@ -49,7 +49,7 @@ func TestComponents(t *testing.T) {
 		name      string
 		component []byte
 		function  string
-		runs      string // "" if it does not
+		runs      string // "" if it does not run
 		problem   string
 	}{
 		{"command", testimage.Component(nil, command), "", "by its wasi:cli/run@0.2.3", ""},
@@ -87,7 +87,7 @@ func TestComponents(t *testing.T) {
 	}
 }
 
-// exporting is what there is to read of a component that exports a function.
+// exporting returns the parts of a component that inspect reads; the component exports a function.
 func exporting(function string) []byte {
 	size := byte(len(function))
 	return []byte("\x00asm\x0d\x00\x01\x00\x0b" + string([]byte{size + 6, 1, 0, size}) + function + "\x01\x00\x00")

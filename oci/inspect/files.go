@@ -11,18 +11,18 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/oci"
 )
 
-// Bounds of the files of one image.
+// Limits of the files of one image.
 const (
 	maxFiles = 1_000_000
 	maxNames = 64 << 20 // bytes of all names
 	maxPath  = 4096     // bytes of a name: longer ones cannot be unpacked (PATH_MAX)
-	maxLinks = 40       // as the kernel follows (path_resolution(7))
+	maxLinks = 40       // the kernel's limit (path_resolution(7))
 )
 
-// files is a root file system as far as finding an entry point in it goes.
+// files is the part of a root file system that is needed to find an entry point in it.
 type files struct {
 	tree
-	made  int // entries that its layers made
+	made  int // entries made by its layers
 	names int // bytes of their names
 }
 
@@ -36,8 +36,8 @@ type file struct {
 
 func (f *file) isWasm() bool { return f.content == oci.WasmModule || f.content == oci.WasmComponent }
 
-// layer is what a layer changes. What it takes away is of the layers before, wherever in the layer
-// that stands (https://github.com/opencontainers/image-spec/blob/main/layer.md#whiteouts).
+// layer is the changes of a layer. Its removals apply to the layers below, wherever they are in the layer
+// (https://github.com/opencontainers/image-spec/blob/main/layer.md#whiteouts).
 type layer struct {
 	number  int
 	gone    []string // paths
@@ -45,15 +45,15 @@ type layer struct {
 	entries []entry
 }
 
-// entry is a file of a layer or, with neither file nor link, a folder.
+// entry is a file of a layer or, if both file and link are unset, a folder.
 type entry struct {
 	at   string
 	file *file
-	link string // the path of what it is another name of
-	none bool   // nothing that could be looked up: a device
+	link string // the path that it is a hard link to
+	none bool   // cannot be an entry point, such as a device
 }
 
-// add lays a layer of files over those before, and returns how many entries it has.
+// add puts a layer of files on top of those before it, and returns how many entries the layer has.
 func (f *files) add(archive *tar.Reader, number int) (int, error) {
 	l := layer{number: number}
 	for {
@@ -78,7 +78,7 @@ func (f *files) add(archive *tar.Reader, number int) (int, error) {
 
 var errTooMany = fmt.Errorf("it holds more than %d files", maxFiles)
 
-// count holds the names of an image to their limits.
+// count enforces the limits on the names of an image.
 func (f *files) count(header *tar.Header) error {
 	longest := max(len(header.Name), len(header.Linkname))
 	if longest > maxPath {
@@ -91,7 +91,7 @@ func (f *files) count(header *tar.Header) error {
 	return nil
 }
 
-// read takes note of an entry of the archive.
+// read records an entry of the archive.
 func (l *layer) read(archive io.Reader, header *tar.Header) error {
 	at := clean(header.Name)
 	if gone, ok := strings.CutPrefix(path.Base(at), ".wh."); ok {
@@ -123,7 +123,7 @@ func (l *layer) read(archive io.Reader, header *tar.Header) error {
 	return nil
 }
 
-// lay applies what a layer changes.
+// lay applies the changes of a layer.
 func (f *files) lay(l layer) error {
 	for _, at := range l.gone {
 		f.remove(at)
@@ -149,10 +149,10 @@ func (f *files) lay(l layer) error {
 	return nil
 }
 
-// clean returns a path of an archive as an absolute one.
+// clean returns a path of an archive as an absolute path.
 func clean(name string) string { return path.Clean("/" + name) }
 
-// find returns the file that a path leads to. Links among the folders above it are followed too.
+// find returns the file that a path leads to. It also follows links among the parent folders.
 func (f *files) find(at string) (string, file, bool) {
 	at = clean(at)
 	for range maxLinks {

@@ -20,8 +20,8 @@ import (
 
 const wasm = "\x00asm\x01\x00\x00\x00"
 
-// lay makes a root file system of layers: each entry is PATH, PATH->TARGET for a symbolic link or
-// PATH=>TARGET for a hard one.
+// lay makes a root file system of layers. Each entry is PATH, PATH->TARGET for a symbolic link or
+// PATH=>TARGET for a hard link.
 func lay(t *testing.T, layers ...[]string) *files {
 	t.Helper()
 	f := &files{}
@@ -84,14 +84,14 @@ func TestLookUsesTheImagesPath(t *testing.T) {
 	}
 }
 
-// blobs are a source.
+// blobs is a Source that maps digests to blobs.
 type blobs map[digest.Digest][]byte
 
 func (b blobs) Open(_ context.Context, d ocispec.Descriptor) (io.ReadCloser, error) {
 	return io.NopCloser(bytes.NewReader(b[d.Digest])), nil
 }
 
-// Of a component, the file is read that the entry point leads to, wherever its content lies.
+// inspect reads the component file that the entry point leads to, whichever entry holds its content.
 func TestRunsTheComponentThatIsMeant(t *testing.T) {
 	library, command := testimage.Component(nil, nil), testimage.Component(nil, []string{"wasi:cli/run@0.2.3"})
 	l := look{source: blobs{}, node: Node{MaxModuleSize: 1 << 20}, unpacking: blob.NewUnpacking(), report: &Image{}}
@@ -132,7 +132,7 @@ func TestRunsTheComponentThatIsMeant(t *testing.T) {
 	}
 }
 
-// archived makes a layer of files of entries as lay takes them.
+// archived makes a layer of files from entries in the form that lay takes, hard links excepted.
 func archived(t testing.TB, entries ...string) []byte {
 	t.Helper()
 	var buffer bytes.Buffer
@@ -152,7 +152,7 @@ func archived(t testing.TB, entries ...string) []byte {
 	return buffer.Bytes()
 }
 
-// What cannot be an image's files is refused in words, before it takes the memory of the machine.
+// A layer with too many or too long names is refused with an error before it exhausts the machine's memory.
 func TestHostileLayersAreRefused(t *testing.T) {
 	long := strings.Repeat("x", 900<<10)
 	var many []string
@@ -179,8 +179,8 @@ func TestHostileLayersAreRefused(t *testing.T) {
 	}
 }
 
-// A layer that takes away much takes no longer than one that adds as much. With time by the square of
-// their number these would take minutes.
+// A layer with many removals takes no longer than one with as many additions. In quadratic time these would
+// take minutes.
 func TestManyWhiteouts(t *testing.T) {
 	const many = 30_000
 	var files1, files2 []string
@@ -201,7 +201,7 @@ func TestManyWhiteouts(t *testing.T) {
 	}
 }
 
-// Whatever two layers hold, every file is found where it is.
+// Every file is found at its path, whatever two layers hold.
 func FuzzFiles(f *testing.F) {
 	f.Add(archived(f, "bin/app", "bin->usr/bin", ".wh.bin", "a/../b"), archived(f, "bin/.wh..wh..opq", ".wh..wh..opq", "app->app", "/"))
 	f.Add(archived(f, "a", "a/b", "a->/a/b"), archived(f, ".wh.a", "a/b/c", "."))

@@ -1,5 +1,5 @@
-// Package inspect tells what the shim would run of an image, and why, or why it would not, from what
-// a containerd, a registry or a file holds of it. It never runs, compiles or changes anything.
+// Package inspect reports which part of an image the shim would run and why, or why it would run nothing. It
+// reads the image from containerd, a registry or a file. It never runs, compiles or changes anything.
 package inspect
 
 import (
@@ -21,15 +21,15 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/oci/blob"
 )
 
-// Report is what there is to say of an image.
+// Report is the report on an image.
 type Report struct {
 	Name      string        `json:"name"`
-	Digest    digest.Digest `json:"digest"` // of the manifest or index that the name stands for
+	Digest    digest.Digest `json:"digest"` // of the manifest or index that the name refers to
 	MediaType string        `json:"mediaType"`
-	Images    []Image       `json:"images"` // one, or those of the index
+	Images    []Image       `json:"images"` // a single image, or those of the index
 }
 
-// Image is what there is to say of one manifest.
+// Image is the report on one manifest.
 type Image struct {
 	Digest       digest.Digest     `json:"digest"`
 	MediaType    string            `json:"mediaType"`
@@ -44,13 +44,13 @@ type Image struct {
 
 	Runs         string `json:"runs,omitempty"`    // what the shim runs, in words; "" if nothing
 	Problem      string `json:"problem,omitempty"` // why it runs nothing
-	NeedsCommand bool   `json:"needsCommand"`      // the image has none of its own
-	Command      string `json:"command,omitempty"` // one to give it, if it needs one
-	Ctr          string `json:"ctr"`               // whether ctr runs it, and what it takes
+	NeedsCommand bool   `json:"needsCommand"`      // the image has no command of its own
+	Command      string `json:"command,omitempty"` // a command to give it, if it needs one
+	Ctr          string `json:"ctr"`               // whether ctr runs it, and under which conditions
 	CRI          string `json:"cri"`               // the same for a kubelet
 }
 
-// Layer is what there is to say of a layer.
+// Layer is the report on a layer.
 type Layer struct {
 	MediaType string        `json:"mediaType"`
 	Digest    digest.Digest `json:"digest"`
@@ -59,17 +59,17 @@ type Layer struct {
 	Holds     string        `json:"holds"` // in words
 }
 
-// Node is what of a node's configuration decides on what runs.
+// Node is the part of a node's configuration that decides what runs.
 type Node struct {
 	MaxModuleSize int64    // in bytes, unpacked
 	Precompiled   []string // digests of machine code that may run
 }
 
-// maxImages bounds what an index may make us read.
+// maxImages is how many images of an index are read at most.
 const maxImages = 256
 
-// Inspect reports on an image in a source, for such a node. It fails only if the root cannot be read; what is wrong
-// with an image is in its report.
+// Inspect reports on an image in a source, for a node. It fails only if the root cannot be read; the report
+// contains the problems of an image.
 func Inspect(ctx context.Context, source blob.Source, image Named, node Node) (Report, error) {
 	r := Report{Name: image.Name, Digest: image.Root.Digest, MediaType: image.Root.MediaType}
 	if !oci.IsIndex(image.Root.MediaType) {
@@ -96,7 +96,7 @@ func Inspect(ctx context.Context, source blob.Source, image Named, node Node) (R
 	return r, ctx.Err()
 }
 
-// look is one look at a manifest.
+// look is the inspection of one manifest.
 type look struct {
 	source   blob.Source
 	node     Node
@@ -106,7 +106,7 @@ type look struct {
 	report   *Image
 
 	unpacking *blob.Unpacking
-	unpacked  *os.Root // its files, if containerd has discarded their layers
+	unpacked  *os.Root // the image's files, if containerd has discarded their layers
 }
 
 func inspect(ctx context.Context, l look, d ocispec.Descriptor, indexed bool) Image {
@@ -130,7 +130,7 @@ func inspect(ctx context.Context, l look, d ocispec.Descriptor, indexed bool) Im
 	return report
 }
 
-// read reads the manifest, its config and what the layers hold. done gives up what it holds.
+// read reads the manifest, its config and its layers. done releases the image's unpacked files.
 func (l *look) read(ctx context.Context, d ocispec.Descriptor) (done func() error, err error) {
 	if err := l.readManifest(ctx, d); err != nil {
 		return nil, err
@@ -198,7 +198,7 @@ func (l *look) readConfig(ctx context.Context) error {
 	return err
 }
 
-// layer looks at what a layer holds.
+// layer describes the content of a layer.
 func (l *look) layer(ctx context.Context, n int, d ocispec.Descriptor) (string, error) {
 	if oci.IsFiles(d.MediaType) {
 		return l.layerOfFiles(ctx, n, d)
@@ -217,7 +217,7 @@ func (l *look) layerOfFiles(ctx context.Context, n int, d ocispec.Descriptor) (s
 	return fmt.Sprintf("files (%d)", entries), err
 }
 
-// head returns the first bytes of a layer, after it has read and verified all of it if it is told to.
+// head returns the first bytes of a layer. With verify, it also reads and verifies the whole layer.
 func (l *look) head(ctx context.Context, d ocispec.Descriptor, verify bool) ([]byte, error) {
 	reader, err := l.source.Open(ctx, d)
 	if err != nil {
@@ -244,11 +244,11 @@ func (l *look) head(ctx context.Context, d ocispec.Descriptor, verify bool) ([]b
 	return head[:n], nil
 }
 
-// judge says what the shim does with what was read.
+// judge fills in what the shim, ctr and a kubelet would do with the image.
 func (l *look) judge(ctx context.Context, indexed bool) {
 	r := l.report
 	command := slices.Concat(l.config.Config.Entrypoint, l.config.Config.Cmd)
-	// An entry point that is there but empty, as runwasi's, is none to containerd.
+	// containerd treats an empty entry point, such as runwasi's, as none.
 	r.NeedsCommand = len(command) == 0 || command[0] == ""
 	word := ""
 	if !r.NeedsCommand {
@@ -266,7 +266,7 @@ func (l *look) judge(ctx context.Context, indexed bool) {
 	r.Ctr, r.CRI = l.ctr(indexed), l.cri(indexed)
 }
 
-// runs says what the image's own command leads to by its first word: a file first, then a layer.
+// runs describes what the first word of the image's own command leads to: a file first, then a layer.
 func (l *look) runs(ctx context.Context, word string) (string, error) {
 	modules := oci.Modules(l.manifest)
 	if word == "" {
@@ -291,7 +291,7 @@ func (l *look) runs(ctx context.Context, word string) (string, error) {
 	return l.runsLayer(ctx, chosen, point.Function, "the entry point "+word+" is no file")
 }
 
-// hint names what could be run instead.
+// hint names modules of the image that could be run instead.
 func (l *look) hint() string {
 	if found := l.files.modules(); len(found) > 0 {
 		return "; give one of its modules as the command: " + strings.Join(found[:min(10, len(found))], ", ")
@@ -299,7 +299,7 @@ func (l *look) hint() string {
 	return ""
 }
 
-// unnamed is for an image that needs a command.
+// unnamed describes what runs in an image that needs a command.
 func (l *look) unnamed(ctx context.Context, modules []oci.Module) (string, error) {
 	found := l.files.modules()
 	switch {
@@ -344,8 +344,8 @@ func (l *look) runsFile(ctx context.Context, at string, found file, named entryp
 	return where + ", " + string(found.content) + ": no WebAssembly, so the stock runc shim runs it", nil
 }
 
-// unpacks says whether containerd makes a root file system of it: it wants a diff id for each layer
-// of files and none for others (its client's rootfs.go).
+// unpacks checks that containerd can unpack the image: containerd requires a diff id for each layer of files
+// and none for others (its client's rootfs.go).
 func (l *look) unpacks() error {
 	layers := 0
 	for _, d := range l.manifest.Layers {
@@ -370,7 +370,8 @@ func (l *look) cri(indexed bool) string {
 	return l.yes(indexed, "only by its digest, NAME@"+l.report.Digest.String()+": of an index a kubelet pulls "+platforms.Format(platforms.DefaultSpec())+" only")
 }
 
-// yes says what it takes to run an image: asked is for one that containerd does not choose from its index.
+// yes returns the conditions for running an image. asked is the condition for one that containerd does not
+// choose from its index by itself.
 func (l *look) yes(indexed bool, asked string) string {
 	var conditions []string
 	p, err := platforms.Parse(l.report.Platform)

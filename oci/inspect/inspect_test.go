@@ -14,13 +14,13 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/oci/registry"
 )
 
-// guest has a custom section, so that half of it is a module's beginning.
+// guest has a custom section, so that its first half is the start of a module.
 var guest = []byte("\x00asm\x01\x00\x00\x00\x00\x05\x04test")
 
 // component is a command.
 var component = testimage.Component([]string{"wasi:io/streams@0.2.3"}, []string{"own:app/api", "wasi:cli/run@0.2.3"})
 
-// guestOf is what a format is made for.
+// guestOf returns the guest that a format is made for.
 func guestOf(f testimage.Format) []byte {
 	if f.Component {
 		return component
@@ -30,7 +30,7 @@ func guestOf(f testimage.Format) []byte {
 
 var node = inspect.Node{MaxModuleSize: 1 << 20}
 
-// fromTar inspects an image by way of a tar.
+// fromTar writes an image to a tar and inspects that.
 func fromTar(t *testing.T, image *testimage.Image) inspect.Report {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "image.tar")
@@ -128,7 +128,7 @@ func TestBadImagesSayWhy(t *testing.T) {
 			}
 			module := guest
 			if f.Name == "bad-half-module" {
-				module = guest[:8] // or its beginning would still say that it is one
+				module = guest[:8] // otherwise its first half would still be recognised as a module
 			}
 			for _, i := range fromTar(t, f.Build(module)).Images {
 				if f.Name == "bad-platforms" {

@@ -17,7 +17,7 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/oci/blob"
 )
 
-// runsLayer says what the shim makes of a Wasm layer, of which the entry point may name a function.
+// runsLayer describes what the shim runs of a Wasm layer. function is the one that the entry point names.
 func (l *look) runsLayer(ctx context.Context, m oci.Module, function, because string) (string, error) {
 	n := slices.IndexFunc(l.manifest.Layers, func(d ocispec.Descriptor) bool { return d.Digest == m.Digest })
 	layer := l.manifest.Layers[n]
@@ -67,7 +67,7 @@ func (l *look) tooLarge(where string) error {
 	return fmt.Errorf("%s has more than %d bytes, the limit: raise max_module_size in the node's configuration", where, l.node.MaxModuleSize)
 }
 
-// unpack returns what a compressed layer holds, up to one byte more than a module may have.
+// unpack returns the decompressed content of a layer, up to one byte more than a module may have.
 func (l *look) unpack(ctx context.Context, d ocispec.Descriptor, compression string) ([]byte, error) {
 	reader, err := l.source.Open(ctx, d)
 	if err != nil {
@@ -75,7 +75,7 @@ func (l *look) unpack(ctx context.Context, d ocispec.Descriptor, compression str
 	}
 	defer reader.Close()
 	if compression == "zip" {
-		// Its directory is at its end; it is no larger than a module may be.
+		// The directory of a zip archive is at its end; the archive is no larger than a module may be.
 		data, err := io.ReadAll(io.LimitReader(reader, d.Size))
 		if err != nil {
 			return nil, err
@@ -90,8 +90,8 @@ func (l *look) unpack(ctx context.Context, d ocispec.Descriptor, compression str
 	return io.ReadAll(io.LimitReader(plain, l.node.MaxModuleSize+1))
 }
 
-// maxZipped is how many files an archive may list: package zip makes something of each, and the list
-// is part of the archive, which is no larger than a module.
+// maxZipped is how many files an archive may list. Package zip allocates memory for each, and the size of the
+// archive, at most that of a module, is the only other limit on the list.
 const maxZipped = 10_000
 
 // unzip returns the one module of an archive.

@@ -18,7 +18,7 @@ func parseImage(data []byte) (ocispec.Image, error) {
 	return image, err
 }
 
-// Print writes the report for people.
+// Print writes the report in human-readable form.
 func (r Report) Print(w io.Writer) error {
 	p := printer{w: w}
 	p.line("", "image", r.Name)
@@ -36,7 +36,7 @@ type printer struct {
 	err error
 }
 
-// line prints one thing. What comes from the image must not write over the terminal.
+// line prints one field. Text from the image must not control the terminal.
 func (p *printer) line(indent, what, value string) {
 	if value == "" || p.err != nil {
 		return

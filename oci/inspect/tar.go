@@ -28,14 +28,14 @@ type tarFile struct {
 // section is where an entry's content lies in the tar.
 type section struct{ offset, size int64 }
 
-// Named is an image in a source, and its name there; "" if it has none.
+// Named is an image in a source, and its name there, "" if it has none.
 type Named struct {
 	Name string
 	Root ocispec.Descriptor
 }
 
-// Tar returns the images in a tar: an OCI layout, or what "docker save" wrote before it wrote those.
-// close releases the file.
+// Tar returns the images in a tar: an OCI layout, or the older format of "docker save". close closes the
+// file.
 func Tar(file string) (source blob.Source, images []Named, close func() error, err error) {
 	f, err := os.Open(file)
 	if err != nil {
@@ -56,7 +56,7 @@ func Tar(file string) (source blob.Source, images []Named, close func() error, e
 	return source, images, f.Close, nil
 }
 
-// isTar says what the file is if it is something else.
+// isTar returns an error that names the file's content if it is not a tar.
 func (t tarFile) isTar() error {
 	head := make([]byte, oci.HeadSize)
 	n, err := t.file.ReadAt(head, 0)
@@ -69,7 +69,7 @@ func (t tarFile) isTar() error {
 	return nil
 }
 
-// Bounds of a tar of an image. A longer name is none of an OCI layout's.
+// Limits of a tar of an image. An OCI layout has no longer names.
 const (
 	maxEntries   = 100_000
 	maxEntryName = 256
@@ -86,7 +86,7 @@ func (t tarFile) scan() ([]Named, error) {
 		if err != nil {
 			return nil, err
 		}
-		// The reader has read the header and not yet the content, and it does not read ahead.
+		// The reader has read the header but not the content, and it does not read ahead.
 		offset, err := t.file.Seek(0, io.SeekCurrent)
 		if err != nil {
 			return nil, err
@@ -135,8 +135,8 @@ func (t tarFile) Open(_ context.Context, d ocispec.Descriptor) (io.ReadCloser, e
 	return io.NopCloser(io.NewSectionReader(t.file, at.offset, at.size)), nil
 }
 
-// dockerTar is an image as "docker save" wrote it. go-containerregistry makes the manifest that such
-// a file lacks.
+// dockerTar is an image in the older format of "docker save". Such a file has no OCI manifest;
+// go-containerregistry makes one.
 type dockerTar struct{ image v1.Image }
 
 func docker(file string) (blob.Source, []Named, error) {

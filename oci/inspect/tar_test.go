@@ -12,7 +12,7 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/oci/inspect"
 )
 
-// What older versions of docker save write.
+// An image in the format of older versions of docker save is inspected.
 func TestSavedDockerImage(t *testing.T) {
 	dir := t.TempDir()
 	app := filepath.Join(dir, "app.wasm")

@@ -5,14 +5,14 @@ import (
 	"strings"
 )
 
-// tree is a file, or a folder and what is below it. To find or to remove what is at a path takes time
-// by the path's length, whatever else there is.
+// tree is a file, or a folder and everything below it. To find or remove a path takes time proportional to
+// its length, however large the tree is.
 type tree struct {
 	file  *file // nil for a folder
 	below map[string]*tree
 }
 
-// steps are the names on an absolute path without "." and "..".
+// steps returns the names on an absolute path without "." and "..".
 func steps(at string) []string {
 	if at == "/" {
 		return nil
@@ -20,7 +20,7 @@ func steps(at string) []string {
 	return strings.Split(at[1:], "/")
 }
 
-// at returns what is at a path, links not followed; nil for nothing.
+// at returns the file or folder at a path, without following links, or nil.
 func (t *tree) at(path string) *tree {
 	for _, name := range steps(path) {
 		if t = t.below[name]; t == nil {
@@ -30,8 +30,8 @@ func (t *tree) at(path string) *tree {
 	return t
 }
 
-// put places a file, or with nil a folder, at a path, and returns how many entries that made. A folder
-// leaves what a folder at the path holds; everything else hides what was there.
+// put places a file, or a folder if f is nil, at a path, and returns how many entries that made. A folder
+// keeps the content of an existing folder; everything else replaces the existing entry.
 func (t *tree) put(path string, f *file) (made int) {
 	for _, name := range steps(path) {
 		t.file = nil // a folder now
@@ -53,7 +53,7 @@ func (t *tree) put(path string, f *file) (made int) {
 	return made
 }
 
-// remove takes away what is at a path.
+// remove removes the entry at a path.
 func (t *tree) remove(path string) {
 	all := steps(path)
 	if len(all) == 0 {
@@ -68,7 +68,7 @@ func (t *tree) remove(path string) {
 	delete(t.below, all[len(all)-1])
 }
 
-// empty takes away what a folder holds.
+// empty removes the content of a folder.
 func (t *tree) empty() {
 	if t != nil {
 		t.below = nil

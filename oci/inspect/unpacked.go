@@ -13,18 +13,18 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/oci/blob"
 )
 
-// Unpacked is a blob.Source that may have an image's files where it no longer has the layers that they
-// came in: containerd can be told to discard those once they are unpacked (discard_unpacked_layers).
+// Unpacked is a blob.Source that may still have an image's files when it no longer has the image's layers:
+// containerd can be configured to discard layers after unpacking (discard_unpacked_layers).
 type Unpacked interface {
 	blob.Source
-	// Files returns the files of all layers with a chain id, which done gives up.
+	// Files returns the files of all layers with a chain id; done releases them.
 	Files(ctx context.Context, chain digest.Digest) (files *os.Root, done func() error, err error)
 }
 
-// unpackedLayer is the number of the layer that stands for all.
+// unpackedLayer is the number of the layer that represents all unpacked layers.
 const unpackedLayer = -1
 
-// lookUnpacked looks at an image's files where they are unpacked.
+// lookUnpacked reads an image's files from where they are unpacked.
 func (l *look) lookUnpacked(ctx context.Context) (done func() error, err error) {
 	source, ok := l.source.(Unpacked)
 	if !ok {
@@ -41,14 +41,14 @@ func (l *look) lookUnpacked(ctx context.Context) (done func() error, err error) 
 	return done, nil
 }
 
-// addFolder adds what a folder holds.
+// addFolder adds the content of a folder.
 func (f *files) addFolder(root *os.Root) error {
 	l := layer{number: unpackedLayer}
 	err := fs.WalkDir(root.FS(), ".", func(at string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
-		header := &tar.Header{Name: at, Typeflag: tar.TypeChar} // what is of no interest
+		header := &tar.Header{Name: at, Typeflag: tar.TypeChar} // any other kind, which is ignored
 		switch d.Type() {
 		case fs.ModeDir:
 			header.Typeflag = tar.TypeDir
@@ -75,7 +75,7 @@ func (f *files) addFolder(root *os.Root) error {
 	return f.lay(l)
 }
 
-// readFile takes note of a file of a folder.
+// readFile records a file of a folder.
 func (l *layer) readFile(root *os.Root, header *tar.Header) error {
 	if header.Typeflag != tar.TypeReg {
 		return l.read(nil, header)

@@ -15,17 +15,17 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/oci/blob"
 )
 
-// AdaptOptions say what the config of an adapted image holds.
+// AdaptOptions are the contents of the config of an adapted image.
 type AdaptOptions struct {
-	Entrypoint []string // of several Wasm layers it names one; /app.wasm or a single layer's title by default
+	Entrypoint []string // names one of several Wasm layers; by default a single layer's title, or /app.wasm if it has none
 	Args       []string
 	Env        []string // NAME=value
-	Platform   string   // os/architecture[/variant]; this machine's by default, so that it is chosen without being asked for
+	Platform   string   // os/architecture[/variant]; this machine's by default, so that clients choose it without --platform
 }
 
-// Adapt returns an ordinary image that refers to the same layers as a manifest, for tools that
-// refuse the manifest's own config. Only the new manifest and config are among its blobs: the layers stay
-// where they are, so it can only be written to where the manifest is.
+// Adapt returns an ordinary image that refers to the same layers as a manifest, for tools that refuse the
+// manifest's own config. Its blobs are only the new manifest and config. The layers are not copied, so the
+// image can only be written to the store that holds the manifest.
 func Adapt(ctx context.Context, manifest ocispec.Manifest, source blob.Source, o AdaptOptions) (*Image, error) {
 	command, err := o.command(manifest)
 	if err != nil {
@@ -84,7 +84,7 @@ func (o AdaptOptions) command(manifest ocispec.Manifest) ([]string, error) {
 	return []string{m.Name}, nil
 }
 
-// diffID is the digest of a layer of files that is not compressed
+// diffID returns the digest of the decompressed content of a layer of files
 // (https://github.com/opencontainers/image-spec/blob/main/config.md#layer-diffid).
 func diffID(ctx context.Context, unpacking *blob.Unpacking, source blob.Source, layer ocispec.Descriptor) (digest.Digest, error) {
 	plain, err := unpacking.Open(ctx, source, layer)

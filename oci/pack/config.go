@@ -13,17 +13,17 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/wasm/world"
 )
 
-// systems are the operating systems that the CNCF's layout has for the two binaries.
+// systems maps modules and components to their operating systems in the CNCF's layout.
 var systems = map[oci.Content]string{oci.WasmModule: "wasip1", oci.WasmComponent: "wasip2"}
 
 // cncfConfig is the config of the CNCF's layout
-// (https://tag-runtime.cncf.io/wgs/wasm/deliverables/wasm-oci-artifact/), which wants a time.
+// (https://tag-runtime.cncf.io/wgs/wasm/deliverables/wasm-oci-artifact/), which requires a time.
 type cncfConfig struct {
 	Created      string          `json:"created"`
 	Architecture string          `json:"architecture"`
 	OS           string          `json:"os"`
 	LayerDigests []digest.Digest `json:"layerDigests"`
-	Component    *cncfComponent  `json:"component,omitempty"` // if it is one, it must be there
+	Component    *cncfComponent  `json:"component,omitempty"` // required for a component
 }
 
 type cncfComponent struct {
@@ -32,7 +32,7 @@ type cncfComponent struct {
 	Target  string   `json:"target,omitempty"` // a world
 }
 
-// checkCNCF makes sure that an artifact is one of the CNCF's layout.
+// checkCNCF makes sure that an artifact conforms to the CNCF's layout.
 func (j *job) checkCNCF() error {
 	if len(j.modules) > 1 {
 		return errors.New("it holds exactly one module: use the format layer")
@@ -49,7 +49,7 @@ func (j *job) checkCNCF() error {
 	return nil
 }
 
-// readWorld reads what a component's config has to list.
+// readWorld reads the imports and exports that a component's config has to list.
 func (j *job) readWorld(path string) error {
 	file, err := os.Open(path)
 	if err != nil {
@@ -64,7 +64,7 @@ func (j *job) readWorld(path string) error {
 	return nil
 }
 
-// platform is the one for an image of which none is given.
+// platform returns the platform of an image if none is given.
 func (j *job) platform() string {
 	if j.Format.config == oci.MediaTypeWasmConfigV0 {
 		return systems[j.modules[0].content] + "/wasm"
@@ -72,7 +72,7 @@ func (j *job) platform() string {
 	return j.Format.platform
 }
 
-// wasmConfig returns the config of a module, or of a component of that world.
+// wasmConfig returns the config of a module, or of a component with the world w.
 func wasmConfig(p ocispec.Platform, layers []ocispec.Descriptor, w *world.World) cncfConfig {
 	config := cncfConfig{Created: "1970-01-01T00:00:00Z", Architecture: p.Architecture, OS: p.OS}
 	for _, layer := range layers {
@@ -84,7 +84,7 @@ func wasmConfig(p ocispec.Platform, layers []ocispec.Descriptor, w *world.World)
 	return config
 }
 
-// labels are those of a configuration that depends on its layers by nothing else.
+// labels returns labels for a configuration that does not otherwise depend on its layers.
 func labels(layers []ocispec.Descriptor) map[string]string {
 	return map[string]string{oci.LayersLabel: oci.LayersID(layers).String()}
 }

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// The packer only makes: it neither speaks to containerd nor looks at what others have made.
+// The packer only makes images: it neither speaks to containerd nor inspects existing images.
 func TestDependencies(t *testing.T) {
 	output, err := exec.CommandContext(t.Context(), "go", "list", "-deps", ".").Output()
 	if err != nil {

@@ -13,7 +13,7 @@ import (
 // Format is a way to ship Wasm.
 type Format struct {
 	Name  string
-	About string // in one line, for people
+	About string // one line for the user
 
 	place     place
 	platform  string // by default; "" is this machine's
@@ -21,30 +21,31 @@ type Format struct {
 	config    string
 	files     string // of file layers, without the suffix for how they are compressed
 	mediaType string // of Wasm layers by default
-	file      string // what the module is called in the image, if not as its file is
+	file      string // the module's name in the image; its file's name by default
 	noEntry   bool   // an entry point is not part of the format, but may be given
 	notes     map[string]string
 	artifact  string // artifactType
 	noType    bool   // the manifest does not repeat its media type
 }
 
-// place is where a module lies.
+// place is the place of a module in an image.
 type place int
 
 const (
 	inFiles    place = iota // in a layer of files
 	inLayer                 // it is a layer
-	inArtifact              // it is a layer, and the config is not an image's
+	inArtifact              // it is a layer, and the config is not an image config
 )
 
 const (
 	dockerManifest = "application/vnd.docker.distribution.manifest.v2+json"
 	dockerConfig   = "application/vnd.docker.container.image.v1+json"
 	dockerFiles    = "application/vnd.docker.image.rootfs.diff.tar"
-	// orasArtifact is what "oras push" calls what it is told nothing about.
+	// orasArtifact is the artifact type that "oras push" uses by default.
 	orasArtifact = "application/vnd.unknown.artifact.v1"
-	// orasConfig is what oras before 1.1 called a config of no meaning. Today's is application/vnd.oci.empty.v1+json,
-	// which must hold {}, as those of all other artifacts: CRI would take them for one image.
+	// orasConfig is the media type that oras before 1.1 gave to an empty config. Today it is
+	// application/vnd.oci.empty.v1+json, whose content must be {} in every artifact: CRI would take all of
+	// them for one image.
 	orasConfig = "application/vnd.unknown.config.v1+json"
 )
 
@@ -63,7 +64,7 @@ var (
 			f.place, f.platform, f.mediaType = inLayer, "wasi/wasm", oci.MediaTypeBytecodeAlliance
 		}),
 		ociImage.with("artifact", "a Wasm artifact in the CNCF's layout, as wkg pushes it", func(f *Format) {
-			f.place, f.config = inArtifact, oci.MediaTypeWasmConfigV0 // its platform says what it holds
+			f.place, f.config = inArtifact, oci.MediaTypeWasmConfigV0 // its platform depends on its content
 		}),
 		ociImage.with("oras", "an artifact as oras pushes it, but for its config, which is not empty", func(f *Format) {
 			f.place, f.config, f.artifact = inArtifact, orasConfig, orasArtifact
@@ -82,15 +83,15 @@ var (
 	}
 )
 
-// binaries are the media types that say which of the two binaries a layer holds. The others are those
-// of both; runwasi's, which is called a component's, is what its tools give modules, too.
+// binaries are the media types that distinguish modules from components. The others are for both; runwasi's
+// has "component" in its name, but runwasi's tools use it for modules, too.
 var binaries = map[string]oci.Content{
 	oci.MediaTypeW3CModule:        oci.WasmModule,
 	oci.MediaTypeW3CComponent:     oci.WasmComponent,
 	oci.MediaTypeRunwasiComponent: oci.WasmComponent,
 }
 
-// typeOf is the media type to give instead of one for the other binary.
+// typeOf returns the media type to suggest for content that was given the other kind's media type.
 func typeOf(content oci.Content) string {
 	if content == oci.WasmComponent {
 		return oci.MediaTypeW3CComponent

@@ -1,7 +1,7 @@
-// Package pack makes images and artifacts that hold WebAssembly, in every format that tools of the
-// field make, and writes them to files. Packages store and registry take them further. What it makes depends on
-// its input and, unless a platform is given, on the architecture of this machine, never on the time.
-// It never runs or compiles what it packs.
+// Package pack makes images and artifacts that hold WebAssembly, in every format that existing tools make,
+// and writes them to files. Packages store and registry write them elsewhere. The result depends on the input
+// and, unless a platform is given, on the architecture of this machine, never on the time. It never runs or
+// compiles the modules that it packs.
 package pack
 
 import (
@@ -15,16 +15,16 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// Image is a manifest or an index with all that it refers to.
+// Image is a manifest or an index with all content that it refers to.
 type Image struct {
 	Root  ocispec.Descriptor // a manifest or an index
-	Blobs []Blob             // each after those it refers to, the root last, none twice
+	Blobs []Blob             // each after those it refers to, the root last, no duplicates
 }
 
-// Blob is content and what describes it.
+// Blob is content and its descriptor.
 type Blob struct {
 	ocispec.Descriptor
-	Refs []ocispec.Descriptor // what a manifest or an index refers to: the config first
+	Refs []ocispec.Descriptor // of a manifest or an index: the blobs that it refers to, the config first
 
 	open func() (io.ReadCloser, error)
 }
@@ -32,10 +32,11 @@ type Blob struct {
 // Open returns the content, which the caller closes.
 func (b Blob) Open() (io.ReadCloser, error) { return b.open() }
 
-// Progress is told of each blob once it is where it was to go: how many of all, and its description.
+// Progress is called after each blob has been written, with the number of blobs done, the number of all, and
+// the blob.
 type Progress func(done, all int, b Blob)
 
-// add keeps a blob, once.
+// add adds a blob unless it is there already.
 func (i *Image) add(b Blob) {
 	for _, have := range i.Blobs {
 		if have.Digest == b.Digest {
@@ -45,7 +46,7 @@ func (i *Image) add(b Blob) {
 	i.Blobs = append(i.Blobs, b)
 }
 
-// addJSON keeps a value as a blob and describes it.
+// addJSON adds a value as a blob and returns its descriptor.
 func (i *Image) addJSON(mediaType string, value any, refs ...ocispec.Descriptor) (ocispec.Descriptor, error) {
 	content, err := json.Marshal(value)
 	if err != nil {
@@ -64,8 +65,8 @@ func bytesBlob(mediaType string, content []byte) Blob {
 	}
 }
 
-// fileBlob is read from the file each time it is needed, so a large module is never held in memory.
-// Whoever writes the blob compares its digest, in case the file has changed by then.
+// fileBlob returns a blob that is read from its file each time, so that a large module is never held in
+// memory. The writer of the blob compares its digest, in case the file has changed by then.
 func fileBlob(mediaType, path string) (Blob, error) {
 	open := func() (io.ReadCloser, error) { return os.Open(path) }
 	file, err := open()

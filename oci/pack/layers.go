@@ -19,7 +19,7 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/oci"
 )
 
-// File is a file on this machine and where it goes in the root file system of the image.
+// File is a file on this machine and its path in the root file system of the image.
 type File struct{ Host, Guest string }
 
 // ParseFile reads HOST:GUEST. GUEST is an absolute path.
@@ -31,7 +31,7 @@ func ParseFile(text string) (File, error) {
 	return File{host, guest}, nil
 }
 
-// module is a file that is to be packed, and what it holds.
+// module is a file to be packed, and the kind of its content.
 type module struct {
 	path, name string
 	content    oci.Content
@@ -72,8 +72,8 @@ type entry struct {
 	mode int64
 }
 
-// filesLayer packs files into a layer. Its content is a function of theirs: no times, no owners but
-// root, and of modes only whether they may be executed.
+// filesLayer packs files into a layer. The layer depends only on their content and their paths, and on
+// whether they are executable: it has no times, and root owns everything.
 func filesLayer(mediaType, compression string, files map[string]entry) (Blob, digest.Digest, error) {
 	archive, err := archiveOf(files)
 	if err != nil {
@@ -141,7 +141,7 @@ func parents(at string) []string {
 	return dirs
 }
 
-// compress returns content compressed; name is the file's in a zip archive.
+// compress returns content compressed; name is the file's name in a zip archive.
 func compress(how, name string, content []byte) ([]byte, error) {
 	var buffer bytes.Buffer
 	switch how {

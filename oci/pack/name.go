@@ -8,8 +8,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/name"
 )
 
-// Name returns an image's whole name as containerd, CRI and nerdctl know it: hello is
-// docker.io/library/hello:latest. A digest cannot be given, because the content decides on it.
+// Name returns an image's full name as containerd, CRI and nerdctl use it: hello is
+// docker.io/library/hello:latest. The name cannot have a digest, because the content decides the digest.
 func Name(text string) (string, error) {
 	whole, err := wholeName(text)
 	if err != nil {
@@ -18,9 +18,9 @@ func Name(text string) (string, error) {
 	return whole, nil
 }
 
-// wholeName does without github.com/distribution/reference, whose expressions would cost each start
-// of this program half a millisecond, also where no image is named. What go-containerregistry lets
-// through and containerd does not is refused here.
+// wholeName avoids github.com/distribution/reference, whose regular expressions would cost each start of this
+// program half a millisecond, even if no image is named. It refuses names that go-containerregistry accepts
+// and containerd does not.
 func wholeName(text string) (string, error) {
 	tag, err := name.NewTag(text)
 	if err != nil {
@@ -47,10 +47,10 @@ func wholeName(text string) (string, error) {
 	return whole, nil
 }
 
-// checkHost refuses what is no host with or without a port, nor an address.
+// checkHost refuses a registry that is not a host name or an address, with or without a port.
 func checkHost(registry string) error {
 	if strings.HasPrefix(registry, "[") {
-		return nil // IPv6, which a URL parser has read
+		return nil // IPv6; a URL parser has checked it
 	}
 	host, _, _ := strings.Cut(registry, ":")
 	for label := range strings.SplitSeq(host, ".") {

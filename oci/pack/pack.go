@@ -18,22 +18,22 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/wasm/world"
 )
 
-// Options say what to pack and how. Only Modules must be given.
+// Options are the input of Make. Only Modules is required.
 type Options struct {
 	Modules     []string // files; the first is the entry point by default
 	Format      Format   // the first of [Formats] by default
 	Platforms   []string // os/architecture[/variant]; several make an index with an image for each
 	Entrypoint  []string
-	Args        []string // of the entry point, which a container's arguments replace
+	Args        []string // of the entry point; a container's arguments replace them
 	Env         []string // NAME=value
 	Annotations map[string]string
 	Files       []File
-	MediaType   string // of Wasm layers: one of oci.WasmMediaTypes, and one for what they hold
+	MediaType   string // of Wasm layers: one of oci.WasmMediaTypes that fits their content
 	Compression string // "", "gzip", "zstd", "zip", or "none"; layers of files are compressed with gzip by default
 }
 
-// Make makes an image. Its errors say which option is at fault. It has opened the files before it
-// returns, and opens modules that are not compressed again when the image is written.
+// Make makes an image. Its errors say which option is at fault. It reads the files before it returns; writing
+// the image opens uncompressed modules again.
 func Make(o Options) (*Image, error) {
 	if o.Format.Name == "" {
 		o.Format = formats[0]
@@ -155,7 +155,7 @@ func (j *job) checkEntry(name string) error {
 	file := entrypoint.Parse(name).File
 	var names []string
 	for _, m := range j.modules {
-		// A name without a slash would be looked for in the folders of PATH.
+		// A name without a slash would be looked up in PATH.
 		same := strings.Contains(file, "/") && path.Clean("/"+file) == "/"+m.name
 		if j.Format.place == inLayer {
 			same = same || path.Base(file) == m.name || len(j.modules) == 1
@@ -207,7 +207,7 @@ func (j *job) make() error {
 	return j.makeIndex(manifests)
 }
 
-// makeFiles makes the layer of files, if there is to be one.
+// makeFiles makes the layer of files, if there are any files.
 func (j *job) makeFiles() error {
 	files := map[string]entry{}
 	for _, f := range j.Files {
@@ -248,8 +248,8 @@ func (j *job) makeFiles() error {
 	return nil
 }
 
-// filesCompression is that of the layer of files. What is said of compression concerns Wasm layers
-// where there are such.
+// filesCompression returns the compression of the layer of files. If there are Wasm layers, the option
+// Compression applies to them only.
 func (j *job) filesCompression() string {
 	switch {
 	case j.Format.place != inFiles, j.Compression == "":
@@ -305,13 +305,13 @@ func (j *job) makeManifest(p ocispec.Platform) (ocispec.Descriptor, error) {
 	return j.image.addJSON(j.Format.manifest, manifest, append([]ocispec.Descriptor{config}, j.layers...)...)
 }
 
-// config is what the manifest's config holds, as its media type wants it.
+// config returns the content of the manifest's config, in the form that its media type requires.
 func (j *job) config(p ocispec.Platform) any {
 	switch {
 	case j.Format.config == oci.MediaTypeWasmConfigV0:
 		return wasmConfig(p, j.layers, j.world)
 	case j.Format.place == inArtifact:
-		// The tools that the formats come from write {} for every module in the world.
+		// The tools that these formats come from write {} for every module.
 		return struct {
 			Config ocispec.ImageConfig `json:"config"`
 		}{ocispec.ImageConfig{Labels: labels(j.layers)}}

@@ -26,7 +26,7 @@ const module = "\x00asm\x01\x00\x00\x00"
 // component is a command.
 var component = string(testimage.Component([]string{"wasi:io/streams@0.2.3", "wasi:cli/exit@0.2.3"}, []string{"wasi:cli/run@0.2.3"}))
 
-// write makes a file of that name in a new folder.
+// write writes a file of that name in a new folder.
 func write(t *testing.T, name, content string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), name)
@@ -54,14 +54,14 @@ func pack1(t *testing.T, o pack.Options) *pack.Image {
 	return image
 }
 
-// layout is what is in a tar that was written.
+// layout is the content of a tar that was written.
 type layout struct {
 	t     *testing.T
 	index ocispec.Index
 	blobs map[digest.Digest][]byte
 }
 
-// readBack writes an image to a tar and reads it without the code that made it.
+// readBack writes an image to a tar and reads it without using the code under test.
 func readBack(t *testing.T, image *pack.Image) layout {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "image.tar")
@@ -119,7 +119,7 @@ func (l layout) decode(content []byte, into any) {
 	}
 }
 
-// blob returns what a descriptor describes.
+// blob returns the content of a descriptor.
 func (l layout) blob(d ocispec.Descriptor) []byte {
 	l.t.Helper()
 	content, ok := l.blobs[d.Digest]
@@ -143,7 +143,7 @@ func (l layout) config(m ocispec.Manifest) ocispec.Image {
 	return c
 }
 
-// Each format, spelled out as its own specification does.
+// Each format has the media types, the platform and the entry point of its specification.
 func TestFormats(t *testing.T) {
 	const (
 		ociManifest = "application/vnd.oci.image.manifest.v1+json"
@@ -236,7 +236,7 @@ func TestCNCFConfigNamesTheLayer(t *testing.T) {
 	}
 }
 
-// A component goes wherever a module does, under the types that are for it.
+// A component can be packed in every format that a module can, with the media types for components.
 func TestComponents(t *testing.T) {
 	for _, f := range pack.Formats() {
 		m := readBack(t, pack1(t, pack.Options{Modules: []string{write(t, "app.wasm", component)}, Format: f})).manifest()
@@ -260,7 +260,7 @@ func TestComponents(t *testing.T) {
 	}
 }
 
-// What the CNCF's layout wants of a component, and nobody else.
+// The CNCF's layout has a config with a component's exports, imports and target.
 func TestCNCFConfigOfComponents(t *testing.T) {
 	noImports := string(testimage.Component(nil, []string{"own:app/api"}))
 	for content, want := range map[string]string{
@@ -463,8 +463,8 @@ func TestParseFile(t *testing.T) {
 	}
 }
 
-// CRI knows an image by its configuration's digest: whatever is packed or adapted has one of its own, for another
-// module and for another name of the same one.
+// CRI identifies an image by its configuration's digest. Packed and adapted images therefore have different
+// configurations for different modules, and for different names of the same module.
 func TestConfigDependsOnTheLayers(t *testing.T) {
 	modules := []string{write(t, "app.wasm", module), write(t, "app.wasm", module+"\x00\x01\x00"), write(t, "other.wasm", module)}
 	tool := []string{"/tool"} // the entry point of all

@@ -15,12 +15,13 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// annotationImageName is where containerd's importer finds the whole name (core/images/annotations.go).
+// annotationImageName is the annotation in which containerd's importer finds the full name
+// (core/images/annotations.go).
 const annotationImageName = "io.containerd.image.name"
 
-// WriteTar writes the image as an OCI layout in a tar, which "ctr images import", "nerdctl load" and
-// "docker load" take, under a name that [Name] returned. The file is there whole or not at all. One
-// that is there already is only replaced if replace says so.
+// WriteTar writes the image as an OCI layout in a tar, which "ctr images import", "nerdctl load" and "docker
+// load" accept, under a name that [Name] returned. It writes the whole file or none. It replaces an existing
+// file only if replace is set.
 func (i *Image) WriteTar(path, ref string, replace bool) error {
 	if err := i.writeTar(path, ref, replace); err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
@@ -29,7 +30,7 @@ func (i *Image) WriteTar(path, ref string, replace bool) error {
 }
 
 func (i *Image) writeTar(path, ref string, replace bool) error {
-	// Asked first, so that nobody waits for a large image in vain; os.Link below decides.
+	// Check early to fail before a large image is written; os.Link below decides.
 	if _, err := os.Lstat(path); err == nil && !replace {
 		return fmt.Errorf("%w: remove it or give --force", os.ErrExist)
 	}
@@ -37,7 +38,7 @@ func (i *Image) writeTar(path, ref string, replace bool) error {
 	if err != nil {
 		return err
 	}
-	defer os.Remove(file.Name()) // gone by now if it was renamed
+	defer os.Remove(file.Name()) // a no-op if it was renamed
 	if err := errors.Join(i.archive(file, ref), file.Chmod(0o644), file.Close()); err != nil {
 		return err
 	}

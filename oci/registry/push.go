@@ -17,7 +17,7 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/oci/pack"
 )
 
-// Options say how to talk to a registry. The zero value uses TLS, except with registries on
+// Options are the options of a connection to a registry. The zero value uses TLS, except with registries on
 // this machine or in private networks, and the credentials of "docker login".
 type Options struct {
 	PlainHTTP bool
@@ -41,8 +41,8 @@ func (o Options) Remote(ctx context.Context) []remote.Option {
 	return options
 }
 
-// Push writes the image to the registry that a name of [pack.Name] begins with. Blobs that are there
-// are not sent again. The name moves to this image once all of it is there.
+// Push writes the image to the registry in ref, a name that [pack.Name] returned. It does not send blobs that
+// the registry already has. The name moves to this image after all blobs are written.
 func Push(ctx context.Context, ref string, i *pack.Image, o Options, progress pack.Progress) error {
 	target, err := o.Reference(ref)
 	if err != nil {
@@ -79,7 +79,7 @@ func push(target name.Reference, b pack.Blob, isRoot bool, options []remote.Opti
 	return remote.Put(target, manifest{raw, types.MediaType(b.MediaType)}, options...)
 }
 
-// manifest is one as go-containerregistry puts it.
+// manifest is a manifest as go-containerregistry's Put takes it.
 type manifest struct {
 	raw       []byte
 	mediaType types.MediaType
@@ -89,7 +89,7 @@ func (m manifest) RawManifest() ([]byte, error) { return m.raw, nil }
 
 func (m manifest) MediaType() (types.MediaType, error) { return m.mediaType, nil }
 
-// layer is a blob as go-containerregistry uploads it: any, as it is.
+// layer is any blob, unchanged, as go-containerregistry uploads it.
 type layer struct{ pack.Blob }
 
 func (l layer) Digest() (v1.Hash, error) { return hash(l.Blob.Digest) }

@@ -27,7 +27,7 @@ func packed(t *testing.T, o pack.Options) *pack.Image {
 	return image
 }
 
-// app makes a file that is a module.
+// app writes a file that is a module.
 func app(t *testing.T) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "app.wasm")

@@ -1,5 +1,5 @@
-// Package registry speaks to registries: it writes images to them, and reads what they hold. It never runs or
-// unpacks anything.
+// Package registry writes images to registries, and reads images from them. It never runs or unpacks
+// anything.
 package registry
 
 import (
@@ -21,7 +21,7 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/oci/blob"
 )
 
-// repository is one of a registry.
+// repository is a repository of a registry.
 type repository struct {
 	named   name.Repository
 	options []remote.Option
@@ -58,7 +58,7 @@ func (r repository) Open(ctx context.Context, d ocispec.Descriptor) (io.ReadClos
 	return reader, missing(err)
 }
 
-// missing makes an answer of 404 blob.ErrMissing.
+// missing turns an answer of 404 into blob.ErrMissing.
 func missing(err error) error {
 	var answer *transport.Error
 	if errors.As(err, &answer) && answer.StatusCode == http.StatusNotFound {

@@ -16,16 +16,14 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/oci/blob"
 )
 
-// errMissing says that a blob is not in containerd's content store.
+// errMissing is returned for a blob that is not in containerd's content store.
 var errMissing = errors.New("it is not on this node: pull the image again")
 
-// contentPlugin is containerd's content store on a local disk: it tells its folder as an
-// export named root (containerd 1.7: services/server/server.go, 2.x:
-// plugins/content/local/plugin).
+// contentPlugin is containerd's content store on a local disk. It exports its folder under the name root
+// (containerd 1.7: services/server/server.go, 2.x: plugins/content/local/plugin).
 const contentPlugin = "type==io.containerd.content.v1,id==content"
 
-// blobs returns a function that returns the folder of containerd's content store, which
-// it asks for once.
+// blobs returns a function that returns the folder of containerd's content store. It asks containerd once.
 func (s *Store) blobs(ctx context.Context) func() (string, error) {
 	return sync.OnceValues(func() (string, error) { return s.root(ctx) })
 }
@@ -44,12 +42,12 @@ func (s *Store) root(ctx context.Context) (string, error) {
 		"enable its plugin io.containerd.content.v1.content, or put the module into a tar layer")
 }
 
-// blobPath is a blob's file (containerd, content/local: blobs/ALGORITHM/HEX).
+// blobPath returns the path of a blob's file (containerd, content/local: blobs/ALGORITHM/HEX).
 func blobPath(root string, d digest.Digest) string {
 	return filepath.Join(root, "blobs", d.Algorithm().String(), d.Encoded())
 }
 
-// size returns a blob's size in bytes as the store knows it.
+// size returns a blob's size in bytes according to the store.
 func (s *Store) size(ctx context.Context, d digest.Digest) (int64, error) {
 	response, err := s.content.Info(ctx, &content.InfoRequest{Digest: d.String()})
 	if err != nil {
@@ -58,9 +56,10 @@ func (s *Store) size(ctx context.Context, d digest.Digest) (int64, error) {
 	return response.Info.Size, nil
 }
 
-// Open returns the content of a blob, as containerd sends it, and blob.ErrMissing if it is not there.
+// Open returns the content of a blob as containerd sends it, and blob.ErrMissing if containerd does not have
+// it.
 func (s *Store) Open(ctx context.Context, d ocispec.Descriptor) (io.ReadCloser, error) {
-	ctx, cancel := context.WithCancel(ctx) // ends a stream that is left early
+	ctx, cancel := context.WithCancel(ctx) // ends a stream that is not read to its end
 	stream, err := s.content.Read(ctx, &content.ReadContentRequest{Digest: d.Digest.String()})
 	r := &reader{stream: stream, cancel: cancel}
 	if err == nil {
@@ -78,7 +77,7 @@ func (s *Store) Open(ctx context.Context, d ocispec.Descriptor) (io.ReadCloser, 
 	return nil, err
 }
 
-// reader is the content of a blob.
+// reader reads the content of a blob.
 type reader struct {
 	stream content.Content_ReadClient
 	cancel func()
@@ -95,7 +94,7 @@ func (r *reader) next() error {
 
 func (r *reader) Read(p []byte) (int, error) {
 	for len(r.part) == 0 && r.err == nil {
-		_ = r.next() // it keeps its error
+		_ = r.next() // the error is kept in r.err
 	}
 	n := copy(p, r.part)
 	r.part = r.part[n:]
@@ -113,7 +112,8 @@ func (r *reader) Close() error {
 	return nil
 }
 
-// read returns a blob of at most limit bytes, its digest verified. The error is errMissing if it is not there.
+// read returns a blob of at most limit bytes, its digest verified. The error is errMissing if the store does
+// not have it.
 func (s *Store) read(ctx context.Context, d ocispec.Descriptor, limit int64) ([]byte, error) {
 	data, err := blob.Read(ctx, s, d, limit)
 	switch {

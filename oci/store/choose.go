@@ -14,31 +14,31 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/oci"
 )
 
-// Limits of what an index may make us read.
+// Limits of reading an index.
 const (
 	maxDepth      = 3   // of indexes within indexes
 	maxCandidates = 256 // manifests
 )
 
-// made is what is known of the image that a container was made from.
+// made is the information we have about the image that a container was made from.
 type made struct {
-	// parents are the names of the snapshots that it may have been made on; none if that is not known.
-	// "" is below the snapshot of an image without files.
+	// parents are the names of the snapshots that the container may have been made on; empty if unknown. ""
+	// is the parent for an image without files.
 	parents []string
-	// config is the digest of its configuration; empty if that is not known.
+	// config is the digest of the image's configuration; empty if unknown.
 	config digest.Digest
-	// layers is its label LayersLabel, which ctr copies to a container; empty if config says it all, or
-	// nobody has.
+	// layers is the image's label LayersLabel, which ctr copies to a container; empty if config is set or if
+	// the container has no such label.
 	layers string
 }
 
 // on reports whether a container of an image with that chain id can have been made on the parents.
 func (m made) on(chain string) bool { return len(m.parents) == 0 || slices.Contains(m.parents, chain) }
 
-// errOther says that an image is not the one that a container was made from.
+// errOther is returned for an image that is not the one that a container was made from.
 var errOther = errors.New("it is another image than the container was made from")
 
-// native is the platform of this node's own programs.
+// native is the platform of this node's native programs.
 const native = "linux/" + runtime.GOARCH
 
 // candidate is a manifest on this node.
@@ -47,10 +47,10 @@ type candidate struct {
 	size     int64 // in bytes
 	manifest ocispec.Manifest
 	config   oci.Config
-	platform string // "" if nobody says
+	platform string // "" if neither the index nor the configuration names one
 }
 
-// sure reports whether the manifest's configuration says that it belongs to these layers and no others.
+// sure reports whether the manifest's configuration belongs to the manifest's layers and to no others.
 func (c candidate) sure() bool { return c.config.IsOf(c.manifest.Layers) }
 
 // choose returns the manifest that a container was made from.
@@ -75,14 +75,14 @@ func (s *Store) choose(ctx context.Context, target ocispec.Descriptor, made made
 	return slices.MinFunc(w.fit, func(a, b candidate) int { return a.rank() - b.rank() }), nil
 }
 
-// walk goes through an index.
+// walk is a walk through an index.
 type walk struct {
 	store   *Store
 	made    made
 	fit     []candidate
 	names   []string // of the platforms that the index has
 	missing int      // manifests that are not on this node
-	broken  error    // what is wrong with one of them
+	broken  error    // the error of one of them
 }
 
 func (w *walk) index(ctx context.Context, d ocispec.Descriptor, depth int) error {
@@ -130,7 +130,7 @@ func (w *walk) entry(ctx context.Context, d ocispec.Descriptor, depth int) error
 	case ctx.Err() != nil:
 		return err
 	default:
-		// Another manifest may be the container's.
+		// Go on: another manifest may be the container's.
 		w.broken = err
 	}
 	return nil
@@ -157,8 +157,8 @@ func (w *walk) noneFits(target ocispec.Descriptor) error {
 	return fmt.Errorf("index %s has no manifest that the container can have been made from (it has %s): make the container again: %w", target.Digest, has, errOther)
 }
 
-// rank orders what fits: Wasm platforms, then manifests with Wasm layers, then the
-// node's own platform.
+// rank orders the manifests that fit: Wasm platforms, then manifests with Wasm layers, then the node's own
+// platform.
 func (c candidate) rank() int {
 	platforms := oci.WasmPlatforms()
 	if i := slices.Index(platforms, c.platform); i >= 0 {

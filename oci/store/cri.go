@@ -10,23 +10,23 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// criExtension is where containerd's CRI plugin keeps what it knows of a container (internal/cri/labels,
-// and internal/cri/store/container/metadata.go; in 1.7 pkg/cri). Only clients of containerd write there, so
-// nothing in it comes from an image.
+// criExtension is the extension in which containerd's CRI plugin keeps its metadata of a container
+// (internal/cri/labels, and internal/cri/store/container/metadata.go; in 1.7 pkg/cri). Only clients of
+// containerd write there, so nothing in it comes from an image.
 const criExtension = "io.cri-containerd.container.metadata"
 
-// asked is what a pod asked CRI for. It is empty for a container that CRI has not made.
+// asked is the image that a pod asked CRI for. It is empty for a container that CRI has not made.
 type asked struct {
-	// config is the digest of the configuration of the image that CRI took.
+	// config is the digest of the configuration of the image that CRI chose.
 	config digest.Digest
-	// name is the image's, in full; empty if CRI was given an id, as by a kubelet, and the name beside it
-	// is not passed on: it is from containerd 2.0 on.
+	// name is the image's full name. It is empty if CRI was given an id, as by a kubelet, and containerd did
+	// not record the name beside it: containerd records it from 2.0 on.
 	name string
 }
 
-// askedOfCRI reads what CRI knows of a container. The annotation io.kubernetes.cri.image-name says less: without
-// a name from a kubelet it is the first name of any image with the same configuration, in containerd
-// 1.7 it is that always.
+// askedOfCRI reads CRI's metadata of a container. The annotation io.kubernetes.cri.image-name is less
+// precise: without a name from a kubelet it is the first name of any image with the same configuration; in
+// containerd 1.7 it always is.
 func askedOfCRI(c *containers.Container) (asked, error) {
 	extension, ok := c.Extensions[criExtension]
 	if !ok {
@@ -57,13 +57,13 @@ func askedOfCRI(c *containers.Container) (asked, error) {
 	return a, nil
 }
 
-// isID reports whether CRI was given an image's id, which may be cut short, with or without its algorithm.
+// isID reports whether CRI was given an image's id, possibly truncated, with or without its algorithm.
 func isID(image string, id digest.Digest) bool {
 	return image != "" && (strings.HasPrefix(id.String(), image) || strings.HasPrefix(id.Encoded(), image))
 }
 
-// fullName returns the name under which CRI keeps an image that people call by this one, "" if it is none. Of
-// a name with a tag and a digest only the digest counts (ParseDockerRef in
+// fullName returns the name under which CRI keeps an image that a user gave by this name, "" if the name is
+// not valid. In a name with a tag and a digest only the digest counts (ParseDockerRef in
 // github.com/distribution/reference, which would cost each start of this program half a millisecond).
 func fullName(image string) string {
 	ref, err := name.ParseReference(image)

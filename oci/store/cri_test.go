@@ -9,7 +9,7 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 )
 
-// criContainer is a container as CRI makes it (internal/cri/store/container/metadata.go).
+// criContainer returns a container as CRI makes it (internal/cri/store/container/metadata.go).
 func criContainer(id digest.Digest, image map[string]string) *containers.Container {
 	value, err := json.Marshal(map[string]any{"Version": "v1", "Metadata": map[string]any{
 		"ID": "c", "Config": map[string]any{"image": image, "metadata": map[string]string{"name": "c"}}, "ImageRef": id,

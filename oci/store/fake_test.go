@@ -18,8 +18,8 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// fake is a containerd that says what a real one says only when something is wrong with
-// it. It has one image, whatever its name.
+// fake is a containerd that gives answers that a real one gives only if it is damaged. It has one image,
+// which it returns for every name.
 type fake struct {
 	*testing.T
 	blobs  map[digest.Digest][]byte
@@ -104,7 +104,7 @@ func (c fakeContent) Info(_ context.Context, r *content.InfoRequest) (*content.I
 	return &content.InfoResponse{Info: &content.Info{Digest: r.Digest, Size: int64(len(data)), Labels: c.fake.labels}}, err
 }
 
-// Read sends parts of a few bytes each.
+// Read sends the blob in parts of a few bytes each.
 func (c fakeContent) Read(r *content.ReadContentRequest, stream content.Content_ReadServer) error {
 	data, err := c.blob(r.Digest)
 	if err != nil {

@@ -14,18 +14,16 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/oci"
 )
 
-// Find returns the Wasm layers of the image that a container was made from, each with
-// its file. There are none, and no error, if the container was made from no image, or
-// from one without Wasm layers.
+// Find returns the Wasm layers of the image that a container was made from, each with its file. It returns
+// none, and no error, if the container was made without an image, or from one without Wasm layers.
 //
-// A layer's file is there and has the size that the manifest gives it. Its content is
-// not read here: whoever compiles it has to compare its digest.
+// Find checks that a layer's file exists and has the size in the manifest. It does not read the content: the
+// code that compiles it has to compare its digest.
 //
-// note remembers the answer in containerd; it is nil if there is nothing to remember. From then on the
-// container is made of the same manifest whatever becomes of the image's name, and the garbage collector
-// leaves the layers to it.
+// note stores the answer in containerd; it is nil if there is nothing to store. From then on the container
+// keeps the same manifest even if the image's name moves, and the garbage collector keeps the layers for it.
 func (s *Store) Find(ctx context.Context, id string) (found oci.Found, note func(context.Context) error, err error) {
-	// A container waits for the answer, so what can be asked at once is.
+	// A container waits for the answer, so independent requests run at the same time.
 	blobs := s.blobs(ctx)
 	go blobs()
 	c, err := s.container(ctx, id)
@@ -48,8 +46,8 @@ func (s *Store) Find(ctx context.Context, id string) (found oci.Found, note func
 	return found, func(ctx context.Context) error { return s.remember(ctx, id, from) }, nil
 }
 
-// FindImage is Find for an image by its name in containerd. Of an index it takes the
-// manifest that fits Wasm best among those that were pulled.
+// FindImage is Find for an image by its name in containerd. For an index it takes the best manifest for Wasm
+// among those that were pulled.
 func (s *Store) FindImage(ctx context.Context, image string) (oci.Found, error) {
 	target, err := s.Target(ctx, image)
 	if err != nil {
@@ -74,10 +72,10 @@ func (s *Store) container(ctx context.Context, id string) (*containers.Container
 	return response.Container, nil
 }
 
-// ErrNoImage says that a name is no image's.
+// ErrNoImage is returned for a name that no image has.
 var ErrNoImage = errors.New("is not in containerd")
 
-// Target returns what an image's name stands for: a manifest or an index.
+// Target returns the manifest or the index that an image's name refers to.
 func (s *Store) Target(ctx context.Context, image string) (ocispec.Descriptor, error) {
 	response, err := s.images.Get(ctx, &images.GetImageRequest{Name: image})
 	if notFound(err) {
@@ -90,7 +88,7 @@ func (s *Store) Target(ctx context.Context, image string) (ocispec.Descriptor, e
 	return descriptor(t.MediaType, t.Digest, t.Size), nil
 }
 
-// located returns what a manifest holds of Wasm, each layer with its file.
+// located returns the Wasm layers of a manifest, each with its file.
 func (s *Store) located(ctx context.Context, from origin, blobs func() (string, error)) (oci.Found, error) {
 	c := from.candidate
 	found := oci.Found{

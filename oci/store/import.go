@@ -15,8 +15,8 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/oci/pack"
 )
 
-// Import writes an image into containerd and names it; a name that is there moves, as with "ctr
-// images import". It unpacks nothing: whoever runs the image does.
+// Import writes an image into containerd and names it; an existing name moves, as with "ctr images import".
+// It unpacks nothing: the client that runs the image does that.
 func (s *Store) Import(ctx context.Context, ref string, image *pack.Image, progress pack.Progress) (err error) {
 	leased, done, err := s.lease(ctx)
 	if err != nil {
@@ -37,7 +37,7 @@ func (s *Store) Import(ctx context.Context, ref string, image *pack.Image, progr
 	return nil
 }
 
-// ingest writes a blob with labels that keep what it refers to from the garbage collector.
+// ingest writes a blob with labels that protect the content it refers to from the garbage collector.
 func (s *Store) ingest(ctx context.Context, b pack.Blob) error {
 	reader, err := b.Open()
 	if err != nil {
@@ -47,7 +47,7 @@ func (s *Store) ingest(ctx context.Context, b pack.Blob) error {
 	return s.write(ctx, reader, b.Descriptor, references(b))
 }
 
-// references returns the labels as containerd itself sets them (core/images/handlers.go).
+// references returns the labels that containerd itself sets on such a blob (core/images/handlers.go).
 func references(b pack.Blob) map[string]string {
 	const prefix = "containerd.io/gc.ref.content."
 	labels := map[string]string{}

@@ -34,8 +34,7 @@ func connect(t *testing.T, node *testnode.Node) *store.Store {
 	return s
 }
 
-// collect has containerd collect its garbage before it returns: it does for an image that is removed
-// so.
+// collect makes containerd collect its garbage before it returns: "images rm --sync" does so.
 func collect(t *testing.T, node *testnode.Node, image string) {
 	t.Helper()
 	if got := node.Ctr(t, "images", "rm", "--sync", image); got.Code != 0 {
@@ -45,7 +44,7 @@ func collect(t *testing.T, node *testnode.Node, image string) {
 
 const module = wasm.ModuleHeader
 
-// write makes a file of that name in a new folder.
+// write writes a file of that name in a new folder.
 func write(t *testing.T, name, content string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), name)
@@ -73,19 +72,18 @@ func packed(t *testing.T, o pack.Options) *pack.Image {
 	return image
 }
 
-// An image that was imported is whole after containerd has collected its garbage, and gone with its
-// name.
+// An imported image survives containerd's garbage collection, and its blobs go when its name is removed.
 func TestImport(t *testing.T) {
 	node := testnode.New(t, testnode.Options{})
 	s := connect(t, node)
 	ctx := t.Context()
 	small := packed(t, pack.Options{Modules: []string{write(t, "small.wasm", module)}})
 	for _, f := range pack.Formats() {
-		// A module of its own, so that no other image keeps it.
+		// Each image has its own module, so that no other image keeps it.
 		path := write(t, "app.wasm", module+"\x00"+string(rune(len(f.Name)+1))+string(rune(len(f.Name)))+f.Name)
 		image := packed(t, pack.Options{Modules: []string{path}, Format: f})
 		ref := "example.com/imported/" + f.Name + ":v1"
-		for range 2 { // the second time, all is there already
+		for range 2 { // the second time, every blob exists already
 			if err := s.Import(ctx, ref, image, nil); err != nil {
 				t.Fatal(err)
 			}
@@ -116,7 +114,7 @@ func TestImport(t *testing.T) {
 	}
 }
 
-// What ctr refuses, it takes once it is adapted, and keeps it when the artifact goes.
+// ctr refuses an artifact and accepts the adapted image, which survives the removal of the artifact.
 func TestAdapt(t *testing.T) {
 	node := testnode.New(t, testnode.Options{})
 	s := connect(t, node)
@@ -156,7 +154,7 @@ func TestAdapt(t *testing.T) {
 	}
 }
 
-// Layers of files stay the root file system.
+// An adapted image keeps its layers of files as the root file system.
 func TestAdaptKeepsFiles(t *testing.T) {
 	node := testnode.New(t, testnode.Options{})
 	s := connect(t, node)

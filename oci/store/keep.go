@@ -13,27 +13,25 @@ import (
 )
 
 const (
-	// keepLabel starts the label by which what of an image's content has it refers to
-	// a blob of ours: containerd's garbage collector follows such labels and ignores
-	// the rest of the name (containerd, docs/garbage-collection.md, in core/metadata:
-	// gc.go).
+	// keepLabel is the prefix of the label by which an image's content refers to a blob of ours: containerd's
+	// garbage collector follows such labels and ignores the rest of the name (containerd,
+	// docs/garbage-collection.md, in core/metadata: gc.go).
 	keepLabel = "containerd.io/gc.ref.content.wasm-shim."
-	// compiledType is what ctr shows of a blob of ours.
+	// compiledType is the media type that ctr shows for a blob of ours.
 	compiledType = "application/vnd.wasmtime.module.v1+cwasm"
-	// mostKept bounds the labels that an image gets: whoever runs ever new modules from a
-	// volume would have its manifest grow without end.
+	// mostKept is the limit of labels for one image. Without it, a container that runs new modules from a
+	// volume again and again would make the labels of its manifest grow without end.
 	mostKept = 64
 )
 
-// Target is an image as containerd names it: what refers to the rest of it is the content
-// with the digest, a manifest or an index.
+// Target is an image as containerd names it, and the digest of its root, the manifest or index that refers to
+// the rest of it.
 type Target struct {
 	Image  string
 	Digest digest.Digest
 }
 
-// TargetOf returns the image that a container was made from; Image is empty if it was
-// made from none, or from one that is gone.
+// TargetOf returns the image that a container was made from; Image is empty if it was made without one.
 func (s *Store) TargetOf(ctx context.Context, container string) (Target, error) {
 	c, err := s.container(ctx, container)
 	if err != nil || c.Image == "" {
@@ -52,9 +50,9 @@ func (s *Store) TargetOfImage(ctx context.Context, image string) (Target, error)
 	return Target{Image: image, Digest: t.Digest}, err
 }
 
-// Keep stores code, whose digest is sum, as a blob that lives as long as the image, and
-// returns the path of its file. name tells the image's blobs of this kind apart. An image that
-// has as many as it may keeps no other: the path is empty then.
+// Keep stores code, whose digest is sum, as a blob that lives as long as the image, and returns the path of
+// its file. name distinguishes the image's blobs of this kind. If the image already has as many as it may
+// have, Keep stores nothing and the path is empty.
 func (s *Store) Keep(ctx context.Context, to Target, name string, code *os.File, sum digest.Digest) (string, error) {
 	root, err := s.root(ctx)
 	if err != nil {
@@ -77,7 +75,7 @@ func (s *Store) Keep(ctx context.Context, to Target, name string, code *os.File,
 	return blobPath(root, sum), nil
 }
 
-// Release undoes Keep, and has containerd collect its garbage.
+// Release undoes Keep, and makes containerd collect its garbage.
 func (s *Store) Release(ctx context.Context, target digest.Digest, name string) error {
 	ctx, done, err := s.lease(ctx)
 	if err != nil {
@@ -85,7 +83,7 @@ func (s *Store) Release(ctx context.Context, target digest.Digest, name string) 
 	}
 	err = s.label(ctx, target, map[string]string{keepLabel + name: ""})
 	if notFound(err) {
-		err = nil // the image is gone, and with it what it referred to
+		err = nil // the image is gone, and the blob with it
 	}
 	return errors.Join(err, done(true))
 }
@@ -101,8 +99,8 @@ func (s *Store) writeCode(ctx context.Context, code *os.File, sum digest.Digest)
 	return s.write(ctx, code, ocispec.Descriptor{MediaType: compiledType, Digest: sum, Size: info.Size()}, nil)
 }
 
-// isFull reports whether content has as many labels for blobs of ours as it may, and not
-// the one of that name.
+// isFull reports whether content has as many labels for blobs of ours as it may have, none of them with that
+// name.
 func (s *Store) isFull(ctx context.Context, of digest.Digest, name string) (bool, error) {
 	response, err := s.content.Info(ctx, &content.InfoRequest{Digest: of.String()})
 	if err != nil {

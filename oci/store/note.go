@@ -13,17 +13,18 @@ import (
 )
 
 const (
-	// noteExtension is where a container of containerd keeps what it is made of. It is no label, for clients
-	// copy an image's labels to its containers: an image could have another one's module run.
+	// noteExtension is the extension of a container that holds the note of its image. It is not a label,
+	// because clients copy an image's labels to its containers: an image could make another image's module
+	// run.
 	noteExtension = "wasm.shim/image"
-	// noteType is what ctr shows of it.
+	// noteType is the type that ctr shows for it.
 	noteType = "wasm.shim/image+json"
-	// noteLabel has containerd's garbage collector leave a container the manifest, and what that refers to, for
-	// as long as the container exists (scanRoots in containerd's metadata/gc.go).
+	// noteLabel makes containerd's garbage collector keep the manifest, and the content it refers to, for as
+	// long as the container exists (scanRoots in containerd's metadata/gc.go).
 	noteLabel = "containerd.io/gc.ref.content.wasm-shim"
 )
 
-// note is what a container is made of, as JSON.
+// note is the image of a container, as JSON.
 type note struct {
 	Image    string        `json:"image"`
 	Target   digest.Digest `json:"target"`
@@ -32,7 +33,7 @@ type note struct {
 	Platform string        `json:"platform"`
 }
 
-// remember notes on a container what it is made of. It does nothing if the container is gone.
+// remember writes the note of a container's image. It is a no-op if the container is gone.
 func (s *Store) remember(ctx context.Context, id string, from origin) error {
 	data, err := json.Marshal(note{from.image, from.target, from.digest, from.size, from.platform})
 	if err != nil {
@@ -51,7 +52,7 @@ func (s *Store) remember(ctx context.Context, id string, from origin) error {
 	return nil
 }
 
-// remembered returns what remember has noted, and whether it has.
+// remembered returns the image that remember has noted, and whether there is a note.
 func (s *Store) remembered(ctx context.Context, c *containers.Container) (origin, bool, error) {
 	extension, ok := c.Extensions[noteExtension]
 	if !ok {

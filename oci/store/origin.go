@@ -23,13 +23,13 @@ import (
 // origin is the image that a container was made from.
 type origin struct {
 	image  string        // its name in containerd
-	target digest.Digest // that the name stands for
+	target digest.Digest // that the name refers to
 	candidate
 }
 
-// origin finds out what a container was made from. For a container of CRI that is what leads from the name
-// that the pod asked for to the configuration by which CRI knows the image: the container's own
-// reference to an image is any one with the same configuration.
+// origin returns the image that a container was made from. For a container of CRI, that is the image under
+// the name that the pod asked for whose configuration is the one by which CRI identifies it: the container's
+// own image reference may be any image with the same configuration.
 func (s *Store) origin(ctx context.Context, c *containers.Container) (origin, error) {
 	asked, err := askedOfCRI(c)
 	if err != nil {
@@ -40,7 +40,7 @@ func (s *Store) origin(ctx context.Context, c *containers.Container) (origin, er
 		name = asked.name
 	}
 	var target ocispec.Descriptor
-	var gone error // the name is not in containerd
+	var gone error // set if the name is not in containerd
 	made := made{config: asked.config}
 	if made.config == "" {
 		made.layers = c.Labels[oci.LayersLabel]
@@ -78,7 +78,7 @@ func (s *Store) sole(ctx context.Context, made made) (origin, error) {
 		return origin{}, err
 	}
 	if own := slices.DeleteFunc(slices.Clone(found), func(o origin) bool { return !o.sure() }); len(own) > 0 {
-		found = own // the others only have a copy of their configuration
+		found = own // the others have only a copy of the configuration
 	}
 	if len(found) == 0 {
 		return origin{}, fmt.Errorf("no image with the configuration %s is in containerd: pull it again", made.config)
@@ -93,11 +93,11 @@ func (s *Store) sole(ctx context.Context, made made) (origin, error) {
 	return found[0], nil
 }
 
-// listLimit is how many images are looked at in one moment.
+// listLimit is how many images are examined at the same time.
 const listLimit = 8
 
-// originsWith returns the images on the node that a container may have been made from, in the order of
-// their names. What is wrong with others does not matter.
+// originsWith returns the images on the node that a container may have been made from, sorted by name. Errors
+// of other images are ignored.
 func (s *Store) originsWith(ctx context.Context, made made) ([]origin, error) {
 	response, err := s.images.List(ctx, &images.ListImagesRequest{})
 	if err != nil {
@@ -131,10 +131,9 @@ func (s *Store) originsWith(ctx context.Context, made made) ([]origin, error) {
 	return found, nil
 }
 
-// parents returns the name of the snapshot below the container's own, which is the chain
-// id of its image. For a container in a user namespace, containerd may have put one
-// between them whose files have other owners (containerd, client/container_opts_unix.go),
-// so the next is returned, too.
+// parents returns the name of the parent of the container's snapshot, which is the chain id of its image. For
+// a container in a user namespace, containerd may have put a snapshot with other file owners between the two
+// (containerd, client/container_opts_unix.go), so parents also returns the next one.
 func (s *Store) parents(ctx context.Context, c *containers.Container) ([]string, error) {
 	if c.SnapshotKey == "" {
 		return nil, nil

@@ -1,10 +1,10 @@
-// Package store is all that speaks to containerd about images: it finds the Wasm layers of one and where the
-// blobs lie, reads blobs and views files, keeps compiled code with an image, imports images, and watches them
-// come.
+// Package store is the only package that speaks to containerd about images. It finds an image's Wasm layers
+// and their files, reads blobs and views files, keeps compiled code with an image, imports images, and
+// watches for new ones.
 //
-// It speaks gRPC, which costs whoever imports it some milliseconds at each start, so the
-// shim never does; it has the program wasm-client do so. The package never reads or
-// changes containerd's files by itself.
+// It uses gRPC, which costs each start of a program that imports it some milliseconds. The shim therefore
+// never imports it, but runs the program wasm-client. The package never reads or changes containerd's files
+// directly.
 package store
 
 import (
@@ -42,8 +42,8 @@ type Store struct {
 	snapshots     snapshots.SnapshotsClient
 }
 
-// Connect prepares a connection to the socket of containerd, a path, for requests about one of its namespaces.
-// It is made by the first request.
+// Connect prepares a connection to containerd's socket, a path, for requests about one of its namespaces. The
+// first request opens the connection.
 func Connect(address, namespace string) (*Store, error) {
 	conn, err := grpc.NewClient("unix:"+strings.TrimPrefix(address, "unix://"),
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
@@ -69,7 +69,7 @@ func Connect(address, namespace string) (*Store, error) {
 	}, nil
 }
 
-// Close ends the connection.
+// Close closes the connection.
 func (s *Store) Close() error { return s.conn.Close() }
 
 // in returns a context whose requests concern a namespace of containerd.
@@ -79,8 +79,7 @@ func in(ctx context.Context, namespace string) context.Context {
 
 func notFound(err error) bool { return status.Code(err) == codes.NotFound }
 
-// explain drops the words of gRPC from an error, which say nothing to the person who
-// reads it.
+// explain removes gRPC's own words from an error, because they mean nothing to its reader.
 func explain(err error) error {
 	s, ok := status.FromError(err)
 	switch {

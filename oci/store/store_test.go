@@ -16,8 +16,7 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/oci"
 )
 
-// What is wrong with an image or with containerd's store is said with the image's name,
-// and with what to do where something can be done.
+// Errors of an image or of containerd's store contain the image's name and, where possible, a remedy.
 func TestFindImageRefuses(t *testing.T) {
 	absent := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, Digest: digest.FromString("absent"), Size: 6}
 	for name, test := range map[string]struct {
@@ -111,8 +110,7 @@ func TestFindImageWithoutFolder(t *testing.T) {
 	}
 }
 
-// A broken manifest in an index does not keep the others from being found, nor does an
-// attestation count.
+// A broken manifest or an attestation in an index does not prevent the search from finding the others.
 func TestFindImageBesideBroken(t *testing.T) {
 	f := newFake(t)
 	own := f.image()

@@ -12,7 +12,7 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/oci"
 )
 
-// View prepares a read-only view of an unpacked image, which done removes.
+// View prepares a read-only view of an unpacked image; done removes it.
 func (s *Store) View(ctx context.Context, image, snapshotter string) (_ oci.View, done func() error, err error) {
 	view, chain, err := s.look(ctx, image)
 	if err != nil {
@@ -25,7 +25,7 @@ func (s *Store) View(ctx context.Context, image, snapshotter string) (_ oci.View
 	return view, done, nil
 }
 
-// ViewChain prepares a read-only view of unpacked layers by their chain id, which done removes.
+// ViewChain prepares a read-only view of unpacked layers by their chain id; done removes it.
 func (s *Store) ViewChain(ctx context.Context, chain, snapshotter string) (mounts []oci.Mount, done func() error, err error) {
 	ctx, end, err := s.lease(ctx)
 	if err != nil {
@@ -48,7 +48,7 @@ func (s *Store) ViewChain(ctx context.Context, chain, snapshotter string) (mount
 	}, nil
 }
 
-// look reads what a container of an image would run, and the chain id of its files.
+// look returns the command that a container of an image would run, and the chain id of its files.
 func (s *Store) look(ctx context.Context, image string) (oci.View, string, error) {
 	target, err := s.Target(ctx, image)
 	if err != nil {

@@ -11,9 +11,8 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// Watch calls saw with the name of each image that the namespace has, and then of each that
-// it comes to have or whose name comes to stand for something else, until the context or
-// containerd ends. It returns an error always.
+// Watch calls saw with the name of each image in the namespace, and then with the name of each image that is
+// created or updated, until the context or containerd ends. It always returns an error.
 func (s *Store) Watch(ctx context.Context, saw func(image string) error) error {
 	filter := fmt.Sprintf("namespace==%q,topic~=%q", s.namespace, "^/images/(create|update)$")
 	stream, err := service.NewEventsClient(s.conn).Subscribe(ctx, &service.SubscribeRequest{Filters: []string{filter}})

@@ -23,14 +23,14 @@ import (
 const (
 	// leaseHeader carries the lease of a request (containerd, core/leases).
 	leaseHeader = "containerd-lease"
-	// expiry is when containerd may drop a lease that nobody deletes, because we died: longer than a large
-	// image takes to be written, or a module to be compiled from a view.
+	// expiry is the age at which containerd may drop a lease that we did not delete because we died. It is
+	// longer than it takes to write a large image, or to compile a module from a view.
 	expiry = time.Hour
-	// endLimit is how long containerd may take to end a lease, and to collect its garbage.
+	// endLimit is how long containerd may take to delete a lease and to collect its garbage.
 	endLimit = 30 * time.Second
 )
 
-// leaseOf returns the lease of a context that lease has made.
+// leaseOf returns the lease in a context that lease returned.
 func leaseOf(ctx context.Context) string {
 	headers, _ := metadata.FromOutgoingContext(ctx)
 	if ids := headers.Get(leaseHeader); len(ids) > 0 {
@@ -39,8 +39,8 @@ func leaseOf(ctx context.Context) string {
 	return ""
 }
 
-// lease keeps what is written from the garbage collector until done is called, which
-// can have it run.
+// lease protects everything written with its context from the garbage collector until done is called. done
+// can also run the collector.
 func (s *Store) lease(ctx context.Context) (_ context.Context, done func(collect bool) error, err error) {
 	service := leases.NewLeasesClient(s.conn)
 	id := "wasm-shim-" + rand.Text()
@@ -59,7 +59,7 @@ func (s *Store) lease(ctx context.Context) (_ context.Context, done func(collect
 	}, nil
 }
 
-// write writes a blob and its labels. One that is there already gets the labels.
+// write writes a blob and its labels. A blob that exists already only gets the labels.
 func (s *Store) write(ctx context.Context, from io.Reader, d ocispec.Descriptor, labels map[string]string) error {
 	err := core.WriteBlob(ctx, proxy.NewContentStore(s.conn), "wasm-shim-"+d.Digest.Encoded(), from, d, core.WithLabels(labels))
 	if err != nil && !errdefs.IsAlreadyExists(err) {
