@@ -54,7 +54,7 @@ func cacheList(ctx context.Context, args []string, stdio stdio) error {
 	return err
 }
 
-// shortKey keeps of a module's digest what is enough to tell it apart.
+// shortKey shortens a module's digest to what is enough to identify it.
 func shortKey(key string) string {
 	digest, compression, ok := strings.Cut(key, "-")
 	short := digest[:min(16, len(digest))]
@@ -73,7 +73,7 @@ func age(engine, current string) string {
 	}
 }
 
-// keptBy names the images that an entry goes with.
+// keptBy names the images that keep an entry.
 func keptBy(e cache.Info) string {
 	var names []string
 	for _, image := range e.Images {
@@ -87,7 +87,8 @@ func keptBy(e cache.Info) string {
 	return strings.Join(names, ",")
 }
 
-// tenantOf names for whom an entry was compiled: containerd's namespace and, of a pod, Kubernetes'.
+// tenantOf names the tenant that an entry was compiled for: containerd's namespace and, for a pod,
+// Kubernetes'.
 func tenantOf(e cache.Info) string {
 	if e.Tenant == "" {
 		return "the operator"
@@ -112,7 +113,7 @@ func bytesOf(n int64) string {
 	return fmt.Sprintf("%.1fKiB", float64(n)/(1<<10))
 }
 
-// cacheWarm is here for the list of verbs: the shim, which can compile, takes it itself.
+// cacheWarm is only here for the list of verbs: the shim, which can compile, handles the verb itself.
 func cacheWarm(_ context.Context, args []string, stdio stdio) error {
 	set := newFlags("cache warm", "[--address SOCKET] [--namespace NAME] [--snapshotter NAME] [--config FILE] IMAGE", stdio)
 	if err := parse(set, args, 0, 1); err != nil {
@@ -121,8 +122,8 @@ func cacheWarm(_ context.Context, args []string, stdio stdio) error {
 	return errors.New("cache warm: run it through containerd-shim-wasm-v1, which can compile")
 }
 
-// cachePrune removes compiled modules of other engines, or all that are not in use, and
-// says what that freed.
+// cachePrune removes compiled modules of other engines, or all that are not in use, and prints how much space
+// it freed.
 func cachePrune(ctx context.Context, args []string, stdio stdio) error {
 	set := newFlags("cache prune", "[--all] [--config FILE]", stdio)
 	configured, engine := cacheFlags(set)

@@ -13,13 +13,14 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/worker/control"
 )
 
-// filled is a cache with a module of two engines, the second compiled last, and a configuration that names it.
+// filled makes a cache with a module of two engines, the second compiled last, and a configuration that names
+// it.
 func filled(t *testing.T) (dir, config string) {
 	t.Helper()
 	return filledBy(t, "old", "new")
 }
 
-// filledBy is one with a module of each engine, named after it.
+// filledBy makes a cache with one module per engine, named after the engine.
 func filledBy(t *testing.T, engines ...string) (dir, config string) {
 	t.Helper()
 	dir = filepath.Join(t.TempDir(), "cache")
@@ -97,7 +98,7 @@ func TestCacheVerbsRefuse(t *testing.T) {
 	}
 }
 
-// A containerd that is not there is said so, and the cache stays as it is.
+// keep without a containerd fails with an error that says so.
 func TestKeepWithoutContainerd(t *testing.T) {
 	dir, _ := filled(t)
 	_, err := say(t, "", "keep", "--address", filepath.Join(t.TempDir(), "none"), "--container", "id", "--cache", dir, "--engine", "new", "--module", "m", "--key", "k")
@@ -106,7 +107,7 @@ func TestKeepWithoutContainerd(t *testing.T) {
 	}
 }
 
-// Images choose the names of modules, and what a person sees of them must not steer the terminal.
+// Images choose the names of modules, so control characters in names and errors do not reach the terminal.
 func TestNamesDoNotSteerTheTerminal(t *testing.T) {
 	_, config := filledBy(t, "x\x1b]0;owned\a\x1b[2J\u202e")
 	for _, args := range [][]string{{"cache", "ls"}, {"cache", "prune", "--all"}} {

@@ -8,17 +8,17 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/oci/store"
 )
 
-// containerd is the one that a verb is about, and which of its namespaces.
+// containerd is the containerd that a verb uses, and the namespace in it.
 type containerd struct{ endpoint.Containerd }
 
-// containerdFlags adds the flags that say which.
+// containerdFlags adds the flags that select it.
 func containerdFlags(set *flag.FlagSet) *containerd {
 	c := &containerd{}
 	c.Flags(set)
 	return c
 }
 
-// with connects to it for as long as do takes.
+// with connects to containerd, calls do and disconnects.
 func (c containerd) with(do func(*store.Store) error) error {
 	s, err := store.Connect(c.Address, c.Namespace)
 	if err != nil {

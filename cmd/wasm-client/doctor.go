@@ -8,7 +8,7 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/internal/endpoint"
 )
 
-// checkNode prints what is right and wrong with a node, and fails if anything is wrong.
+// checkNode prints the results of all checks of a node, and fails if one of them fails.
 func checkNode(ctx context.Context, args []string, stdio stdio) error {
 	set := newFlags("doctor", "[--address SOCKET] [--json] [--no-test-run]", stdio)
 	var o doctor.Options

@@ -9,11 +9,10 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/oci/store"
 )
 
-// noteLimit is how long containerd may take to note the answer, for which nobody waits but the container's
-// end.
+// noteLimit is how long containerd may take to note the answer. Only the end of the container waits for it.
 const noteLimit = 10 * time.Second
 
-// find is the shim's own verb: it prints an oci.Found. What it has found of a container it then notes in
+// find is the shim's own verb: it prints an oci.Found. For a container it then notes the answer in
 // containerd.
 func find(ctx context.Context, args []string, stdio stdio) error {
 	set := newFlags(ask.FindVerb, "(--container ID | --image NAME) [--address SOCKET] [--namespace NAME]", stdio)
@@ -40,7 +39,7 @@ func find(ctx context.Context, args []string, stdio stdio) error {
 	})
 }
 
-// findContainer notes its answer, once it has given it.
+// findContainer prints the answer, then notes it in containerd.
 func findContainer(ctx context.Context, s *store.Store, id string, stdio stdio) error {
 	found, note, err := s.Find(ctx, id)
 	if err == nil {

@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// flagsFirst moves the flags of a command line before its other arguments, where package flag wants
-// them: people name the file first. What follows -- stays as it is.
+// flagsFirst moves the flags of a command line before its other arguments, because package flag requires that
+// and people name the file first. Arguments after -- stay unchanged.
 func flagsFirst(set *flag.FlagSet, args []string) []string {
 	var flags, rest []string
 	for i := 0; i < len(args); i++ {
@@ -29,7 +29,7 @@ func flagsFirst(set *flag.FlagSet, args []string) []string {
 	return append(append(flags, "--"), rest...)
 }
 
-// takesNext says whether the argument after this one is the flag's value.
+// takesNext reports whether the argument after this one is the flag's value.
 func takesNext(set *flag.FlagSet, arg string) bool {
 	name := strings.TrimLeft(arg, "-")
 	if strings.Contains(name, "=") {

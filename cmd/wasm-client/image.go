@@ -17,7 +17,7 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/oci/store"
 )
 
-// imageInspect says what the shim would run of an image.
+// imageInspect prints what the shim would run of an image.
 func imageInspect(ctx context.Context, args []string, stdio stdio) error {
 	set := newFlags("image inspect", "IMAGE|FILE [--registry [--plain-http]] [--json] [--address SOCKET] [--namespace NAME] [--snapshotter NAME]\n"+
 		"says what of an image runs and why, or why nothing does. IMAGE is one in containerd or, with\n"+
@@ -113,7 +113,7 @@ func inspectContainerd(ctx context.Context, c *containerd, snapshotter, image st
 	return reports, err
 }
 
-// lookUp finds an image in containerd by its name as it is or, if there is none, by its whole name.
+// lookUp finds an image in containerd by its name as given or, if there is none, by its full name.
 func (c containerd) lookUp(ctx context.Context, s *store.Store, image string) (inspect.Named, error) {
 	names := []string{image}
 	if whole, err := pack.Name(image); err == nil && whole != image {
@@ -167,7 +167,7 @@ func imageAdapt(ctx context.Context, args []string, stdio stdio) error {
 	})
 }
 
-// adapt makes the image of the manifest that the shim would take.
+// adapt makes an image from the manifest that the shim would choose.
 func adapt(ctx context.Context, s *store.Store, from inspect.Named, o pack.AdaptOptions) (*pack.Image, error) {
 	found, err := s.FindImage(ctx, from.Name)
 	if err != nil {

@@ -17,7 +17,7 @@ import (
 
 const module = "\x00asm\x01\x00\x00\x00"
 
-// call runs a command line that is to succeed, and returns what it prints.
+// call runs a command line that must succeed, and returns its output.
 func call(t *testing.T, args ...string) string {
 	t.Helper()
 	var out strings.Builder

@@ -18,29 +18,28 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/oci/store"
 )
 
-// keepLimit bounds the work of keep, which nobody waits for; dropLimit how long it waits
-// for containers that use the file that has become superfluous.
+// keepLimit is the limit for the work of keep. dropLimit is how long it waits for containers that use the
+// superfluous file.
 const (
 	keepLimit = 5 * time.Minute
 	dropLimit = 5 * time.Second
 )
 
-// keeping is one question to keep an entry of the compile cache for an image.
+// keeping is one request to keep an entry of the compile cache with an image.
 type keeping struct {
 	ask.Keep
 	containerd *containerd
 }
 
-// labelName tells an image's labels apart: it may hold several modules, and each be compiled by
-// several engines.
+// labelName returns a name that distinguishes an image's labels: an image may hold several modules, each
+// compiled by several engines.
 func labelName(engine, module string) string {
 	return engine[:min(12, len(engine))] + "." + module[:min(32, len(module))]
 }
 
-// keep is the shim's own verb: it gives compiled code to containerd, so that it goes with
-// the image. The daemon starts it while a module is being compiled, because the container
-// may be gone soon, and writes a line when the container has started. If it closes
-// the input instead, nothing is to be done.
+// keep is the shim's own verb: it stores compiled code in containerd, so that the code is removed with the
+// image. The daemon starts keep while a module is being compiled, because the container may be gone soon, and
+// writes a line when the container has started. If the daemon closes the input instead, keep does nothing.
 func keep(ctx context.Context, args []string, stdio stdio) error {
 	set := newFlags(ask.KeepVerb, "--cache DIR --engine KEY --module KEY --key KEY --size BYTES (--container ID | --image NAME)", stdio)
 	k := keeping{containerd: containerdFlags(set)}
@@ -48,7 +47,7 @@ func keep(ctx context.Context, args []string, stdio stdio) error {
 	if err := parse(set, args, 0, 0); err != nil {
 		return err
 	}
-	// It is in nobody's way.
+	// Use one processor only: nothing waits for keep.
 	runtime.GOMAXPROCS(1)
 	ctx, cancel := context.WithTimeout(ctx, keepLimit)
 	defer cancel()
@@ -57,7 +56,7 @@ func keep(ctx context.Context, args []string, stdio stdio) error {
 		if err != nil {
 			return err
 		}
-		// The question was urgent, what follows is not.
+		// Lower the priority: the query was urgent, the copy is not.
 		giveWay()
 		if begin, err := ask.AwaitBegin(stdio.in); err != nil || !begin {
 			return err
@@ -66,8 +65,8 @@ func keep(ctx context.Context, args []string, stdio stdio) error {
 	})
 }
 
-// giveWay lowers the priority of every thread, which is what has one (setpriority(2), BUGS), and with it that
-// of those that they start.
+// giveWay lowers the priority of every thread, because priorities belong to threads (setpriority(2), BUGS).
+// New threads inherit it.
 func giveWay() {
 	tasks, err := os.ReadDir("/proc/self/task")
 	if err != nil {
@@ -80,7 +79,7 @@ func giveWay() {
 	}
 }
 
-// targetOf returns the image that is named, or that of a container.
+// targetOf returns the image that the question names, or the image of its container.
 func targetOf(ctx context.Context, s *store.Store, k ask.Keep) (store.Target, error) {
 	switch {
 	case k.Target != "":
@@ -116,13 +115,13 @@ func (k keeping) keep(ctx context.Context, s *store.Store, target store.Target) 
 	return nil
 }
 
-// trim removes what is too much of the cache, blobs too.
+// trim reduces the cache to its size limit, and removes the blobs of removed entries too.
 func trim(ctx context.Context, dir string, size int64) error {
 	_, _, err := cache.Trim(ctx, dir, size, release)
 	return err
 }
 
-// release has every image of an entry forget its blob.
+// release makes every image of an entry release its blob.
 func release(ctx context.Context, info cache.Info) error {
 	var failures []error
 	for _, image := range info.Images {
@@ -145,5 +144,5 @@ func releaseFrom(ctx context.Context, image cache.Image, name string) error {
 	return nil
 }
 
-// releaseLimit is how long a containerd may take to forget a blob.
+// releaseLimit is how long a containerd may take to release a blob.
 const releaseLimit = 30 * time.Second

@@ -1,7 +1,6 @@
-// Command wasm-client does for containerd-shim-wasm-v1 what needs containerd's API or a
-// registry: the libraries for that would cost each start of a container some
-// milliseconds if the shim held them. The shim carries this program inside itself, and
-// runs it; people reach its verbs through the shim.
+// Command wasm-client does the work of containerd-shim-wasm-v1 that needs containerd's API or a registry. The
+// libraries for that would cost each start of a container some milliseconds if the shim contained them. The
+// shim embeds this program and runs it; users reach its verbs through the shim.
 package main
 
 import (
@@ -22,9 +21,8 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/oci/ask"
 )
 
-// verb is one thing that the program does. It gets the arguments after its name. An
-// error is printed by main, in one line, and ends the program with status 1;
-// flag.ErrHelp ends it with 0.
+// verb is one command of the program. It gets the arguments after its name. main prints its error, in one
+// line, and exits with status 1; flag.ErrHelp exits with 0.
 type verb struct {
 	about string // in one line
 	run   func(ctx context.Context, args []string, stdio stdio) error
@@ -36,7 +34,7 @@ type stdio struct {
 	out, err io.Writer
 }
 
-// verbs are those for people, found by their words: "doctor", or "image pack". The shim passes them on.
+// verbs are the verbs for users, by their words: "doctor", or "image pack". The shim passes them on.
 var verbs = map[string]verb{
 	"doctor":        {"check this node, and say how to mend it", checkNode},
 	"cache ls":      {"list compiled modules", cacheList},
@@ -47,7 +45,7 @@ var verbs = map[string]verb{
 	"image pack":    {"make an image or artifact of WebAssembly, in any format", imagePack},
 }
 
-// private are the verbs by which the shim itself asks (package ask).
+// private are the verbs that only the shim uses (package ask).
 var private = map[string]verb{
 	ask.FindVerb:  {"print the Wasm layers of a container's or an image's manifest as JSON", find},
 	ask.KeepVerb:  {"give a compiled module to the image of a container", keep},
@@ -57,7 +55,7 @@ var private = map[string]verb{
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	// A second signal ends what does not look at the first.
+	// A second signal kills a verb that ignores the first.
 	context.AfterFunc(ctx, stop)
 	err := hide.Process()
 	if err == nil {
@@ -70,7 +68,7 @@ func main() {
 	}
 }
 
-// maxError bounds, in bytes, what an error says: images choose the names in it, and the shim reads it.
+// maxError is the limit of an error's text, in bytes: images choose the names in it, and the shim reads it.
 const maxError = 8 << 10
 
 // tell prints an error in one line.
@@ -105,7 +103,7 @@ func run(ctx context.Context, args []string, stdio stdio) error {
 	return err
 }
 
-// isGroup says whether there are verbs of two words that start with this one.
+// isGroup reports whether there are verbs of two words that start with this one.
 func isGroup(word string) bool {
 	for name := range verbs {
 		if strings.HasPrefix(name, word+" ") {
@@ -132,7 +130,7 @@ func list(w io.Writer, verbs map[string]verb, group string) {
 	}
 }
 
-// programOf returns the program of a verb: people use the shim's, the shim its own.
+// programOf returns the program of a verb: users run the shim, the shim runs wasm-client.
 func programOf(verb string) string {
 	switch verb {
 	case "", ask.FindVerb, ask.KeepVerb, ask.ViewVerb, ask.WatchVerb:
@@ -141,8 +139,7 @@ func programOf(verb string) string {
 	return "containerd-shim-wasm-v1"
 }
 
-// newFlags returns the flags of a verb, whose -h prints the usage line and the flags to
-// where the verb prints.
+// newFlags returns the flags of a verb. -h prints the usage line and the flags to the verb's output.
 func newFlags(name, usage string, stdio stdio) *flag.FlagSet {
 	set := flag.NewFlagSet(name, flag.ContinueOnError)
 	set.SetOutput(stdio.out)
@@ -153,8 +150,8 @@ func newFlags(name, usage string, stdio stdio) *flag.FlagSet {
 	return set
 }
 
-// parse reads a verb's flags and allows between least and most arguments after them.
-// What is wrong is said once, by main.
+// parse reads a verb's flags and allows between least and most arguments after them. It prints no errors:
+// main prints them once.
 func parse(set *flag.FlagSet, args []string, least, most int) error {
 	out := set.Output()
 	set.SetOutput(io.Discard)

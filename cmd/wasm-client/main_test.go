@@ -38,7 +38,7 @@ func TestRefuses(t *testing.T) {
 	}
 }
 
-// Each verb can say how it is used.
+// Every verb prints its usage with -h.
 func TestVerbs(t *testing.T) {
 	all := maps.Clone(verbs)
 	maps.Copy(all, private)

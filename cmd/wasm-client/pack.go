@@ -49,7 +49,7 @@ func (f *packFlags) add(set *flag.FlagSet) {
 	set.StringVar(&o.Compression, "compress", "", "gzip, zstd, zip or none: `how` Wasm layers are compressed (none by default), or files where there are none of those (gzip)")
 }
 
-// imagePack makes an image and takes it where it is wanted.
+// imagePack makes an image and writes it to the places that the flags name.
 func imagePack(ctx context.Context, args []string, stdio stdio) error {
 	set := newFlags("image pack", packUsage, stdio)
 	var f packFlags
@@ -84,7 +84,7 @@ func printFormats(w io.Writer) {
 	}
 }
 
-// complete makes options of the flags, and returns the image's whole name.
+// complete turns the flags into options, and returns the image's full name.
 func (f *packFlags) complete(modules []string) (string, error) {
 	if f.tag == "" {
 		return "", errors.New("image pack: give the image a name with -t; see image pack -h")
@@ -113,7 +113,7 @@ func (f *packFlags) complete(modules []string) (string, error) {
 	return name, nil
 }
 
-// take writes the image to all places that are wanted.
+// take writes the image to every place that the flags name.
 func (f *packFlags) take(ctx context.Context, image *pack.Image, name string, stdio stdio) error {
 	progress := func(done, all int, b pack.Blob) {
 		fmt.Fprintf(stdio.err, "%d of %d: %s %s (%d bytes)\n", done, all, b.MediaType, b.Digest, b.Size)

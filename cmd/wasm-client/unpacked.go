@@ -12,13 +12,13 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/sandbox"
 )
 
-// unpackedImages are the images of a containerd and of its snapshotter.
+// unpackedImages is a source of images in a containerd, and of their files in a snapshotter.
 type unpackedImages struct {
 	*store.Store
 	snapshotter string
 }
 
-// Files mounts an image's files where nobody else sees them.
+// Files mounts an image's files where no other process sees them.
 func (u unpackedImages) Files(ctx context.Context, chain digest.Digest) (_ *os.Root, done func() error, err error) {
 	mounts, remove, err := u.ViewChain(ctx, chain.String(), u.snapshotter)
 	if err != nil {
@@ -31,7 +31,7 @@ func (u unpackedImages) Files(ctx context.Context, chain digest.Digest) (_ *os.R
 	return root, func() error { return errors.Join(root.Close(), remove()) }, nil
 }
 
-// mountRoot mounts a view in a mount namespace that nobody else has, and opens it.
+// mountRoot mounts a view in a mount namespace of its own, and opens it.
 func mountRoot(view []oci.Mount) (*os.Root, error) {
 	base, err := os.MkdirTemp("", "wasm-client-")
 	if err != nil {

@@ -7,8 +7,8 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/oci/store"
 )
 
-// watch is the shim's own verb: it prints the name of each image that containerd has in a
-// namespace or comes to have, one a line.
+// watch is the shim's own verb: it prints the names of the images in a namespace of containerd, and of each
+// image that is created or updated later, one per line.
 func watch(ctx context.Context, args []string, stdio stdio) error {
 	set := newFlags(ask.WatchVerb, "[--address SOCKET] [--namespace NAME]", stdio)
 	containerd := containerdFlags(set)
