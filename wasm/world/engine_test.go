@@ -11,7 +11,7 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/worker/component"
 )
 
-// What is foretold of a component is what the engine finds when it compiles it.
+// The world of a component agrees with the imports and exports that the engine finds when it compiles it.
 func TestEngineAgrees(t *testing.T) {
 	paths := []string{testguest.Build(t, "component")}
 	for _, name := range []string{"component-functions", "component-error", "component-hostimport", "component-http", "component-sockets"} {

@@ -12,18 +12,18 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/wasm"
 )
 
-// maxNames bounds, in bytes, what the sections of imports and exports of a component hold together:
-// some hundred times as much as those of large ones do.
+// maxNames is the limit, in bytes, of all import and export sections of a component together. It is about a
+// hundred times the size of those of large components.
 const maxNames = 1 << 20
 
-// The sections that are read, and the last one that there is.
+// The ids of the sections that are read, and the highest id.
 const (
 	importSection = 10
 	exportSection = 11
 	lastSection   = 12
 )
 
-// Read reads a component, to its end.
+// Read reads a component to its end.
 func Read(r io.Reader) (World, error) {
 	w, err := read(bufio.NewReaderSize(r, 64<<10))
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
@@ -80,7 +80,7 @@ func skip(r io.Reader, id byte, size uint32) error {
 	return err
 }
 
-// section reads the imports or exports of a section.
+// section reads the imports or exports in a section.
 func (w *World) section(r io.Reader, id byte, size uint32) error {
 	content := make([]byte, size)
 	if _, err := io.ReadFull(r, content); err != nil {
@@ -102,13 +102,13 @@ func (w *World) section(r io.Reader, id byte, size uint32) error {
 		err = errors.New("bytes are left over")
 	}
 	if err != nil {
-		// The end of a section is not that of the component.
+		// Not %w: the end of a section is not the end of the component.
 		return fmt.Errorf("its %s %d cannot be read: %v", what, len(*items), err)
 	}
 	return nil
 }
 
-// section is what is left to read of one.
+// section is the unread rest of a section.
 type section struct{ *bytes.Reader }
 
 // imported reads an import: its name and its type.
@@ -121,7 +121,7 @@ func (s *section) imported() (Item, error) {
 	return Item{name, kind}, err
 }
 
-// exported reads an export: its name, what it is and, perhaps, its type.
+// exported reads an export: its name, its sort and, optionally, its type.
 func (s *section) exported() (Item, error) {
 	name, err := s.name()
 	if err != nil {
@@ -141,7 +141,7 @@ func (s *section) exported() (Item, error) {
 	return Item{name, kind}, err
 }
 
-// name reads a name and passes over its attributes.
+// name reads a name and skips its attributes.
 func (s *section) name() (string, error) {
 	form, err := s.choice(2)
 	if err != nil {
@@ -195,7 +195,7 @@ func (s *section) kind() (Kind, error) {
 	return CoreModule, err
 }
 
-// externType reads a type, of which only the kind is kept.
+// externType reads a type and returns only its kind.
 func (s *section) externType() (Kind, error) {
 	kind, err := s.kind()
 	if err != nil {
@@ -212,12 +212,12 @@ func (s *section) externType() (Kind, error) {
 			return "", err
 		}
 	}
-	// An index, or a primitive type in the one byte that it has.
+	// An index, or the one byte of a primitive type.
 	_, err = u32(s)
 	return kind, err
 }
 
-// choice reads a byte that says which of the forms up to last follows.
+// choice reads a byte that selects one of the forms 0 to last.
 func (s *section) choice(last byte) (byte, error) {
 	b, err := s.ReadByte()
 	if err == nil && b > last {

@@ -15,14 +15,14 @@ import (
 
 const header = "\x00asm\x0d\x00\x01\x00"
 
-// section is one of up to 127 bytes.
+// section returns a section of at most 127 bytes.
 func section(id byte, content string) string {
 	return string([]byte{id, byte(len(content))}) + content
 }
 
 func TestReadInterfaces(t *testing.T) {
 	imports, exports := []string{"wasi:cli/environment@0.2.3", "wasi:io/streams@0.2.3"}, []string{"wasi:cli/run@0.2.3"}
-	// Sections may come more than once, with others in between.
+	// Sections may appear more than once, with others in between.
 	custom := "\x00\x05\x04test"
 	whole := string(testimage.Component(imports, exports)) + custom + section(10, "\x01\x00\x05later\x05\x00")
 	got, err := world.Read(strings.NewReader(whole))
@@ -38,7 +38,7 @@ func TestReadInterfaces(t *testing.T) {
 	}
 }
 
-// Every form that Binary.md has for imports and exports.
+// Read reads every form of imports and exports in Binary.md.
 func TestReadEveryForm(t *testing.T) {
 	text := header +
 		section(10, "\x07"+
@@ -110,7 +110,7 @@ func TestReadRefuses(t *testing.T) {
 	}
 }
 
-// A component is mostly code, which is not kept.
+// Read does not keep the code of a component, which is most of it.
 func TestReadSkipsWhatItDoesNotNeed(t *testing.T) {
 	const size = 1 << 30
 	large := io.MultiReader(
@@ -143,7 +143,7 @@ func FuzzRead(f *testing.F) {
 		if held > len(data) {
 			t.Errorf("names of %d bytes from %d", held, len(data))
 		}
-		// What is added behind a component that was read whole does not change what was read.
+		// A section appended to a complete component does not change the earlier imports and exports.
 		again, err := world.Read(io.MultiReader(bytes.NewReader(data), bytes.NewReader(testimage.Component(nil, []string{"z:z/z"})[len(header):])))
 		if err == nil && (!slices.Equal(again.Imports, w.Imports) || !slices.Equal(again.Exports[:len(w.Exports)], w.Exports) || !again.Has("z:z/z", world.Instance)) {
 			t.Errorf("with one more export it read %+v, without %+v", again, w)

@@ -1,10 +1,10 @@
-// Package world reads which world a WebAssembly component is made for: the names of what it imports
-// and of what it exports, and which of them matter to a container. The format is that of
+// Package world reads the world that a WebAssembly component is made for: the names of its imports and
+// exports, and which of them matter to a container. The format is defined in
 // https://github.com/WebAssembly/component-model/blob/main/design/mvp/Binary.md.
 //
-// It looks at the component itself, not at the components and modules in it, reads no types, and
-// validates nothing else: the engine does. It never runs or compiles anything, and holds no more of
-// a component in memory than those names.
+// It reads the component itself, not the components and modules in it. It reads no types and validates
+// nothing else: the engine does that. It never runs or compiles anything, and holds only those names of a
+// component in memory.
 package world
 
 import (
@@ -12,16 +12,16 @@ import (
 	"strings"
 )
 
-// World is what a component imports and exports, in the binary's order.
+// World is the imports and exports of a component, in the binary's order.
 type World struct{ Imports, Exports []Item }
 
-// Item is something that is imported or exported.
+// Item is an import or an export.
 type Item struct {
-	Name string // as in wasi:cli/run@0.2.3, the name of an interface, or greet, that of a function
+	Name string // such as wasi:cli/run@0.2.3 for an interface, or greet for a function
 	Kind Kind
 }
 
-// Kind is what an item is. An interface is an Instance.
+// Kind is the kind of an item. An interface is an Instance.
 type Kind string
 
 // The kinds of items (Binary.md, externtype).
@@ -38,7 +38,7 @@ const (
 // (https://github.com/WebAssembly/WASI/blob/main/wasip2/cli/run.wit).
 const run = "wasi:cli/run"
 
-// provided are the interfaces of the world of commands but those that WASI marks as unstable
+// provided are the interfaces of the world of commands except those that WASI marks as unstable
 // (https://github.com/WebAssembly/WASI/blob/main/wasip2/cli/command.wit).
 var provided = map[string][]string{
 	"wasi:cli": {"environment", "exit", "stdin", "stdout", "stderr",
@@ -50,17 +50,16 @@ var provided = map[string][]string{
 	"wasi:sockets":    {"instance-network", "ip-name-lookup", "network", "tcp", "tcp-create-socket", "udp", "udp-create-socket"},
 }
 
-// denied are the interfaces that some compilers have every component import, used or not: they are there,
-// and what would reach beyond the container returns their own error for what is not allowed
+// denied are interfaces that some compilers add to every component, used or not. They can be imported, but
+// calls that would reach outside the container return the interface's own error for a denied request
 // (https://github.com/WebAssembly/WASI/blob/main/wasip2/http/handler.wit).
 var denied = map[string][]string{"wasi:http": {"types", "outgoing-handler"}}
 
-// Missing returns the names of the imports that no container provides, in their order: all but the
-// interfaces of the world wasi:cli/command and those for outgoing requests of wasi:http, which may be of
-// any version 0.2.
+// Missing returns the names of the imports that no container provides, in their order: all except the
+// interfaces of the world wasi:cli/command and those for outgoing requests of wasi:http, in any version 0.2.
 func (w World) Missing() []string { return w.outside(provided, denied) }
 
-// outside returns the names of the imports that are not among known interfaces.
+// outside returns the names of the imports that are not among the known interfaces.
 func (w World) outside(known ...map[string][]string) []string {
 	var names []string
 	for _, i := range w.Imports {
@@ -80,8 +79,8 @@ func isOf(name string, known ...map[string][]string) bool {
 	return ok && slices.ContainsFunc(known, func(interfaces map[string][]string) bool { return slices.Contains(interfaces[of], simple) })
 }
 
-// Command returns the name of the interface whose function run makes the component a command,
-// such as wasi:cli/run@0.2.3, and "" if it exports none: then it is a library.
+// Command returns the name of the interface whose function run makes the component a command, such as
+// wasi:cli/run@0.2.3, or "" if the component is a library.
 func (w World) Command() string {
 	for _, e := range w.Exports {
 		if path, _, ok := version02(e.Name); ok && path == run && e.Kind == Instance {
@@ -91,8 +90,8 @@ func (w World) Command() string {
 	return ""
 }
 
-// Target returns the world of WASI that the component fits into, such as wasi:cli/command@0.2.3,
-// and "" if it is none that we know. The binary does not tell which one its author had in mind.
+// Target returns the world of WASI that the component fits into, such as wasi:cli/command@0.2.3, or "" if we
+// know of none. The binary does not contain the world that its author built it for.
 func (w World) Target() string {
 	_, version, ok := version02(w.Command())
 	if !ok || len(w.outside(provided)) > 0 {
@@ -101,7 +100,7 @@ func (w World) Target() string {
 	return "wasi:cli/command@" + version
 }
 
-// Has says whether the component exports a name as an item of a kind.
+// Has reports whether the component exports an item of that name and kind.
 func (w World) Has(name string, kind Kind) bool { return slices.Contains(w.Exports, Item{name, kind}) }
 
 // Names returns the names of items.

@@ -7,7 +7,7 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/wasm/world"
 )
 
-// instances are items that are all interfaces.
+// instances returns items of the kind Instance.
 func instances(names ...string) []world.Item {
 	var items []world.Item
 	for _, name := range names {
