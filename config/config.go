@@ -1,10 +1,9 @@
 // Package config reads the node's own configuration of the shim, by default
 // /etc/containerd-shim-wasm/config.toml.
 //
-// The file holds the settings that the operator of a node decides and no pod may
-// change. It is read at each start of a container, so that stays cheap: one open, one
-// decode, nothing remembered. The package never writes; package install places the
-// file.
+// The file holds the settings that the operator of a node decides and no pod may change. It is read at each
+// start of a container, so reading is cheap: one open, one decode, no state. The package never writes;
+// package install writes the file.
 package config
 
 import (
@@ -22,8 +21,8 @@ import (
 	"github.com/pelletier/go-toml/v2"
 )
 
-// DefaultPath is where install places the file, and what it hands to containerd
-// as the ConfigPath of the runtime's options.
+// DefaultPath is the path where install writes the file, and the ConfigPath that it sets in the runtime's
+// options of containerd.
 const DefaultPath = "/etc/containerd-shim-wasm/config.toml"
 
 // Config is the node's configuration. Default returns the values of an empty file.
@@ -31,8 +30,8 @@ type Config struct {
 	// CacheDir is the absolute path of the folder for compiled modules. Only
 	// root may write to it, because workers execute the code in it.
 	CacheDir string
-	// CacheSize is how many bytes compiled modules may take, of all engines
-	// together. Those in use are never removed, so they may take more.
+	// CacheSize is how many bytes the compiled modules of all engines may take together. They may take more,
+	// because modules in use are never removed.
 	CacheSize int64
 	// MaxModuleSize is the largest module that is accepted, in bytes.
 	MaxModuleSize int64
@@ -47,19 +46,19 @@ type Config struct {
 	// containers may run as if it were a module. Such code is not confined by
 	// WebAssembly, only by the container.
 	Precompiled []string
-	// SystemdCgroup says that containers get their cgroup from systemd, unless
-	// the runtime options of the container say something themselves.
+	// SystemdCgroup makes systemd create the cgroups of containers, unless the container's own runtime
+	// options decide this.
 	SystemdCgroup bool
 	// LogLevel is a logrus level from "trace" to "error"; empty means the level
 	// that containerd asks for with -debug.
 	LogLevel string
 
-	// Source is where an operator would change all that, for errors: a path, or words. It is not
-	// in the file.
+	// Source is the place where an operator can change these settings, a path or words, for errors. It is not
+	// a key of the file.
 	Source string
 }
 
-// Default returns the value of each key that the file leaves out.
+// Default returns the values of the keys that the file leaves out.
 func Default() Config {
 	return Config{
 		CacheDir:       "/var/lib/containerd-shim-wasm/cache",
@@ -67,13 +66,12 @@ func Default() Config {
 		MaxModuleSize:  256 << 20,
 		CompileTimeout: 120 * time.Second,
 		CompileMemory:  2 << 30,
-		// Four at least, so that no three tenants have all of them.
+		// At least four, so that no three tenants can take all of them.
 		MaxCompilations: max(4, runtime.NumCPU()),
 	}
 }
 
-// Load reads the file at path. A file that does not exist is no error: the
-// result is Default.
+// Load reads the file at path. A missing file is not an error: the result is Default.
 func Load(path string) (Config, error) {
 	text, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -92,7 +90,7 @@ func Load(path string) (Config, error) {
 	return c, nil
 }
 
-// mostCompilations bounds the search for a free turn.
+// mostCompilations is the limit of MaxCompilations; it bounds the search for a free turn.
 const mostCompilations = 1024
 
 // document is the file as written. Pointers distinguish absent from zero, and let the
@@ -109,8 +107,8 @@ type document struct {
 	LogLevel        *string   `toml:"log_level"`
 }
 
-// Parse decodes text, a TOML document. A key that does not exist is an error that
-// names it, because a misspelt limit would otherwise be no limit.
+// Parse decodes text, a TOML document. An unknown key is an error that names it, because a misspelt limit
+// would otherwise be no limit.
 func Parse(text []byte) (Config, error) {
 	c := Default()
 	if len(bytes.TrimSpace(text)) == 0 {
@@ -137,7 +135,7 @@ func Parse(text []byte) (Config, error) {
 	return c, nil
 }
 
-// explain turns the decoder's errors into one line that names line and key.
+// explain turns the decoder's errors into one line that names the line and the key.
 func explain(err error) error {
 	var unknown *toml.StrictMissingError
 	if errors.As(err, &unknown) && len(unknown.Errors) > 0 {
@@ -158,8 +156,8 @@ func explain(err error) error {
 	return err
 }
 
-// UsesSystemd reports whether systemd makes the cgroup of a container with a linux.cgroupsPath. The
-// path of the kubelet's systemd driver says so itself, whatever SystemdCgroup says.
+// UsesSystemd reports whether systemd creates the cgroup of a container with this linux.cgroupsPath. A path
+// in the form of the kubelet's systemd driver means systemd, whatever SystemdCgroup is.
 func (c Config) UsesSystemd(cgroupsPath string) bool {
 	slice, _, ok := strings.Cut(cgroupsPath, ":")
 	return ok && strings.HasSuffix(slice, ".slice") || c.SystemdCgroup

@@ -106,7 +106,7 @@ func TestLoad(t *testing.T) {
 	}
 }
 
-// What install writes must mean what the code does without it, key by key.
+// The file that install writes has the same values as Default, key by key.
 func TestTemplate(t *testing.T) {
 	if c, err := Parse([]byte(Template(false))); err != nil || !reflect.DeepEqual(c, Default()) {
 		t.Fatalf("got %+v, %v", c, err)

@@ -33,9 +33,8 @@ const template = `# Configuration of containerd-shim-wasm on this node. Each con
 #log_level = "info"
 `
 
-// Template returns the file that install writes on a node that has none: every
-// key with its default and its meaning. All keys are commented out, except systemd_cgroup
-// if it is set.
+// Template returns the file that install writes on a node without one: every key with its default and its
+// meaning. All keys are commented out, except systemd_cgroup if it is set.
 func Template(systemdCgroup bool) string {
 	if !systemdCgroup {
 		return template

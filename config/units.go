@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// size is a number of bytes, written as "256MiB" or 1048576. Units of 1000 are
-// refused: "MB" means either, depending on whom one asks.
+// size is a number of bytes, written as "256MiB" or 1048576. Units such as "MB" are refused, because some
+// people mean powers of 1000 and others of 1024.
 type size int64
 
 var units = []struct {
