@@ -15,9 +15,8 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/worker/engine"
 )
 
-// Compile is the preparer's work: it reads a module or a component from in, checks
-// that a container could run it, and writes machine code to out. Only the process it
-// runs in is at risk from a hostile module.
+// Compile is the preparer's work: it reads a module or a component from in, checks that a container could run
+// it, and writes machine code to out. A hostile module endangers only the process that Compile runs in.
 func Compile(order control.Compile, in, out *os.File) (*control.Module, error) {
 	content, err := unpack(order, in)
 	if err != nil {
@@ -91,8 +90,8 @@ func compileComponent(order control.Compile, content []byte) (*control.Module, [
 	return describeComponent(compiled), code, nil
 }
 
-// checkHeader explains better than wasmtime why a file is no module: wasmtime would try to read text
-// as WebAssembly's text format. The daemon has checked only files that are not compressed.
+// checkHeader returns a better error than wasmtime for a file that is not a module: wasmtime would try to
+// parse text as WebAssembly's text format. The daemon has checked only uncompressed files.
 func checkHeader(order control.Compile, content []byte) error {
 	head := string(content[:min(len(content), wasm.HeadSize)])
 	switch {
@@ -104,8 +103,8 @@ func checkHeader(order control.Compile, content []byte) error {
 	return nil
 }
 
-// takePrecompiled lets the engine check machine code that the operator trusts: the same version must
-// have made it, with the same settings, for this processor.
+// takePrecompiled makes the engine check machine code that the operator trusts: the same version of the
+// engine must have made it, with the same settings, for this processor.
 func takePrecompiled(order control.Compile, code []byte) (*control.Module, []byte, error) {
 	if !order.Trusted {
 		return nil, nil, order.Distrust()
@@ -167,7 +166,7 @@ func functionsOf(module *wasmtime.Module) []string {
 	return names
 }
 
-// describe describes a module that exports these functions without arguments.
+// describe describes a module by its exported functions without arguments.
 func describe(functions []string) *control.Module {
 	if slices.Contains(functions, defaultExport) && !slices.Contains(functions, start) {
 		functions = append(functions, start)

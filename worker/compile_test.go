@@ -30,7 +30,7 @@ func command(t *testing.T) []byte {
 	return wasm
 }
 
-// libraryComponent is a component that can be asked for nothing but to greet.
+// libraryComponent is a component whose only function is greet.
 func libraryComponent(t *testing.T, imports string) []byte {
 	t.Helper()
 	wasm, err := wasmtime.Wat2Wasm(`(component ` + imports + `
@@ -43,7 +43,7 @@ func libraryComponent(t *testing.T, imports string) []byte {
 	return wasm
 }
 
-// compile hands content to the preparer's work and returns what it writes.
+// compile passes content to Compile, and returns the description and the machine code.
 func compile(t *testing.T, order control.Compile, content []byte) (*control.Module, []byte, error) {
 	t.Helper()
 	dir := t.TempDir()
@@ -72,7 +72,7 @@ func compile(t *testing.T, order control.Compile, content []byte) (*control.Modu
 	return module, code, err
 }
 
-// packed returns content as each compression holds it.
+// packed returns content in a compression.
 func packed(t *testing.T, compression string, content []byte) []byte {
 	t.Helper()
 	var buffer bytes.Buffer
@@ -135,10 +135,10 @@ func TestCompileUnpacks(t *testing.T) {
 	}
 }
 
-// Frames may follow one another, and one may unpack to more than is read at once.
+// A file may have several frames, and one may unpack to more than is read at once.
 func TestCompileUnpacksInPieces(t *testing.T) {
 	wasm := command(t)
-	// A custom section of half a megabyte, which means nothing and cannot be compressed.
+	// A custom section of half a megabyte, without a meaning and incompressible.
 	noise := make([]byte, 524287-len("\x04name"))
 	rand.NewChaCha8([32]byte{}).Read(noise)
 	wasm = slices.Concat(wasm, []byte("\x00\xff\xff\x1f\x04name"), noise)
@@ -168,7 +168,7 @@ func TestCompileLimitsWhatIsUnpacked(t *testing.T) {
 
 func TestCompileRefuses(t *testing.T) {
 	wasm := command(t)
-	text := []byte("(module)") // which wasmtime would take
+	text := []byte("(module)") // wasmtime would accept it
 	for name, test := range map[string]struct {
 		compression string
 		content     []byte
@@ -203,7 +203,7 @@ func TestCompileRefuses(t *testing.T) {
 
 func short(content []byte) []byte { return content[:len(content)-5] }
 
-// Machine code is taken as it is, if the operator has said so.
+// Machine code is accepted unchanged if the operator has allowed it.
 func TestCompileTakesPrecompiled(t *testing.T) {
 	for name, test := range map[string]struct {
 		wasm []byte

@@ -16,22 +16,20 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/worker/control"
 )
 
-// forwarded are the signals that Argo's emissary passes on to its program: all
-// that a program may be told something by. Those of the kernel to a program
-// itself (SIGSEGV, SIGCHLD, …) are not.
+// forwarded are the signals that Argo's emissary passes on to its program: all that others send to a program.
+// Signals that the kernel sends to the process itself (SIGSEGV, SIGCHLD, …) are not among them.
 var forwarded = []os.Signal{
 	syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGALRM, syscall.SIGTERM,
 }
 
-// emissaryMain stands in for Argo's emissary: this worker keeps the contract
-// with the other containers of the pod and runs the guest as a child, a worker
-// of its own, so that it can be signalled, killed for memory and run again while
-// the contract is kept.
+// emissaryMain replaces Argo's emissary. This worker keeps the contract with the other containers of the pod.
+// It runs the guest as a child, in a second worker, so that the guest can be signalled, killed for memory and
+// run again while the contract is kept.
 // See RATIONALE.md, "Why a second worker for the guest?"
 func emissaryMain(order control.Run, daemon control.Worker) int {
-	// Unlike a guest's worker this one works for as long as it lives.
+	// Unlike a guest's worker, this one runs Go code for as long as it lives.
 	debug.SetGCPercent(50)
-	// Argo's guests inherit what argoexec was started with.
+	// Argo's guests inherit the environment of argoexec.
 	order.Env = complete(order.Env, order.Root, os.Getuid())
 	signals := notify()
 	command, _, err := argo.Parse(order.Emissary)
@@ -57,7 +55,7 @@ func emissaryMain(order control.Run, daemon control.Worker) int {
 
 var errCalledOff = errors.New("called off before it was started")
 
-// notify returns the signals that reach this process from now on.
+// notify returns a channel of the signals that reach this process from now on.
 func notify() <-chan syscall.Signal {
 	received, signals := make(chan os.Signal, 64), make(chan syscall.Signal)
 	signal.Notify(received, forwarded...)
@@ -69,8 +67,7 @@ func notify() <-chan syscall.Signal {
 	return signals
 }
 
-// awaitStart waits for the word to start, or for a signal that ends a container
-// that has not been started.
+// awaitStart waits for the start byte, or for a signal, which ends a container that has not been started.
 func awaitStart(daemon control.Worker, signals <-chan syscall.Signal) (int, error) {
 	started := make(chan error, 1)
 	go func() { started <- daemon.AwaitStart() }()
@@ -82,7 +79,7 @@ func awaitStart(daemon control.Worker, signals <-chan syscall.Signal) (int, erro
 	}
 }
 
-// child is the worker of a guest that another worker started.
+// child is a guest's worker that this worker started.
 type child struct {
 	pid int
 }
@@ -112,7 +109,7 @@ func startChild(order control.Run, attempt argo.Attempt) (argo.Guest, error) {
 	return c, nil
 }
 
-// begin gives the child its order and lets it run.
+// begin sends the child its order and starts it.
 func (c *child) begin(daemon control.Daemon, order control.Run) error {
 	if err := daemon.Run(order); err != nil {
 		return err
@@ -130,8 +127,8 @@ func (c *child) begin(daemon control.Daemon, order control.Run) error {
 	return daemon.Start()
 }
 
-// limitFiles gives the child the limit of open files that the daemon set for
-// this worker: a Go program raises its own when it starts.
+// limitFiles sets the child's limit of open files to the one that the daemon set for this worker: a Go
+// program raises its own limit when it starts.
 func (c *child) limitFiles() error {
 	var limit unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
@@ -146,7 +143,7 @@ func (c *child) limitFiles() error {
 // Signal sends the guest a signal.
 func (c *child) Signal(s syscall.Signal) error { return syscall.Kill(c.pid, s) }
 
-// Wait waits for the guest's end.
+// Wait waits until the guest ends.
 func (c *child) Wait() (code int, signal syscall.Signal, err error) {
 	var status syscall.WaitStatus
 	for {
@@ -164,7 +161,7 @@ func (c *child) Wait() (code int, signal syscall.Signal, err error) {
 	return status.ExitStatus(), 0, nil
 }
 
-// killMain is argoexec's kill command: it signals a process of the container.
+// killMain replaces argoexec's kill command: it signals a process of the container.
 func killMain(daemon control.Worker) int {
 	order, err := daemon.Run()
 	if err != nil {

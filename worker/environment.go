@@ -14,8 +14,8 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/worker/control"
 )
 
-// environment splits the guest's environment. WASI preview 1 has no working
-// directory; Go's wasip1 port takes it from PWD, so that is set.
+// environment splits the guest's environment. WASI preview 1 has no working directory. Go's wasip1 port takes
+// it from PWD, so environment sets PWD.
 func environment(order control.Run) (names, values []string) {
 	hasPWD := false
 	for _, e := range complete(order.Env, order.Root, os.Getuid()) {
@@ -32,11 +32,9 @@ func environment(order control.Run) (names, values []string) {
 	return names, values
 }
 
-// complete makes of a specification's environment what runc makes of it
-// (libcontainer/env.go, prepareEnv): of two variables of one name the last
-// counts, and HOME, if it is not set or empty, is that of the user in the
-// container whose root directory is given. A specification that says nothing of
-// an environment gets none.
+// complete changes a specification's environment as runc does (libcontainer/env.go, prepareEnv). Of two
+// variables with the same name the last counts. If HOME is unset or empty, it becomes the home directory of
+// the user uid in the container with that root directory. A specification without an environment gets none.
 func complete(env []string, root string, uid int) []string {
 	if env == nil {
 		return nil
@@ -65,9 +63,8 @@ func hasHome(env []string) bool {
 	return slices.ContainsFunc(env, func(variable string) bool { return strings.HasPrefix(variable, "HOME=") })
 }
 
-// home returns the home directory of the first user with that id in the
-// container's passwd(5), "/" if there is none. As for runc it is no error that
-// the file cannot be read or understood: few images have one.
+// home returns the home directory of the first user with that id in the container's passwd(5), "/" if there
+// is none. As in runc, an unreadable or invalid file is not an error: few images have one.
 func home(root string, uid int) string {
 	const none = "/"
 	passwd, err := openPasswd(root)
@@ -87,12 +84,11 @@ func home(root string, uid int) string {
 	return users[0].Home
 }
 
-// maxPasswd bounds what is read before a guest starts: some ten thousand users.
+// maxPasswd is the limit, in bytes, of the file that is read before a guest starts: about ten thousand users.
 const maxPasswd = 1 << 20
 
-// openPasswd opens /etc/passwd as the container's own processes would find it.
-// The image made it, and a guest that shares a volume may change it at any time,
-// so nothing there leads out of the root, or is waited for.
+// openPasswd opens /etc/passwd as the container's own processes would find it. It comes from the image, and a
+// guest that shares a volume may change it at any time, so openPasswd never leaves the root and never blocks.
 func openPasswd(root string) (*os.File, error) {
 	dir, err := os.OpenFile(root, unix.O_PATH|unix.O_DIRECTORY, 0)
 	if err != nil {
@@ -118,8 +114,8 @@ func openPasswd(root string) (*os.File, error) {
 	return nil, err
 }
 
-// openBelow opens a file for reading, resolving all links as if dir were the
-// root; it never waits for a FIFO's or a device's other end. See openat2(2).
+// openBelow opens a file for reading, and resolves all links as if dir were the root. It never waits for the
+// other end of a FIFO or a device. See openat2(2).
 func openBelow(dir *os.File, name string) (int, error) {
 	how := unix.OpenHow{
 		Flags:   unix.O_RDONLY | unix.O_CLOEXEC | unix.O_NONBLOCK | unix.O_NOCTTY,
@@ -130,8 +126,7 @@ func openBelow(dir *os.File, name string) (int, error) {
 	for range tries {
 		var fd int
 		fd, err = unix.Openat2(int(dir.Fd()), name, &how)
-		// EAGAIN: a rename somewhere kept the kernel from telling whether ".."
-		// leads out.
+		// EAGAIN: because of a concurrent rename, the kernel could not decide whether ".." leads out.
 		if !errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.EINTR) {
 			return fd, err
 		}

@@ -12,7 +12,7 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/worker/control"
 )
 
-// rootWith makes a container's root directory whose /etc/passwd is as given.
+// rootWith makes a container's root directory with this /etc/passwd.
 func rootWith(t *testing.T, passwd string) string {
 	t.Helper()
 	root := t.TempDir()
@@ -90,7 +90,7 @@ func TestHome(t *testing.T) {
 	}
 }
 
-// Links lead to where they lead in the container, never to the file of that name outside.
+// Links are resolved inside the container, and never lead to a file outside it.
 func TestHomeFollowsLinksInside(t *testing.T) {
 	const uid, inside, outside = 1000, "guest:x:1000:1000::/inside:\n", "guest:x:1000:1000::/outside:\n"
 	above := t.TempDir()
@@ -123,7 +123,7 @@ func TestHomeFollowsLinksInside(t *testing.T) {
 	}
 }
 
-// What is not a regular file is neither read nor waited for.
+// A passwd that is not a regular file is not read, and home does not block on it.
 func TestHomeOfWhatIsNoFile(t *testing.T) {
 	for name, plant := range map[string]func(path string) error{
 		"FIFO":      func(path string) error { return syscall.Mkfifo(path, 0o644) },

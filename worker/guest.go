@@ -12,18 +12,16 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/worker/engine"
 )
 
-// trapCode is the exit code of a guest that trapped: 128 + SIGABRT, as the
-// wasmtime command and a native program that aborts.
+// trapCode is the exit code of a guest that trapped: 128 + SIGABRT, as with the wasmtime command and a native
+// program that aborts.
 const trapCode = 134
 
-// startFailure is the exit code of a guest that could not be started although all checks had
-// passed.
+// startFailure is the exit code of a guest that could not be started although all checks passed.
 const startFailure = 126
 
-// guest is loaded and linked; no instruction of it has run.
+// guest is a loaded and linked guest of which no instruction has run.
 type guest interface {
-	// run runs the guest to its end and returns its exit code. It writes the reason
-	// for a bad end to stderr.
+	// run runs the guest to its end and returns its exit code. It writes the reason for a failure to stderr.
 	run(stderr io.Writer) int
 }
 
@@ -45,7 +43,7 @@ type moduleGuest struct {
 	module *wasmtime.Module
 	linker *wasmtime.Linker
 	store  *wasmtime.Store
-	exited *int // the code of proc_exit, once called
+	exited *int // the code of proc_exit, nil before it is called
 }
 
 func loadModule(order control.Run) (*moduleGuest, error) {
@@ -74,7 +72,7 @@ func loadModule(order control.Run) (*moduleGuest, error) {
 	return g, nil
 }
 
-// newLinker offers what a guest may import.
+// newLinker returns a linker with everything that a guest may import.
 func newLinker(engine *wasmtime.Engine) (*wasmtime.Linker, error) {
 	linker := wasmtime.NewLinker(engine)
 	if err := linker.DefineWasi(); err != nil {
@@ -83,8 +81,8 @@ func newLinker(engine *wasmtime.Engine) (*wasmtime.Linker, error) {
 	return linker, nil
 }
 
-// defineExit replaces wasmtime's proc_exit, which takes codes from 126 on for a
-// mistake and traps: a container may exit with any code, as a native one.
+// defineExit replaces wasmtime's proc_exit, which traps for codes of 126 and more: a container may exit with
+// any code, as a native one.
 func (g *moduleGuest) defineExit() error {
 	g.linker.AllowShadowing(true)
 	return g.linker.FuncWrap("wasi_snapshot_preview1", "proc_exit", func(code int32) *wasmtime.Trap {
@@ -94,9 +92,8 @@ func (g *moduleGuest) defineExit() error {
 	})
 }
 
-// newWASI gives the guest its arguments, environment, standard streams and
-// root. The kernel decides what may be read and written there: mounts are
-// read-only or not, and files have owners.
+// newWASI returns a configuration with the guest's arguments, environment, standard streams and root. The
+// kernel decides whether it may read and write files there, by read-only mounts and by file owners.
 func newWASI(order control.Run) (*wasmtime.WasiConfig, error) {
 	wasi := wasmtime.NewWasiConfig()
 	wasi.SetArgv(order.Args)
@@ -129,17 +126,16 @@ func (g *moduleGuest) run(stderr io.Writer) int {
 	return 0
 }
 
-// The functions that are called without being named. That of a command is start; a module may export
-// one without a name instead, which goes before it, as with the wasmtime command.
+// The functions that are called by default. A command's is start. A module may instead export a function with
+// an empty name, which takes precedence, as with the wasmtime command.
 const (
 	start         = "_start"
 	defaultExport = ""
 	initialize    = "_initialize"
 )
 
-// calls lists the functions to call: a function other than _start belongs to a reactor,
-// which is initialized first
-// (https://github.com/WebAssembly/WASI/blob/main/legacy/application-abi.md).
+// calls returns the functions to call: a function other than _start belongs to a reactor, which is
+// initialized first (https://github.com/WebAssembly/WASI/blob/main/legacy/application-abi.md).
 func (g *moduleGuest) calls(instance *wasmtime.Instance) []string {
 	function := g.order.Function
 	if function == start && g.callable(instance, defaultExport) {
@@ -157,8 +153,8 @@ func (g *moduleGuest) callable(instance *wasmtime.Instance, name string) bool {
 	return function != nil && len(function.Type(g.store).Params()) == 0
 }
 
-// exitCode turns what ended a call into an exit code: proc_exit's own, trapCode
-// for a trap, other for anything else.
+// exitCode returns the exit code for the error of a call: the code of proc_exit, trapCode for a trap, other
+// for any other error.
 func (g *moduleGuest) exitCode(err error, stderr io.Writer, other int) int {
 	if g.exited != nil {
 		return *g.exited

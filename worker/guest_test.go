@@ -13,7 +13,7 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/worker/control"
 )
 
-// runText compiles a guest that is written as text and runs it in an empty root.
+// runText compiles a guest in the text format and runs it in an empty root.
 func runText(t *testing.T, text string, order control.Run) (code int, stderr string) {
 	t.Helper()
 	wasm, err := wasmtime.Wat2Wasm(text)
@@ -40,14 +40,14 @@ func runText(t *testing.T, text string, order control.Run) (code int, stderr str
 	return code, output.String()
 }
 
-// exits is a module whose command exits with what body leaves on the stack.
+// exits returns a module whose command exits with the value that body leaves on the stack.
 func exits(before, body string) string {
 	return `(module (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
 		(tag $int (param i32)) (tag $other) (memory (export "memory") 1)` + before + `
 		(func (export "_start") ` + body + ` (call $exit)))`
 }
 
-// Exceptions as C++ and the setjmp of C have them: thrown in one function and caught in another.
+// Exceptions thrown in one function are caught in another, as in C++ and with setjmp in C.
 func TestExceptions(t *testing.T) {
 	const throwers = `
 		(func $throws (param i32) (local.get 0) (throw $int))
@@ -65,7 +65,8 @@ func TestExceptions(t *testing.T) {
 				(i32.store (i32.const 0) (i32.const 1)) (throw_ref))`,
 			`(i32.add (i32.load (i32.const 0)) (block $h (result i32) (try_table (catch $int $h) (call $cleans)) (i32.const 1)))
 			 (i32.add (i32.load (i32.const 0)))`, 10, ""},
-		// longjmp throws a pointer to its buffer; the function that called setjmp compares it with its own.
+		// longjmp throws a pointer to its buffer; the function that called setjmp compares it with its own
+		// buffer.
 		"setjmp": {throwers, `(local $value i32)
 			(loop $again (if (i32.lt_s (local.get $value) (i32.const 5)) (then
 				(local.set $value (block $jumped (result i32)
@@ -85,7 +86,7 @@ func TestExceptions(t *testing.T) {
 	}
 }
 
-// What a guest holds of exceptions lies in a heap of the engine's, which has the limit of its memory.
+// A guest's exceptions are in a heap of the engine, which has the limit of the guest's memory.
 func TestExceptionsWithinMemory(t *testing.T) {
 	text := `(module (memory 1) (tag $link (param exnref)) (func (export "_start") (local $chain exnref)
 		(loop $again
@@ -97,7 +98,7 @@ func TestExceptionsWithinMemory(t *testing.T) {
 	}
 }
 
-// The function without a name is a command's, as with the wasmtime command.
+// An export with an empty name is the default function of a command, as with the wasmtime command.
 func TestDefaultExport(t *testing.T) {
 	const exit = `(import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32))) (memory (export "memory") 1) (global $set (mut i32) (i32.const 0))`
 	const unnamed = `(func (export "") (call $exit (i32.add (global.get $set) (i32.const 5))))`

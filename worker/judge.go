@@ -15,8 +15,8 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/worker/outline"
 )
 
-// refusal is a reason why no container could run a module, under any name and for any caller. It is
-// worth remembering, unlike an error that another order, or more memory, could have avoided.
+// refusal is a reason why no container could run a module, under any name and for any caller. It can be
+// remembered, unlike an error that another order, or more memory, could have avoided.
 type refusal struct{ name, reason string }
 
 func (r refusal) Error() string { return r.name + " " + r.reason }
@@ -30,9 +30,9 @@ func refusalOf(err error) string {
 	return ""
 }
 
-// judgeEarly refuses a module by the sections before its code, and by what the engine finds wrong
-// without compiling it: that takes a hundredth of the time. The engine judges what the outline
-// does not know (judgeModule). judgeEarly reports whether it has judged the imports.
+// judgeEarly refuses a module because of the sections before its code, or because the engine finds it
+// invalid. Validating takes a hundredth of the time of compiling. judgeEarly reports whether it has checked
+// the imports. If the outline does not know the module's format, the imports are checked after compilation.
 func judgeEarly(e *wasmtime.Engine, order control.Compile, wasm []byte) (imports bool, err error) {
 	if m, unknown := outline.Read(wasm); unknown == nil {
 		if err := checkImports(e, m.Imports, order.Name); err != nil {
@@ -49,17 +49,17 @@ func judgeEarly(e *wasmtime.Engine, order control.Compile, wasm []byte) (imports
 	return imports, nil
 }
 
-// judgeComponentEarly refuses a component for what it imports.
+// judgeComponentEarly refuses a component because of its imports.
 func judgeComponentEarly(order control.Compile, wasm []byte) error {
 	w, err := world.Read(bytes.NewReader(wasm))
 	if err != nil {
-		return nil // the engine says it better
+		return nil // the engine has a better error
 	}
 	return checkInterfaces(w.Missing(), order.Name)
 }
 
 // badComponent returns the error for a component that the engine does not compile. Only a feature that is
-// left out is sure to be the component's fault: compiling may fail for other reasons.
+// left out is certainly the component's fault: compiling may fail for other reasons.
 func badComponent(order control.Compile, err error) error {
 	if left := engine.LeftOut(firstLine(err)); left != nil {
 		return refusal{order.Name, left.Error()}
@@ -67,7 +67,7 @@ func badComponent(order control.Compile, err error) error {
 	return fmt.Errorf("%s %s", order.Name, invalid("component", err))
 }
 
-// invalid returns why the engine does not compile a guest of that kind.
+// invalid returns the reason why the engine does not compile a guest of that kind.
 func invalid(kind string, err error) string {
 	reason := firstLine(err)
 	if err := engine.LeftOut(reason); err != nil {
@@ -76,7 +76,7 @@ func invalid(kind string, err error) string {
 	return fmt.Sprintf("is not a valid WebAssembly %s: %s", kind, reason)
 }
 
-// checkImports names what a module imports that no Wasm container provides.
+// checkImports returns an error that names the imports of a module that no Wasm container provides.
 func checkImports(e *wasmtime.Engine, imports []outline.Import, name string) error {
 	linker, err := newLinker(e)
 	if err != nil {
@@ -92,7 +92,7 @@ func checkImports(e *wasmtime.Engine, imports []outline.Import, name string) err
 	return unprovided(name, unknown, "build it for WASI preview 1 (wasm32-wasip1)")
 }
 
-// importsOf returns what a compiled module imports.
+// importsOf returns the imports of a compiled module.
 func importsOf(module *wasmtime.Module) []outline.Import {
 	var imports []outline.Import
 	for _, i := range module.Imports() {
@@ -105,7 +105,7 @@ func importsOf(module *wasmtime.Module) []outline.Import {
 	return imports
 }
 
-// checkInterfaces names what a component imports that no Wasm container provides.
+// checkInterfaces returns an error that names the imports of a component that no Wasm container provides.
 func checkInterfaces(missing []string, name string) error {
 	return unprovided(name, missing, "build it for wasi:cli/command of WASI 0.2 (wasm32-wasip2)")
 }

@@ -15,14 +15,14 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/worker/engine"
 )
 
-// broken is a module whose code nobody can compile: who judges it has not come that far.
+// broken returns a module with invalid code. An error about anything else comes from before the code.
 func broken(t *testing.T, text string) []byte {
 	t.Helper()
 	wasm, err := wasmtime.Wat2Wasm(text)
 	if err != nil {
 		t.Fatal(err)
 	}
-	// The last bytes are i32.const 12345 and the end.
+	// The last bytes are i32.const 12345 and the end of the function.
 	at := bytes.LastIndex(wasm, []byte{0x41, 0xb9, 0xe0, 0x00})
 	if at < 0 {
 		t.Fatal("no code to break")
@@ -33,8 +33,8 @@ func broken(t *testing.T, text string) []byte {
 
 const codeToBreak = `(func (result i32) i32.const 12345)`
 
-// Imports, and the function to be called, are judged before the code; a refusal is one for ever only if
-// it is the module's own fault.
+// Imports and the function to call are checked before the code. Only an error that is the module's own fault
+// is a refusal.
 func TestJudgedBeforeItsCode(t *testing.T) {
 	start, other := "_start", "other"
 	for name, test := range map[string]struct {
@@ -62,7 +62,7 @@ func TestJudgedBeforeItsCode(t *testing.T) {
 	}
 }
 
-// A feature that is left out is found without compiling what comes before it.
+// A feature that is left out is a refusal: validation finds it before anything is compiled.
 func TestFeatureIsARefusal(t *testing.T) {
 	wasm, err := wasmtime.Wat2Wasm(`(module (func (export "_start")) (memory 1) (func (drop (i32.atomic.load (i32.const 0)))))`)
 	if err != nil {
@@ -73,7 +73,7 @@ func TestFeatureIsARefusal(t *testing.T) {
 	}
 }
 
-// The imports of a component stand before the components and modules in it, which are broken here.
+// The imports of a component are checked before the modules in it, one of which is broken here.
 func TestComponentIsJudgedBeforeItsCode(t *testing.T) {
 	wasm := broken(t, `(component (import "mine:own/thing" (instance)) (core module `+codeToBreak+`))`)
 	if _, _, err := compile(t, control.Compile{}, wasm); !strings.Contains(refusalOf(err), `"mine:own/thing"`) && !strings.Contains(refusalOf(err), "mine:own/thing") {
@@ -81,7 +81,7 @@ func TestComponentIsJudgedBeforeItsCode(t *testing.T) {
 	}
 }
 
-// What only this order does not allow is no refusal.
+// An error that only this order causes is not a refusal.
 func TestOrdersRefusalIsNone(t *testing.T) {
 	for _, order := range []control.Compile{{MaxSize: 10}, {Compression: "gzip"}} {
 		if _, _, err := compile(t, order, command(t)); err == nil || refusalOf(err) != "" {
@@ -90,7 +90,7 @@ func TestOrdersRefusalIsNone(t *testing.T) {
 	}
 }
 
-// However many functions a module exports, a start reads little of it.
+// The description of a module stays small, however many functions it exports.
 func TestManyFunctionsAreDescribedInLittle(t *testing.T) {
 	const many = 150_000
 	exports := binary.AppendUvarint(nil, many+1)

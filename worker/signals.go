@@ -21,10 +21,9 @@ import (
 	"syscall"
 )
 
-// fatal are the signals whose default action ends a process and that people
-// send to ask for it. WASI has no signals, so a guest cannot handle them; and
-// the worker is usually process 1 of its pid namespace, for which the kernel
-// ignores what has no handler.
+// fatal are the signals that users send to end a process and whose default action does so. WASI has no
+// signals, so a guest cannot handle them. The worker is usually process 1 of its pid namespace, for which the
+// kernel ignores signals without a handler.
 var fatal = []syscall.Signal{
 	syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGABRT, syscall.SIGUSR1, syscall.SIGUSR2,
 	syscall.SIGALRM, syscall.SIGTERM, syscall.SIGVTALRM, syscall.SIGXCPU, syscall.SIGXFSZ, syscall.SIGIO,
@@ -33,10 +32,9 @@ var fatal = []syscall.Signal{
 
 const firstRealtime, lastRealtime = 34, 64
 
-// exitOnSignals ends the process at once with 128+n, whatever the guest does.
-// It goes by sigaction(2) itself: package os/signal hands every signal it takes
-// on back and forth between two threads, and all of them together took a third
-// of a short guest's time.
+// exitOnSignals makes each signal n end the process at once with 128+n, whatever the guest does. It calls
+// sigaction(2) directly: package os/signal passes every signal that it enables back and forth between two
+// threads, and all of them together took a third of a short guest's time.
 // See RATIONALE.md, "Why do signals become exit codes in the worker?"
 func exitOnSignals() error {
 	signals := fatal

@@ -12,7 +12,7 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/worker/control"
 )
 
-// held is a stand-in that waits.
+// held is a waiting stand-in.
 type held struct {
 	t       *testing.T
 	process *os.Process
@@ -20,8 +20,8 @@ type held struct {
 	output  *os.File
 }
 
-// standIn starts this binary, which has the worker's stand-in in it, in place of a program. Package
-// os/exec would put the environment in order.
+// standIn starts this binary, which contains the worker's stand-in, in place of a program. It does not use
+// package os/exec, which would reorder the environment.
 func standIn(t *testing.T, program string, env []string, args ...string) held {
 	t.Helper()
 	ours, theirs, err := control.Pair()
@@ -44,7 +44,7 @@ func standIn(t *testing.T, program string, env []string, args ...string) held {
 	return held{t: t, process: process, daemon: ours, output: output}
 }
 
-// start gives the word and returns what came of it.
+// start sends the start byte and returns the result.
 func (h held) start() error {
 	h.t.Helper()
 	if err := h.daemon.Start(); err != nil {
@@ -67,12 +67,12 @@ func (h held) end() (code int, output string) {
 	return state.ExitCode(), string(text)
 }
 
-// It becomes the program as if that had been started at once: with its arguments, environment and
-// directory, and with nothing of ours.
+// A stand-in becomes the program as if that had been started directly: with its arguments, environment and
+// directory, and without our descriptors and signal settings.
 func TestStandInBecomesTheProgram(t *testing.T) {
 	signal.Ignore(syscall.SIGPIPE)
 	defer signal.Reset(syscall.SIGPIPE)
-	// A shell blocks signals while it starts a program, so the last one takes its place.
+	// A shell blocks signals while it starts a program, so the last command replaces the shell.
 	const script = `echo "$0 $1"; pwd; env; test -e /proc/$$/fd/3 && echo held; exec grep -E "SigBlk|SigIgn" /proc/self/status`
 	h := standIn(t, "/bin/sh", []string{"A=1", "WASM_WORKER_ROLE=stand-in"}, "sh", "-c", script, "name", "argument")
 	if err := h.start(); err != nil {
@@ -107,8 +107,8 @@ func TestStandInTellsWhyNot(t *testing.T) {
 	}
 }
 
-// Without the word to start it never becomes the program: not when the daemon dies, and not when
-// somebody else speaks.
+// Without the start byte a stand-in never becomes the program: neither if the daemon dies, nor if it receives
+// another byte.
 func TestStandInWaitsForTheWord(t *testing.T) {
 	for name, say := range map[string]func(control.Daemon) error{
 		"daemon dies": func(daemon control.Daemon) error { return daemon.Close() },
@@ -124,8 +124,8 @@ func TestStandInWaitsForTheWord(t *testing.T) {
 	}
 }
 
-// A guest's arguments and environment cannot make a stand-in of its worker: the worker's own
-// environment says first what it is.
+// A guest's arguments and environment cannot turn its worker into a stand-in: only the first variable
+// decides, and that is the worker's own.
 func TestOnlyTheFirstVariableMakesAStandIn(t *testing.T) {
 	process, err := os.StartProcess("/proc/self/exe", []string{"test", "-test.run=^$"}, &os.ProcAttr{
 		Env: []string{"A=1", control.RoleEnv + "=" + control.RoleStandIn, "/bin/false"}, Files: []*os.File{nil, nil, nil},

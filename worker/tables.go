@@ -9,14 +9,14 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/worker/control"
 )
 
-// maxTable is the most targets that a br_table may have where hugeTables holds. The compiler branches over
-// the table, of four bytes for each target, by an instruction that reaches 1 MiB, and does not notice when
-// it does not reach (GHSA-mghf-wjfp-p5xm, open in wasmtime 44). Three quarters of that are for what else the
-// compiler may put between. Real programs have some thousands.
+// maxTable is how many targets a br_table may have at most where checkTables applies. The compiler branches
+// over the table, of four bytes for each target, with an instruction that reaches 1 MiB, and does not notice
+// if that is too short (GHSA-mghf-wjfp-p5xm, open in wasmtime 44). Three quarters of the 1 MiB are left for
+// other code that the compiler may put in between. Real programs have some thousands of targets.
 const maxTable = 1 << 16
 
-// checkTables refuses a guest whose code the engine would compile wrongly for the node's processor: it could
-// jump to where no instruction begins.
+// checkTables refuses a guest that the engine would compile wrongly for the node's processor: its code could
+// jump to an address where no instruction begins.
 func checkTables(order control.Compile, content []byte) error {
 	if goruntime.GOARCH != "arm64" || !hugeTable(content) {
 		return nil
@@ -39,7 +39,7 @@ const (
 )
 
 // hugeTable reports whether a module, or one inside a component, may have a br_table with more than maxTable
-// targets. It may be wrong about what is not valid, and about a function that is made to look as if it had.
+// targets. It may be wrong about invalid modules, and about a function crafted to look as if it had one.
 // See RATIONALE.md, "How are large branch tables found on arm64?"
 func hugeTable(content []byte) bool {
 	for left := [][]byte{content}; len(left) > 0; {
@@ -73,9 +73,9 @@ func hugeTableInCode(section []byte) bool {
 	return false
 }
 
-// hugeTableInBody looks at each place that might be a br_table: which bytes are instructions, only a decoder
-// of all of them could tell. A target is a byte at least and names one of the blocks around it, so few
-// places are left. Where looking takes long the answer is yes.
+// hugeTableInBody examines each byte that might be a br_table: only a decoder of all instructions could tell
+// which bytes are instructions. A target has at least one byte and names one of the enclosing blocks, so few
+// candidates remain. If the search takes too long, the answer is yes.
 func hugeTableInBody(body []byte) bool {
 	if len(body) <= maxTable {
 		return false
@@ -97,7 +97,7 @@ func hugeTableInBody(body []byte) bool {
 	return false
 }
 
-// blocks reports whether so many numbers follow, none above highest, and how many it has looked at.
+// blocks reports whether count numbers follow, none above highest, and how many of them it has read.
 func blocks(code []byte, count int, highest uint32) (looked int, all bool) {
 	for looked < count {
 		label, size := leb(code)
@@ -110,7 +110,7 @@ func blocks(code []byte, count int, highest uint32) (looked int, all bool) {
 	return looked, true
 }
 
-// sized takes what follows its own size; too little is what there is.
+// sized splits off the content after a size field. If b is too short, the content is the rest of b.
 func sized(b []byte) (content, rest []byte) {
 	length, size := leb(b)
 	if size == 0 {
@@ -121,7 +121,7 @@ func sized(b []byte) (content, rest []byte) {
 	return b[:n], b[n:]
 }
 
-// leb decodes an unsigned LEB128 of 32 bits and returns its size, 0 if it is none.
+// leb decodes an unsigned LEB128 of 32 bits and returns its size, 0 if it is invalid.
 func leb(b []byte) (value uint32, size int) {
 	n, size := binary.Uvarint(b[:min(maxLEB, len(b))])
 	if size <= 0 || size == maxLEB && b[maxLEB-1] > lastByteOfLEB {

@@ -10,7 +10,7 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/internal/testguest"
 )
 
-// switching is a module with a br_table of so many targets, between other functions.
+// switching returns a module with a br_table of that many targets, between other functions.
 func switching(t *testing.T, targets int, in string) []byte {
 	t.Helper()
 	module := `(memory 1) (func (drop (i32.const -1)))
@@ -38,7 +38,7 @@ func TestHugeTable(t *testing.T) {
 	}
 }
 
-// What compilers make has none, however large its functions are.
+// Programs from compilers have no huge table, however large their functions are.
 func TestHugeTableIsNotSeenInPrograms(t *testing.T) {
 	for _, name := range []string{"hello-c", "hello-go", "hello-rust", "probe"} {
 		wasm, err := os.ReadFile(testguest.Build(t, name))
@@ -54,9 +54,10 @@ func TestHugeTableIsNotSeenInPrograms(t *testing.T) {
 	}
 }
 
-// A function that looks like a table at each byte is refused before that has taken long.
+// A function that looks like a table at each byte is refused in a short time.
 func TestHugeTableEnds(t *testing.T) {
-	// Targets may be as large as there can be blocks before, and each table breaks off at what is no number.
+	// The targets are as large as the number of preceding blocks allows, and each table ends at an invalid
+	// number.
 	const block, tables = "\x02\x40", "\x0e\x81\x80\x04"
 	body := strings.Repeat(block, 1<<17) + strings.Repeat(strings.Repeat(tables, 32000)+"\xff\xff\xff\xff\xff", 30)
 	if !hugeTableInBody([]byte(body)) {

@@ -42,19 +42,20 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/worker/control"
 )
 
-// engineThreads is how many threads a guest's calls may have the engine start: tokio's one for events,
-// one for files and one for standard input, and one more that the Go runtime may come to need.
+// engineThreads is how many threads a guest's calls may cause the engine to start: tokio's threads for
+// events, for files and for standard input, and one more that the Go runtime may need.
 const engineThreads = 4
 
-// compilerThreads returns how many threads the engine compiles with, and one for the Go runtime.
+// compilerThreads returns how many threads the engine compiles with, plus one for the Go runtime.
 func compilerThreads() int {
 	n, _ := strconv.Atoi(os.Getenv(control.CompileThreadsEnv))
 	return n + 1
 }
 
-// tryThreads reports whether the engine can have so many more threads. It starts one when it first needs
-// it, panics if it cannot, and hangs if it has one but not the second: that must be known before, and
-// before a container counts as started. The limit may be the pod's, which is in no specification.
+// tryThreads fails unless the engine can start that many more threads. The engine starts each thread when it
+// first needs it. It panics if it cannot start the first, and hangs if it cannot start the second, so this
+// must be checked before the container counts as started. The limit may be the pod's, which is in no
+// specification.
 // See RATIONALE.md, "Why are the engine's threads started early?"
 func tryThreads(count int) error {
 	if failed := C.at_once(C.int(count)); failed != 0 {

@@ -11,14 +11,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// triesThreads has a process of its own, which is not root, try them under a limit.
+// triesThreads makes a second, non-root process of this test call tryThreads under a limit.
 const triesThreads = "TEST_TRIES_THREADS"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(triesThreads) == "" {
 		os.Exit(m.Run())
 	}
-	// All that the process has, and nothing more. The limit holds for this user on the whole machine.
+	// The process may have no more threads than it has already. The limit applies to this user on the whole
+	// machine.
 	limit := unix.Rlimit{Cur: 1, Max: 1}
 	err := errors.Join(unix.Setrlimit(unix.RLIMIT_NPROC, &limit), tryThreads(engineThreads))
 	if err != nil {
@@ -27,7 +28,7 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// Threads that cannot be started are an error that names the limits.
+// tryThreads fails with an error that names the limits if threads cannot be started.
 func TestTryThreads(t *testing.T) {
 	if err := tryThreads(engineThreads); err != nil {
 		t.Error(err)

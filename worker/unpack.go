@@ -13,7 +13,7 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/worker/control"
 )
 
-// unpack reads the module, or the machine code, that the preparer is given.
+// unpack reads and decompresses the preparer's module or machine code.
 func unpack(order control.Compile, in *os.File) ([]byte, error) {
 	switch order.Compression {
 	case "":
@@ -28,7 +28,7 @@ func unpack(order control.Compile, in *os.File) ([]byte, error) {
 	return nil, fmt.Errorf("%s is compressed by %q, which is unknown", order.Name, order.Compression)
 }
 
-// fileSize returns the probable size of what there is to read.
+// fileSize returns the size of a file, 0 if unknown.
 func fileSize(in *os.File) int64 {
 	info, err := in.Stat()
 	if err != nil {
@@ -37,7 +37,7 @@ func fileSize(in *os.File) int64 {
 	return info.Size()
 }
 
-// readAll reads no more than the largest module may have, even if a few bytes unpack to more.
+// readAll reads at most one byte more than a module may have, even if a few bytes unpack to more.
 func readAll(order control.Compile, r io.Reader, size int64) ([]byte, error) {
 	var content bytes.Buffer
 	content.Grow(int(min(size, order.MaxSize)) + bytes.MinRead)

@@ -1,8 +1,7 @@
-// Package worker is the worker: the one process that holds wasmtime. It
-// compiles a module or a component that it is handed, or runs a compiled one as a
-// guest under WASI preview 1 or 0.2. It expects to be born confined (package sandbox), and gives
-// up the system calls that its role does not need (package confine); it opens nothing but the
-// compiled module and the guest's root, and what the guest opens there.
+// Package worker is the worker: the only process that contains wasmtime. It compiles a module or a component,
+// or runs a compiled one as a guest under WASI preview 1 or 0.2. It expects to be started confined (package
+// sandbox), and gives up the system calls that its role does not need (package confine). It opens only the
+// compiled module, the guest's root, and the files that the guest opens there.
 package worker
 
 import (
@@ -46,7 +45,7 @@ func compileMain(daemon control.Worker) int {
 	return 0
 }
 
-// compileIn compiles what is on standard input, if the limits of the pod that pays leave room for it.
+// compileIn compiles standard input if the limits of the pod that is charged for it leave enough threads.
 func compileIn(order control.Compile) (*control.Module, error) {
 	if err := tryThreads(compilerThreads()); err != nil {
 		return nil, fmt.Errorf("compile %s: %w", order.Name, err)
@@ -77,9 +76,8 @@ func prepare(order control.Run) (guest, error) {
 	return guest, confine.Guest()
 }
 
-// runMain prepares the guest while containerd is still busy creating the task,
-// reports, and runs it when told to start. If the daemon goes away before that, the
-// worker ends.
+// runMain prepares the guest while containerd is still creating the task, reports, and runs the guest after
+// the start byte. If the daemon dies before that, the worker exits.
 func runMain(daemon control.Worker) int {
 	order, err := daemon.Run()
 	if err != nil {
@@ -98,7 +96,7 @@ func runMain(daemon control.Worker) int {
 	if err := daemon.AwaitStart(); err != nil {
 		return startFailure
 	}
-	// The guest's process holds no descriptor that is not the guest's.
+	// The guest's process has only the guest's descriptors.
 	if err := daemon.Close(); err != nil {
 		return startFailure
 	}

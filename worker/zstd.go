@@ -1,7 +1,7 @@
 package worker
 
-// wasmtime's library brings zstd along, for a cache of its own that we do not use. A
-// decoder in Go would build its tables at each start of a worker, guests' too.
+// wasmtime's library contains zstd, for a cache of its own that we do not use. A decoder in Go would build
+// its tables at each start of a worker, including guests' workers.
 
 /*
 #cgo LDFLAGS: -Wl,--unresolved-symbols=ignore-all
@@ -35,15 +35,14 @@ import (
 	"unsafe"
 )
 
-// zstdReader decompresses zstd frames, one after the other
-// (https://www.rfc-editor.org/rfc/rfc8878).
+// zstdReader decompresses consecutive zstd frames (https://www.rfc-editor.org/rfc/rfc8878).
 type zstdReader struct {
 	in     io.Reader
 	state  unsafe.Pointer
 	buffer []byte
 	unread []byte // of buffer
 	inside bool   // a frame has begun and not ended
-	full   bool   // what the decoder gave filled the room it had: it may hold more
+	full   bool   // the decoder filled its output buffer: it may hold more
 }
 
 func newZstdReader(in io.Reader) (*zstdReader, error) {
@@ -54,7 +53,7 @@ func newZstdReader(in io.Reader) (*zstdReader, error) {
 	return &zstdReader{in: in, state: state, buffer: make([]byte, 128<<10)}, nil
 }
 
-// Read implements io.Reader. A frame that is cut short is io.ErrUnexpectedEOF.
+// Read implements io.Reader. It returns io.ErrUnexpectedEOF for a truncated frame.
 func (z *zstdReader) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil

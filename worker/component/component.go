@@ -1,10 +1,9 @@
-// Package component runs WebAssembly components (the component model, WASI 0.2) with the
-// library that wasmtime-go links and wraps for core modules only. It is a thin layer over
-// wasmtime's C API (docs.wasmtime.dev/c-api): what it loads, it trusts as much as wasmtime
-// does.
+// Package component runs WebAssembly components (the component model, WASI 0.2) with the library that
+// wasmtime-go links, but wraps for core modules only. It is a thin layer over wasmtime's C API
+// (docs.wasmtime.dev/c-api), and trusts the code that it loads as much as wasmtime does.
 //
-// Package component confines nothing, opens nothing but the compiled code and the guest's
-// root, and gives a guest no network: the C API cannot grant it.
+// Package component confines nothing, opens only the compiled code and the guest's root, and gives a guest no
+// network: the C API cannot grant it.
 package component
 
 /*
@@ -45,7 +44,7 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/worker/engine"
 )
 
-// IsCompiled reports whether a file is what wasmtime makes of a component.
+// IsCompiled reports whether a file is machine code that wasmtime made of a component.
 func IsCompiled(path string) (bool, error) {
 	file, err := os.Open(path)
 	if err != nil {
@@ -79,15 +78,15 @@ func New(wasm []byte) (*Component, error) {
 	})
 }
 
-// Deserialize loads what Serialize returned. Anything else is undefined behaviour, unless
-// wasmtime recognises it as made by another version or for another processor.
+// Deserialize loads code that Serialize returned. Other input is undefined behaviour, unless wasmtime
+// recognises it as made by another version or for another processor.
 func Deserialize(code []byte) (*Component, error) {
 	return made(func(engine *C.wasm_engine_t, err **C.wasmtime_error_t) *C.wasmtime_component_t {
 		return C.deserialize(engine, bytePtr(code), C.size_t(len(code)), err)
 	})
 }
 
-// Load maps a file with what Serialize returned; see Deserialize.
+// Load maps a file with code that Serialize returned; see Deserialize.
 func Load(path string) (*Component, error) {
 	name := C.CString(path)
 	defer C.free(unsafe.Pointer(name))
@@ -107,7 +106,7 @@ func made(do func(*C.wasm_engine_t, **C.wasmtime_error_t) *C.wasmtime_component_
 	return &Component{engine: engine, ptr: ptr}, nil
 }
 
-// Close frees the component. Nothing of it may be used any more.
+// Close frees the component, which must not be used any more.
 func (c *Component) Close() {
 	C.wasmtime_component_delete(c.ptr)
 	C.wasm_engine_delete(c.engine)
@@ -123,7 +122,7 @@ func (c *Component) Serialize() ([]byte, error) {
 	return C.GoBytes(unsafe.Pointer(code.data), C.int(code.size)), nil
 }
 
-// message returns what an error says and frees it.
+// message returns the text of an error and frees it.
 func message(failure *C.wasmtime_error_t) string {
 	var text C.wasm_name_t
 	C.wasmtime_error_message(failure, &text)

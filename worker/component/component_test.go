@@ -13,8 +13,8 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/wasm"
 )
 
-// command is the text of a component that exports wasi:cli/run: the core function returns 0 for
-// ok and 1 for the error.
+// command returns the text of a component that exports wasi:cli/run: the core function returns 0 for ok and 1
+// for the error.
 func command(before, module string) string {
 	return `(component ` + before + module + `
 		(func $run (result (result)) (canon lift (core func $i "run")))
@@ -22,12 +22,12 @@ func command(before, module string) string {
 		(export "wasi:cli/run@0.2.3" (instance $r)))`
 }
 
-// plain is a core module without imports, instantiated.
+// plain returns the text of a core module without imports, and of its instance.
 func plain(body string) string {
 	return `(core module $m (memory (export "mem") 1) (tag $t) (func (export "run") (result i32) ` + body + `)) (core instance $i (instantiate $m))`
 }
 
-// leaving calls a function of wasi:cli/exit with an argument.
+// leaving returns the text of a component that calls a function of wasi:cli/exit with an argument.
 func leaving(name, param, code string) string {
 	return command(`
 		(import "wasi:cli/exit@0.2.6" (instance $exit (export "`+name+`" (func (param "`+param+`)))))
@@ -97,7 +97,7 @@ func TestRunEnds(t *testing.T) {
 	}
 }
 
-// A memory that may not grow says so to the guest, which ends with the error here.
+// memory.grow fails in a guest at its memory limit; this guest then returns the error.
 func TestRunWithinMemory(t *testing.T) {
 	c := compiled(t, command("", plain(`(i32.eq (memory.grow (i32.const 16)) (i32.const -1))`)))
 	if err := linked(t, c, World{}).Run(Start); err != nil {
@@ -109,7 +109,7 @@ func TestRunWithinMemory(t *testing.T) {
 	}
 }
 
-// Each function without parameters can be called by its name, and no other.
+// Every function without parameters can be called by its name, and no other function can.
 func TestFunctions(t *testing.T) {
 	c := compiled(t, `(component
 		(core module $m (func (export "a") (result i32) i32.const 7) (func (export "b")) (func (export "c") (param i32)))
@@ -181,7 +181,7 @@ func TestSerialize(t *testing.T) {
 	}
 }
 
-// A module, its code, and what is neither are no components.
+// A module, its machine code and empty input are not components.
 func TestIsNoComponent(t *testing.T) {
 	binary, err := wasmtime.Wat2Wasm("(module)")
 	if err != nil {

@@ -62,22 +62,21 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/wasm/world"
 )
 
-// Start is how the function that runs a command is called here, as in modules: run of the
-// interface wasi:cli/run.
+// Start is our name for the function that runs a command, as in modules: run of the interface wasi:cli/run.
 const Start = "_start"
 
-// runInterface is what a command component exports, in any version of WASI 0.2
+// runInterface is the interface that a command component exports, in any version of WASI 0.2
 // (https://github.com/WebAssembly/WASI/blob/main/wasip2/cli/run.wit).
 var runInterface = regexp.MustCompile(`^wasi:cli/run@0\.2\.\d+$`)
 
 // function is an exported function without parameters.
 type function struct {
-	name             string // for people
-	instance, member string // where it is; instance is empty for one of the component itself
+	name             string // as users write it
+	instance, member string // its place; instance is empty for a function of the component itself
 }
 
-// Functions returns the names of the exported functions without parameters: Start for that of
-// a command, INTERFACE#FUNCTION for one of an exported interface.
+// Functions returns the names of the exported functions without parameters: Start for a command's,
+// INTERFACE#FUNCTION for one of an exported interface.
 func (c *Component) Functions() []string {
 	var names []string
 	for _, f := range c.functions() {
@@ -118,7 +117,7 @@ func inInterface(instance, member string) function {
 	return f
 }
 
-// Unprovided returns the names of what the component imports and no guest is given.
+// Unprovided returns the names of the component's imports that no guest gets.
 func (c *Component) Unprovided() []string {
 	var names []string
 	for name, isInterface := range c.imports() {
@@ -129,7 +128,7 @@ func (c *Component) Unprovided() []string {
 	return names
 }
 
-// imports yields the names of what the component imports, and whether it is an interface.
+// imports yields the name of each import of the component, and whether it is an interface.
 func (c *Component) imports() iter.Seq2[string, bool] {
 	return func(yield func(string, bool) bool) {
 		componentType := C.wasmtime_component_type(c.ptr)

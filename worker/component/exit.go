@@ -43,11 +43,11 @@ import (
 
 var exitInterface = regexp.MustCompile(`^wasi:cli/exit@0\.2\.\d+$`)
 
-// notExited is no status that a guest can exit with.
+// notExited is a status that no guest can exit with.
 const notExited = -1
 
-// defineExit replaces wasmtime's wasi:cli/exit, which lacks exit-with-code as long as that is
-// marked unstable: without it a guest can only succeed or fail with 1
+// defineExit replaces wasmtime's wasi:cli/exit, which lacks exit-with-code as long as that is marked
+// unstable. Without that function a guest can only succeed or fail with 1
 // (https://github.com/WebAssembly/WASI/blob/main/wasip2/cli/exit.wit).
 func (p *Program) defineExit() error {
 	for name := range p.component.imports() {

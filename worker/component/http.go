@@ -54,13 +54,13 @@ import (
 	"unsafe"
 )
 
-// handler starts the names of the interface that sends requests, in any version.
+// handler is the prefix of the name of the interface that sends requests, in any version.
 const handler = "wasi:http/outgoing-handler"
 
-// defineHTTP gives a component that imports wasi:http requests that it can make and not send. Some
-// compilers put the interface into all that they make. wasmtime's own outgoing-handler would open
-// sockets: it is in the linker under the version that wasmtime knows, and every name that the component
-// imports it by is defined anew.
+// defineHTTP defines wasi:http for a component that imports it: the component can make requests, but cannot
+// send them. Some compilers add the interface to every component. wasmtime's own outgoing-handler would open
+// sockets. It is in the linker under the version that wasmtime knows, so defineHTTP redefines every name
+// under which the component imports it.
 func (p *Program) defineHTTP() error {
 	if !p.component.importsHTTP() {
 		return nil

@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// A request is denied by us whatever version of the interface a component imports, that which wasmtime
-// implements among them. The guest traps when it is told anything else.
+// Our code denies requests in every version of the interface, including the one that wasmtime implements. The
+// guest traps if it gets any other answer.
 func TestHTTPIsDenied(t *testing.T) {
 	text, err := os.ReadFile("../../internal/testguest/src/component-http.wat")
 	if err != nil {
@@ -27,7 +27,7 @@ func TestHTTPIsDenied(t *testing.T) {
 	}
 }
 
-// What wasmtime implements of wasi:http is not there for a component that does not import it.
+// A component that does not import wasi:http does not get wasmtime's implementation of it.
 func TestHTTPOnlyWhereImported(t *testing.T) {
 	if compiled(t, command("", plain("i32.const 0"))).importsHTTP() {
 		t.Error("a component without imports imports wasi:http")

@@ -40,7 +40,7 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/worker/engine"
 )
 
-// World is what a guest is given.
+// World is a guest's arguments, environment, root and memory limit.
 type World struct {
 	Args                []string
 	EnvNames, EnvValues []string
@@ -48,22 +48,22 @@ type World struct {
 	MemoryLimit         uint64 // bytes of each linear memory; 0 is no limit
 }
 
-// Program is a component that is linked, of which no instruction has run.
+// Program is a linked component of which no instruction has run.
 type Program struct {
 	component *Component
 	linker    *C.wasmtime_component_linker_t
 	store     *C.wasmtime_store_t
 	context   *C.wasmtime_context_t
-	status    *C.int // what the guest has exited with, or notExited
-	denied    *C.int // whether the guest was told that it has no network
+	status    *C.int // the guest's exit status, or notExited
+	denied    *C.int // whether a request of the guest has been denied
 }
 
-// Trap is how a guest ended that did something that WebAssembly or its world does not allow.
+// Trap is the end of a guest that did something that WebAssembly or its world does not allow.
 type Trap struct{ message string }
 
 func (t *Trap) Error() string { return t.message }
 
-// Exit is how a guest ended that asked for it.
+// Exit is the end of a guest that exited by itself.
 type Exit struct{ Status int }
 
 func (e *Exit) Error() string { return fmt.Sprintf("exit status %d", e.Status) }
@@ -87,7 +87,7 @@ func (c *Component) Link(world World) (*Program, error) {
 	return p, nil
 }
 
-// define takes wasi.
+// define takes ownership of wasi.
 func (p *Program) define(wasi *C.wasi_config_t) error {
 	if failure := C.wasmtime_context_set_wasi(p.context, wasi); failure != nil {
 		return errors.New(message(failure))
@@ -129,7 +129,7 @@ func newWASI(world World) (*C.wasi_config_t, error) {
 	return wasi, nil
 }
 
-// cStrings copies strings for C; free frees them.
+// cStrings copies strings for C; free frees the copies.
 func cStrings(given []string) (copies []*C.char, free func()) {
 	for _, s := range given {
 		copies = append(copies, C.CString(s))
@@ -156,9 +156,9 @@ func (p *Program) Close() {
 	C.free(unsafe.Pointer(p.denied))
 }
 
-// Run instantiates the component and calls the function of that name, one of its Functions. The
-// error is an *Exit with status 1 if the function returns one, an *Exit if the guest has called
-// wasi:cli/exit, a *Trap, or something else if the component could not be started.
+// Run instantiates the component and calls the function of that name, one of its Functions. The error is an
+// *Exit with status 1 if the function returns an error, an *Exit if the guest has called wasi:cli/exit, a
+// *Trap, or another error if the component could not be started.
 func (p *Program) Run(name string) error {
 	var instance C.wasmtime_component_instance_t
 	if failure := C.wasmtime_component_linker_instantiate(p.linker, p.context, p.component.ptr, &instance); failure != nil {
@@ -183,7 +183,7 @@ func (p *Program) Run(name string) error {
 	return nil
 }
 
-// export looks a function up; the caller deletes what it returns.
+// export looks a function up; the caller deletes the index that it returns.
 func (c *Component) export(name string) (*C.wasmtime_component_export_index_t, error) {
 	for _, f := range c.functions() {
 		if f.name != name {
@@ -205,7 +205,7 @@ func (c *Component) exportIn(instance *C.wasmtime_component_export_index_t, name
 	return C.wasmtime_component_get_export_index(c.ptr, instance, text, C.size_t(len(name)))
 }
 
-// ended returns what ended a guest, and frees failure.
+// ended returns the error for the end of a guest, and frees failure.
 func (p *Program) ended(failure *C.wasmtime_error_t) error {
 	if *p.status != notExited {
 		C.wasmtime_error_delete(failure)

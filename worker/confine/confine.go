@@ -1,10 +1,10 @@
-// Package confine makes a worker give up every system call that its role does not need, so that an
-// attacker who breaks out of WebAssembly has few left. The launch has taken everything that a process
-// can be born without (package sandbox). This comes later, because a program that has yet to load,
-// link and start needs more than one that runs a guest.
+// Package confine makes a worker give up every system call that its role does not need, so that an attacker
+// who breaks out of WebAssembly has few left. Package sandbox has already taken away everything that a
+// process can start without. This package acts later, because a program needs more calls to load, link and
+// start a guest than to run it.
 //
-// Package policy lists the calls of each role. The filters are made from it at build time (go
-// generate), so a start pays only for installing them.
+// Package policy lists the calls of each role. go generate makes the filters from it at build time, so a
+// start only has to install them.
 // See RATIONALE.md, "Why does the worker take system calls?"
 package confine
 
@@ -21,27 +21,28 @@ import (
 
 //go:generate go run mkfilters.go
 
-// filter is a program for seccomp(2). The instructions of that number compare with the process's id.
+// filter is a program for seccomp(2). self are the numbers of the instructions that compare with the
+// process's id.
 type filter struct {
 	program []unix.SockFilter
 	self    []int
 }
 
-// Guest confines a process that runs a guest, once that is loaded and linked: it maps no more
-// machine code.
+// Guest confines a process that runs a guest, after the guest is loaded and linked: it maps no more machine
+// code.
 func Guest() error { return install(guest) }
 
-// Emissary confines a process that takes the part of Argo's emissary, and the workers it starts.
+// Emissary confines a process that replaces Argo's emissary, and the workers that it starts.
 func Emissary() error { return install(emissary) }
 
 // Signaller confines a process that sends signals.
 func Signaller() error { return install(signaller) }
 
-// Preparer confines a process that compiles what it reads from a descriptor, before it reads.
+// Preparer confines a process that compiles a module from a descriptor, before it reads the module.
 func Preparer() error { return install(preparer) }
 
-// install puts a filter on every thread of the process, for good, and keeps the process from gaining
-// privileges, without which the kernel takes no filter (seccomp(2)).
+// install puts a filter on every thread of the process, irrevocably. It first sets no_new_privs, without
+// which the kernel accepts no filter (seccomp(2)).
 func install(f filter) error {
 	program := slices.Clone(f.program)
 	for _, i := range f.self {

@@ -20,14 +20,14 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/worker/control"
 )
 
-// roles are the columns of the table, as the hostile program calls them. The first has what a
-// native container has.
+// roles are the columns of the table, as the hostile program names them. The first has the system calls of a
+// native container.
 var roles = []string{"unconfined", "guest", "emissary", "signaller", "preparer"}
 
-// attempts are the rows: what native code gets that has taken a worker's place, in the order of roles.
+// attempts are the rows: the results for native code in a worker's place, in the order of roles.
 var attempts = []struct {
 	name string
-	want string // by role, but for the first
+	want string // by role, without the first
 }{
 	{"execute a program", "killed allowed killed killed"},
 	{"fork", "EPERM allowed EPERM EPERM"},
@@ -75,8 +75,8 @@ var attempts = []struct {
 	{"a thread", "allowed allowed allowed allowed"},
 }
 
-// Whoever has taken a worker's place gets nothing that the role does not need, where a native container
-// of the same specification gets something else. docs/security.md shows the table.
+// Code that has taken a worker's place can do only what the role needs, and a native container of the same
+// specification gets another result. docs/security.md shows the table.
 func TestHostileCode(t *testing.T) {
 	program := buildHostile(t)
 	documented := documentation(t)
@@ -105,8 +105,8 @@ func TestHostileCode(t *testing.T) {
 	t.Log("\n" + table)
 }
 
-// isDocumented reports whether a row of a table has what each role gets. What is unconfined gets the
-// answers of the kernel that it meets, which differ.
+// isDocumented reports whether a row of a table has the result of each role. The unconfined role may have any
+// result, because kernels differ.
 func isDocumented(text, attempt string, got []string) bool {
 	row := regexp.QuoteMeta("| "+attempt+" | ") + "[A-Za-z]+" + regexp.QuoteMeta(" | "+strings.Join(got, " | ")+" |")
 	return regexp.MustCompile("(?m)^" + row + "$").MatchString(text)
@@ -142,8 +142,8 @@ func buildHostile(t *testing.T) *os.File {
 	return program
 }
 
-// launch has the hostile program make one attempt in the place of a worker, or of a native program,
-// and returns what it tells, or that the kernel killed it.
+// launch runs the hostile program for one attempt in the place of a worker, or of a native program. It
+// returns the program's output, or "killed" if the kernel killed it.
 func launch(t *testing.T, program *os.File, role, attempt string) string {
 	t.Helper()
 	output, input, err := os.Pipe()
@@ -198,8 +198,8 @@ func launch(t *testing.T, program *os.File, role, attempt string) string {
 	return string(told)
 }
 
-// ordinary is the specification of a container of root with the capabilities that containerd gives and
-// without a seccomp profile, Kubernetes' defaults.
+// ordinary returns the specification of a container that runs as root, with containerd's default capabilities
+// and without a seccomp profile, as is the default in Kubernetes.
 func ordinary(root, role, attempt string) *specs.Spec {
 	caps := []string{
 		"CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FSETID", "CAP_FOWNER", "CAP_MKNOD", "CAP_NET_RAW", "CAP_SETGID", "CAP_SETUID",
@@ -218,8 +218,7 @@ func ordinary(root, role, attempt string) *specs.Spec {
 	}
 }
 
-// The worker in the role that lives too short to be looked at from a container has its list by the time that
-// it reports.
+// A signaller, which is too short-lived to be inspected from a container, is confined when it reports.
 func TestSignallerIsConfined(t *testing.T) {
 	worker, err := testworker.Path()
 	if err != nil {
@@ -251,7 +250,7 @@ func TestSignallerIsConfined(t *testing.T) {
 	}
 }
 
-// The filters are what the lists make of them, on both architectures.
+// The filters are those that mkfilters.go generates from the lists, for both architectures.
 func TestFiltersAreGenerated(t *testing.T) {
 	dir := t.TempDir()
 	if output, err := exec.Command("go", "run", "mkfilters.go", "-out", dir).CombinedOutput(); err != nil {

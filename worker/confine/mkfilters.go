@@ -49,7 +49,7 @@ func filters(goarch string) ([]byte, error) {
 	return format.Source(b.Bytes())
 }
 
-// writeFilter notes which instructions compare with the process's own id.
+// writeFilter writes a filter, and the numbers of the instructions that compare with the process's own id.
 func writeFilter(b *bytes.Buffer, role string, program []unix.SockFilter) {
 	var self []int
 	fmt.Fprintf(b, "\nvar %s = filter{\nprogram: []unix.SockFilter{\n", role)

@@ -1,7 +1,6 @@
-// Package control is what the daemon and its workers say to each other over a
-// socket pair: the daemon's order, the worker's report and, for a guest, the
-// word to start. It holds no engine and never touches a module; both sides
-// import it.
+// Package control is the protocol between the daemon and its workers over a socket pair: the daemon's order,
+// the worker's report and, for a guest, the start byte. It contains no engine and never reads a module; both
+// sides import it.
 package control
 
 import (
@@ -15,44 +14,45 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/internal/text"
 )
 
-// descriptor is the number under which a worker finds its end of the socket.
+// descriptor is the number of a worker's end of the socket.
 const descriptor = 3
 
-// Roles of a worker, given in its environment: its arguments are the guest's, for
-// people who look at the process list.
+// Roles of a worker. They are passed in its environment, because its arguments are the guest's, for people
+// who look at the process list.
 const (
 	RoleEnv     = "WASM_WORKER_ROLE"
 	RoleRun     = "run"
 	RoleCompile = "compile"
-	// RoleKill sends a signal inside the container, as argoexec's kill command.
+	// RoleKill sends a signal inside the container, as argoexec's kill command does.
 	RoleKill = "kill"
 )
 
-// What a worker with a guest needs of the limits of its container, and nothing starts with less. Of
-// LeastThreads, five to eight are the Go runtime's and four the engine's; of LeastFiles, a third is
-// used, and the others are what a guest may open before it sees EMFILE, as a native program does.
+// The lowest limits of a container that a worker with a guest starts under. Of LeastThreads, the Go runtime
+// uses five to eight and the engine four. Of LeastFiles, the worker uses a third; a guest may open the others
+// before it gets EMFILE, as a native program does.
 const (
 	LeastThreads = 16
 	LeastFiles   = 32
 )
 
-// WorkerPath is the worker's own program in the root that it is given: the daemon puts it there, and a worker
-// that starts another one finds it there.
+// WorkerPath is the path of the worker's own program in its root. The daemon puts it there; a worker that
+// starts another one uses it.
 const WorkerPath = "/worker"
 
-// CompileThreadsEnv, of a preparer, is how many threads the engine compiles with: rayon's own name, which
-// without it starts one for each of the node's processors. More than MostCompileThreads gain little.
+// CompileThreadsEnv is the variable that tells a preparer's engine how many threads to compile with. Its name
+// is rayon's; without it, rayon starts one thread for each of the node's processors. More than
+// MostCompileThreads gain little.
 const (
 	CompileThreadsEnv  = "RAYON_NUM_THREADS"
 	MostCompileThreads = 32
 )
 
-// maxMessage bounds a message: more than a process's arguments and environment
-// can be, and little enough for a hostile peer not to matter.
+// maxMessage is the limit of a message in bytes: larger than a process's arguments and environment can be,
+// and small enough that a hostile peer does no harm.
 const maxMessage = 16 << 20
 
-// maxError bounds the text of a report's error, in bytes: the worker may be hostile, and a module may
-// have long names.
+// maxError is the limit of the text of a report's error, in bytes: the worker may be hostile, and a module
+// may have long names.
 const maxError = 4 << 10
 
 // Run is the order to run a module.
@@ -65,33 +65,29 @@ type Run struct {
 	Cwd string
 	// Function is the export to call, "_start" for a command.
 	Function string
-	// MemoryLimit is the most linear memory, in bytes, that the guest may grow
-	// to; 0 is no limit.
+	// MemoryLimit is how many bytes of linear memory the guest may have at most; 0 is no limit.
 	MemoryLimit uint64
-	// Emissary is the whole command line of Argo's emissary that the container was
-	// given, of which Args is the end: the worker takes argoexec's part and runs
-	// the guest as a child. Empty for a container that is not Argo's.
+	// Emissary is the container's whole command line of Argo's emissary; Args is its end. If it is set, the
+	// worker replaces argoexec and runs the guest as a child. It is empty for a container that is not Argo's.
 	Emissary []string `json:",omitempty"`
 }
 
 // Compile is the order to compile the module on standard input to standard
 // output.
 type Compile struct {
-	// Name is how errors call the module.
+	// Name is the module's name in errors.
 	Name string
-	// Digest is the sha256 of what is on standard input, in hex.
+	// Digest is the sha256 of standard input, in hex.
 	Digest string
-	// Compression is how standard input holds the module: gzip, zstd, zip, or as it
-	// is if empty.
+	// Compression is the compression of standard input: gzip, zstd or zip; empty for none.
 	Compression string `json:",omitempty"`
 	// MaxSize is how many bytes the module may have, uncompressed.
 	MaxSize int64
-	// Trusted says that standard input may hold machine code instead of a module.
+	// Trusted allows machine code instead of a module on standard input.
 	Trusted bool `json:",omitempty"`
-	// Config is where the operator of the node changes what is allowed.
+	// Config is the place where the operator of the node configures the limits and the allowed machine code.
 	Config string
-	// Function is the export that is going to be called, "_start" for a command, nil for
-	// whatever.
+	// Function is the export that is going to be called, "_start" for a command, nil if any may be called.
 	Function *string `json:",omitempty"`
 }
 
@@ -105,12 +101,12 @@ func (c Compile) Distrust() error {
 type Report struct {
 	// Error is empty when the order was carried out.
 	Error string `json:",omitempty"`
-	// Errno is what the kernel said, if that is what went wrong.
+	// Errno is the kernel's error number, if a system call failed.
 	Errno syscall.Errno `json:",omitempty"`
-	// Refusal is why no container could run the module, whatever it is called and whoever asks:
-	// the error without the module's name.
+	// Refusal is the reason why no container could run the module, under any name and for any caller: the
+	// error without the module's name.
 	Refusal string `json:",omitempty"`
-	// Module describes what was compiled.
+	// Module describes the compiled module.
 	Module *Module `json:",omitempty"`
 }
 
@@ -147,8 +143,7 @@ func send(w io.Writer, message any) error {
 	return nil
 }
 
-// receive reads one message into message. It returns io.EOF when the peer has
-// closed without a further message.
+// receive reads one message into message. It returns io.EOF if the peer has closed without a further message.
 func receive(r io.Reader, message any) error {
 	var size [4]byte
 	if _, err := io.ReadFull(r, size[:]); err != nil {
@@ -164,7 +159,7 @@ func receive(r io.Reader, message any) error {
 	body := make([]byte, n)
 	if _, err := io.ReadFull(r, body); err != nil {
 		if errors.Is(err, io.EOF) {
-			err = io.ErrUnexpectedEOF // a size is not the end
+			err = io.ErrUnexpectedEOF // EOF after the size is a truncated message
 		}
 		return fmt.Errorf("receive message: %w", err)
 	}

@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// frame puts the size that a message claims to have before a body.
+// frame returns a body after the size that the message claims to have.
 func frame(size uint32, body string) []byte {
 	return append(binary.BigEndian.AppendUint32(nil, size), body...)
 }
@@ -70,7 +70,7 @@ func TestSendRefusesTooMuch(t *testing.T) {
 	}
 }
 
-// Nothing but the one byte starts a guest.
+// Only the start byte starts a guest.
 func TestAwaitStart(t *testing.T) {
 	daemon, worker, err := Pair()
 	if err != nil {
@@ -91,7 +91,8 @@ func TestAwaitStart(t *testing.T) {
 	}
 }
 
-// A hostile worker's report is a report, or an error; what is a report survives being sent.
+// receive returns a report or an error for any input of a hostile worker; a report can be sent again
+// unchanged.
 func FuzzReceive(f *testing.F) {
 	for _, seed := range [][]byte{
 		nil, {0, 0}, frame(2, "{}"), frame(2, ""), frame(20, `{"Error":`), frame(maxMessage+1, "{}"), frame(1<<31, ""),

@@ -10,8 +10,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Daemon is the end of whoever starts a worker: the daemon's, or a worker's of Argo's that has a guest's as its child.
-// The conversation is Run or Compile, Report, and for a guest Start. With a stand-in it is Start and AwaitExec.
+// Daemon is the end of the process that starts a worker: the daemon, or a worker in Argo's emissary role that
+// starts a guest's worker. The conversation is Run or Compile, Report, and for a guest Start. With a stand-in
+// it is Start and AwaitExec.
 type Daemon struct{ *os.File }
 
 // Worker is the worker's end. The conversation is Run or Compile, Report, and for a guest AwaitStart.
@@ -23,7 +24,7 @@ func Pair() (Daemon, Worker, error) {
 	if err != nil {
 		return Daemon{}, Worker{}, fmt.Errorf("create control socket: %w", err)
 	}
-	// Only the daemon's waits in the Go runtime's poller.
+	// Only the daemon's end waits in the Go runtime's poller.
 	if err := syscall.SetNonblock(fds[0], true); err != nil {
 		return Daemon{}, Worker{}, fmt.Errorf("create control socket: %w", err)
 	}
@@ -36,17 +37,17 @@ func (d Daemon) Run(order Run) error { return send(d, order) }
 // Compile orders a worker to compile a module.
 func (d Daemon) Compile(order Compile) error { return send(d, order) }
 
-// Report returns the worker's answer to the order. It fails with io.EOF if the worker has ended without one.
+// Report returns the worker's answer to the order. The error is io.EOF if the worker has ended without one.
 func (d Daemon) Report() (Report, error) {
 	var report Report
 	err := receive(d, &report)
 	return report, err
 }
 
-// start is the one byte that lets a prepared worker run its guest.
+// start is the byte that makes a prepared worker run its guest.
 const start = 's'
 
-// Start lets a worker that has reported run its guest.
+// Start makes a worker that has reported run its guest.
 func (d Daemon) Start() error {
 	if _, err := d.Write([]byte{start}); err != nil {
 		return fmt.Errorf("send start: %w", err)
@@ -54,10 +55,9 @@ func (d Daemon) Start() error {
 	return nil
 }
 
-// AwaitExec waits, after Start, until a stand-in has become its program, which
-// closes its end of the socket. The error is a syscall.Errno when it could not. The
-// stand-in is then ending with an exit code of its own: AwaitExec waits for that, so
-// that no signal of the caller's takes its place.
+// AwaitExec waits, after Start, until a stand-in has become its program, which closes its end of the socket.
+// The error is a syscall.Errno if it could not. In that case the stand-in exits with an exit code of its own.
+// AwaitExec waits for this exit, so that a signal of the caller does not replace the exit code.
 func (d Daemon) AwaitExec() error { return awaitExec(d) }
 
 func awaitExec(r io.Reader) error {
@@ -69,11 +69,11 @@ func awaitExec(r io.Reader) error {
 	if err != nil {
 		return fmt.Errorf("await the program: %w", err)
 	}
-	_, _ = r.Read(make([]byte, 1)) // until its end, which closes the socket, or the caller's deadline
+	_, _ = r.Read(make([]byte, 1)) // until the stand-in exits, which closes the socket, or the caller's deadline
 	return syscall.Errno(reason[0])
 }
 
-// Own returns the end that this process, a worker, was started with.
+// Own returns the end of the socket that this worker was started with.
 func Own() Worker { return Worker{os.NewFile(descriptor, "control")} }
 
 // Run returns the order to run a module.
@@ -90,10 +90,10 @@ func (w Worker) Compile() (Compile, error) {
 	return order, err
 }
 
-// Report answers the order.
+// Report sends the answer to the order.
 func (w Worker) Report(r Report) error { return send(w, r) }
 
-// AwaitStart waits for the word to run the guest. An error means that it must not run.
+// AwaitStart waits for the start byte. On an error the guest must not run.
 func (w Worker) AwaitStart() error { return awaitStart(w) }
 
 func awaitStart(r io.Reader) error {

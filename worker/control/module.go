@@ -9,34 +9,34 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/internal/text"
 )
 
-// Module is what the daemon needs to know of a compiled module.
+// Module is the description of a compiled module that the daemon needs.
 type Module struct {
-	// Name is what it was called when it was compiled, Tenant for whom that was; the daemon adds
-	// both, for people and to divide the cache.
+	// Name is the module's name when it was compiled, and Tenant the tenant that it was compiled for. The
+	// daemon adds both, for users and to divide the cache.
 	Name   string `json:",omitempty"`
 	Tenant string `json:",omitempty"`
-	// Functions are the exported functions that take no arguments. That which runs a
-	// command component is called "_start" here, too. There may be More.
+	// Functions are the exported functions that take no arguments. The function that runs a command component
+	// is called "_start" here, too. If More is set, the module has others.
 	Functions []string
 	More      bool `json:",omitempty"`
-	// Component says that it is a component, not a core module.
+	// Component is set for a component, and not for a core module.
 	Component bool `json:",omitempty"`
-	// Precompiled says that it was machine code already.
+	// Precompiled is set if the input was machine code already.
 	Precompiled bool `json:",omitempty"`
 }
 
 // command is the function that runs a command.
 const command = "_start"
 
-// What is kept of a module's functions: more than people can look through, and little enough
-// to be read at every start.
+// Limits of the names of functions that are kept: more than people can look through, and few enough to be
+// read at every start.
 const (
 	mostFunctions  = 256
 	functionsBytes = 16 << 10
 )
 
-// SetFunctions takes the names of a module's functions, those first that containers call most, as far as
-// there is room.
+// SetFunctions stores the names of a module's functions, up to the limits. The most common one, _start, comes
+// first.
 func (m *Module) SetFunctions(names []string) {
 	m.Functions = nil
 	if slices.Contains(names, command) {
@@ -55,8 +55,8 @@ func (m *Module) SetFunctions(names []string) {
 	}
 }
 
-// Check fails unless the module may have the function that an order says is going to be called. Of one with
-// More functions the worker finds out.
+// Check fails unless the module may have the function that an order names. If the module has More functions,
+// only the worker can find out.
 func (m Module) Check(order Compile) error {
 	if order.Function == nil || m.More || slices.Contains(m.Functions, *order.Function) {
 		return nil
@@ -71,7 +71,7 @@ func (m Module) Check(order Compile) error {
 	return fmt.Errorf("%s %s exports no function %q without arguments (it has: %s)", kind, order.Name, text.Short(*order.Function, 120), m.callable())
 }
 
-// callable lists the functions for an error. Names may be empty, or hold anything.
+// callable lists the functions for an error. Names may be empty and may contain any character.
 func (m Module) callable() string {
 	if len(m.Functions) == 0 {
 		return "none"

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// untilEnd notes whether a stand-in's end of the socket was read to its end.
+// untilEnd records whether the socket was read until the stand-in closed it.
 type untilEnd struct {
 	io.Reader
 	ended bool
@@ -20,8 +20,8 @@ func (u *untilEnd) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// A stand-in that could not become its program has ended before AwaitExec says so: a signal sent
-// before that would take the place of its exit code.
+// AwaitExec returns only after a stand-in that could not become its program has exited: an earlier signal
+// would replace its exit code.
 func TestAwaitExecWaitsForTheEndOfAFailedStandIn(t *testing.T) {
 	socket := &untilEnd{Reader: strings.NewReader(string(rune(syscall.ENOEXEC)))}
 	if err := awaitExec(socket); !errors.Is(err, syscall.ENOEXEC) || !socket.ended {

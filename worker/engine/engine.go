@@ -1,6 +1,5 @@
-// Package engine configures wasmtime, for modules and for components alike. Compiling and running
-// must agree on all of it: the cache keys compiled code by the worker's binary, so a change here makes
-// new entries.
+// Package engine configures wasmtime, for modules and for components. Compiling and running must use the same
+// configuration. The cache keys compiled code by the worker's binary, so a change here makes new entries.
 package engine
 
 /*
@@ -48,16 +47,15 @@ import (
 // New returns an engine for modules.
 func New() *wasmtime.Engine {
 	config := wasmtime.NewConfig()
-	// Its one field: wasmtime-go has no setter for half of what is set here.
+	// Use the only field of config directly: wasmtime-go has no setters for half of the settings.
 	Configure(*(*unsafe.Pointer)(unsafe.Pointer(config)))
 	return wasmtime.NewEngineWithConfig(config) // takes config
 }
 
-// Configure sets what a node's engine does and allows in config, a wasm_config_t of the C API.
+// Configure sets up config, a wasm_config_t of the C API, for a node's engine.
 //
-// What a guest may use of WebAssembly is what compilers for WASI make, and no more: every other
-// proposal is code of the engine's that only a hostile module would reach. docs/security.md lists what
-// each of them is good for.
+// A guest may use only those parts of WebAssembly that compilers for WASI use: every other proposal is code
+// of the engine that only a hostile module would reach. docs/security.md lists the purpose of each of them.
 func Configure(config unsafe.Pointer) {
 	C.configure((*C.wasm_config_t)(config))
 }

@@ -12,7 +12,8 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/worker/engine"
 )
 
-// translated is the binary of a text in which bytes may stand that the text format has no word for.
+// translated returns the binary of a module or component in the text format. A binary is returned unchanged,
+// for features that the text format lacks.
 func translated(t *testing.T, text string) []byte {
 	t.Helper()
 	if strings.HasPrefix(text, "\x00asm") {
@@ -40,10 +41,10 @@ func compile(t *testing.T, text string) error {
 	return err
 }
 
-// inComponent is a component that holds a module.
+// inComponent returns a component that contains a module.
 func inComponent(module string) string { return "(component (core " + module[1:] + ")" }
 
-// What compilers for WASI make is compiled, in a module and in a component.
+// The engine compiles the features that compilers for WASI use, in a module and in a component.
 func TestAllowed(t *testing.T) {
 	for name, text := range map[string]string{
 		"multi-value":        `(module (func (result i32 i32) i32.const 1 i32.const 2))`,
@@ -67,7 +68,7 @@ func TestAllowed(t *testing.T) {
 	}
 }
 
-// What only other guests use is refused by its name.
+// The engine refuses every other feature, with an error that names it.
 func TestLeftOut(t *testing.T) {
 	for name, texts := range map[string][]string{
 		"threads and shared memory": {`(module (memory 1) (func (drop (i32.atomic.load (i32.const 0)))))`, `(module (memory 1 1 shared))`},
@@ -103,7 +104,7 @@ func TestLeftOut(t *testing.T) {
 	}
 }
 
-// New reaches into wasmtime-go, which may change with every version.
+// New accesses the only field of wasmtime-go's Config, which may change with every version.
 func TestConfigIsOnePointer(t *testing.T) {
 	config := reflect.TypeFor[wasmtime.Config]()
 	if config.NumField() != 1 || config.Field(0).Type.Kind() != reflect.Pointer {

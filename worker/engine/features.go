@@ -9,11 +9,11 @@ import (
 // feature is a part of WebAssembly that Configure leaves out.
 type feature struct {
 	name    string
-	refusal *regexp.Regexp // what wasmtime says of a guest that uses it
-	remedy  string         // what its author can do
+	refusal *regexp.Regexp // wasmtime's error for a guest that uses it
+	remedy  string         // what the guest's author can do
 }
 
-// leftOut are the features that are switched off, and the one that wasmtime has never had.
+// leftOut are the features that are switched off, and one that wasmtime has never had.
 var leftOut = []feature{
 	{"threads and shared memory", regexp.MustCompile(`threads (must be enabled|support is not enabled)`), "build it for wasm32-wasip1, not wasm32-wasip1-threads, and without -pthread"},
 	{"memory64", regexp.MustCompile(`memory64 must be enabled`), "build it for wasm32, not wasm64"},
@@ -28,12 +28,12 @@ var leftOut = []feature{
 	{"asynchronous components", regexp.MustCompile(`component model (async|more async builtins|threading)`), "build it for WASI 0.2"},
 }
 
-// Uncaught reports whether an error of wasmtime's is an exception that the guest has thrown and not
-// caught: it is no trap to wasmtime, and has no backtrace.
+// Uncaught reports whether an error of wasmtime is an exception that the guest has thrown and not caught. For
+// wasmtime that is not a trap, and it has no backtrace.
 func Uncaught(message string) bool { return strings.Contains(message, "thrown Wasm exception") }
 
-// LeftOut returns, of wasmtime's reason not to compile a guest, an error that names the feature of
-// WebAssembly that Configure leaves out and the guest uses, and nil if that is not the reason.
+// LeftOut returns an error that names the feature if wasmtime's reason not to compile a guest is a feature of
+// WebAssembly that Configure leaves out, else nil.
 func LeftOut(reason string) error {
 	for _, f := range leftOut {
 		if f.refusal.MatchString(reason) {

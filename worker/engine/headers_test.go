@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// headers is where wasmtime-go keeps the headers of the library that it links.
+// headers returns the folder in which wasmtime-go keeps the headers of the library that it links.
 func headers(t *testing.T) string {
 	t.Helper()
 	dir, err := exec.Command("go", "list", "-f", "{{.Dir}}", "github.com/bytecodealliance/wasmtime-go/v44").Output()
@@ -18,7 +18,7 @@ func headers(t *testing.T) string {
 	return filepath.Join(strings.TrimSpace(string(dir)), "build", "include")
 }
 
-// compare compiles testdata/headers.c, whose folder may be a copy's.
+// compare compiles testdata/headers.c below dir, which may be a copy.
 func compare(t *testing.T, dir string) (string, error) {
 	t.Helper()
 	output, err := exec.Command("gcc", "-std=gnu11", "-Wall", "-Werror", "-fsyntax-only",
@@ -26,15 +26,15 @@ func compare(t *testing.T, dir string) (string, error) {
 	return string(output), err
 }
 
-// What is declared here of wasmtime's C API is what the library that is linked has. After an upgrade this
-// says what has changed: see CONTRIBUTING.md.
+// Our declarations of wasmtime's C API agree with the headers of the linked library. After an upgrade a
+// failure names the differences: see CONTRIBUTING.md.
 func TestHeaders(t *testing.T) {
 	if output, err := compare(t, ".."); err != nil {
 		t.Errorf("capi.h is not as wasmtime's headers: %v\n%s", err, output)
 	}
 }
 
-// TestHeaders notices a function, a value, a member and a type that are not as wasmtime's.
+// TestHeaders notices functions and a value that differ from wasmtime's.
 func TestHeadersDiffer(t *testing.T) {
 	for file, change := range map[string][2]string{
 		"engine/capi.h":         {"wasm_threads_set(wasm_config_t *, bool)", "wasm_threads_set(wasm_config_t *, long)"},

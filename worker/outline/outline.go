@@ -1,10 +1,10 @@
-// Package outline reads what a core module imports and which functions it exports, without
-// compiling or validating it: that stands in the sections before its code
+// Package outline reads the imports and the exported functions of a core module, without compiling or
+// validating it: they are in the sections before its code
 // (https://webassembly.github.io/spec/core/binary/modules.html).
 //
-// It knows what package engine switches on. What it does not know it does not judge: the
-// error then says nothing of the module, and the engine decides. It holds no more in memory than
-// the module has of what it reads.
+// It knows the features that package engine switches on. If it finds anything else, it returns an error,
+// which does not mean that the module is invalid: the engine decides that. It never holds more in memory than
+// the size of the sections that it reads.
 package outline
 
 import (
@@ -23,10 +23,10 @@ type Module struct {
 	Functions []string
 }
 
-// Import is what a module needs from outside, by its two names.
+// Import is an import of a module, by its two names.
 type Import struct{ Module, Name string }
 
-// The sections that matter, by their ids. All of them come before the code.
+// The ids of the sections that matter. All of them come before the code.
 const (
 	customSection   = 0
 	typeSection     = 1
@@ -36,7 +36,7 @@ const (
 	codeSection     = 10
 )
 
-// What is imported or exported, by its kind.
+// The kinds of imports and exports.
 const (
 	kindFunction = iota
 	kindTable
@@ -72,10 +72,10 @@ func Read(module []byte) (Module, error) {
 	return o.module, nil
 }
 
-// outline is what has been read so far.
+// outline is the part of a module that has been read so far.
 type outline struct {
 	module Module
-	// noArguments says so of each type, and functions is the type of each function.
+	// noArguments has, for each type, whether it takes no arguments. functions has the type of each function.
 	noArguments []bool
 	functions   []uint32
 }

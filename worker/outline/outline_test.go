@@ -24,7 +24,7 @@ func translated(t testing.TB, text string) []byte {
 	return wasm
 }
 
-// texts are modules with everything that is imported and exported.
+// texts are modules with every kind of import and export.
 var texts = []string{
 	`(module)`,
 	`(module (import "a" "b" (func)) (import "" "" (func (param i32 v128) (result f64 f32 i64))) (export "again" (func 0)) (export "not this" (func 1)))`,
@@ -33,7 +33,7 @@ var texts = []string{
 	`(module (type (func (param exnref))) (type (func)) (func (export "x") (type 1)))`,
 }
 
-// The engine reads the same, of all that it compiles.
+// Read returns the imports and functions that the engine finds, for all modules that it compiles.
 func TestReadAsTheEngineDoes(t *testing.T) {
 	modules := map[string][]byte{"big": testguest.Big(1 << 16), "program": testguest.Program(3)}
 	for _, text := range texts {
@@ -75,7 +75,7 @@ func seenByTheEngine(t *testing.T, wasm []byte) Module {
 	return m
 }
 
-// What is not known, or not there, is no outline.
+// Read fails for a module that is truncated or that has parts it does not know.
 func TestReadRefuses(t *testing.T) {
 	for name, wasm := range map[string]string{
 		"nothing":          "",
@@ -96,7 +96,7 @@ func TestReadRefuses(t *testing.T) {
 	}
 }
 
-// An outline is no larger than what it was read from.
+// An outline is no larger than its module.
 func FuzzRead(f *testing.F) {
 	for _, text := range texts {
 		f.Add(translated(f, text))
@@ -129,7 +129,7 @@ func BenchmarkRead(b *testing.B) {
 	}
 }
 
-// exporting returns a module that exports a function by so many names.
+// exporting returns a module that exports a function under that many names.
 func exporting(names int) []byte {
 	exports := binary.AppendUvarint(nil, uint64(names))
 	for i := range names {

@@ -2,7 +2,7 @@ package outline
 
 import "fmt"
 
-// reader reads what is left of a module or a section. After an error it returns zeros.
+// reader reads the rest of a module or a section. After an error it returns zeros.
 type reader struct {
 	left []byte
 	err  error
@@ -53,7 +53,7 @@ func (r *reader) u32() uint32 {
 
 func (r *reader) name() string { return string(r.bytes(r.u32())) }
 
-// functionType reads a type of functions, and reports whether they take no arguments.
+// functionType reads a function type, and reports whether it takes no arguments.
 func (r *reader) functionType() bool {
 	const function = 0x60
 	if form := r.byte(); form != function {
@@ -73,8 +73,8 @@ func (r *reader) valueTypes() uint32 {
 	return count
 }
 
-// valueType reads the type of a value, which is one byte: a number, a vector or a
-// nullable reference. Other references name a type, and are left to the engine.
+// valueType reads a one-byte value type: a number, a vector or a nullable reference. Other references name a
+// type, and are left to the engine.
 func (r *reader) valueType() {
 	switch b := r.byte(); b {
 	case 0x7f, 0x7e, 0x7d, 0x7c, 0x7b, // i32, i64, f32, f64, v128
@@ -84,7 +84,7 @@ func (r *reader) valueType() {
 	}
 }
 
-// limits reads those of a memory or a table of 32 bits.
+// limits reads the limits of a 32-bit memory or table.
 func (r *reader) limits() {
 	flags := r.byte()
 	const hasMaximum, isShared = 1, 2

@@ -1,10 +1,10 @@
-// Package policy says which system calls each role of the worker needs. Package confine holds what is
-// made of it; neither the daemon nor the worker imports this one.
+// Package policy lists the system calls that each role of the worker needs. Package confine contains the
+// filters made from it; neither the daemon nor the worker imports this package.
 //
-// The lists were measured over the integration tests (modules, components, volumes, terminals,
-// traps, Argo's emissary) with SECCOMP_RET_LOG in the place of what denies, which has the kernel
-// log what they lack, and completed by what Go's runtime, glibc, tokio and cap-std fall back to.
-// They name the calls of every architecture; those that one lacks do nothing there.
+// The lists were measured with the integration tests (modules, components, volumes, terminals, traps, Argo's
+// emissary). SECCOMP_RET_LOG replaced the denying actions, so the kernel logged missing calls. The calls that
+// Go's runtime, glibc, tokio and cap-std fall back to were added. The lists name the calls of every
+// architecture; calls that an architecture lacks are ignored there.
 package policy
 
 import (
@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Self stands for the process's own id, which package confine fills in.
+// Self is a placeholder for the process's own id, which package confine fills in.
 const Self = 0x5e1f5e1f
 
 // Roles returns the profile of each role.
@@ -27,7 +27,7 @@ func Roles() map[string]*specs.LinuxSeccomp {
 	}
 }
 
-// process is what the Go runtime, glibc and the Rust of wasmtime need to run at all.
+// process are the calls that the Go runtime, glibc and wasmtime's Rust code need to run at all.
 var process = []specs.LinuxSyscall{
 	allow("read", "readv", "write", "writev", "close", "fstat", "lseek"),
 	allow("brk", "munmap", "mremap", "madvise", "mincore", "membarrier"),
@@ -41,10 +41,10 @@ var process = []specs.LinuxSyscall{
 	// No locks, leases, seals and signals.
 	allowOneOf("fcntl", 1, unix.F_DUPFD, unix.F_GETFD, unix.F_SETFD, unix.F_GETFL, unix.F_SETFL, unix.F_DUPFD_CLOEXEC),
 	allowOneOf("prctl", 0, unix.PR_SET_NAME, unix.PR_GET_NAME, unix.PR_SET_VMA),
-	// Whether a descriptor is a terminal, its size, how much there is to read, flags of the descriptor.
+	// Whether a descriptor is a terminal, its size, the number of readable bytes, flags of the descriptor.
 	allowOneOf("ioctl", 1, unix.TCGETS, unix.TCGETS2, unix.TIOCGWINSZ, fionread, fionbio, fioclex, fionclex),
-	allowIf("prlimit64", equal(0, 0), equal(2, 0)), // reads one's own
-	// Go preempts its threads, and a program that aborts ends itself.
+	allowIf("prlimit64", equal(0, 0), equal(2, 0)), // only reads the process's own
+	// Go preempts its threads, and an aborting program signals itself.
 	allowIf("tgkill", equal(0, Self)),
 	allowIf("kill", equal(0, Self)),
 }
@@ -57,17 +57,17 @@ const (
 	fioclex  = 0x5451
 )
 
-// threads lets a process start threads and nothing else: no process, no namespace.
+// threads lets a process start threads, but no processes and no namespaces.
 var threads = []specs.LinuxSyscall{
 	allowIf("clone", masked(0, unix.CLONE_THREAD|newNamespaces, unix.CLONE_THREAD)),
 	allow("set_robust_list", "rseq", "set_tid_address"),
-	fail(unix.ENOSYS, "clone3"), // its flags cannot be looked at; glibc turns to clone
+	fail(unix.ENOSYS, "clone3"), // a filter cannot read its flags; glibc falls back to clone
 }
 
 const newNamespaces = unix.CLONE_NEWNS | unix.CLONE_NEWCGROUP | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC |
 	unix.CLONE_NEWUSER | unix.CLONE_NEWPID | unix.CLONE_NEWNET
 
-// files is what WASI does with files. There are no modes, owners, attributes, locks and devices in it.
+// files are WASI's operations on files. WASI has no modes, owners, attributes, locks or devices.
 var files = []specs.LinuxSyscall{
 	allow("openat", "openat2", "open", "newfstatat", "statx", "stat", "lstat", "getdents64", "readlinkat", "readlink",
 		"mkdirat", "mkdir", "unlinkat", "unlink", "rmdir", "renameat", "renameat2", "rename", "linkat", "symlinkat",
@@ -76,13 +76,14 @@ var files = []specs.LinuxSyscall{
 		"fsync", "fdatasync", "sync_file_range", "copy_file_range", "sendfile", "splice", "dup", "dup3"),
 }
 
-// sealed is for a process whose machine code is in place: it maps no more.
+// sealed is for a process that has mapped its machine code: it can map no more.
 var sealed = []specs.LinuxSyscall{
 	allowIf("mmap", masked(2, unix.PROT_EXEC, 0)),
 	allowIf("mprotect", masked(2, unix.PROT_EXEC, 0)),
 }
 
-// preparer makes machine code to ask whether the engine takes it. All of its files are open.
+// preparer makes memory executable, to check whether the engine accepts the machine code. All of its files
+// are open already.
 var preparer = []specs.LinuxSyscall{
 	allowIf("mmap", masked(2, unix.PROT_EXEC, 0)),
 	allowIf("mprotect", masked(2, unix.PROT_EXEC|unix.PROT_WRITE, unix.PROT_EXEC)),
@@ -93,7 +94,7 @@ var preparer = []specs.LinuxSyscall{
 // emissary starts a second worker, which inherits this list and narrows it, and keeps Argo's contract.
 var emissary = []specs.LinuxSyscall{
 	allow("mmap", "mprotect"),
-	allowIf("clone", masked(0, unix.CLONE_PARENT|newNamespaces, 0)), // its children are its own
+	allowIf("clone", masked(0, unix.CLONE_PARENT|newNamespaces, 0)), // no child becomes its sibling
 	allow("vfork", "execve", "wait4", "waitid", "kill", "tgkill", "prlimit64", "pipe2", "chdir", "fchmod", "umask", "arch_prctl", "getppid",
 		"seccomp", "prctl", "setsid", "close_range", "dup2"),
 	allowIf("socketpair", equal(0, unix.AF_UNIX)),
@@ -102,10 +103,10 @@ var emissary = []specs.LinuxSyscall{
 // signaller sends one signal to a process of the container.
 var signaller = []specs.LinuxSyscall{allow("kill")}
 
-// deadly are the calls that no role makes and no guest can cause. Whoever makes one has taken the
-// process over: it dies, which the exit code (159) and the kernel's log tell. Every other call that is
-// not listed fails with EPERM, because a guest's honest call may lead to it, such as a component's for
-// a socket.
+// deadly are the calls that no role makes and no guest can cause. A process that makes one has been taken
+// over. The kernel kills it, which is visible in the exit code (159) and in the kernel's log. Every other
+// unlisted call fails with EPERM, because a guest's legitimate call may lead to it, such as a component's
+// call for a socket.
 var deadly = []string{
 	"execve", "execveat", "ptrace", "process_vm_readv", "process_vm_writev", "process_madvise", "process_mrelease", "kcmp",
 	"pidfd_open", "pidfd_getfd", "pidfd_send_signal",
@@ -117,7 +118,7 @@ var deadly = []string{
 	"iopl", "ioperm", "swapon", "swapoff", "reboot", "acct", "quotactl", "quotactl_fd", "sethostname", "setdomainname",
 }
 
-// profile is made of lists: what they do not name is deadly or fails.
+// profile makes a profile of lists. Calls that they do not name are deadly or fail.
 func profile(lists ...[]specs.LinuxSyscall) *specs.LinuxSeccomp {
 	p := &specs.LinuxSeccomp{DefaultAction: specs.ActErrno}
 	named := map[string]bool{}

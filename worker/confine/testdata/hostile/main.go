@@ -1,5 +1,5 @@
-// hostile is native code in the worker's place: it confines itself as the worker does in the role of
-// its first argument, makes the attempt that its second argument names, and tells what it got.
+// hostile is native code in the worker's place: it confines itself as the worker does in the role of its
+// first argument, makes the attempt that its second argument names, and prints the result.
 package main
 
 import (
@@ -84,7 +84,7 @@ var attempts = map[string]func() error{
 	"nothing":                   func() error { return nil },
 }
 
-// root is where the container's root file system is; a native container has no other.
+// root returns the path of the container's root file system, "" in a native container.
 func root() string {
 	if _, err := os.Stat("/rootfs"); err != nil {
 		return ""
@@ -92,7 +92,7 @@ func root() string {
 	return "/rootfs"
 }
 
-// execute becomes this program once more.
+// execute executes this program again.
 func execute() error {
 	path := "/worker"
 	if root() == "" && os.Args[1] == "unconfined" {
@@ -110,7 +110,7 @@ func call(number uintptr, args ...uintptr) error {
 	return nil
 }
 
-// fork makes a process that ends at once.
+// fork makes a process that exits at once.
 func fork(flags uintptr) error {
 	pid, _, errno := unix.RawSyscall6(unix.SYS_CLONE, flags|uintptr(unix.SIGCHLD), 0, 0, 0, 0, 0)
 	if errno != 0 {
@@ -152,7 +152,7 @@ func protect() error {
 	return unix.Mprotect(page, unix.PROT_READ|unix.PROT_EXEC)
 }
 
-// thread starts one, and waits for it.
+// thread starts a thread and waits for it.
 func thread() error {
 	done := make(chan int)
 	go func() {
