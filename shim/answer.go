@@ -11,11 +11,11 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/internal/text"
 )
 
-// Images and pods choose names that errors repeat. An answer of more than 4 MiB, or one that is
-// not UTF-8, would end the connection instead of saying what is wrong, and containerd
-// writes what it is told to its log, its events and, by the kubelet, to the cluster's.
+// Images and pods choose names that errors repeat. An answer of more than 4 MiB, or one that is not UTF-8,
+// would end the connection instead of reporting the error. containerd copies an answer to its log, its events
+// and, by the kubelet, to the cluster's.
 const (
-	maxError = 4 << 10 // bytes of an error that containerd is told
+	maxError = 4 << 10 // bytes of an error that containerd gets
 	maxLine  = 8 << 10 // bytes of a line in the log
 )
 
@@ -36,7 +36,7 @@ func answer(err error) error {
 // shortLines bounds the lines of a log.
 type shortLines struct{ logrus.Formatter }
 
-// Format is the formatter's own, cut.
+// Format formats an entry with the wrapped formatter and cuts the line at maxLine.
 func (s shortLines) Format(entry *logrus.Entry) ([]byte, error) {
 	line, err := s.Formatter.Format(entry)
 	if err != nil || len(line) <= maxLine {

@@ -29,14 +29,14 @@ const (
 // ServeVerb is the verb under which the start verb runs the daemon.
 const ServeVerb = "serve"
 
-// groupAnnotations name what shares a shim, as for the stock shim.
+// groupAnnotations are the annotations whose value groups containers in one shim, as for the stock shim.
 var groupAnnotations = []string{"io.containerd.runc.v2.group", sandboxIDAnnotation}
 
 // maxBootstrap bounds what containerd may send to the start verb.
 const maxBootstrap = 4 << 20
 
-// Start is the start verb: it runs in the bundle, starts the daemon or finds the
-// one of the same pod, and prints where it listens.
+// Start is the start verb. It runs in the bundle, starts the daemon or finds the one of the same pod, and
+// prints the address where it listens.
 func Start(flags Flags, in io.Reader, out io.Writer) error {
 	bootstrap, err := io.ReadAll(io.LimitReader(in, maxBootstrap))
 	if err != nil {
@@ -56,9 +56,9 @@ func Start(flags Flags, in io.Reader, out io.Writer) error {
 	return json.NewEncoder(out).Encode(remote.Endpoint{Version: apiVersion(bootstrap), Address: address, Protocol: "ttrpc"})
 }
 
-// apiVersion is the newest task API that the calling containerd is sure to
-// speak: those that send bootstrap parameters (2.3 and later) know version 3,
-// 1.7 knows none but 2, and the ones between say nothing and take both.
+// apiVersion returns the newest task API that the calling containerd is sure to speak. Those that send
+// bootstrap parameters (2.3 and later) know version 3; 1.7 knows only version 2; those between send nothing
+// and take both.
 func apiVersion(bootstrap []byte) int {
 	if len(bootstrap) == 0 {
 		return 2
@@ -70,8 +70,8 @@ func apiVersion(bootstrap []byte) int {
 	return 2
 }
 
-// groupOf returns what the container with that bundle and id shares a shim for:
-// its pod, or itself.
+// groupOf returns the group for which the container with that bundle and id shares a shim: its pod, or
+// itself.
 func groupOf(bundle, id string) (string, error) {
 	data, err := os.ReadFile(filepath.Join(bundle, "config.json"))
 	if err != nil {
@@ -91,8 +91,8 @@ func groupOf(bundle, id string) (string, error) {
 	return id, nil
 }
 
-// socketPath is where the daemon of a group listens. It is not where the stock
-// shim of the same group does: that one is started beside it.
+// socketPath returns the path of the socket on which the daemon of a group listens. It differs from the
+// socket of the stock shim of the same group, which runs beside it.
 func socketPath(flags Flags, group string) string {
 	sum := sha256.Sum256([]byte(flags.Address + "\x00" + flags.Namespace + "\x00" + group))
 	return fmt.Sprintf("%s/s/%x.sock", StateDir, sum[:16])
@@ -119,7 +119,7 @@ func startDaemon(flags Flags, group string, bootstrap []byte) (string, error) {
 	return address, nil
 }
 
-// errServed says that a daemon listens on the socket already.
+// errServed reports that a daemon listens on the socket already.
 var errServed = errors.New("a shim of the same group is running")
 
 func listen(path string) (*os.File, error) {
@@ -169,8 +169,8 @@ func spawn(flags Flags, listener *os.File, bootstrap []byte) error {
 // of many cores, the Go runtime's own memory would outweigh the daemon's.
 const daemonProcs = "GOMAXPROCS=2"
 
-// forkDaemon does by hand what os/exec would: that one forks a probe of the
-// kernel first, which is dear for a process that lives some milliseconds.
+// forkDaemon replaces os/exec, which forks a probe of the kernel first. That is expensive for a process that
+// lives for milliseconds.
 func forkDaemon(self string, args []string, listener, params *os.File) (int, error) {
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	if err != nil {
@@ -185,7 +185,7 @@ func forkDaemon(self string, args []string, listener, params *os.File) (int, err
 	})
 }
 
-// memfile holds data in a file that only descriptors reach.
+// memfile returns a file that holds data and is reachable only by its descriptor.
 func memfile(data []byte) (*os.File, error) {
 	fd, err := unix.MemfdCreate("bootstrap", unix.MFD_CLOEXEC)
 	if err != nil {
@@ -199,10 +199,9 @@ func memfile(data []byte) (*os.File, error) {
 	return f, nil
 }
 
-// adjustOOMScore makes the daemon a likelier victim than containerd, its
-// parent, by one: losing a shim loses a pod, losing containerd the node. As for
-// the stock shim it is an aim, not a promise: a containerd without the privilege
-// goes on.
+// adjustOOMScore makes the daemon a likelier victim than containerd, its parent, by one: a dead shim costs a
+// pod, a dead containerd costs the node. As in the stock shim this is best effort: a containerd without the
+// privilege goes on.
 func adjustOOMScore(pid int) {
 	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/oom_score_adj", os.Getppid()))
 	if err != nil {

@@ -33,29 +33,29 @@ type container struct {
 	bundle string
 	spec   *specs.Spec
 	rootfs []sandbox.Mount
-	// command is what the process of a Wasm container is to run.
+	// command is the command of the container's own process, if it is Wasm.
 	command command
 	// settings were read when the container was created.
 	settings config.Config
-	// systemd says who makes the cgroup.
+	// systemd reports whether systemd makes the cgroup.
 	systemd bool
 	cgroup  *cgroup.Cgroup
 	init    *process
-	// modules opens and compiles those of a Wasm container.
+	// modules opens and compiles the modules of a Wasm container.
 	modules *module.Container
 
-	// mu orders what is told of the container: no exit before its start. Nobody waits for a worker
-	// while holding it.
+	// mu orders the container's events: no exit comes before its start. No code waits for a worker while it
+	// holds mu.
 	mu       sync.Mutex
 	execs    map[string]*process
 	ooms     uint64
 	freezing freezing
-	callOff  func()        // of a pause that is under way
-	killed   bool          // it is not paused any more: SIGKILL is on its way to its own process
-	over     bool          // no exec is launched any more: its own process has ended
+	callOff  func()        // cancels a pending pause
+	killed   bool          // it can no longer be paused: SIGKILL is on its way to its own process
+	over     bool          // no more execs are launched: its own process has ended
 	starting int           // execs that are being launched and started
 	inside   int           // execs that have a worker
-	counted  chan struct{} // closed when one of these falls
+	counted  chan struct{} // closed when starting or inside decreases
 }
 
 // process returns the container's worker for "" or that of an exec.
@@ -113,7 +113,7 @@ func (c *container) status(phase phase) tasktypes.Status {
 	return tasktypes.Status_RUNNING
 }
 
-// Create is the service's own.
+// Create fails: the service creates containers.
 func (c *container) Create(context.Context, *tasks.CreateTaskRequest) (*tasks.CreateTaskResponse, error) {
 	return nil, fmt.Errorf("container %s: %w", c.id, errdefs.ErrAlreadyExists)
 }
@@ -154,8 +154,8 @@ func (c *container) tellStart() error {
 	return nil
 }
 
-// Delete releases what a stopped process or container held. As from the stock shim, a container that has
-// not been started need not be stopped first.
+// Delete releases the resources of a stopped process or container. As from the stock shim, a container that
+// has not been started need not be stopped first.
 func (c *container) Delete(ctx context.Context, r *tasks.DeleteRequest) (*tasks.DeleteResponse, error) {
 	p, err := c.process(r.ExecID)
 	if err != nil {
@@ -167,7 +167,7 @@ func (c *container) Delete(ctx context.Context, r *tasks.DeleteRequest) (*tasks.
 	if err := c.endUnstarted(ctx); err != nil {
 		return nil, fmt.Errorf("end the process of container %s: %w", c.id, err)
 	}
-	// Whoever starts the container again must find what this task was made of.
+	// A later start of the container must be of the image that this task was made of.
 	c.modules.AwaitNote(ctx)
 	if err := p.step(deleting); err != nil {
 		return nil, fmt.Errorf("container %s: %w", c.id, err)
@@ -177,8 +177,8 @@ func (c *container) Delete(ctx context.Context, r *tasks.DeleteRequest) (*tasks.
 	}
 	_, w, e := p.look()
 	w.io.Close()
-	// Before the state goes: should we die meanwhile, the delete verb runs them again. Also for a
-	// caller that has given up: nobody asks twice.
+	// Run the hooks before the state is removed: if the daemon dies meanwhile, the delete verb runs them
+	// again. Run them also for a caller that has given up, because no caller asks twice.
 	c.daemon.poststop(context.WithoutCancel(ctx), c.id, c.bundle, c.spec)
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -219,10 +219,10 @@ func (c *container) Pids(context.Context, *tasks.PidsRequest) (*tasks.PidsRespon
 		return nil, fmt.Errorf("list processes of container %s: %w", c.id, err)
 	}
 	if c.init.now().isOver() || len(pids) == 0 {
-		// It stays like a zombie until it is deleted, from when it has ended and we have
-		// yet to see that: the cgroup is empty then. A containerd that restarts and
-		// is told of no process takes the task for one never created, removes it, and
-		// the exit code is lost (loadShim in core/runtime/v2/shim_load.go).
+		// An ended container stays listed, like a zombie, until it is deleted. This includes the time in
+		// which the process has ended and we have not seen it yet; the cgroup is empty then. A restarted
+		// containerd that gets no process takes the task for one never created, removes it, and loses the
+		// exit code (loadShim in core/runtime/v2/shim_load.go).
 		pids = []int{c.init.pid()}
 	}
 	c.mu.Lock()
@@ -250,7 +250,7 @@ func wrap(m proto.Message) (*anypb.Any, error) {
 	return &anypb.Any{TypeUrl: string(m.ProtoReflect().Descriptor().FullName()), Value: value}, nil
 }
 
-// Checkpoint has no meaning for a Wasm container yet.
+// Checkpoint fails: Wasm containers have no checkpoints yet.
 func (c *container) Checkpoint(context.Context, *tasks.CheckpointTaskRequest) (*emptypb.Empty, error) {
 	return nil, fmt.Errorf("checkpoint of a Wasm container: %w", errdefs.ErrNotImplemented)
 }
@@ -341,7 +341,7 @@ func (c *container) Connect(context.Context, *tasks.ConnectRequest) (*tasks.Conn
 	return &tasks.ConnectResponse{TaskPid: uint32(c.init.pid())}, nil
 }
 
-// Shutdown is the service's own.
+// Shutdown is a no-op: the service implements it.
 func (c *container) Shutdown(context.Context, *tasks.ShutdownRequest) (*emptypb.Empty, error) {
 	return empty, nil
 }

@@ -19,8 +19,8 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/worker/control"
 )
 
-// createWasm creates the container if it is Wasm or a pause container that we can
-// launch; module.ErrNative says that it is neither.
+// createWasm creates the container if it is Wasm or a pause container that we can launch. It returns
+// module.ErrNative for any other container.
 func (d *daemon) createWasm(ctx context.Context, r *tasks.CreateTaskRequest, events *events) (*container, error) {
 	spec, unknown, err := loadSpec(r.Bundle)
 	if err != nil {
@@ -71,7 +71,7 @@ func (c *container) createIn(ctx context.Context, sb *sandbox.Sandbox, r *tasks.
 	return c.create(ctx, r, sb, from)
 }
 
-// prepare reads the settings and refuses what cannot be honoured.
+// prepare reads the settings and refuses fields that cannot be honoured.
 func (c *container) prepare(r *tasks.CreateTaskRequest, unknown error) error {
 	var err error
 	if c.settings, err = c.daemon.settings(r.Options); err != nil {
@@ -80,9 +80,9 @@ func (c *container) prepare(r *tasks.CreateTaskRequest, unknown error) error {
 	return c.refuse(r, unknown)
 }
 
-// findModule opens the module that the container's command names, and leaves the root file system mounted.
-// One that is not said to be Wasm it only looks at before it knows: the stock shim mounts a native
-// container's.
+// findModule opens the module that the container's command names, and leaves the root file system mounted. If
+// the entry point does not say that it is Wasm, findModule first looks at the file in a view: the stock shim
+// mounts the root file system of a native container.
 func (c *container) findModule(ctx context.Context, sb *sandbox.Sandbox) (module.Source, error) {
 	entry := c.command.entry()
 	if entry.IsWasm() {
@@ -105,7 +105,7 @@ func (c *container) findModule(ctx context.Context, sb *sandbox.Sandbox) (module
 	return from, nil
 }
 
-// openModule opens the module. It mounts the volumes first if they decide what a command leads to, as for
+// openModule opens the module. It mounts the volumes first if they decide which file a command names, as for
 // any program.
 func (c *container) openModule(ctx context.Context, sb *sandbox.Sandbox, entry entrypoint.Point) (module.Source, error) {
 	process := c.spec.Process
@@ -121,10 +121,9 @@ func (c *container) openModule(ctx context.Context, sb *sandbox.Sandbox, entry e
 	return c.modules.Open(ctx, sb, process, entry)
 }
 
-// rootfsMounts are the mounts of a container's root file system. The mappings of ids
-// that containerd 2.x adds for a pod with a user namespace are left out: such a
-// container is only looked at, to know whether it is Wasm, and then refused or left
-// to the stock shim.
+// rootfsMounts returns the mounts of a container's root file system. It leaves out the id mappings that
+// containerd 2.x adds for a pod with a user namespace: such a container is only viewed, to learn whether it
+// is Wasm, and then refused or left to the stock shim.
 func rootfsMounts(r *tasks.CreateTaskRequest, spec *specs.Spec) []sandbox.Mount {
 	mounts := make([]sandbox.Mount, 0, len(r.Rootfs))
 	for _, m := range r.Rootfs {
@@ -145,7 +144,7 @@ func hasUserNamespace(spec *specs.Spec) bool {
 	return slices.ContainsFunc(spec.Linux.Namespaces, func(ns specs.LinuxNamespace) bool { return ns.Type == specs.UserNamespace })
 }
 
-// refuse names what about the container cannot be honoured.
+// refuse returns an error for a field of the container that cannot be honoured.
 func (c *container) refuse(r *tasks.CreateTaskRequest, unknown error) error {
 	if unknown != nil {
 		return unknown
@@ -162,7 +161,7 @@ func (c *container) create(ctx context.Context, r *tasks.CreateTaskRequest, sb *
 	if err != nil {
 		return err
 	}
-	// From here on the worker holds it.
+	// The worker holds the code after launch.
 	defer code.Close()
 	runs := guest{container: c, process: c.spec.Process, command: c.command, role: control.RoleRun}
 	err = c.launch(ctx, r, sb, runs, sandbox.Launch{Code: code.File, Reserved: c.command.reserved(c.spec.Process.Env)})
@@ -174,8 +173,8 @@ func (c *container) create(ctx context.Context, r *tasks.CreateTaskRequest, sb *
 	return nil
 }
 
-// account returns who pays for what is done with the container's modules. Tenants are told apart by
-// containerd's namespace and Kubernetes'.
+// account returns the account for all work on the container's modules. A tenant is containerd's namespace and
+// Kubernetes'.
 func (c *container) account() module.Account {
 	tenant := c.daemon.flags.Namespace
 	if namespace := c.spec.Annotations[sandboxNamespaceAnnotation]; namespace != "" {
@@ -191,8 +190,8 @@ func (c *container) account() module.Account {
 	}
 }
 
-// launch starts the container's process, which then waits for Start, runs the hooks, and tells of
-// it.
+// launch starts the container's process, which then waits for Start, runs the hooks, and publishes the
+// creation.
 func (c *container) launch(ctx context.Context, r *tasks.CreateTaskRequest, sb *sandbox.Sandbox, runs payload, launch sandbox.Launch) error {
 	worker, err := c.daemon.modules.Worker()
 	if err != nil {
@@ -236,13 +235,12 @@ func (c *container) launch(ctx context.Context, r *tasks.CreateTaskRequest, sb *
 	return nil
 }
 
-// workerMemory is what a worker itself needs of its container's memory limit:
-// its heap, its stacks and the page tables of the guest's memory.
+// workerMemory is the part of its container's memory limit that a worker itself needs: its heap, its stacks
+// and the page tables of the guest's memory.
 const workerMemory = 4 << 20
 
-// guestMemory is how far a guest's linear memory may grow under a cgroup's
-// limit that it shares with so many workers, so that memory.grow fails before the
-// kernel has to kill.
+// guestMemory returns the limit of a guest's linear memory under a cgroup's limit that it shares with that
+// many workers. With it memory.grow fails before the kernel has to kill.
 func guestMemory(limit, workers uint64) uint64 {
 	return max(limit-min(limit, workers*workerMemory), limit/2)
 }

@@ -8,26 +8,27 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/shim/stock"
 )
 
-// Flags are what containerd gives a shim on its command line.
+// Flags are the command-line flags that containerd gives a shim.
 type Flags struct {
 	Namespace, ID, Address, PublishBinary, Bundle string
 	Debug                                         bool
 }
 
-// StateDir holds sockets and is where sandboxes are put together. It belongs to root alone, and may go
+// StateDir holds sockets and the sandboxes that are being built. Only root has access, and it may disappear
 // at a reboot.
 const StateDir = "/run/containerd-shim-wasm"
 
-// daemon is what all containers of a shim have in common. The delete verb has one, too, that serves nobody.
+// daemon holds the state that all containers of a shim share. The delete verb has one, too, that serves no
+// requests.
 type daemon struct {
 	flags     Flags
-	bootstrap []byte // what containerd gave the start verb on its input
+	bootstrap []byte // containerd's input to the start verb
 	stateDir  string
 	log       *logrus.Entry
 	modules   *module.Loader
 }
 
-// stock returns what the verbs of the stock shim are given.
+// stock returns the flags for the verbs of the stock shim.
 func (d *daemon) stock() stock.Flags {
 	return stock.Flags{
 		Namespace: d.flags.Namespace, Address: d.flags.Address, PublishBinary: d.flags.PublishBinary, Debug: d.flags.Debug,
@@ -35,7 +36,7 @@ func (d *daemon) stock() stock.Flags {
 	}
 }
 
-// announceCgroup saves a container that is about to come some milliseconds.
+// announceCgroup announces the use of a cgroup, so that the next container starts some milliseconds sooner.
 func (d *daemon) announceCgroup() {
 	if err := cgroup.Announce(); err != nil {
 		d.log.WithError(err).Debug("announce the use of a cgroup: the next container starts some milliseconds later")

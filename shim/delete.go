@@ -21,9 +21,8 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/shim/stock"
 )
 
-// Delete is the delete verb: containerd runs it in a container's bundle when
-// its connection to the daemon has ended, be it because the container is gone or
-// because the daemon has died. It removes whatever is left.
+// Delete is the delete verb. containerd runs it in a container's bundle when its connection to the daemon has
+// ended, because the container is gone or because the daemon has died. It removes everything that is left.
 func Delete(flags Flags, out io.Writer) error {
 	bundle := flags.Bundle
 	if bundle == "" {
@@ -47,7 +46,7 @@ func Delete(flags Flags, out io.Writer) error {
 }
 
 func (d *daemon) delete(bundle string) (*tasks.DeleteResponse, error) {
-	// First of all what may still run: the rest can fail, and can wait for others.
+	// First destroy processes that may still run: the other steps can fail, and can wait for others.
 	s, failed := readState(bundle)
 	isNative := errors.Is(failed, fs.ErrNotExist)
 	if failed == nil {
@@ -75,8 +74,8 @@ func (d *daemon) delete(bundle string) (*tasks.DeleteResponse, error) {
 	return response, nil
 }
 
-// deleteNative cleans up what is left of a native container; unless the stock shim says how it ended, none is
-// the answer.
+// deleteNative cleans up a native container. It returns none if the stock shim does not report how the
+// container ended.
 func (d *daemon) deleteNative(bundle string, orphaned bool, none *tasks.DeleteResponse) (*tasks.DeleteResponse, error) {
 	left := stock.Left{ID: d.flags.ID, Bundle: bundle, Orphaned: orphaned}
 	if group, err := groupOf(bundle, d.flags.ID); err == nil {
@@ -89,9 +88,9 @@ func (d *daemon) deleteNative(bundle string, orphaned bool, none *tasks.DeleteRe
 	return response, err
 }
 
-// socketOf is where the container's daemon listens or has listened. A file of
-// the bundle need not tell: containerd 2.3 and later run no start verb for the
-// containers of a pod that come after its pause container.
+// socketOf returns the path of the socket on which the container's daemon listens or has listened. The bundle
+// may have no file with it: containerd 2.3 and later run no start verb for the containers of a pod that come
+// after its pause container.
 func (d *daemon) socketOf(bundle string) string {
 	group, err := groupOf(bundle, d.flags.ID)
 	if err != nil {
@@ -101,8 +100,8 @@ func (d *daemon) socketOf(bundle string) string {
 }
 
 // isDead reports whether no daemon answers at a socket. A successful connect proves nothing: a process that
-// is ending closes what it has open in any order, so the connection whose end made containerd run us may be
-// gone before the socket that it listened at. A pending call fails with ErrClosed when the process ends.
+// is ending closes its descriptors in any order, so containerd's connection, whose end starts the delete
+// verb, may close before the listening socket. A pending call fails with ErrClosed when the process ends.
 func isDead(socket string) bool {
 	r, err := remote.Dial([]byte(socket))
 	if err != nil {
@@ -115,5 +114,5 @@ func isDead(socket string) bool {
 	return errors.Is(err, ttrpc.ErrClosed)
 }
 
-// stopLimit bounds what must not keep containerd waiting.
+// stopLimit bounds each step that must not keep containerd waiting.
 const stopLimit = 3 * time.Second

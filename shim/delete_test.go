@@ -9,8 +9,7 @@ import (
 	"github.com/containerd/ttrpc"
 )
 
-// A daemon is dead if it accepts connections for a moment yet, and alive if it refuses what it is
-// asked.
+// A daemon that still accepts connections for a moment is dead. A daemon that refuses the request is alive.
 func TestIsDead(t *testing.T) {
 	socket := func(name string) (string, net.Listener) {
 		path := filepath.Join(t.TempDir(), name)

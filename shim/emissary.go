@@ -19,16 +19,16 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/sandbox"
 )
 
-// command is what a process of a Wasm container is to run.
+// command is the command line of a process of a Wasm container.
 type command struct {
 	// guest is the module and its arguments.
 	guest []string
-	// emissary is the whole command line if Argo's emissary comes before them.
+	// emissary is the whole command line if it starts with Argo's emissary.
 	emissary []string
 }
 
-// parseCommand looks behind Argo's emissary, which the worker stands in for. A
-// command line that the emissary itself would refuse is left to it.
+// parseCommand finds the guest's command line behind Argo's emissary, which the worker replaces. A command
+// line that the emissary itself would refuse is left to the emissary.
 func parseCommand(args []string) (command, error) {
 	guest, wrapped, err := argo.Unwrap(args)
 	if err != nil {
@@ -40,10 +40,10 @@ func parseCommand(args []string) (command, error) {
 	return command{guest: guest, emissary: args}, nil
 }
 
-// entry names the module.
+// entry returns the entry point that names the module.
 func (c command) entry() entrypoint.Point { return entrypoint.Parse(c.guest[0]) }
 
-// workers is how many of them run: Argo's contract takes one beside the guest's.
+// workers returns the number of workers: Argo's contract takes one beside the guest's.
 func (c command) workers() uint64 {
 	if c.emissary == nil {
 		return 1
@@ -51,27 +51,26 @@ func (c command) workers() uint64 {
 	return 2
 }
 
-// reserved is the directory that the worker and not the guest may write: what
-// Argo's containers tell each other there must be true.
+// reserved returns the directory that only the worker may write, not the guest: Argo's containers trust the
+// files that they leave for each other there.
 func (c command) reserved(env []string) sandbox.Reserved {
 	if c.emissary == nil {
 		return sandbox.Reserved{}
 	}
 	r := sandbox.Reserved{Path: argo.VolumePath}
-	// By this file a guest tells Argo how far it is.
+	// A guest reports its progress to Argo in this file.
 	if dir, name := path.Split(environ.Get(env, "ARGO_PROGRESS_FILE")); path.Clean(dir) == argo.VolumePath && name == "progress" {
 		r.Shared = name
 	}
 	return r
 }
 
-// leaveExitCode writes the exit code of a container of Argo's whose worker could
-// not: the wait container would wait for it for ever. It does nothing that the
-// container itself could not have done: whoever writes the specification chooses the
-// volume, its options, the container's user and every word of the command.
+// leaveExitCode writes the exit code of one of Argo's containers if its worker could not: otherwise the wait
+// container would wait for ever. It does only what the container itself could have done: the author of the
+// specification chooses the volume, its options, the container's user and every word of the command.
 func (c command) leaveExitCode(spec *specs.Spec, code int) error {
 	if len(c.emissary) == 0 || c.emissary[0] != argo.VolumePath+"/argoexec" {
-		return nil // upstream names it so in each container (workflow/controller)
+		return nil // upstream uses this name in each container (workflow/controller)
 	}
 	volume, ok := writable(spec, argo.VolumePath)
 	if !ok {
@@ -86,7 +85,7 @@ func (c command) leaveExitCode(spec *specs.Spec, code int) error {
 	select {
 	case err := <-written:
 		if errors.Is(err, unix.EROFS) {
-			return nil // what the volume lies on is read-only
+			return nil // the file system of the volume is read-only
 		}
 		return err
 	case <-time.After(stopLimit):
@@ -104,7 +103,7 @@ func writable(spec *specs.Spec, at string) (specs.Mount, bool) {
 	if slices.ContainsFunc(slices.Concat(spec.Linux.MaskedPaths, spec.Linux.ReadonlyPaths), hidden) {
 		return specs.Mount{}, false
 	}
-	for _, m := range slices.Backward(spec.Mounts) { // the last one shows
+	for _, m := range slices.Backward(spec.Mounts) { // the last one is visible
 		if hidden(m.Destination) {
 			isBind := m.Type == "bind" || slices.Contains(m.Options, "bind") || slices.Contains(m.Options, "rbind")
 			return m, isBind && path.Clean(m.Destination) == at

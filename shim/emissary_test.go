@@ -6,7 +6,7 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/argo"
 )
 
-// Of two variables the daemon believes the one that the guest gets, the last.
+// If a variable is set twice, the daemon uses the last one, as the guest does.
 func TestReservedBelievesTheLastVariable(t *testing.T) {
 	const name = "ARGO_PROGRESS_FILE="
 	c := command{emissary: []string{"argoexec"}}

@@ -17,9 +17,8 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
-// events publishes what happens to containers, in order, over containerd's
-// ttrpc socket. A containerd that is away (it is being restarted) gets them when
-// it is back, for as long as retryFor.
+// events publishes the events of containers, in order, over containerd's ttrpc socket. If containerd is away
+// (during a restart), it gets them when it is back, for up to retryFor.
 type events struct {
 	address   string
 	namespace string
@@ -45,8 +44,7 @@ func newEvents(address, namespace string, log *logrus.Entry) *events {
 	return e
 }
 
-// send queues an event. It never waits: it is called with locks held that State wants, and
-// containerd may be away.
+// send queues an event. It never waits: callers hold locks that State needs, and containerd may be away.
 func (e *events) send(event proto.Message) {
 	e.mu.Lock()
 	e.queue = append(e.queue, event)
@@ -54,7 +52,7 @@ func (e *events) send(event proto.Message) {
 	e.wake()
 }
 
-// close waits until every queued event has been published or given up.
+// close waits until every queued event has been published or dropped.
 func (e *events) close() {
 	e.mu.Lock()
 	e.closed = true
@@ -86,7 +84,7 @@ func (e *events) run() {
 	}
 }
 
-// take returns what is queued, and whether nothing will be after that.
+// take returns the queued events, and reports whether no more will follow.
 func (e *events) take() (queued []proto.Message, closed bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -149,7 +147,7 @@ func (e *events) wrap(event proto.Message) (*types.Envelope, error) {
 	}, nil
 }
 
-// topics are those of containerd's core/runtime/events.go.
+// topics are the topics of containerd's core/runtime/events.go.
 var topics = map[protoreflect.Name]string{
 	"TaskCreate":      "/tasks/create",
 	"TaskStart":       "/tasks/start",

@@ -19,7 +19,7 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/shim/stdio"
 )
 
-// Exec takes note of a further process; Start starts it.
+// Exec records a further process; Start starts it.
 func (c *container) Exec(_ context.Context, r *tasks.ExecProcessRequest) (*emptypb.Empty, error) {
 	var spec specs.Process
 	if err := decodeStrict(r.Spec.GetValue(), &spec); err != nil {
@@ -57,10 +57,11 @@ func (c *container) addExec(p *process) error {
 	return nil
 }
 
-// startExec launches an exec beside the container's worker and lets it run. One that fails is over: it
-// cannot be started again, only deleted.
+// startExec launches an exec beside the container's worker and lets it run. A failed exec is over: it can
+// only be deleted, not started again.
 func (c *container) startExec(ctx context.Context, p *process) error {
-	// Nobody tells a shim that a caller has gone who set no deadline: a kill or a deletion does.
+	// A shim does not learn that a caller without a deadline has gone. A kill or a deletion cancels the
+	// launch instead.
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	if err := p.step(launching, func() { p.cancel = cancel }); err != nil {
@@ -95,12 +96,11 @@ func (c *container) tellExec(p *process) error {
 	return nil
 }
 
-// unknownEnd is the status of a process that has no worker to take one from, as containerd's
-// client calls it (UnknownExitStatus).
+// unknownEnd is the exit status of a process without a worker, as in containerd's client (UnknownExitStatus).
 const unknownEnd = 255
 
-// abandonExec kills an exec whose start has failed, and gives it some time to end: the caller is
-// going to delete it.
+// abandonExec kills an exec whose start has failed, and waits a limited time for its end: the caller will
+// delete it.
 func (c *container) abandonExec(p *process) {
 	p.abandon()
 	ctx, cancel := context.WithTimeout(context.Background(), abortLimit)
@@ -110,7 +110,7 @@ func (c *container) abandonExec(p *process) {
 	}
 }
 
-// launchExec launches the exec's worker in the container, which counts it as starting from then on.
+// launchExec launches the exec's worker in the container. The container then counts the exec as starting.
 func (c *container) launchExec(ctx context.Context, p *process) error {
 	if err := c.open(); err != nil {
 		return err
@@ -137,8 +137,8 @@ func (c *container) launchExec(ctx context.Context, p *process) error {
 	return nil
 }
 
-// prepareExec says what to launch for an exec. It compiles a module that is not in the cache. The
-// caller calls release once that is launched.
+// prepareExec returns the launch for an exec. It compiles a module that is not in the cache. The caller calls
+// release after the launch.
 func (c *container) prepareExec(ctx context.Context, sb *sandbox.Sandbox, p *process) (_ sandbox.Launch, release func(), err error) {
 	launch := sandbox.Launch{Spec: c.spec, Process: p.spec}
 	worker, err := c.daemon.modules.Worker()
@@ -163,7 +163,7 @@ func (c *container) prepareExec(ctx context.Context, sb *sandbox.Sandbox, p *pro
 	return launch, func() { code.Close() }, nil
 }
 
-// explainExec says what a Wasm container can run.
+// explainExec adds to an error for a native program what a Wasm container can run.
 func explainExec(name string, err error) error {
 	if !isNative(err) || errors.Is(err, os.ErrNotExist) {
 		return err
@@ -171,7 +171,7 @@ func explainExec(name string, err error) error {
 	return fmt.Errorf("%s is a native program; a Wasm container runs only WebAssembly modules: name a .wasm file of the container: %w", name, errdefs.ErrFailedPrecondition)
 }
 
-// deleteExec calls off the launch of an exec: who deletes one that does not run yet wants none.
+// deleteExec deletes an exec. It cancels a pending launch.
 func (c *container) deleteExec(ctx context.Context, p *process) (*tasks.DeleteResponse, error) {
 	if p.callOff() {
 		if err := p.awaitOver(ctx); err != nil {

@@ -12,8 +12,8 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/sandbox"
 )
 
-// watch waits for the end of a launched process and tells it. The container's own exit is told
-// last, after those of its execs.
+// watch waits for the end of a launched process and publishes it. The container's own exit comes last, after
+// the exits of its execs.
 func (p *process) watch() {
 	c := p.container
 	_, w, _ := p.look()
@@ -32,19 +32,20 @@ func (p *process) watch() {
 	p.finish(e)
 }
 
-// finish publishes how the process ended. A start that is under way, be it only now, fails or is published
-// first: no exit comes before its start.
+// finish publishes how the process ended. A pending start, even one that begins only now, fails or is
+// published first: no exit comes before its start.
 func (p *process) finish(e children.End) {
 	for !p.tellEnd(e) {
 		_ = p.await(context.Background(), func(f phase) bool { return f != starting })
 	}
 }
 
-// tellEnd publishes how the process ended, and reports whether it did: not while it is being started.
+// tellEnd publishes how the process ended, and reports whether it did: it does not while the process is being
+// started.
 func (p *process) tellEnd(e children.End) bool {
 	c := p.container
-	// Whoever sees that the process has ended (Delete) waits for this lock, so
-	// nothing overtakes the news of it.
+	// A caller that sees that the process has ended (Delete) waits for this lock, so no later event overtakes
+	// this one.
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if p.step(ended, func() { p.end = e }) != nil {
@@ -56,7 +57,7 @@ func (p *process) tellEnd(e children.End) bool {
 		c.recordExit(e)
 	}
 	if p.id != "" && !p.begun {
-		return true // nobody has been told that it runs
+		return true // its start has not been published
 	}
 	c.events.send(&eventsapi.TaskExit{
 		ContainerID: c.id, ID: p.name(), Pid: uint32(p.worker.PID), ExitStatus: uint32(e.Status), ExitedAt: timestamppb.New(e.At),
@@ -67,19 +68,19 @@ func (p *process) tellEnd(e children.End) bool {
 // drainLimit bounds the wait for a terminal's last output.
 const drainLimit = 2 * time.Second
 
-// drain waits until what the process wrote has been passed on.
+// drain waits until the process's output has been passed on.
 func (w *worker) drain() {
 	ctx, cancel := context.WithTimeout(context.Background(), drainLimit)
 	defer cancel()
 	w.io.Drain(ctx)
 }
 
-// execLimit bounds the wait for the execs of a container whose own process has ended. All have
-// been killed; one that hangs in the kernel must not hide the end of the container.
+// execLimit bounds the wait for the execs of a container whose own process has ended. All of them have been
+// killed; one that hangs in the kernel must not hide the end of the container.
 const execLimit = 10 * time.Second
 
-// endExecs ends the execs of a container whose own process has ended, and lets no more in. In a pid
-// namespace of its own the kernel has killed them already (pid_namespaces(7)); in a shared one nobody has.
+// endExecs ends the execs of a container whose own process has ended, and admits no more. In a pid namespace
+// of its own the kernel has killed them already (pid_namespaces(7)); in a shared one they still run.
 func (c *container) endExecs() {
 	c.close()
 	if !sandbox.CreatesNamespace(c.spec.Linux, specs.PIDNamespace) {
@@ -94,9 +95,9 @@ func (c *container) endExecs() {
 	}
 }
 
-// tellOOM publishes that the kernel killed for memory. Every process of the
-// container is one whose end we see, or the child of one (Argo's) that ends with
-// the exit code of a killed program, so looking then misses nothing.
+// tellOOM publishes that the kernel killed for memory. We see the end of every process of the container, or
+// of its parent (Argo's), which ends with the exit code of a killed program. So a look at that time misses no
+// kill.
 func (c *container) tellOOM(e children.End) {
 	if e.Status != children.Killed {
 		return

@@ -16,22 +16,20 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/shim/stock"
 )
 
-// featuresType is under which name containerd knows features.Features
-// (core/runtime/typeurl.go).
+// featuresType is the name under which containerd knows features.Features (core/runtime/typeurl.go).
 const featuresType = "types.containerd.io/opencontainers/runtime-spec/1/features/Features"
 
-// runtimeFeatures returns what pods may ask of the runtime. Native containers get
-// what the stock shim offers, so its answer is ours, less the user namespaces
-// that a Wasm container cannot have: the kubelet then turns such pods away before
-// it starts anything. Id-mapped mounts stay: Wasm containers refuse them by name,
-// and containerd must know whether runc would ignore them.
+// runtimeFeatures returns the features that pods may ask of the runtime. Native containers get the stock
+// shim's features, so we return its answer without user namespaces, which a Wasm container cannot have: the
+// kubelet then rejects such pods before it starts anything. Id-mapped mounts stay: Wasm containers refuse
+// them by name, and containerd must know whether runc would ignore them.
 func runtimeFeatures() (*anypb.Any, error) {
 	f := stockFeatures()
 	if f.Linux == nil {
 		f.Linux = &features.Linux{}
 	}
 	f.Linux.Namespaces = slices.DeleteFunc(f.Linux.Namespaces, func(ns string) bool { return ns == "user" })
-	// containerd takes these for granted where it looks at features.
+	// containerd assumes that these are set when it reads features.
 	if f.Linux.MountExtensions == nil {
 		f.Linux.MountExtensions = &features.MountExtensions{IDMap: &features.IDMap{Enabled: new(bool)}}
 	}
@@ -42,8 +40,8 @@ func runtimeFeatures() (*anypb.Any, error) {
 	return &anypb.Any{TypeUrl: featuresType, Value: value}, nil
 }
 
-// stockFeatures asks the stock shim, which asks runc. One that does not know the
-// question (containerd 1.7) offers nothing.
+// stockFeatures asks the stock shim, which asks runc. A shim that does not know the request (containerd 1.7)
+// offers none.
 func stockFeatures() features.Features {
 	var f features.Features
 	path, err := exec.LookPath(stock.Program)

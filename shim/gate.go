@@ -11,7 +11,7 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 )
 
-// freezing is whether the processes of a container are kept from running.
+// freezing is the state of a container's freezer.
 type freezing int
 
 const (
@@ -20,7 +20,8 @@ const (
 	paused
 )
 
-// closed says why no exec can be launched in the container, nil if one can. The caller holds c.mu.
+// closed returns the reason why no exec can be launched in the container, or nil if one can. The caller holds
+// c.mu.
 func (c *container) closed() error {
 	if c.over {
 		return fmt.Errorf("its process has ended: %w", errdefs.ErrFailedPrecondition)
@@ -31,18 +32,18 @@ func (c *container) closed() error {
 	return nil
 }
 
-// errPaused refuses an exec: a worker that is born into a frozen cgroup would never be ready.
+// errPaused refuses an exec: a worker that starts in a frozen cgroup would never be ready.
 var errPaused = fmt.Errorf("cannot exec in a paused container: %w", errdefs.ErrFailedPrecondition)
 
-// open is closed for a caller that does not hold c.mu.
+// open is like closed, for a caller that does not hold c.mu.
 func (c *container) open() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.closed()
 }
 
-// admit lets an exec be launched in the container, if nobody else has frozen it either. The caller
-// calls settle when the exec runs or has failed, and leave when its worker has ended or there is none.
+// admit admits an exec to the container, unless another program has frozen the cgroup. The caller calls
+// settle when the exec runs or has failed, and leave when its worker has ended or there is none.
 func (c *container) admit() error {
 	frozen, err := c.cgroup.Frozen()
 	if err != nil {
@@ -61,7 +62,7 @@ func (c *container) admit() error {
 	return nil
 }
 
-// settle lets go on who waits for the execs that are starting.
+// settle wakes callers that wait for the execs that are starting.
 func (c *container) settle() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -69,7 +70,7 @@ func (c *container) settle() {
 	c.wake()
 }
 
-// leave lets go on who waits for the execs that have a worker.
+// leave wakes callers that wait for the execs that have a worker.
 func (c *container) leave() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -77,13 +78,13 @@ func (c *container) leave() {
 	c.wake()
 }
 
-// wake has awaitExecs look again. The caller holds c.mu.
+// wake makes awaitExecs check again. The caller holds c.mu.
 func (c *container) wake() {
 	close(c.counted)
 	c.counted = make(chan struct{})
 }
 
-// close admits no more execs, and calls off those that are being launched.
+// close admits no more execs, and cancels those that are being launched.
 func (c *container) close() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -93,7 +94,7 @@ func (c *container) close() {
 	}
 }
 
-// awaitExecs waits until done, which it calls under c.mu, says that as many execs as wanted are left.
+// awaitExecs waits until done, which it calls under c.mu, reports that few enough execs are left.
 func (c *container) awaitExecs(ctx context.Context, done func() bool) error {
 	for {
 		c.mu.Lock()
@@ -110,8 +111,8 @@ func (c *container) awaitExecs(ctx context.Context, done func() bool) error {
 	}
 }
 
-// Pause freezes every process of the container. It waits for execs that are starting: they become
-// ready first, and no other is let in.
+// Pause freezes every process of the container. It first waits for execs that are starting to become ready,
+// and admits no other.
 func (c *container) Pause(ctx context.Context, _ *tasks.PauseRequest) (*emptypb.Empty, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -128,7 +129,7 @@ func (c *container) Pause(ctx context.Context, _ *tasks.PauseRequest) (*emptypb.
 	return empty, nil
 }
 
-// beginPause shuts the container to execs. cancel calls the pause off, see forbidPause.
+// beginPause admits no more execs. cancel cancels the pause, see forbidPause.
 func (c *container) beginPause(cancel func()) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -142,7 +143,7 @@ func (c *container) beginPause(cancel func()) error {
 	return nil
 }
 
-// endPause records how the freeze has gone. One that was called off is undone.
+// endPause records the result of the freeze. It undoes a cancelled one.
 func (c *container) endPause(ctx context.Context, err error) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -164,7 +165,7 @@ func (c *container) endPause(ctx context.Context, err error) error {
 	return nil
 }
 
-// Resume thaws them.
+// Resume thaws every process of the container.
 func (c *container) Resume(context.Context, *tasks.ResumeRequest) (*emptypb.Empty, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -182,8 +183,8 @@ func (c *container) Resume(context.Context, *tasks.ResumeRequest) (*emptypb.Empt
 // errKilled refuses a pause beside a kill.
 var errKilled = fmt.Errorf("it is being killed: %w", errdefs.ErrFailedPrecondition)
 
-// forbidPause lets no pause begin any more and calls off one that is under way. It comes before SIGKILL: on
-// cgroup v1 a process that is frozen before it has taken the signal does not die of it.
+// forbidPause refuses later pauses and cancels a pending one. It comes before SIGKILL: on cgroup v1 a process
+// that is frozen before it has taken the signal does not die of it.
 func (c *container) forbidPause() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -193,13 +194,13 @@ func (c *container) forbidPause() {
 	}
 }
 
-// thaw lets the container's processes run, whoever has frozen them: on cgroup v1 a process does not die
-// of SIGKILL before.
+// thaw thaws the container's processes, even if another program froze them: on cgroup v1 a frozen process
+// does not die of SIGKILL.
 func (c *container) thaw() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.freezing == pausing {
-		return nil // forbidPause has called the pause off, and endPause thaws
+		return nil // forbidPause has cancelled the pause, and endPause thaws
 	}
 	err := c.cgroup.Thaw()
 	if err != nil && c.freezing == paused {

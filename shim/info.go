@@ -9,8 +9,8 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 )
 
-// Info answers containerd's -info: runtime options in, what the runtime is out
-// (containerd's api/types/introspection.proto).
+// Info answers containerd's -info: it reads runtime options and writes what the runtime is (containerd's
+// api/types/introspection.proto).
 func Info(version string, in io.Reader, out io.Writer) error {
 	data, err := io.ReadAll(io.LimitReader(in, maxBootstrap))
 	if err != nil {

@@ -7,9 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// fifoWriter writes whole lines to a FIFO and never waits: while containerd is
-// away nobody reads, and a full FIFO must not stop the daemon. What does not fit
-// is lost.
+// fifoWriter writes whole lines to a FIFO and never waits: while containerd is away the FIFO has no reader,
+// and a full FIFO must not stop the daemon. Lines that do not fit are lost.
 type fifoWriter struct{ fd int }
 
 // openFIFO opens a FIFO for reading too, so that it has a reader at all times
@@ -30,10 +29,10 @@ func (w fifoWriter) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// becomeStderr makes the FIFO the daemon's standard error, which the start verb has left at
-// /dev/null: there the Go runtime writes why it ends the process (a panic, a fatal signal, a
-// data race). Its writes neither wait nor raise SIGPIPE, as Write's: the descriptors share one
-// open file. No child of the daemon's inherits it unasked.
+// becomeStderr makes the FIFO the daemon's standard error, which the start verb has left at /dev/null. The Go
+// runtime writes there why it ends the process (a panic, a fatal signal, a data race). Like Write's, its
+// writes neither wait nor raise SIGPIPE: the descriptors share one open file. Children of the daemon do not
+// inherit it unless asked.
 func (w fifoWriter) becomeStderr() error {
 	if err := unix.Dup3(w.fd, unix.Stderr, 0); err != nil {
 		return os.NewSyscallError("dup3", err)

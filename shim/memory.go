@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// calmAfter is how long after a container's creation the daemon takes it that
-// this one stays. Short-lived ones are gone by then, and their daemon with them.
+// calmAfter is how long the daemon waits after a create before it returns memory. Short-lived containers are
+// gone by then, and their daemon with them.
 const calmAfter = time.Second
 
 // newCalm returns the timer for settle, stopped.
@@ -16,14 +16,13 @@ func newCalm() *time.Timer {
 	return calm
 }
 
-// settle has the daemon give back what creating a container took, once nothing
-// has been created for a while. Collecting garbage earlier would cost a container
-// that ends soon more than it gains, and later would hold memory that belongs to
-// guests.
+// settle makes the daemon return the memory that creating a container took, once no container has been
+// created for calmAfter. Collecting garbage earlier would cost a container that ends soon more than it gains;
+// collecting later would hold memory that belongs to guests.
 func (s *service) settle() { s.calm.Reset(calmAfter) }
 
-// rest frees what the daemon does not need for waiting. From here on it
-// allocates little, so it collects more often than usual.
+// rest frees memory that the daemon does not need while it waits. From here on it allocates little, so it
+// collects more often than usual.
 func rest() {
 	debug.SetGCPercent(50)
 	debug.FreeOSMemory()

@@ -41,7 +41,7 @@ type message[T any] interface {
 	proto.Message
 }
 
-// method decodes a request for a handler and makes an answer of its error.
+// method decodes a request for a handler and turns its error into an answer.
 func method[Q any, P any, RQ message[Q], RP message[P]](handle func(context.Context, RQ) (RP, error)) ttrpc.Method {
 	return func(ctx context.Context, unmarshal func(any) error) (any, error) {
 		request := RQ(new(Q))
@@ -59,7 +59,7 @@ func method[Q any, P any, RQ message[Q], RP message[P]](handle func(context.Cont
 // addressed is a request that names a container.
 type addressed interface{ GetID() string }
 
-// forward hands a request to whoever serves the container it names.
+// forward passes a request to the task service of the container that it names.
 func forward[Q addressed, P any](s *service, call func(tasks.TTRPCTaskService, context.Context, Q) (P, error)) func(context.Context, Q) (P, error) {
 	return func(ctx context.Context, request Q) (P, error) {
 		var none P

@@ -13,11 +13,10 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/config"
 )
 
-// settings reads what the container's runtime options lead to: a file or a text
-// of our own format (runtimeoptions.v1.Options, which containerd's CRI plugin and
-// ctr send to every runtime but runc's), or runc's options, of which the choice of
-// the cgroup driver concerns a Wasm container. A container without options gets
-// the file at config.DefaultPath.
+// settings reads the settings that the container's runtime options name. The options are a file or a text of
+// our own format (runtimeoptions.v1.Options, which containerd's CRI plugin and ctr send to every runtime but
+// runc's), or runc's options, of which only the choice of the cgroup driver concerns a Wasm container. A
+// container without options gets the file at config.DefaultPath.
 func (d *daemon) settings(any *anypb.Any) (config.Config, error) {
 	s, err := parseOptions(any)
 	if err != nil {
@@ -71,8 +70,8 @@ func ownSettings(o *runtimeoptions.Options) (config.Config, error) {
 	case !filepath.IsAbs(o.ConfigPath):
 		return config.Config{}, fmt.Errorf("runtime option ConfigPath %q is not an absolute path", o.ConfigPath)
 	case o.ConfigPath != config.DefaultPath:
-		// Only the usual file may be missing: limits that somebody has named
-		// and that are not there must not turn into no limits.
+		// Only the default file may be missing: a missing file of explicitly named limits must not mean no
+		// limits.
 		if _, err := os.Stat(o.ConfigPath); err != nil {
 			return config.Config{}, fmt.Errorf("runtime option ConfigPath: %w", err)
 		}
@@ -80,9 +79,8 @@ func ownSettings(o *runtimeoptions.Options) (config.Config, error) {
 	return config.Load(o.ConfigPath)
 }
 
-// nativeOptions translates the runtime options of a container for the stock
-// shim. It knows runc's alone and refuses every other type, but the choice of the
-// cgroup driver is in ours too.
+// nativeOptions translates the runtime options of a container for the stock shim. The stock shim knows only
+// runc's and refuses every other type, but ours contain the choice of the cgroup driver, too.
 func (d *daemon) nativeOptions(any *anypb.Any, bundle string) (*anypb.Any, error) {
 	var ours runtimeoptions.Options
 	if any.MessageName() != ours.ProtoReflect().Descriptor().FullName() {

@@ -52,13 +52,13 @@ func TestSettingsFromAFile(t *testing.T) {
 	if err := os.WriteFile(file, []byte("max_module_size = 9"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	// Whoever corrects the file need not restart anything.
+	// A correction of the file takes effect without a restart.
 	if s, err := d.settings(wrapped(t, &runtimeoptions.Options{ConfigPath: file})); err != nil || s.MaxModuleSize != 9 {
 		t.Errorf("got %+v, %v", s, err)
 	}
 }
 
-// Both ways of naming a message's type are in use: typeurl's without and protobuf's with a host.
+// Both type URLs of a message are accepted: typeurl's without a host and protobuf's with one.
 func TestSettingsTakeBothFormsOfATypeURL(t *testing.T) {
 	a := wrapped(t, &runtimeoptions.Options{ConfigBody: []byte("max_module_size = 7")})
 	a.TypeUrl = "type.googleapis.com/" + a.TypeUrl

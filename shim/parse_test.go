@@ -60,7 +60,7 @@ func TestStartTime(t *testing.T) {
 	}
 }
 
-// A process may be called anything, even like the fields that follow its name.
+// A process may have any name, even one like the fields that follow its name.
 func TestStartTimeOfAnOddName(t *testing.T) {
 	cat, err := exec.LookPath("cat")
 	if err != nil {
@@ -124,7 +124,7 @@ func TestGroupOf(t *testing.T) {
 	}
 }
 
-// Nobody shares a socket by chance.
+// Different groups have different sockets.
 func TestSocketPath(t *testing.T) {
 	seen := map[string]string{}
 	for _, address := range []string{"/run/a.sock", "/run/b.sock"} {

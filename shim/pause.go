@@ -17,14 +17,12 @@ import (
 // isPause reports whether a container is the one that holds a pod's namespaces.
 func isPause(spec *specs.Spec) bool { return spec.Annotations[containerTypeAnnotation] == "sandbox" }
 
-// createPause launches a pod's pause container, so that a pod of Wasm containers
-// needs no stock shim. Its program is native and runs as it would under runc, but
-// for two things that a program which only waits does not look at: /proc is empty,
-// because the real one would be that of the launching thread, which is not in the
-// new pid namespace, and HOME is not looked up in the image's /etc/passwd.
+// createPause launches a pod's pause container, so that a pod of Wasm containers needs no stock shim. Its
+// program is native and runs as it would under runc, with two differences that a program which only waits
+// does not notice. /proc is empty, because the real one would be that of the launching thread, which is not
+// in the new pid namespace. HOME is not looked up in the image's /etc/passwd.
 //
-// Whatever about it is not as expected, the stock shim gets it: module.ErrNative has the
-// reason.
+// If anything about it is unexpected, the stock shim gets it: module.ErrNative wraps the reason.
 func (d *daemon) createPause(ctx context.Context, r *tasks.CreateTaskRequest, spec *specs.Spec, unknown error, events *events) (*container, error) {
 	c, err := d.launchPause(ctx, r, spec, unknown, events)
 	if err != nil {
@@ -47,7 +45,7 @@ func (d *daemon) launchPause(ctx context.Context, r *tasks.CreateTaskRequest, sp
 		return nil, err
 	}
 	defer sb.Close()
-	// A look first: what the stock shim gets must not have been mounted.
+	// View it first: a root file system that the stock shim gets must not have been mounted.
 	if err := sb.ViewRootfs(c.rootfs, spec.Root, r.Bundle); err != nil {
 		return nil, err
 	}
@@ -67,8 +65,7 @@ func (d *daemon) launchPause(ctx context.Context, r *tasks.CreateTaskRequest, sp
 	return c, c.launch(ctx, r, sb, standIn{program: program, process: spec.Process}, sandbox.Launch{Native: true})
 }
 
-// findStatic returns the path of a process's program, if that can be run by the
-// kernel alone.
+// findStatic returns the path of a process's program if the kernel alone can run it.
 func findStatic(ctx context.Context, sb *sandbox.Sandbox, process *specs.Process) (string, error) {
 	path, err := sb.LookPath(ctx, entrypoint.Point{File: process.Args[0]}, process.Cwd, process.Env)
 	if err != nil {

@@ -14,23 +14,23 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/worker/control"
 )
 
-// payload is what a worker is to run. It is decided where a process is made.
+// payload is the program that a worker runs. It is chosen where a process is made.
 type payload interface {
 	// env is the worker's own environment.
 	env() []string
-	// order tells a worker that has just been born what to run.
+	// order sends a new worker the description of what it runs.
 	order(w *worker) error
 	// ready waits until the worker can be started.
 	ready(w *worker) error
-	// started waits, after the word to start, until the payload runs.
+	// started waits, after the start message, until the payload runs.
 	started(ctx context.Context, w *worker) error
 	// module returns the command that names the module to load, if there is one.
 	module() (command, bool)
-	// exec returns what a further process of its container is to run.
+	// exec returns the payload of a further process in its container.
 	exec(process *specs.Process) (payload, error)
 }
 
-// guest is a module. The worker loads it, reports, and runs it when it gets the word.
+// guest is a module. The worker loads it, reports, and runs it after the start message.
 type guest struct {
 	container *container
 	process   *specs.Process
@@ -39,10 +39,10 @@ type guest struct {
 	isExec    bool
 }
 
-// env has no variables of the guest's, which come with its order. The worker allocates next to
-// nothing once the guest runs, so collecting garbage would only cost threads and memory, and so
-// would a heap of its own for each of its threads, which glibc would make. Components do their input
-// and output with tokio, which starts a thread for each of the node's processors.
+// env returns no variables of the guest's, which come with its order. The worker allocates next to nothing
+// once the guest runs, so garbage collection would only cost threads and memory. So would glibc's heap for
+// each of its threads. Components do their input and output with tokio, which starts a thread for each of the
+// node's processors.
 func (g guest) env() []string {
 	return []string{control.RoleEnv + "=" + g.role, "GOGC=off", "GOMAXPROCS=2", "GLIBC_TUNABLES=glibc.malloc.arena_max=1", "TOKIO_WORKER_THREADS=1"}
 }
@@ -60,7 +60,7 @@ func (g guest) order(w *worker) error {
 }
 
 func (g guest) ready(w *worker) error {
-	// Beside the worker, which loads its module meanwhile.
+	// Mount while the worker loads its module.
 	mountErr := g.mountCgroups(w)
 	report, err := w.control.Report()
 	switch {
@@ -71,12 +71,12 @@ func (g guest) ready(w *worker) error {
 	case mountErr != nil:
 		return mountErr
 	}
-	// Again: a Go program raises its limit of open files when it starts.
+	// Set the limits again: a Go program raises its limit of open files when it starts.
 	return sandbox.Limit(w.PID, g.process)
 }
 
-// endedEarly returns the error for a worker that ended before it reported. The Go runtime ends a process that
-// it cannot start its threads in.
+// endedEarly returns the error for a worker that ended before it reported. The Go runtime ends a process in
+// which it cannot start its threads.
 func (g guest) endedEarly(err error) error {
 	if crowded := g.container.cgroup.CheckRoom(control.LeastThreads); crowded != nil {
 		return fmt.Errorf("worker ended before it was ready: %w: %w", crowded, err)
@@ -90,10 +90,10 @@ func (g guest) endedEarly(err error) error {
 	return fmt.Errorf("worker ended before it was ready: %w", err)
 }
 
-// mountCgroups shows the guest its cgroup where the specification says so.
+// mountCgroups mounts the guest's cgroup if the specification asks for it.
 func (g guest) mountCgroups(w *worker) error {
 	if g.isExec {
-		return nil // it sees the container's
+		return nil // it sees the container's mount
 	}
 	return sandbox.MountCgroups(w.Child.Child, g.container.spec, g.container.cgroup.Paths())
 }
@@ -111,8 +111,8 @@ func (g guest) exec(process *specs.Process) (payload, error) {
 	return exec, err
 }
 
-// standIn is a native program, a pod's pause container. Its worker needs no order and has nothing to
-// report: it waits for the word, and then becomes the program.
+// standIn is a native program, a pod's pause container. Its worker needs no order and reports nothing: it
+// waits for the start message, and then becomes the program.
 type standIn struct {
 	program string // path in the container
 	process *specs.Process

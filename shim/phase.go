@@ -9,21 +9,21 @@ import (
 	"github.com/containerd/errdefs"
 )
 
-// phase is how far a process has come.
+// phase is a stage in the life of a process.
 type phase int
 
 const (
-	added     phase = iota // an exec that nothing has been launched for
+	added     phase = iota // an exec without a worker yet
 	launching              // its worker is being launched
-	waiting                // the worker loads what it is to run, and waits for the word to start
-	starting               // the worker has been given the word
-	running                // its start has been told
+	waiting                // the worker loads its payload, and waits for the start message
+	starting               // the worker has been sent the start message
+	running                // its start has been published
 	failed                 // it will not run: its worker is being killed
-	ended                  // its end is known
-	deleting               // what it held is being released
+	ended                  // its exit status is known
+	deleting               // its resources are being released
 )
 
-// steps are the legal ones. What leads back is a deletion that has failed.
+// steps are the legal steps. The step back from deleting is for a deletion that has failed.
 var steps = map[phase][]phase{
 	added:     {launching, deleting},
 	launching: {waiting, ended},
@@ -35,13 +35,13 @@ var steps = map[phase][]phase{
 	deleting:  {ended},
 }
 
-// String is the phase in the words of the stock shim's errors, which knows fewer.
+// String returns the phase in the words of the stock shim's errors, which knows fewer.
 func (f phase) String() string {
 	return [...]string{"created", "running", "created", "running", "running", "stopped", "stopped", "deleted"}[f]
 }
 
-// errRunning says that a process must end before it can be deleted. It is of no known kind, as from the
-// stock shim.
+// errRunning reports that a process must end before it can be deleted. As from the stock shim, it has no
+// errdefs kind.
 var errRunning = errors.New("cannot delete a running process")
 
 // illegal returns the error for a step that a process in phase f cannot take.
@@ -57,8 +57,8 @@ func (f phase) illegal(to phase) error {
 	return fmt.Errorf("cannot start a %s process: %w", f, errdefs.ErrFailedPrecondition)
 }
 
-// step takes the process to a phase. It is the only way there: of several calls at once
-// one gets through, and the others are told why not. Each of with happens in the same instant.
+// step takes the process to a phase. No other code changes the phase. Of several concurrent calls one
+// succeeds, and the others return the reason. The functions in with run under the same lock.
 func (p *process) step(to phase, with ...func()) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -82,7 +82,7 @@ func (p *process) now() phase {
 	return p.phase
 }
 
-// await waits until the process is in a phase that is wanted, or ctx ends.
+// await waits until the process is in a wanted phase, or ctx ends.
 func (p *process) await(ctx context.Context, wanted func(phase) bool) error {
 	for {
 		p.mu.Lock()

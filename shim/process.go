@@ -15,7 +15,7 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/shim/stdio"
 )
 
-// process is the container's own (id "") or that of an exec.
+// process is the container's own process (id "") or an exec's.
 type process struct {
 	container *container
 	id        string
@@ -24,7 +24,7 @@ type process struct {
 	streams   stdio.Names
 
 	mu      sync.Mutex
-	phase   phase         // changed by step alone
+	phase   phase         // changed only by step
 	changed chan struct{} // closed by the next step
 	cancel  func()        // of an exec's launch, from launching on
 	worker  *worker       // from waiting on
@@ -44,15 +44,15 @@ func (p *process) name() string {
 	return p.id
 }
 
-// look returns how far the process has come, its worker, nil before it is launched, and its end,
-// zero before it is known.
+// look returns the phase of the process, its worker, nil before it is launched, and its end, zero before it
+// is known.
 func (p *process) look() (phase, *worker, children.End) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.phase, p.worker, p.end
 }
 
-// pid is 0 before a worker has been launched.
+// pid returns the worker's process id, 0 before it is launched.
 func (p *process) pid() int {
 	if _, w, _ := p.look(); w != nil {
 		return w.PID
@@ -68,12 +68,12 @@ func (p *process) awaitBegun() bool {
 	return p.begun
 }
 
-// startLimit bounds a start when its caller does not: nobody tells a shim that a caller has gone. A
-// worker takes milliseconds, if nobody stops or starves it.
+// startLimit bounds a start when its caller does not: a shim does not learn that a caller has gone. A worker
+// takes milliseconds unless it is stopped or starved.
 const startLimit = time.Minute
 
-// start gives the worker the word and returns when the payload runs. The caller tells of that and
-// takes the step to running.
+// start sends the worker the start message and returns when the payload runs. The caller publishes the start
+// and takes the step to running.
 func (p *process) start(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, startLimit)
 	defer cancel()
@@ -100,8 +100,8 @@ func (p *process) start(ctx context.Context) error {
 	return err
 }
 
-// whyNot returns the error for a start in a phase that has none. It has the reason if the worker has ended
-// because it could not be started.
+// whyNot returns the error for a start in a phase that allows none. If the worker has ended because it could
+// not be started, the error has the reason.
 func (p *process) whyNot(ctx context.Context, phase phase, w *worker) error {
 	err := phase.illegal(starting)
 	if phase != ended || w == nil {
@@ -113,7 +113,7 @@ func (p *process) whyNot(ctx context.Context, phase phase, w *worker) error {
 	return err
 }
 
-// abandon kills a worker whose payload has not been told to run. From then on it cannot be.
+// abandon kills a worker whose payload has not been started. The payload cannot run after that.
 func (p *process) abandon() {
 	if p.step(failed) == nil {
 		_ = p.signal(unix.SIGKILL) // fails only for one that has ended
@@ -123,8 +123,8 @@ func (p *process) abandon() {
 // signalPatience is how long a signal waits for a worker that can act on it.
 const signalPatience = 5 * time.Second
 
-// callOff ends a launch that is under way, be it that a module is being compiled for it, and reports
-// whether there was one. The process will not run.
+// callOff cancels a pending launch, even while a module is being compiled for it, and reports whether there
+// was one. The process will not run.
 func (p *process) callOff() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -135,7 +135,7 @@ func (p *process) callOff() bool {
 	return true
 }
 
-// awaitOver waits for the end of a process that has been called off.
+// awaitOver waits for the end of a process whose launch has been cancelled.
 func (p *process) awaitOver(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, abortLimit)
 	defer cancel()
@@ -145,9 +145,9 @@ func (p *process) awaitOver(ctx context.Context) error {
 	return nil
 }
 
-// kill sends a signal. One that a worker turns into an exit code waits until the worker can:
-// process 1 of a pid namespace loses signals it does not handle. A launch is waited for, too: it
-// is about to be a process; SIGKILL calls it off.
+// kill sends a signal. If a worker turns the signal into an exit code, kill waits until the worker can:
+// process 1 of a pid namespace loses signals it does not handle. It also waits for a pending launch, which is
+// about to be a process; SIGKILL cancels the launch.
 func (p *process) kill(ctx context.Context, signal unix.Signal) error {
 	if signal == unix.SIGKILL && p.callOff() {
 		return p.awaitOver(ctx)
@@ -168,7 +168,7 @@ func isHandled(signal unix.Signal) bool {
 	return signal != unix.SIGKILL && signal != unix.SIGSTOP && signal != unix.SIGCONT
 }
 
-// signal sends a signal at once. The kinds of its errors are the stock shim's.
+// signal sends a signal at once. Its errors have the kinds of the stock shim's.
 func (p *process) signal(signal unix.Signal) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -27,8 +27,7 @@ func (c *container) Update(_ context.Context, r *tasks.UpdateTaskRequest) (*empt
 	return empty, nil
 }
 
-// Stats returns what the container uses, in the types that the stock shim answers
-// with.
+// Stats returns what the container uses, in the types that the stock shim returns.
 func (c *container) Stats(context.Context, *tasks.StatsRequest) (*tasks.StatsResponse, error) {
 	stats, err := c.cgroup.Stats()
 	if err != nil {

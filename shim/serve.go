@@ -37,7 +37,7 @@ func Serve(flags Flags, programs module.Programs) error {
 	return d.serve(listener)
 }
 
-// inherit takes over what the start verb left open.
+// inherit takes over the descriptors that the start verb left open.
 func inherit() (net.Listener, []byte, error) {
 	f := os.NewFile(listenerFD, "listener")
 	listener, err := net.FileListener(f)
@@ -75,11 +75,11 @@ func (d *daemon) serve(listener net.Listener) error {
 		}
 	})
 	<-ctx.Done()
-	// Nobody finds the socket of a shim that is going.
+	// Remove the socket first, so that no client finds a shim that is ending.
 	os.Remove(listener.Addr().String())
 	stop, done := context.WithTimeout(context.Background(), stopLimit)
 	defer done()
-	// Lets the answer to Shutdown out before the connection ends.
+	// This lets the answer to Shutdown out before the connection ends.
 	if err := server.Shutdown(stop); err != nil {
 		d.log.WithError(err).Debug("end the server")
 	}
@@ -88,9 +88,8 @@ func (d *daemon) serve(listener net.Listener) error {
 	return nil
 }
 
-// announcing announces the use of a cgroup at each connection. Who connects is about
-// to create a container: the start verb, to see whether somebody listens, and then
-// containerd.
+// announcing announces the use of a cgroup at each connection. A client that connects is about to create a
+// container: the start verb, to check for a running daemon, and then containerd.
 type announcing struct {
 	net.Listener
 	daemon *daemon
@@ -113,8 +112,8 @@ func (d *daemon) shutdownOnSignal(shutdown func()) {
 	shutdown()
 }
 
-// openLog writes to the FIFO "log" of the bundle, which containerd copies to its
-// own log. Each line says whose it is.
+// openLog opens the log: the FIFO "log" of the bundle, which containerd copies to its own log. Each line
+// names its shim.
 func openLog(flags Flags) (*logrus.Entry, error) {
 	logger := logrus.New()
 	logger.SetFormatter(shortLines{&logrus.TextFormatter{DisableColors: true, FullTimestamp: true, TimestampFormat: "2006-01-02T15:04:05.000000000Z07:00"}})

@@ -40,7 +40,7 @@ type service struct {
 
 var empty = &emptypb.Empty{}
 
-// find returns who serves the container with that id.
+// find returns the task service of the container with that id.
 func (s *service) find(id string) (tasks.TTRPCTaskService, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -51,7 +51,7 @@ func (s *service) find(id string) (tasks.TTRPCTaskService, error) {
 	return c, nil
 }
 
-// Create decides what the container is and creates it.
+// Create decides whether the container is Wasm or native, and creates it.
 func (s *service) Create(ctx context.Context, r *tasks.CreateTaskRequest) (*tasks.CreateTaskResponse, error) {
 	ctx, giveUp := context.WithCancel(ctx)
 	defer giveUp()
@@ -71,7 +71,7 @@ func (s *service) Create(ctx context.Context, r *tasks.CreateTaskRequest) (*task
 	return nil, err
 }
 
-// reserve keeps an id from being created twice. giveUp ends its creation.
+// reserve prevents that an id is created twice. giveUp cancels its creation.
 func (s *service) reserve(id string, giveUp context.CancelFunc) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -82,7 +82,7 @@ func (s *service) reserve(id string, giveUp context.CancelFunc) bool {
 	return true
 }
 
-// keep takes up a container that has been created, unless nobody waits for it any more.
+// keep adds a created container, unless its caller has given up.
 func (s *service) keep(ctx context.Context, id string, c tasks.TTRPCTaskService, err error) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -95,7 +95,7 @@ func (s *service) keep(ctx context.Context, id string, c tasks.TTRPCTaskService,
 	return true
 }
 
-// release gives up a reserved id, and ends the shim if it has been told to while that was reserved.
+// release frees a reserved id, and ends the shim if Shutdown came while the id was reserved.
 func (s *service) release(id string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -107,7 +107,7 @@ func (s *service) release(id string) {
 	}
 }
 
-// discard removes a container that nobody knows of.
+// discard removes a container that no caller knows of.
 func (s *service) discard(id string, c tasks.TTRPCTaskService) {
 	ctx, cancel := context.WithTimeout(context.Background(), discardLimit)
 	defer cancel()
@@ -118,7 +118,7 @@ func (s *service) discard(id string, c tasks.TTRPCTaskService) {
 	}
 }
 
-// discardLimit bounds the end of a container that was given up.
+// discardLimit bounds the removal of a container that was given up.
 const discardLimit = time.Minute
 
 func (s *service) create(ctx context.Context, r *tasks.CreateTaskRequest) (tasks.TTRPCTaskService, *tasks.CreateTaskResponse, error) {
@@ -133,7 +133,7 @@ func (s *service) create(ctx context.Context, r *tasks.CreateTaskRequest) (tasks
 	return stock.Container{Shim: s.native, Bundle: r.Bundle}, response, err
 }
 
-// createNative has the stock shim create the container.
+// createNative makes the stock shim create the container.
 func (s *service) createNative(ctx context.Context, r *tasks.CreateTaskRequest) (*tasks.CreateTaskResponse, error) {
 	options, err := s.daemon.nativeOptions(r.Options, r.Bundle)
 	if err != nil {
@@ -160,8 +160,8 @@ func (s *service) Delete(ctx context.Context, r *tasks.DeleteRequest) (*tasks.De
 		return nil, err
 	}
 	response, err := c.Delete(ctx, r)
-	// One that the stock shim no longer knows was deleted by a call whose answer came
-	// too late for containerd, which asks again. Kept, it would keep the pod's shims.
+	// A container that the stock shim no longer knows was deleted by a call whose answer came too late for
+	// containerd, which then asks again. Keeping it would keep the pod's shims.
 	if r.ExecID == "" && (err == nil || errdefs.IsNotFound(errgrpc.ToNative(err))) {
 		s.mu.Lock()
 		delete(s.containers, r.ID)
@@ -170,8 +170,8 @@ func (s *service) Delete(ctx context.Context, r *tasks.DeleteRequest) (*tasks.De
 	return response, err
 }
 
-// giveUp ends the creation of a container, if there is one with that id: containerd
-// deletes those too that it no longer waits for, and then ends the shim.
+// giveUp cancels the creation of a container, if there is one with that id: containerd also deletes
+// containers that it no longer waits for, and then ends the shim.
 func (s *service) giveUp(id string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -195,8 +195,8 @@ func (s *service) Connect(ctx context.Context, r *tasks.ConnectRequest) (*tasks.
 	return response, nil
 }
 
-// Shutdown ends the shim when no container is left. Told so while one is being created, the
-// shim ends once that has been given up, for nobody will tell it again.
+// Shutdown ends the shim when no container is left. If it comes while a container is being created, the shim
+// ends once that creation has been given up, because containerd does not ask again.
 func (s *service) Shutdown(ctx context.Context, r *tasks.ShutdownRequest) (*emptypb.Empty, error) {
 	s.giveUp(r.ID)
 	s.mu.Lock()
@@ -214,8 +214,7 @@ func (s *service) endIfUnused(ctx context.Context, r *tasks.ShutdownRequest) {
 	s.shutdown()
 }
 
-// unborn holds the id of a container that is being created. It knows nothing
-// and can do nothing yet.
+// unborn holds the id of a container that is being created. It has no state and serves no request.
 type unborn struct {
 	tasks.TTRPCTaskService
 	giveUp context.CancelFunc

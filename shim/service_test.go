@@ -30,7 +30,7 @@ func (f failing) Delete(context.Context, *tasks.DeleteRequest) (*tasks.DeleteRes
 	return nil, f.err
 }
 
-// A shim ends once its containers are deleted, by whichever of containerd's tries, and not before.
+// A shim ends once its containers are deleted, whichever of containerd's attempts succeeds, and not before.
 func TestShutdownAfterFailedDeletion(t *testing.T) {
 	for name, c := range map[string]struct {
 		err  error
@@ -59,8 +59,8 @@ func TestShutdownAfterFailedDeletion(t *testing.T) {
 	}
 }
 
-// A shim that was told to end while a container was being created ends when that has failed or
-// been given up, and stays when it has been created.
+// A shim that gets Shutdown while a container is being created ends when that has failed or been given up,
+// and stays when it has been created.
 func TestShutdownDuringCreation(t *testing.T) {
 	log := logrus.NewEntry(logrus.New())
 	log.Logger.SetOutput(io.Discard)
@@ -101,7 +101,7 @@ func TestShutdownDuringCreation(t *testing.T) {
 	}
 }
 
-// doomed is a container that takes note of its deletion.
+// doomed is a container that records its deletion.
 type doomed struct {
 	tasks.TTRPCTaskService
 	deleted *bool
@@ -114,7 +114,7 @@ func (d doomed) Delete(context.Context, *tasks.DeleteRequest) (*tasks.DeleteResp
 	return nil, nil
 }
 
-// Whatever an image's names are, what containerd is told is text of a few KiB.
+// containerd gets text of a few KiB, whatever names an image has.
 func TestAnswersAreBounded(t *testing.T) {
 	long := strings.Repeat("name ", 2<<20)
 	for name, err := range map[string]error{

@@ -14,9 +14,9 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/module"
 )
 
-// loadSpec reads a bundle's specification. unknown names the first field that
-// this build does not know: a Wasm container must be refused then, because the
-// field could not be honoured; a native one is not ours to judge.
+// loadSpec reads a bundle's specification. unknown names the first field that this build does not know. A
+// Wasm container must then be refused, because the field could not be honoured; a native one is the stock
+// shim's concern.
 func loadSpec(bundle string) (spec *specs.Spec, unknown error, err error) {
 	data, err := os.ReadFile(filepath.Join(bundle, "config.json"))
 	if err != nil {
@@ -52,7 +52,7 @@ const (
 
 func isNative(err error) bool { return errors.Is(err, module.ErrNative) }
 
-// cgroupsPath returns the specification's, empty if it says nothing.
+// cgroupsPath returns the specification's cgroups path, empty if it has none.
 func cgroupsPath(spec *specs.Spec) string {
 	if spec.Linux == nil {
 		return ""

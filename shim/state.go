@@ -20,16 +20,16 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/sandbox/cgroup"
 )
 
-// stateFile lies in a Wasm container's bundle for as long as the container
-// exists. The delete verb reads it when the daemon has died.
+// stateFile is in a Wasm container's bundle for as long as the container exists. The delete verb reads it
+// when the daemon has died.
 const stateFile = "wasm-state.json"
 
-// state is what the delete verb needs to clean up after a dead daemon.
+// state is the data with which the delete verb cleans up after a dead daemon.
 type state struct {
-	PID     int    // 0 before it has one, while createContainer hooks are run
-	Started uint64 // of the process, in clock ticks since boot: tells a reused pid
-	Systemd bool   // who made the cgroup
-	exit    *exit  // nil while it runs; comes after the rest, see recordExit
+	PID     int    // 0 before it has a process, while createContainer hooks run
+	Started uint64 // of the process, in clock ticks since boot: detects a reused pid
+	Systemd bool   // systemd made the cgroup
+	exit    *exit  // nil while it runs; follows the rest in the file, see recordExit
 }
 
 // exit is how the container's process ended.
@@ -38,8 +38,8 @@ type exit struct {
 	At     time.Time
 }
 
-// writeStateBefore writes the state before the container has a process. createContainer hooks run then, and the
-// delete verb has poststop hooks to run if the daemon dies.
+// writeStateBefore writes the state before the container has a process. createContainer hooks run then, and
+// if the daemon dies, the delete verb must run the poststop hooks.
 func (c *container) writeStateBefore() error {
 	return saveState(c.bundle, state{Systemd: c.systemd})
 }
@@ -52,8 +52,8 @@ func (c *container) writeState() error {
 	return saveState(c.bundle, state{PID: c.init.pid(), Started: started, Systemd: c.systemd})
 }
 
-// recordExit adds the exit to the state file: what stands there already must stay
-// whole whenever the daemon dies, so it is not written anew.
+// recordExit appends the exit to the state file. It does not rewrite the file, because the state in it must
+// stay whole whenever the daemon dies.
 func (c *container) recordExit(e children.End) {
 	if err := appendExit(c.bundle, exit{Status: e.Status, At: e.At}); err != nil {
 		c.daemon.log.WithError(err).WithField("container", c.id).Warn("record how the container ended: should this shim die, containerd gets exit status 137")
@@ -94,8 +94,8 @@ func saveState(bundle string, s state) error {
 	return nil
 }
 
-// readState reads the state and, if there is one, the exit after it. An exit that
-// was not written to its end is none.
+// readState reads the state and, if there is one, the exit after it. It ignores an exit that was not written
+// to its end.
 func readState(bundle string) (state, error) {
 	var s state
 	data, err := os.ReadFile(filepath.Join(bundle, stateFile))
@@ -129,7 +129,7 @@ func startTime(pid int) (uint64, error) {
 	return strconv.ParseUint(fields[after], 10, 64)
 }
 
-// kill kills the worker. It returns unix.ESRCH when that has ended.
+// kill kills the worker. It returns unix.ESRCH if the worker has ended.
 func (s state) kill() error {
 	if s.PID == 0 {
 		return unix.ESRCH
@@ -139,16 +139,15 @@ func (s state) kill() error {
 		return err
 	}
 	defer unix.Close(handle)
-	// The handle is of what the number means now; the start time shows whether that is
-	// the worker.
+	// The handle is of the process that has the number now; the start time shows whether that is the worker.
 	if started, err := startTime(s.PID); err != nil || started != s.Started {
 		return unix.ESRCH
 	}
 	return unix.PidfdSendSignal(handle, unix.SIGKILL, nil, 0)
 }
 
-// destroy ends what a dead daemon left of a container and then removes it. No step
-// depends on another's success: what still runs is more than what still lies about.
+// destroy ends the processes that a dead daemon left of a container and then removes its files. No step
+// depends on the success of another: a process that still runs matters more than a file that is left.
 func (d *daemon) destroy(s state, bundle string) error {
 	var failed error
 	if err := s.kill(); err != nil && !errors.Is(err, unix.ESRCH) {
@@ -163,7 +162,7 @@ func (d *daemon) destroy(s state, bundle string) error {
 	if spec.Process == nil || spec.Linux == nil {
 		return failed
 	}
-	// Last, because it reaches into a volume.
+	// This comes last, because it reaches into a volume.
 	if command, err := parseCommand(spec.Process.Args); err == nil {
 		if err := command.leaveExitCode(spec, children.Killed); err != nil {
 			d.log.WithError(err).WithField("container", d.flags.ID).Warn("write exit code for Argo: the workflow may wait for this container")
@@ -172,7 +171,7 @@ func (d *daemon) destroy(s state, bundle string) error {
 	return failed
 }
 
-// removeCgroup kills what runs in the container's cgroup, and removes that.
+// removeCgroup kills the processes in the container's cgroup, and removes the cgroup.
 func (s state) removeCgroup(id string, spec *specs.Spec) error {
 	cg, err := cgroup.Load(id, spec, s.Systemd)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -13,12 +13,12 @@ import (
 // maxProgramHeaders is more than any static program has (elf(5)).
 const maxProgramHeaders = 128
 
-// machines are the ELF names of the architectures we are built for.
+// machines maps the architectures that we are built for to their ELF names.
 var machines = map[string]elf.Machine{"amd64": elf.EM_X86_64, "arm64": elf.EM_AARCH64}
 
-// checkStatic refuses a file that is no ELF program of this machine or asks for a
-// dynamic loader (PT_INTERP). It reads two headers' worth and believes none of
-// their sizes; package debug/elf would read tables that nobody needs.
+// checkStatic refuses a file that is not an ELF program for this machine or that asks for a dynamic loader
+// (PT_INTERP). It reads only the two kinds of headers and trusts none of their sizes; package debug/elf would
+// read tables that are not needed.
 func checkStatic(file io.ReaderAt) error {
 	var header elf.Header64
 	if err := readAt(file, 0, &header); err != nil {

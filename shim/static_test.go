@@ -56,7 +56,7 @@ func TestCheckStatic(t *testing.T) {
 	}
 }
 
-// A real dynamic program is what PT_INTERP says it is.
+// A real dynamic program has a PT_INTERP header.
 func TestCheckStaticOnARealProgram(t *testing.T) {
 	file, err := os.Open("/bin/sh")
 	if err != nil {

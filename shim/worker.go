@@ -14,19 +14,18 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/worker/control"
 )
 
-// worker is what exists of a process once it has been launched.
+// worker holds the resources of a launched process.
 type worker struct {
 	children.Child
 	io      *stdio.Streams
 	control control.Daemon
 
-	isReady  chan struct{} // closed when it has reported, or will not
+	isReady  chan struct{} // closed when it has reported, or never will
 	readyErr error         // set before that
 }
 
-// launch starts the process's worker in its sandbox, under the container's limits, and gives it
-// its order. No byte of the guest has been loaded until then. The worker loads the module while
-// launch returns.
+// launch starts the process's worker in its sandbox, under the container's limits, and sends it its order. No
+// byte of the guest is loaded before that. The worker loads the module while launch returns.
 func (p *process) launch(ctx context.Context, sb *sandbox.Sandbox, l sandbox.Launch) error {
 	w, err := p.fork(ctx, sb, l)
 	if err != nil {
@@ -74,7 +73,7 @@ func (p *process) fork(ctx context.Context, sb *sandbox.Sandbox, l sandbox.Launc
 	return w, nil
 }
 
-// limit applies what a process can only be given once it exists.
+// limit applies the limits that a process can only get once it exists.
 func (p *process) limit(pid int) error {
 	if err := p.container.cgroup.Add(pid); err != nil {
 		return fmt.Errorf("add worker to cgroup: %w", err)
@@ -92,12 +91,12 @@ func (w *worker) awaitReady(ctx context.Context) error {
 	}
 }
 
-// lastWords is how long after its end a worker's report may take to be read. A worker that has
-// ended has closed its end of the socket; a child that has it open still must not hold us up.
+// lastWords bounds how long after its end a worker's report may take to be read. A worker that has ended has
+// closed its end of the socket; a child that still has it open must not delay us.
 const lastWords = time.Second
 
-// wait waits for the end of the worker. Until wait has returned, whoever still sets up the worker
-// does it to the worker and not to another process that was given its number.
+// wait waits for the end of the worker. Until wait has returned, code that still sets up the worker acts on
+// the worker and not on another process with its number.
 func (w *worker) wait() children.End {
 	at := w.AwaitExit()
 	_ = w.control.SetReadDeadline(time.Now().Add(lastWords))
@@ -105,11 +104,11 @@ func (w *worker) wait() children.End {
 	return w.Reap(at)
 }
 
-// abortLimit bounds the wait for a killed worker: one that hangs in the kernel or is frozen with
-// all that is around it does not end.
+// abortLimit bounds the wait for a killed worker: one that hangs in the kernel, or is in a frozen cgroup,
+// does not end.
 const abortLimit = 10 * time.Second
 
-// abort kills a worker that nobody has been told of and releases what it held.
+// abort kills a worker whose start or creation has not been published, and releases its resources.
 func (w *worker) abort() {
 	_ = w.Signal(unix.SIGKILL) // fails only for one that has ended
 	gone := make(chan struct{})
@@ -125,7 +124,7 @@ func (w *worker) abort() {
 	}
 }
 
-// hangUp gives up what leads to a worker that has ended.
+// hangUp closes the connection and the handle to a worker that has ended.
 func (w *worker) hangUp() {
 	w.control.Close()
 	w.Close()

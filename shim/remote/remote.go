@@ -1,7 +1,7 @@
-// Package remote speaks to shims as containerd does: to the stock one, which serves native containers,
-// and to a daemon of ours of which it must be known whether it lives.
+// Package remote speaks to shims as containerd does: to the stock one, which serves native containers, and to
+// a daemon of ours, to check whether it is alive.
 //
-// It starts none, and knows no container.
+// It starts no shim, and knows no container.
 package remote
 
 import (
@@ -15,10 +15,10 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// Versions 2 and 3 of the task API have the same methods and, byte for byte,
-// the same messages (api/runtime/task/v{2,3}/shim.proto); only the service's
-// name differs. So the messages of version 2 are sent under either name, and the
-// daemon is spared the gRPC package that the generated code of version 3 brings.
+// Versions 2 and 3 of the task API have the same methods and, byte for byte, the same messages
+// (api/runtime/task/v{2,3}/shim.proto); only the service's name differs. So we send the messages of version 2
+// under either name, and the daemon does not need the gRPC package that the generated code of version 3
+// imports.
 const (
 	ServiceV2 = "containerd.task.v2.Task"
 	ServiceV3 = "containerd.task.v3.Task"

@@ -32,7 +32,7 @@ func TestParseEndpoint(t *testing.T) {
 	}
 }
 
-// What containerd writes to a start verb's input decides which API it is sure to speak.
+// Any output of a start verb that is not blank has an address.
 func FuzzParseEndpoint(f *testing.F) {
 	f.Add([]byte(`{"version":3,"address":"unix:///run/s","protocol":"ttrpc"}`))
 	f.Add([]byte("unix:///run/s"))

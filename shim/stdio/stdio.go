@@ -1,8 +1,7 @@
 // Package stdio opens the standard streams of a process as containerd names them: FIFOs, files, logging
 // binaries and terminals.
 //
-// Nothing that a guest writes is copied but what goes through a terminal. The paths are containerd's; none
-// is a guest's.
+// It copies a guest's output only for a terminal. The paths come from containerd, never from a guest.
 package stdio
 
 import (
@@ -28,12 +27,11 @@ type Names struct {
 	Terminal              bool
 }
 
-// Owner is the container that a process belongs to; logging binaries are told.
+// Owner is the container that a process belongs to; logging binaries get it in their environment.
 type Owner struct{ Namespace, ID string }
 
-// Streams holds a process's standard streams on the daemon's side. A worker gets
-// containerd's FIFOs themselves, so that what a guest writes is not copied by
-// anybody; only a terminal's data passes through the daemon.
+// Streams holds a process's standard streams on the daemon's side. A worker gets containerd's FIFOs
+// themselves, so that a guest's output is not copied; only a terminal's data passes through the daemon.
 type Streams struct {
 	child   []*os.File // the worker's descriptors 0, 1 and 2; closed once it has them
 	stdin   io.Closer  // keeps the stdin FIFO open for writing until CloseIO
@@ -71,8 +69,8 @@ func (sio *Streams) open(ctx context.Context, s Names, owner Owner) error {
 	return nil
 }
 
-// openStdin opens the reading end for the worker and keeps a writing end, so
-// that the guest sees no end of file before containerd says so (CloseIO).
+// openStdin opens the reading end for the worker and keeps a writing end, so that the guest sees end of file
+// only after CloseIO.
 func (sio *Streams) openStdin(path string) (*os.File, error) {
 	if path == "" {
 		return os.OpenFile(os.DevNull, os.O_RDONLY, 0)
@@ -120,9 +118,8 @@ func (sio *Streams) openOutputs(ctx context.Context, s Names, owner Owner) (stdo
 	return stdout, stderr, err
 }
 
-// openOutput opens a FIFO for the worker to write to and keeps a reading end:
-// while containerd is restarted nobody else reads, and a guest that writes then
-// must wait, not die of a broken pipe.
+// openOutput opens a FIFO for the worker to write to and keeps a reading end: while containerd restarts there
+// is no other reader, and a guest that writes then must wait, not die of a broken pipe.
 func (sio *Streams) openOutput(path string) (*os.File, error) {
 	if path == "" {
 		return os.OpenFile(os.DevNull, os.O_WRONLY, 0)
@@ -142,8 +139,8 @@ func (sio *Streams) openOutput(path string) (*os.File, error) {
 	return openBlocking(path, unix.O_WRONLY)
 }
 
-// openBlocking opens a FIFO without waiting for its other end and hands it out
-// in blocking mode, which the worker expects of its streams.
+// openBlocking opens a FIFO without waiting for its other end and returns it in blocking mode, which the
+// worker expects of its streams.
 func openBlocking(path string, mode int) (*os.File, error) {
 	fd, err := unix.Open(path, mode|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -171,9 +168,9 @@ func duplicate(f *os.File) (*os.File, error) {
 	return os.NewFile(uintptr(fd), f.Name()), nil
 }
 
-// startLogger starts a logging binary with the reading ends of stdout and stderr
-// as its descriptors 3 and 4, and waits until it closes 5, which says that it is
-// ready (containerd's pkg/logging, "binary" URIs; "binary-v2" writes a byte).
+// startLogger starts a logging binary with the reading ends of stdout and stderr as its descriptors 3 and 4.
+// The binary closes descriptor 5 when it is ready, and startLogger waits for that (containerd's pkg/logging,
+// "binary" URIs; "binary-v2" writes a byte).
 func (sio *Streams) startLogger(ctx context.Context, u *url.URL, owner Owner) (stdout, stderr *os.File, err error) {
 	var pipes []*os.File
 	defer func() {
@@ -241,8 +238,8 @@ func (sio *Streams) CloseStdin() {
 	}
 }
 
-// Drain waits until a terminal's output has been passed on. It is called after
-// the process has ended and before its exit is told.
+// Drain waits until a terminal's output has been passed on. It is called after the process has ended and
+// before its exit is published.
 func (sio *Streams) Drain(ctx context.Context) {
 	done := make(chan struct{})
 	go func() { sio.copies.Wait(); close(done) }()
@@ -267,8 +264,8 @@ func (sio *Streams) Close() {
 	if sio.logger == nil {
 		return
 	}
-	// The logger has seen the end of both streams by now; the signal is for one
-	// that waits for something else.
+	// The logger has seen the end of both streams by now; the signal is for a logger that waits for something
+	// else.
 	_ = sio.logger.Process.Signal(syscall.SIGTERM)
 	kill := time.AfterFunc(loggerGrace, func() { _ = sio.logger.Process.Kill() })
 	_ = sio.logger.Wait()

@@ -82,7 +82,7 @@ func (sio *Streams) copyOutput(ctx context.Context, s Names, owner Owner, master
 	go func() {
 		defer sio.copies.Done()
 		defer stdout.Close()
-		// Reading a master fails with EIO when the last slave is closed: the end.
+		// A read of a master fails with EIO when the last slave is closed: that is the end.
 		_, _ = io.Copy(stdout, master)
 	}()
 	return nil

@@ -20,12 +20,12 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/shim/remote"
 )
 
-// Left is what a daemon has left of a native container when containerd runs the delete verb.
+// Left describes a native container that a daemon has left when containerd runs the delete verb.
 type Left struct {
 	ID, Bundle string
-	// Group is what the container shares a shim for; empty if that cannot be known.
+	// Group is the group for which the container shares a shim; empty if it is unknown.
 	Group string
-	// Orphaned says that the daemon has died.
+	// Orphaned reports whether the daemon has died.
 	Orphaned bool
 }
 
@@ -37,8 +37,8 @@ func (l Left) exists() bool {
 
 func (l Left) file(name string) string { return filepath.Join(l.Bundle, folder, name) }
 
-// Delete has the stock shim's own delete verb clean up, unless nothing is left to do; the response is nil
-// then. If our daemon has died, the stock shim it had started has nobody left to serve.
+// Delete makes the stock shim's own delete verb clean up. If nothing is left to do, the response is nil. If
+// our daemon has died, Delete first ends the stock shim that the daemon had started.
 func (f Flags) Delete(left Left) (*tasks.DeleteResponse, error) {
 	if !left.exists() {
 		return nil, nil
@@ -60,17 +60,17 @@ func (f Flags) Delete(left Left) (*tasks.DeleteResponse, error) {
 	return response, nil
 }
 
-// stopLimit bounds what must not keep containerd waiting.
+// stopLimit bounds each step that must not keep containerd waiting.
 const stopLimit = 3 * time.Second
 
-// endOrphan has a stock shim whose daemon has died give up the container, and
-// end if that was its last. What does not work is left to its delete verb.
+// endOrphan makes a stock shim whose daemon has died give up the container, and end if that was its last. If
+// a step fails, the stock shim's delete verb cleans up.
 func (f Flags) endOrphan(left Left) {
 	endpoint, err := os.ReadFile(left.file(endpointFile))
 	if err != nil {
 		return
 	}
-	// One that was killed too leaves them, be it now or while it is spoken to.
+	// A stock shim that was killed too, before or during this call, leaves its sockets.
 	defer f.removeSockets(strings.TrimPrefix(remote.ParseEndpoint(endpoint).Address, "unix://"), left.Group)
 	r, err := remote.Dial(endpoint)
 	if err != nil {
@@ -84,7 +84,7 @@ func (f Flags) endOrphan(left Left) {
 	if killErr == nil {
 		_, killErr = r.Wait(ctx, &tasks.WaitRequest{ID: id})
 	}
-	// One that has ended already cannot be killed but deleted.
+	// A container that has ended already cannot be killed but deleted.
 	_, deleteErr := r.Delete(ctx, &tasks.DeleteRequest{ID: id})
 	if deleteErr != nil {
 		f.Log.WithError(errors.Join(killErr, deleteErr)).WithField("container", id).Warn("delete native container")
@@ -94,9 +94,8 @@ func (f Flags) endOrphan(left Left) {
 	}
 }
 
-// removeSockets removes the two sockets of a stock shim that is dead: the one
-// it served and, beside it, the one for debugging, named as SocketAddress of
-// containerd's pkg/shim does.
+// removeSockets removes the two sockets of a dead stock shim: the one it served and, beside it, the one for
+// debugging, which has the name that SocketAddress of containerd's pkg/shim gives it.
 func (f Flags) removeSockets(served, group string) {
 	removeUnused(served)
 	if group == "" {
@@ -106,7 +105,7 @@ func (f Flags) removeSockets(served, group string) {
 	removeUnused(filepath.Join(filepath.Dir(served), hex.EncodeToString(name[:])))
 }
 
-// removeUnused removes a socket at which nobody listens.
+// removeUnused removes a socket that has no listener.
 func removeUnused(socket string) {
 	conn, err := net.Dial("unix", socket)
 	if err != nil {

@@ -1,5 +1,5 @@
-// Package stock is the node's own containerd-shim-runc-v2, which serves the native containers of a pod:
-// it is started, spoken to and ended exactly as containerd would do that.
+// Package stock runs the node's own containerd-shim-runc-v2, which serves the native containers of a pod. It
+// starts, calls and ends it exactly as containerd would.
 //
 // It changes nothing about a native container, and mounts none.
 package stock
@@ -26,27 +26,27 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/shim/remote"
 )
 
-// Program is the shim containerd itself would use for a native container.
+// Program is the shim that containerd itself would use for a native container.
 const Program = "containerd-shim-runc-v2"
 
-// folder is the folder of a bundle from which the stock shim is started. It
-// has a folder of its own because it leaves a file "address" where it is
-// started, and containerd must find ours in the bundle when it restarts.
+// folder is the folder of a bundle in which the stock shim is started. It differs from the bundle because the
+// stock shim leaves a file "address" where it is started, and containerd must find ours in the bundle when it
+// restarts.
 const folder = "native"
 
 const (
-	// endpointFile, in folder, says where the stock shim listens. The delete verb
-	// reads it when the daemon has died.
+	// endpointFile, in folder, has the address of the stock shim. The delete verb reads it when the daemon
+	// has died.
 	endpointFile = "endpoint"
-	// deletedFile, in folder, says that the stock shim has deleted the container.
+	// deletedFile, in folder, marks that the stock shim has deleted the container.
 	deletedFile = "deleted"
 )
 
-// Flags are what the verbs of the stock shim get, as containerd gave it to us.
+// Flags are the flags for the verbs of the stock shim, as containerd gave them to us.
 type Flags struct {
 	Namespace, Address, PublishBinary string
 	Debug                             bool
-	Bootstrap                         []byte // what the start verb got on its input
+	Bootstrap                         []byte // containerd's input to the start verb
 	Log                               *logrus.Entry
 }
 
@@ -62,14 +62,14 @@ type Shim struct {
 	*remote.Tasks
 }
 
-// Container is a container of the stock shim's.
+// Container is a container that the stock shim serves.
 type Container struct {
 	*Shim
 	Bundle string
 }
 
-// Delete has the stock shim delete the container or an exec. It leaves nothing to do
-// for the stock shim's delete verb, which containerd has us run all the same.
+// Delete makes the stock shim delete the container or an exec. It leaves nothing to do for the stock shim's
+// delete verb, which containerd makes us run all the same.
 func (c Container) Delete(ctx context.Context, r *tasks.DeleteRequest) (*tasks.DeleteResponse, error) {
 	response, err := c.Shim.Delete(ctx, r)
 	if err != nil || r.ExecID != "" {
@@ -81,8 +81,8 @@ func (c Container) Delete(ctx context.Context, r *tasks.DeleteRequest) (*tasks.D
 	return response, nil
 }
 
-// Prepare starts the stock shim if there is none, under the name of a group, the pod, and leaves in the
-// bundle what the delete verb needs.
+// Prepare starts the stock shim, unless it runs, under the name of a group, the pod. It leaves in the bundle
+// the files that the delete verb needs.
 func (s *Shim) Prepare(group, bundle string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -101,9 +101,8 @@ func (s *Shim) Prepare(group, bundle string) error {
 	return nil
 }
 
-// start starts the stock shim under the name of the pod: it removes the
-// sockets of the id it was started with when it ends, and listens on those of the
-// pod.
+// start starts the stock shim under the name of the pod. When the stock shim ends, it removes the sockets of
+// the id it was started with, and it listens on those of the pod.
 func (s *Shim) start(group, dir string) error {
 	output, err := s.Flags.run(group, dir, "start")
 	if err != nil {
@@ -117,8 +116,8 @@ func (s *Shim) start(group, dir string) error {
 	return nil
 }
 
-// prepareFolder gives the stock shim the two things of a bundle that it looks
-// for where it is started: the specification and the log.
+// prepareFolder links the two files of a bundle that the stock shim opens where it is started: the
+// specification and the log.
 func prepareFolder(bundle, dir string) error {
 	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("prepare native container: %w", err)
@@ -132,7 +131,7 @@ func prepareFolder(bundle, dir string) error {
 	return nil
 }
 
-// End lets the stock shim go; it is called when no container is left.
+// End ends the stock shim; it is called when no container is left.
 func (s *Shim) End(ctx context.Context, r *tasks.ShutdownRequest) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -147,10 +146,9 @@ func (s *Shim) End(ctx context.Context, r *tasks.ShutdownRequest) {
 	s.Tasks = nil
 }
 
-// lost is called when the connection to the stock shim ends. If that was not our
-// doing, its containers are without a shim. A pod whose shim has died is dead: we
-// end too, and containerd's delete verb cleans up each container, as it does after
-// any shim's death.
+// lost is called when the connection to the stock shim ends. Unless we ended it, its containers have no shim
+// now. A pod whose shim has died is dead: we end too, and containerd's delete verb cleans up each container,
+// as after any shim's death.
 func (s *Shim) lost() {
 	if s.ending.Load() {
 		return
@@ -182,8 +180,8 @@ func (f Flags) run(id, dir, verb string, more ...string) ([]byte, error) {
 	return output, nil
 }
 
-// bootstrapFor rewrites what containerd (2.3 and later) sent to our start verb
-// for container id; older ones send only the runtime's options.
+// bootstrapFor rewrites for container id the parameters that containerd (2.3 and later) sent to our start
+// verb; older versions send only the runtime's options.
 func bootstrapFor(id string, bootstrap []byte) []byte {
 	var params bootapi.BootstrapParams
 	if proto.Unmarshal(bootstrap, &params) != nil || params.ContainerdVersion == "" {
