@@ -181,7 +181,7 @@ func TestRank(t *testing.T) {
 	}
 }
 
-// An image keeps so many compiled modules and no more, but may be told of each again.
+// An image keeps at most mostKept compiled modules; a module that it has already may be kept again.
 func TestImageKeepsFewModules(t *testing.T) {
 	fake := newFake(t)
 	of := fake.blob("manifest", []byte("{}")).Digest
