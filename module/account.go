@@ -12,35 +12,34 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/config"
 )
 
-// Account says who pays for what a preparer does. The zero value is the node's
-// operator, who compiles ahead of time (Warm).
+// Account names the payer of a preparer's work. The zero value is the node's operator, who compiles ahead of
+// time (Warm).
 type Account struct {
-	// Tenant is whom the node's shares are divided between, Pod the pod, or a
-	// container without one.
+	// Tenant is the unit between which the node's shares are divided, Pod the pod, or a container without
+	// one.
 	Tenant, Pod string
-	// CgroupsPath is the container's linux.cgroupsPath; Systemd says that systemd makes its cgroup.
+	// CgroupsPath is the container's linux.cgroupsPath; Systemd reports whether systemd makes its cgroup.
 	CgroupsPath string
 	Systemd     bool
 	// Resources are the container's limits, nil for none.
 	Resources *specs.LinuxResources
 }
 
-// Preparers' cgroups have a name of their own. Where there is no container's to put them beside,
-// they lie in a folder of their own.
+// Preparers' cgroups have a name of their own. Without a container's cgroup beside which to put them, they go
+// to a folder of their own.
 const (
 	preparerName   = "wasm-compile"
 	preparerFolder = "/containerd-shim-wasm"
 )
 
-// location is where a preparer's cgroup is.
+// location is the place of a preparer's cgroup.
 type location struct {
 	CgroupsPath string // as linux.cgroupsPath
 	Systemd     bool
 }
 
-// location returns the place of a new preparer: beside the container, so below its pod,
-// whose limits therefore hold, too. The kubelet, when it removes a pod's cgroup, removes
-// whatever is in there.
+// location returns the place of a new preparer: beside the container, so below its pod, whose limits
+// therefore apply, too. The kubelet removes everything in a pod's cgroup when it removes that cgroup.
 func (a Account) location() location {
 	id := fmt.Sprintf("%d-%s", os.Getpid(), rand.Text()[:12])
 	slice, _, isUnit := strings.Cut(a.CgroupsPath, ":")
@@ -57,8 +56,8 @@ func (a Account) location() location {
 // preparerPids bounds the threads of a preparer.
 const preparerPids = 256
 
-// limits returns what a preparer may take: no more than its container, and
-// no more than the operator allows for any.
+// limits returns the limits of a preparer: at most those of its container, and at most what the operator
+// allows for any.
 func (a Account) limits(s config.Config) *specs.LinuxResources {
 	memory, pids := s.CompileMemory, int64(preparerPids)
 	limits := &specs.LinuxResources{
@@ -90,11 +89,10 @@ func (a Account) hasQuota() bool {
 	return a.Resources != nil && a.Resources.CPU != nil && a.Resources.CPU.Quota != nil && *a.Resources.CPU.Quota > 0
 }
 
-// ahead is what an operator can do for a container whose limits are enough to run a module
-// but not to compile it.
+// ahead is the advice for a container whose limits are enough to run a module but not to compile it.
 const ahead = "or compile the module ahead of time with the operator's limits (containerd-shim-wasm-v1 cache warm IMAGE, docs/cache.md)"
 
-// moreMemory ends an error that says that memory does not suffice.
+// moreMemory returns the end of an error about too little memory.
 func (a Account) moreMemory(s config.Config) string {
 	if own, ok := a.memory(); ok && own < s.CompileMemory {
 		return ", the memory limit of its container: raise that limit, " + ahead
@@ -102,7 +100,7 @@ func (a Account) moreMemory(s config.Config) string {
 	return ": raise compile_memory in " + s.Source + ", or the memory limit of its pod if that is lower"
 }
 
-// moreTime ends an error that says that time does not suffice.
+// moreTime returns the end of an error about too little time.
 func (a Account) moreTime(s config.Config) string {
 	if a.hasQuota() {
 		return " with the processor time that its container may use: raise its CPU limit, raise compile_timeout in " + s.Source + ", " + ahead

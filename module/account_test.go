@@ -9,7 +9,7 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/config"
 )
 
-// A preparer lies in the cgroup of its pod, whoever makes that, and in none of the node's own.
+// A preparer is in the cgroup of its pod, with either cgroup driver, and never in one of the node's own.
 func TestPreparersPlace(t *testing.T) {
 	for _, test := range []struct {
 		path    string
@@ -34,7 +34,7 @@ func TestPreparersPlace(t *testing.T) {
 	}
 }
 
-// The lower limit counts, the container's or the operator's.
+// The lower of the container's and the operator's limit applies.
 func TestPreparersLimits(t *testing.T) {
 	s := config.Config{CompileMemory: 100, Source: "config.toml"}
 	memory := func(limit int64) *specs.LinuxResources {

@@ -14,16 +14,16 @@ import (
 
 // Request asks for the machine code of a module.
 type Request struct {
-	// Source is what Open has returned.
+	// Source is a result of Open.
 	Source   Source
 	Settings config.Config
 	Payer    Account
-	// Keep has the code kept with the container's image, see Code.Keep.
+	// Keep asks to keep the code with the container's image, see Code.Keep.
 	Keep bool
 }
 
-// Code is the machine code of a module. The caller closes it when a worker has been launched, which
-// holds the code itself from then on.
+// Code is the machine code of a module. The caller closes it after the launch of a worker, which then holds
+// the code itself.
 type Code struct {
 	// File holds the code.
 	File *os.File
@@ -56,21 +56,21 @@ func (c *Container) Load(ctx context.Context, r Request) (*Code, error) {
 	return &Code{File: entry.Code, entry: entry, keeper: j.keeper}, nil
 }
 
-// job is the way of one module from its source to an entry of the cache.
+// job takes one module from its source to an entry of the cache.
 type job struct {
 	loader   *Loader
 	engine   engine
 	settings config.Config
 	payer    Account
 	from     Source
-	keeper   *keeper // nil if nobody is to keep the code
+	keeper   *keeper // nil if the code is not to be kept
 	digest   string  // of the source's file, in hex
 
-	// turn is the one to compile, nil outside of it.
+	// turn is the turn to compile, nil outside of it.
 	turn *turn
 	// mostCode bounds the machine code, in bytes, if it is not 0; see cache.Uncached.
 	mostCode int64
-	// made reports whether somebody else has compiled the module meanwhile, nil if nobody can have.
+	// made reports whether another job has compiled the module meanwhile, nil if none can have.
 	made func() bool
 }
 
@@ -100,11 +100,11 @@ func (j *job) run(ctx context.Context) (cache.Entry, error) {
 	return entry, nil
 }
 
-// uncachedDir is where code lies that cannot be cached, below StateDir, which is in memory.
+// uncachedDir is the folder for code that cannot be cached, below StateDir, which is in memory.
 const uncachedDir = "uncached"
 
-// load returns an entry of the cache. Where that cannot be written, or somebody else
-// has been changing the entry for long, the module is compiled for this one container.
+// load returns an entry of the cache. If the cache cannot be written, or another process has held the entry
+// for long, load compiles the module for this one container.
 func (j *job) load(ctx context.Context) (cache.Entry, error) {
 	entry, err := j.loadCached(ctx)
 	var refused *cache.Refused
@@ -124,7 +124,7 @@ func (j *job) load(ctx context.Context) (cache.Entry, error) {
 }
 
 func (j *job) loadCached(ctx context.Context) (cache.Entry, error) {
-	defer j.endTurn() // whose turn is next finds the entry
+	defer j.endTurn() // the next in turn finds the entry
 	modules, err := cache.Open(j.settings.CacheDir, j.engine.key)
 	if err != nil {
 		return cache.Entry{}, err
@@ -142,7 +142,7 @@ func (j *job) loadUncached(ctx context.Context) (cache.Entry, error) {
 	j.made = nil
 	dir := filepath.Join(j.loader.StateDir, uncachedDir)
 	return cache.Uncached(ctx, dir, j.key(), func(ctx context.Context, out *os.File, room int64) (*control.Module, error) {
-		// Others may be compiling, too.
+		// Other jobs may compile at the same time.
 		j.mostCode = max(1, room/int64(j.settings.MaxCompilations))
 		return j.compile(ctx, out)
 	})
@@ -151,7 +151,7 @@ func (j *job) loadUncached(ctx context.Context) (cache.Entry, error) {
 // key names the module in the cache.
 func (j *job) key() string { return j.from.key(j.digest) }
 
-// compile waits for a turn, which the job has from then on, and compiles the module into out.
+// compile waits for a turn, which the job keeps afterwards, and compiles the module into out.
 func (j *job) compile(ctx context.Context, out *os.File) (*control.Module, error) {
 	j.keeper.start(j.key())
 	var err error
@@ -168,7 +168,7 @@ func (j *job) endTurn() {
 	j.turn = nil
 }
 
-// compileFrozen compiles, in a turn, what was hashed, whatever happens to the file meanwhile.
+// compileFrozen compiles, in a turn, the bytes that were hashed, even if the file changes meanwhile.
 func (j *job) compileFrozen(ctx context.Context, out *os.File) (*control.Module, error) {
 	module, err := j.from.freeze(ctx, j.digest, j.settings.CacheDir)
 	if err != nil {
@@ -178,14 +178,14 @@ func (j *job) compileFrozen(ctx context.Context, out *os.File) (*control.Module,
 	if err := j.turn.takeNodes(ctx); err != nil {
 		return nil, fmt.Errorf("module %s: %w", module.Name(), err)
 	}
-	// Replicas wait here for the turns of the one that has been compiling.
+	// Replicas wait in takeNodes while one of them compiles, and then find its entry.
 	if j.made != nil && j.made() {
 		return nil, cache.ErrMade
 	}
 	return j.prepare(ctx, module, out)
 }
 
-// order is what a preparer is told about the module.
+// order returns the description of the module for a preparer.
 func (j *job) order() control.Compile {
 	return control.Compile{
 		Name: j.from.file.Name(), Digest: j.digest, Compression: j.from.compression, MaxSize: j.settings.MaxModuleSize,
@@ -193,9 +193,9 @@ func (j *job) order() control.Compile {
 	}
 }
 
-// check fails if a compiled module is not to be run, or not as ordered.
+// check fails if a compiled module must not run, or not as ordered.
 func check(module control.Module, order control.Compile) error {
-	// The operator may have taken back what was allowed when the entry was made.
+	// The operator may have withdrawn the permission that the entry had when it was made.
 	if module.Precompiled && !order.Trusted {
 		return order.Distrust()
 	}

@@ -14,7 +14,7 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/oci/ask"
 )
 
-// find returns what an image holds of Wasm.
+// find returns the Wasm modules of an image.
 func (l *Loader) find(ctx context.Context, image string) (oci.Found, error) {
 	output, err := l.runClient(ctx, ask.FindLimit, &ask.Find{Image: image})
 	if err != nil {
@@ -27,8 +27,8 @@ func (l *Loader) find(ctx context.Context, image string) (oci.Found, error) {
 	return found, nil
 }
 
-// runClient asks the program that asks containerd about images, and returns
-// what it prints. What it says went wrong is the error.
+// runClient runs the program that asks containerd about images, and returns what it prints. The error is the
+// program's own message.
 func (l *Loader) runClient(ctx context.Context, limit time.Duration, q ask.Question) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
@@ -36,7 +36,7 @@ func (l *Loader) runClient(ctx context.Context, limit time.Duration, q ask.Quest
 	if err != nil {
 		return nil, err
 	}
-	// Nothing that it might leave behind may hold a container up.
+	// A process that it leaves behind must not delay a container.
 	cmd.WaitDelay = time.Second
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
@@ -53,11 +53,11 @@ func (l *Loader) runClient(ctx context.Context, limit time.Duration, q ask.Quest
 	return nil, fmt.Errorf("wasm-client %s: %w", q.Verb(), err)
 }
 
-// clientFD is where that program finds its own file when it is executed.
+// clientFD is the descriptor by which that program finds its own file when it is executed.
 const clientFD = 3
 
-// clientCommand returns that program with a question about our namespace of our containerd,
-// not started. It gets nothing of our environment but where programs are.
+// clientCommand returns that program with a question about our namespace of our containerd, not started. Of
+// our environment it gets only PATH.
 func (l *Loader) clientCommand(ctx context.Context, q ask.Question) (*exec.Cmd, error) {
 	program, err := l.prepareClient()
 	if err != nil {

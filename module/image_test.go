@@ -38,7 +38,7 @@ echo '{"image":"i","modules":[{"name":"app.wasm"}]}'`)
 	}
 }
 
-// The program gets nothing of containerd's environment but where programs are.
+// Of containerd's environment the program gets only PATH.
 func TestFindImageEnvironment(t *testing.T) {
 	t.Setenv("HTTP_PROXY", "http://example.com")
 	l, _ := loaderWith(t, `[ -z "$HTTP_PROXY" ] && [ -n "$PATH" ] || exit 1; echo '{}'`)

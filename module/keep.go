@@ -15,22 +15,22 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/sandbox"
 )
 
-// keeper is the program that gives compiled code to containerd, so that it goes with
-// the container's image (wasm-client keep). A nil keeper does nothing.
+// keeper is the program that gives compiled code to containerd, to be kept with the container's image
+// (wasm-client keep). A nil keeper does nothing.
 //
-// Nothing depends on it: what it does not do, the next container with that module has done.
+// Nothing depends on it: if it fails, the next container with that module keeps the code.
 type keeper struct {
 	container *Container
 	settings  config.Config
 	from      Source
-	// input gets the program's when it runs, and is closed if it does not; nil before start.
+	// input receives the program's input when it runs, and is closed if it does not run; nil before start.
 	input chan io.WriteCloser
 }
 
-// imageKey tells containers apart that may be of different images, by what is known
-// without asking containerd. Images that have the same layers and, where containerd
-// does not tell, other names are taken for one: if the one that was asked to keep an entry is removed, the
-// next container of the other compiles the module and has it kept.
+// imageKey distinguishes containers that may be of different images, by data that needs no question to
+// containerd. Images with the same layers count as one if containerd does not report their names. If the
+// image that was asked to keep an entry is removed then, the next container of the other compiles the module
+// and keeps it.
 func (k *keeper) imageKey() string {
 	h := sha256.New()
 	l, about := k.container.loader, k.container.about
@@ -50,8 +50,8 @@ func layersOf(rootfs []sandbox.Mount) string {
 	return ""
 }
 
-// start starts the program, once, for the entry of the cache with a key, and waits for nothing. The program
-// asks what the container's image is while the container is sure to exist, and then waits.
+// start starts the program, once, for the entry of the cache with a key, and returns without waiting. The
+// program asks for the container's image while the container is sure to exist, and then waits.
 func (k *keeper) start(key string) {
 	if k == nil || k.input != nil {
 		return
@@ -75,7 +75,7 @@ func (k *keeper) run(key string) (io.WriteCloser, error) {
 	if err != nil {
 		return nil, err
 	}
-	cmd.Dir = "/" // not the bundle, which goes
+	cmd.Dir = "/" // not the bundle, which is removed
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	input, err := cmd.StdinPipe()
@@ -126,7 +126,7 @@ func (k *keeper) cancel() {
 	}()
 }
 
-// complain logs that the code is not kept; said is what the program has written.
+// complain logs that the code is not kept; said is the program's output.
 func (k *keeper) complain(err error, said string) {
 	const what = "keep the compiled module with its image"
 	log := k.container.loader.Log.WithError(err).WithField("container", k.container.about.ID)
@@ -137,8 +137,8 @@ func (k *keeper) complain(err error, said string) {
 	log.Debug(what)
 }
 
-// Keep lets the code be kept with the container's image once begun, which waits until the container has
-// started, has reported that it has.
+// Keep keeps the code with the container's image once begun has reported that the container has started.
+// begun waits for the start.
 func (c *Code) Keep(begun func() bool) {
 	k := c.keeper
 	if k == nil || k.input == nil {
@@ -157,5 +157,5 @@ func (c *Code) Keep(begun func() bool) {
 	}
 }
 
-// Forget keeps nothing: the container was not created.
+// Forget stops the keeper before it stores anything: the container was not created.
 func (c *Code) Forget() { c.keeper.cancel() }

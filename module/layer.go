@@ -12,8 +12,8 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/wasm"
 )
 
-// openLayer opens a Wasm layer's file in containerd's content store. Its path comes
-// from containerd and a digest, so no name that an image chose is opened.
+// openLayer opens a Wasm layer's file in containerd's content store. Its path consists of containerd's folder
+// and a digest, so no name that an image chose is opened.
 func openLayer(image oci.Found, layer oci.Module) (Source, error) {
 	fd, err := unix.Open(layer.Path, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -30,8 +30,8 @@ func openLayer(image oci.Found, layer oci.Module) (Source, error) {
 	return from, nil
 }
 
-// checkLayer refuses a layer that is not what its media type says, or that cannot be
-// run. What a compressed one holds only the preparer sees.
+// checkLayer refuses a layer that does not match its media type or cannot be run. Only the preparer sees the
+// contents of a compressed layer.
 func checkLayer(from Source, layer oci.Module) error {
 	head := make([]byte, oci.HeadSize)
 	n, err := from.file.ReadAt(head, 0)

@@ -1,9 +1,9 @@
-// Package module leads from an entry point to the machine code of a module: it opens the file or
-// the image's layer that the entry point names, has a preparer compile it in the pod's limits, unless
-// the compile cache has its code, and has containerd keep the code with the image.
+// Package module leads from an entry point to the machine code of a module. It opens the file or the image's
+// layer that the entry point names, starts a preparer that compiles it within the pod's limits, unless the
+// compile cache has its code, and asks containerd to keep the code with the image.
 //
-// It compiles nothing in process, opens no path that an image or a guest has chosen but through
-// package sandbox, and knows nothing of tasks.
+// It compiles nothing in process, opens paths that an image or a guest has chosen only through package
+// sandbox, and knows nothing of tasks.
 package module
 
 import (
@@ -21,42 +21,42 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/sandbox"
 )
 
-// LibDir is the folder of a node that holds the programs that travel inside the shim's binary. It
-// belongs to root alone.
+// LibDir is the folder of a node that holds the programs that are embedded in the shim's binary. Only root
+// has access.
 const LibDir = "/var/lib/containerd-shim-wasm"
 
-// ErrNative says that an entry point leads to no WebAssembly and does not claim to.
+// ErrNative reports that an entry point does not lead to WebAssembly and does not claim to.
 var ErrNative = errors.New("native container")
 
-// Programs are the binaries that travel inside the shim's own.
+// Programs are the binaries that are embedded in the shim's own.
 type Programs struct {
 	Worker Place // runs and compiles Wasm
 	Client Place // asks containerd about images
 }
 
-// Place puts a program's binary into dir, unless it is there, and returns it opened
-// with a digest that names its version.
+// Place puts a program's binary into dir, unless it is there, and returns it opened, with a digest that names
+// its version.
 type Place func(dir string) (program *os.File, digest string, err error)
 
 // Loader loads modules for one namespace of a node's containerd.
 type Loader struct {
-	// Address is containerd's socket, Namespace the shim's there.
+	// Address is containerd's socket, Namespace the shim's namespace there.
 	Address, Namespace string
-	// StateDir belongs to root alone, and may go at a reboot.
+	// StateDir is accessible to root only, and may disappear at a reboot.
 	StateDir string
 	Programs Programs
 	Log      *logrus.Entry
 
 	engineMu sync.Mutex
-	engine   engine // set by the first that needs it
+	engine   engine // set by the first caller that needs it
 
 	sweepOnce sync.Once
 
 	clientMu sync.Mutex
-	client   *os.File // the program, set by the first that needs it
+	client   *os.File // the program, set by the first caller that needs it
 }
 
-// engine is what compiles and runs Wasm.
+// engine is the worker's binary, which compiles and runs Wasm, and its version.
 type engine struct {
 	worker *os.File
 	key    string // in the compile cache
@@ -68,10 +68,9 @@ func (l *Loader) Worker() (*os.File, error) {
 	return e.worker, err
 }
 
-// prepareEngine returns the engine, its worker's binary placed on the node. When
-// the shim is upgraded the new one removes the old one's worker, and a file
-// without a name cannot be mounted (move_mount(2)), so a pod that outlives the
-// upgrade places its own again.
+// prepareEngine returns the engine, with its worker's binary placed on the node. When the shim is upgraded,
+// the new one removes the old one's worker, and a file without a name cannot be mounted (move_mount(2)), so a
+// pod that outlives the upgrade places its own again.
 func (l *Loader) prepareEngine() (engine, error) {
 	l.engineMu.Lock()
 	defer l.engineMu.Unlock()
@@ -86,8 +85,8 @@ func (l *Loader) prepareEngine() (engine, error) {
 	return l.engine, nil
 }
 
-// prepareClient returns the program that asks containerd, placed on the node; again if an upgrade of the
-// shim has removed it. Whoever still has the one before keeps it open.
+// prepareClient returns the program that asks containerd, placed on the node; again if an upgrade of the shim
+// has removed it. Callers that still use the previous file keep it open.
 func (l *Loader) prepareClient() (*os.File, error) {
 	l.clientMu.Lock()
 	defer l.clientMu.Unlock()
@@ -110,12 +109,12 @@ func hasName(file *os.File) bool {
 	return unix.Fstat(int(file.Fd()), &st) == nil && st.Nlink > 0
 }
 
-// EngineKey names, in the compile cache, the engine of a worker's binary with the
-// given digest on this machine.
+// EngineKey returns the name, in the compile cache, of the engine of a worker's binary with the given digest
+// on this machine.
 func EngineKey(worker string) string { return worker + cpuKey() }
 
-// cpuKey tells apart the machines that compiled code may not be moved between:
-// wasmtime compiles for the features of the processor it runs on.
+// cpuKey distinguishes machines between which compiled code must not be moved: wasmtime compiles for the
+// features of the processor it runs on.
 func cpuKey() string {
 	features := fmt.Sprintf("%+v %+v", cpu.X86, cpu.ARM64)
 	sum := sha256.Sum256([]byte(features))

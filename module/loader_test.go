@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// Whoever reads about modules meets no task, and a change of the task API none of this.
+// Package module depends on no task API, and not on package shim.
 func TestKnowsNothingOfTasks(t *testing.T) {
 	list, err := exec.Command("go", "list", "-deps", ".").Output()
 	if err != nil {

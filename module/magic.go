@@ -19,11 +19,12 @@ func checkMagic(file *os.File, path string) error {
 	return checkHead(head[:n], "entry point "+path)
 }
 
-// checkHead judges the first bytes, as many as a module's header has or fewer, of what.
+// checkHead checks a file's first bytes, at most as many as a module's header has; what names the file in
+// errors.
 func checkHead(head []byte, what string) error {
 	switch got := string(head); {
 	case wasm.IsModule(head), wasm.IsComponent(head), wasm.IsCompiled(head):
-		return nil // whether compiled code may run, its digest decides
+		return nil // the digest decides whether compiled code may run
 	case got == "":
 		return fmt.Errorf("%s is an empty file, not a WebAssembly module", what)
 	case !strings.HasPrefix(got, wasm.Magic):

@@ -13,29 +13,29 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/sandbox"
 )
 
-// Container is one whose modules are wanted. Its methods may be called at the same time.
+// Container opens and loads the modules of one container. Its methods may be called concurrently.
 type Container struct {
 	loader *Loader
 	about  About
 	origin
 }
 
-// About says what is to be known of a container.
+// About describes a container.
 type About struct {
-	// ID is containerd's; nobody has a container who compiles ahead of time (Warm).
+	// ID is containerd's id, empty for compiling ahead of time (Warm).
 	ID string
-	// ImageName is what its creator calls its image; empty if that has not said.
+	// ImageName is its creator's name for its image, or empty if it gave none.
 	ImageName string
 	// Rootfs are the mounts of its root file system.
 	Rootfs []sandbox.Mount
 }
 
-// Container returns the modules' side of a container.
+// Container returns the part of a container that opens and loads its modules.
 func (l *Loader) Container(about About) *Container { return &Container{loader: l, about: about} }
 
-// Open opens what an entry point names: a file of the container or, if there
-// is none, a Wasm layer of its image. ErrNative says that it is no Wasm and does not
-// claim to be. The caller closes the source.
+// Open opens the file that an entry point names: a file of the container or, if there is none, a Wasm layer
+// of its image. It returns ErrNative if the file is not Wasm and does not claim to be. The caller closes the
+// source.
 func (c *Container) Open(ctx context.Context, sb *sandbox.Sandbox, process *specs.Process, entry entrypoint.Point) (Source, error) {
 	from, err := c.find(ctx, sb, process, entry)
 	from.function = &entry.Function
@@ -67,7 +67,7 @@ func (c *Container) find(ctx context.Context, sb *sandbox.Sandbox, process *spec
 	return Source{}, fmt.Errorf("entry point %s is no file of the container: %w", entry.File, selectErr)
 }
 
-// files are those of a container: its root file system, mounted in a sandbox from rootfs.
+// files are the files of a container: its root file system, mounted in a sandbox from rootfs.
 type files struct {
 	sandbox *sandbox.Sandbox
 	rootfs  []sandbox.Mount
@@ -98,8 +98,8 @@ func (f files) openAt(path string, entry entrypoint.Point) (Source, error) {
 	return Source{file: file}, nil
 }
 
-// NotWasm returns the error for an entry point that leads to no WebAssembly: the reason, if it claims to be
-// such, or else ErrNative with the reason.
+// NotWasm returns the error for an entry point that does not lead to WebAssembly: the reason, if it claims to
+// be WebAssembly, or else ErrNative with the reason.
 func NotWasm(entry entrypoint.Point, reason error) error {
 	if entry.IsWasm() {
 		return reason

@@ -12,17 +12,17 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/oci/ask"
 )
 
-// origin is what a container's image holds of Wasm, as it was when it was first asked for: a start and all
-// later execs are of one image, whatever becomes of its name.
+// origin records the Wasm modules of a container's image when they are first asked for: a start and all later
+// execs are of one image, even if its name moves.
 type origin struct {
 	mu    sync.Mutex
 	found *oci.Found
-	// noted is closed when containerd has been told, so that the next start of the container is of the same
-	// image, too.
+	// noted is closed when containerd has the note of the image, so that the next start of the container is
+	// of the same image, too.
 	noted chan struct{}
 }
 
-// image returns what the container's image holds of Wasm: nothing, and no error, if it has no image or its
+// image returns the Wasm modules of the container's image: none, and no error, if it has no image or its
 // image has none.
 func (c *Container) image(ctx context.Context) (oci.Found, error) {
 	o := &c.origin
@@ -46,7 +46,7 @@ func (c *Container) image(ctx context.Context) (oci.Found, error) {
 	return found, nil
 }
 
-// AwaitNote returns when containerd knows what the container is made of, if it was asked.
+// AwaitNote returns when containerd has the note of the container's image, if the image was asked for.
 func (o *origin) AwaitNote(ctx context.Context) {
 	o.mu.Lock()
 	noted := o.noted
@@ -60,9 +60,8 @@ func (o *origin) AwaitNote(ctx context.Context) {
 	}
 }
 
-// findImage asks what the image of one of containerd's containers holds of Wasm. note waits until that is
-// noted in containerd, which the program that was asked does after it has answered: a container starts
-// meanwhile.
+// findImage returns the Wasm modules in the image of one of containerd's containers. note waits until the
+// image is noted in containerd. The program does that after it has answered: a container starts meanwhile.
 func (l *Loader) findImage(ctx context.Context, containerID string) (found oci.Found, note func() error, err error) {
 	ctx, cancel := context.WithTimeout(ctx, ask.FindLimit)
 	defer cancel()
@@ -95,7 +94,7 @@ func (l *Loader) findImage(ctx context.Context, containerID string) (found oci.F
 	return oci.Found{}, nil, err
 }
 
-// said waits for the end of wasm-client find, and returns as its error what it says.
+// said waits for the end of wasm-client find, and returns its message as an error.
 func said(cmd *exec.Cmd, stderr *bytes.Buffer) error {
 	err := cmd.Wait()
 	text := bytes.TrimSpace(stderr.Bytes())

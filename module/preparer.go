@@ -20,22 +20,22 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/worker/control"
 )
 
-// preparerSpec confines the preparer: no files but its own program, no network,
-// no capabilities, nobody's user. It may write no more than mostCode bytes, if that is not 0.
+// preparerSpec returns a specification that confines the preparer: no files but its own program, no network,
+// no capabilities, the user nobody. The preparer may write at most mostCode bytes, if that is not 0.
 func preparerSpec(at location, limits *specs.LinuxResources, mostCode int64) *specs.Spec {
-	// What it writes it has had in memory.
+	// Its output was in its memory before, so it needs no more than that.
 	most := uint64(*limits.Memory.Limit)
 	if mostCode > 0 {
 		most = min(most, uint64(mostCode))
 	}
-	// If a limit of the whole pod is exceeded, this is to be killed, not the pod's containers.
+	// If a limit of the whole pod is exceeded, the kernel must kill the preparer, not the pod's containers.
 	first := 1000
 	return &specs.Spec{
 		Process: &specs.Process{
 			User: specs.User{UID: 65534, GID: 65534}, NoNewPrivileges: true, OOMScoreAdj: &first,
 			Rlimits: []specs.POSIXRlimit{
 				{Type: "RLIMIT_FSIZE", Hard: most, Soft: most},
-				// It opens nothing: four are given to it, the rest are what its engine waits on.
+				// It opens no files: it gets four descriptors, and its engine waits on the rest.
 				{Type: "RLIMIT_NOFILE", Hard: 32, Soft: 32},
 				{Type: "RLIMIT_CORE"},
 			},
@@ -50,9 +50,8 @@ func preparerSpec(at location, limits *specs.LinuxResources, mostCode int64) *sp
 	}
 }
 
-// prepare has a preparer compile module into out: a confined process in the cgroup of who pays
-// for it, with a memory and a time limit, so that a hostile module harms neither the
-// daemon nor the node.
+// prepare makes a preparer compile module into out: a confined process in its payer's cgroup, with a memory
+// and a time limit, so that a hostile module harms neither the daemon nor the node.
 func (j *job) prepare(ctx context.Context, module, out *os.File) (*control.Module, error) {
 	ctx, cancel := context.WithTimeout(ctx, j.settings.CompileTimeout)
 	defer cancel()
@@ -91,7 +90,7 @@ type preparer struct {
 	cgroup *cgroup.Cgroup
 }
 
-// explain says why a preparer has made no code.
+// explain returns the reason why a preparer has made no code.
 func (p preparer) explain(ctx context.Context, report control.Report, status int, err error) error {
 	name := p.from.file.Name()
 	switch {
@@ -117,7 +116,7 @@ func (p preparer) explain(ctx context.Context, report control.Report, status int
 	return fmt.Errorf("compile module %s: the preparer ended with status %d: %w", name, status, err)
 }
 
-// run returns what the preparer has reported, and its exit status.
+// run returns the preparer's report and its exit status.
 func (p preparer) run(ctx context.Context, module, out *os.File) (control.Report, int, error) {
 	child, daemon, err := p.launch(ctx, module, out)
 	if err != nil {

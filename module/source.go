@@ -17,27 +17,27 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/oci"
 )
 
-// Source is what machine code is made from.
+// Source is the file or layer that machine code is made from.
 type Source struct {
-	file *os.File // open for reading; errors call the module by its name
-	// stored says that the file lies where only the node's own programs put files,
-	// in an image's layer or in containerd's content store.
+	file *os.File // open for reading; errors use its name for the module
+	// stored reports whether the file is in a place where only the node's own programs put files: an image's
+	// layer or containerd's content store.
 	stored bool
-	// sha256 is what the file's must be, in hex; empty if nobody has said.
+	// sha256 is the expected sha256 of the file, in hex, or empty if none is given.
 	sha256 string
 	// compression is gzip, zstd or zip, or empty for none (package oci).
 	compression string
-	// image is the one that the file is a layer of; it is empty for a file of a container.
+	// image is the image that the file is a layer of; it is empty for a file of a container.
 	image oci.Found
-	// function is the one to be called, nil if nobody has said.
+	// function is the function to call, nil if none is given.
 	function *string
 }
 
 // Close releases the source. Code that was made from it stays.
 func (s Source) Close() error { return s.file.Close() }
 
-// key names the source in the compile cache. The same bytes under another compression
-// are another module, if they are one at all.
+// key returns the name of the source in the compile cache. The same bytes under another compression are
+// another module, if they are a module at all.
 func (s Source) key(digest string) string {
 	if s.compression == "" {
 		return digest
@@ -65,10 +65,9 @@ func (j *job) hash(ctx context.Context) (string, error) {
 	return memory.Digest(ctx, j.from.file, j.from.stored)
 }
 
-// freeze returns the source's bytes in a file that nobody can change between being hashed and being
-// compiled, and fails unless they have the digest: who can write to a volume
-// could otherwise have the code of one module kept under the digest of another. dir
-// is where a copy may lie. The caller closes the file.
+// freeze returns the source's bytes in a file that cannot change between hashing and compiling, and fails
+// unless they have the digest. Otherwise a process that can write to a volume could have the code of one
+// module kept under the digest of another. dir is where a copy may be. The caller closes the file.
 func (s Source) freeze(ctx context.Context, digest, dir string) (*os.File, error) {
 	if s.stored {
 		fd, err := unix.FcntlInt(s.file.Fd(), unix.F_DUPFD_CLOEXEC, 0)
@@ -98,8 +97,7 @@ func (s Source) freeze(ctx context.Context, digest, dir string) (*os.File, error
 	return nil, err
 }
 
-// nameless returns a file that is gone when it is closed, on the disk of dir or, where that
-// cannot be, in memory.
+// nameless returns a file that disappears when it is closed, on the disk of dir or, if that fails, in memory.
 func nameless(dir, name string) (*os.File, error) {
 	fd, err := unix.Open(dir, unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
 	if err != nil {
@@ -111,7 +109,7 @@ func nameless(dir, name string) (*os.File, error) {
 	return os.NewFile(uintptr(fd), name), nil
 }
 
-// checkSize keeps the node from reading what is too large to be compiled.
+// checkSize fails for a file that is too large to be compiled, so that the node does not read it.
 func (s Source) checkSize(settings config.Config) error {
 	info, err := s.file.Stat()
 	if err != nil {

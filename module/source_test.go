@@ -10,7 +10,8 @@ import (
 	"testing"
 )
 
-// What is compiled has the digest that it is kept under, whoever writes to the module's file meanwhile.
+// The compiled bytes have the digest that their code is kept under, even if a process writes to the module's
+// file meanwhile.
 func TestFreeze(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(t.TempDir(), "app.wasm")

@@ -18,12 +18,13 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/sandbox/cgroup"
 )
 
-// turnsDir is where the locks of those that compile lie, below the folder for sockets. No
-// container sees it.
+// turnsDir is the folder for the locks of jobs that compile, below the folder for sockets. No container sees
+// it.
 const turnsDir = "compile"
 
-// turn is the right to compile: the one of the pod, and then one of the node's, of which a
-// tenant gets a quarter at most: a turn may last for as long as a compilation, and turns have no order. A killed daemon gives it back.
+// turn is the right to compile: first the pod's turn, and then one of the node's, of which a tenant gets at
+// most a quarter. A turn may last as long as a compilation, and turns have no order. A killed daemon returns
+// its turn.
 type turn struct {
 	loader   *Loader
 	payer    Account
@@ -36,7 +37,7 @@ func (l *Loader) takeTurn(ctx context.Context, payer Account, s config.Config) (
 	return l.takePodTurn(ctx, payer, s, "compile")
 }
 
-// takeHashTurn waits for the pod's turn to hash a module, which waits for no compilation.
+// takeHashTurn waits for the pod's turn to hash a module. It does not wait for compilations.
 func (l *Loader) takeHashTurn(ctx context.Context, payer Account, s config.Config) (*turn, error) {
 	return l.takePodTurn(ctx, payer, s, "hash")
 }
@@ -53,8 +54,8 @@ func (l *Loader) takePodTurn(ctx context.Context, payer Account, s config.Config
 	return t, nil
 }
 
-// takeNodes waits for a turn of the node, too. Who has it waits for nothing else but the entry's lock: no volume, and
-// no other turn.
+// takeNodes waits for a turn of the node, too. The holder of such a turn waits for nothing else but the
+// entry's lock: no volume, and no other turn.
 func (t *turn) takeNodes(ctx context.Context) error {
 	if err := t.take(ctx, t.payer.nodeQueues(t.settings)); err != nil {
 		return err
@@ -65,7 +66,7 @@ func (t *turn) takeNodes(ctx context.Context) error {
 	return nil
 }
 
-// take waits in each queue, no longer in all than a compilation may take.
+// take waits in each queue, in all at most as long as a compilation may take.
 func (t *turn) take(ctx context.Context, queues []queue) error {
 	waiting, cancel := context.WithTimeout(ctx, t.settings.CompileTimeout)
 	defer cancel()
@@ -83,13 +84,13 @@ func (t *turn) take(ctx context.Context, queues []queue) error {
 	return nil
 }
 
-// queue is what a turn is waited for in, with so many turns at a time.
+// queue is a line of waiters for a turn, of which there are turns at a time.
 type queue struct {
 	name, busy string
 	turns      int
 }
 
-// podQueue is that of a pod for what it does once at a time. The operator waits in none.
+// podQueue returns a pod's queue for work that it does once at a time. The operator waits in none.
 func (a Account) podQueue(what string) []queue {
 	if a.Pod == "" {
 		return nil
@@ -97,7 +98,7 @@ func (a Account) podQueue(what string) []queue {
 	return []queue{{what + "-" + shortHash(a.Pod), fmt.Sprintf("its pod does %s another module", what), 1}}
 }
 
-// nodeQueues are those of a tenant and of the node.
+// nodeQueues returns the queues of a tenant and of the node.
 func (a Account) nodeQueues(s config.Config) []queue {
 	node := queue{"node", "others compile, as many as max_compilations allows", s.MaxCompilations}
 	if a.Tenant == "" {
@@ -123,8 +124,8 @@ func (q queue) locks(dir string) []string {
 // last returns the lock of the node's queue.
 func (t *turn) last() *filelock.Lock { return t.locks[len(t.locks)-1] }
 
-// note remembers where the preparer is, for who has the turn next or cleans up if this
-// daemon dies.
+// note records the place of the preparer for the next holder of the turn, or for a cleanup if this daemon
+// dies.
 func (t *turn) note(p location) error {
 	data, err := json.Marshal(p)
 	if err != nil {
@@ -139,9 +140,8 @@ func (t *turn) end() {
 	}
 }
 
-// RemoveDeadPreparers ends the preparers whose daemon has died and removes their
-// cgroups: nobody waits for what they compile, and nobody holds them to their time
-// limit.
+// RemoveDeadPreparers ends the preparers whose daemon has died and removes their cgroups: their result is not
+// needed, and their time limit is not enforced any more.
 func RemoveDeadPreparers(stateDir string) error {
 	paths, err := filepath.Glob(filepath.Join(stateDir, turnsDir, "node-*"))
 	if err != nil {
@@ -151,7 +151,7 @@ func RemoveDeadPreparers(stateDir string) error {
 	for _, path := range paths {
 		lock, err := filelock.Try(path)
 		if errors.Is(err, filelock.ErrBusy) {
-			continue // its daemon lives
+			continue // its daemon is alive
 		}
 		if err != nil {
 			failures = append(failures, err)
@@ -163,7 +163,7 @@ func RemoveDeadPreparers(stateDir string) error {
 	return errors.Join(failures...)
 }
 
-// removeNoted removes what the note in a lock says that a dead holder has left.
+// removeNoted removes the preparer that a dead holder has left and that the lock's note names.
 func removeNoted(lock *filelock.Lock) error {
 	note, err := lock.Note()
 	if err != nil || len(note) == 0 {

@@ -21,7 +21,7 @@ func turnLoader(t *testing.T) *Loader {
 	return &Loader{StateDir: t.TempDir(), Log: logrus.NewEntry(logrus.New())}
 }
 
-// impatient settings allow so many compilations, and wait for no turn.
+// impatient returns settings that allow at most so many compilations, and wait for no turn.
 func impatient(most int) config.Config {
 	return config.Config{MaxCompilations: most, CompileTimeout: time.Nanosecond, Source: "config.toml"}
 }
@@ -39,8 +39,8 @@ func takeBoth(ctx context.Context, l *Loader, payer Account, s config.Config) (*
 	return turn, nil
 }
 
-// A pod compiles one module at a time, a tenant a quarter of what the node does, so that three leave others a
-// turn, and nobody is counted twice.
+// A pod compiles one module at a time, and a tenant a quarter of the node's compilations, so that three
+// tenants leave a turn for others. No pod or tenant is counted twice.
 func TestTurns(t *testing.T) {
 	l, s := turnLoader(t), impatient(8)
 	var held []*turn // their locks go when nothing leads to them
@@ -101,8 +101,8 @@ func TestWaitForATurnIsCalledOff(t *testing.T) {
 	}
 }
 
-// What a daemon that died has noted is cleaned up by the next in turn, or when another container
-// is deleted, and a living one's is left alone.
+// The next in turn, or the deletion of another container, cleans up what a dead daemon has noted. The note of
+// a living daemon stays.
 func TestNoteOfADeadDaemon(t *testing.T) {
 	l, s := turnLoader(t), impatient(1)
 	turn, err := takeBoth(t.Context(), l, Account{}, s)
@@ -138,7 +138,7 @@ func TestNoteOfADeadDaemon(t *testing.T) {
 	}
 }
 
-// A module is hashed while another is compiled, or a probe of the pod would wait for that.
+// A module is hashed while another is compiled: otherwise a probe of the pod would wait for that compilation.
 func TestHashingWaitsForNoCompilation(t *testing.T) {
 	l, s, payer := turnLoader(t), impatient(1), Account{Tenant: "a", Pod: "1"}
 	turn, err := takeBoth(t.Context(), l, payer, s)

@@ -13,8 +13,7 @@ import (
 // trimLimit bounds the wait for another shim that is cleaning up.
 const trimLimit = time.Minute
 
-// trim keeps the cache within its limit. Nothing depends on that it succeeds, and no
-// container waits for it.
+// trim keeps the cache within its limit. Nothing depends on its success, and no container waits for it.
 func (l *Loader) trim(s config.Config) {
 	ctx, cancel := context.WithTimeout(context.Background(), trimLimit)
 	defer cancel()
@@ -27,8 +26,7 @@ func (l *Loader) trim(s config.Config) {
 	}
 }
 
-// sweep removes what shims that were killed have left, at a daemon's first
-// container.
+// sweep removes the files that killed shims have left, at a daemon's first container.
 func (l *Loader) sweep(cacheDir string) {
 	err := errors.Join(cache.Sweep(cacheDir), cache.SweepUncached(filepath.Join(l.StateDir, uncachedDir)))
 	if err != nil && !cache.Unusable(err) {

@@ -18,16 +18,15 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/sandbox"
 )
 
-// Warming says what to compile ahead of time: an image that a snapshotter has unpacked, under the
-// settings of a configuration file.
+// Warming names the image to compile ahead of time: one that a snapshotter has unpacked, under the settings
+// of a configuration file.
 type Warming struct {
 	Snapshotter, Image, Config string
 }
 
-// Warm compiles the modules of an image, unless they are in the cache, and gives the
-// code to the image, as a container's daemon does. It returns a line for each. The
-// image's entry point names the module in an image whose layers are files; other files
-// are compiled when a container runs them.
+// Warm compiles the modules of an image, unless they are in the cache, and gives the code to the image, as a
+// container's daemon does. It returns a line for each module. In an image whose layers are files, the image's
+// entry point names the module; other files are compiled when a container runs them.
 func (l *Loader) Warm(ctx context.Context, w Warming) ([]string, error) {
 	if err := os.MkdirAll(l.StateDir, 0o700); err != nil {
 		return nil, fmt.Errorf("create %s: %w", l.StateDir, err)
@@ -58,7 +57,7 @@ type warmer struct {
 	settings config.Config
 }
 
-// layers compiles those that are layers.
+// layers compiles the modules that are layers.
 func (w warmer) layers(ctx context.Context, found oci.Found) ([]string, error) {
 	var lines []string
 	for _, layer := range found.Modules {
@@ -143,7 +142,8 @@ func (w warmer) warm(ctx context.Context, from Source, rootfs []sandbox.Mount) (
 	return fmt.Sprintf("%s %s", from.file.Name(), state), nil
 }
 
-// view returns the files of an image whose layers are files, and what a container would run; done gives it up.
+// view returns the files of an image whose layers are files, and the command that a container would run; done
+// releases the view.
 func (w warmer) view() (_ oci.View, done func() error, err error) {
 	cmd, err := w.loader.clientCommand(context.Background(), &ask.View{Image: w.image.Image, Snapshotter: w.image.Snapshotter})
 	if err != nil {

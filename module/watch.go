@@ -11,9 +11,8 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/oci/ask"
 )
 
-// WarmAll is Warm for every image that a namespace has and comes to have, until the
-// context or containerd ends; w names no image. It tells of each image by a line or an
-// error, and of those that are not Wasm nothing.
+// WarmAll is Warm for every image that a namespace has or gets, until the context or containerd ends; w names
+// no image. It reports each image with a line or an error. It does not report images that are not Wasm.
 func (l *Loader) WarmAll(ctx context.Context, w Warming, tell func(image string, lines []string, err error)) error {
 	cmd, err := l.clientCommand(ctx, &ask.Watch{})
 	if err != nil {
@@ -30,7 +29,7 @@ func (l *Loader) WarmAll(ctx context.Context, w Warming, tell func(image string,
 	}
 	for w.Image = range ask.ReadImages(names) {
 		if strings.HasPrefix(w.Image, "sha256:") {
-			continue // CRI's second name for an image that has another
+			continue // CRI's second name for an image that has another name
 		}
 		warmed, err := l.warmSoon(ctx, w)
 		if !errors.Is(err, ErrNative) {
@@ -44,11 +43,10 @@ func (l *Loader) WarmAll(ctx context.Context, w Warming, tell func(image string,
 	return fmt.Errorf("%s: %w", bytes.TrimSpace(stderr.Bytes()), err)
 }
 
-// warmPatience is how long a new image may take to be unpacked: containerd tells of
-// some before.
+// warmPatience is how long a new image may take to be unpacked: containerd reports some images before that.
 const warmPatience = 10 * time.Second
 
-// warmSoon tries again for a while when an image is not ready.
+// warmSoon retries for up to warmPatience if an image is not ready.
 func (l *Loader) warmSoon(ctx context.Context, w Warming) ([]string, error) {
 	deadline := time.Now().Add(warmPatience)
 	for wait := 50 * time.Millisecond; ; wait *= 2 {
