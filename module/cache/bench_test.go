@@ -8,7 +8,7 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/worker/control"
 )
 
-// What a start pays for a module that is compiled already.
+// BenchmarkLookup measures the cost for a start of a module that is compiled already.
 func BenchmarkLookup(b *testing.B) {
 	c, err := Open(b.TempDir(), engine)
 	if err != nil {

@@ -10,8 +10,8 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/worker/control"
 )
 
-// build compiles into a part file of its own and makes that the entry, unless somebody else has made
-// one meanwhile. Whoever dies leaves a part file that is not locked.
+// build compiles into a part file of its own and makes that the entry, unless another process has made one
+// meanwhile. A process that dies leaves a part file that is not locked.
 func (c *Cache) build(ctx context.Context, digest string, compile Compiler) (Entry, error) {
 	if err := c.removeParts(digest); err != nil {
 		return Entry{}, fmt.Errorf("remove an unfinished entry: %w", err)
@@ -42,11 +42,11 @@ func (c *Cache) build(ctx context.Context, digest string, compile Compiler) (Ent
 	return entry, err
 }
 
-// publish makes out the code of an entry; the index, which makes the entry valid, comes last.
+// publish makes out the code of an entry. It writes the index last, because the index makes the entry valid.
 // The caller holds the lock of the entry's files.
 func (c *Cache) publish(digest string, out *os.File, module control.Module) error {
-	// The order, and the flushes, keep a crash of the machine from leaving an
-	// index that vouches for code that never reached the disk.
+	// The order and the flushes prevent that a crash of the machine leaves an index for code that never
+	// reached the disk.
 	if err := out.Chmod(0o444); err != nil {
 		return fmt.Errorf("protect cache entry: %w", err)
 	}
@@ -63,7 +63,7 @@ func (c *Cache) publish(digest string, out *os.File, module control.Module) erro
 	return c.writeIndex(digest, index{Code: id, Module: module})
 }
 
-// remove is os.Remove that does not mind if there is nothing.
+// remove is os.Remove, but succeeds if the file does not exist.
 func remove(path string) error {
 	if err := os.Remove(path); !errors.Is(err, os.ErrNotExist) {
 		return err

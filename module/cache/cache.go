@@ -1,18 +1,15 @@
-// Package cache keeps compiled modules on the node, for workers to map. Loading
-// compiled code is as trusted as loading a shared library, so the folder belongs
-// to root alone, an entry appears whole or not at all, and an entry that is not
-// exactly the file that was written is never handed out: it is compiled anew.
+// Package cache keeps compiled modules on the node, for workers to map. Loading compiled code needs as much
+// trust as loading a shared library. So only root can write to the folder, an entry appears whole or not at
+// all, and an entry that is not exactly the file that was written is never returned: it is compiled anew.
 //
-// An entry, one per module digest and engine, is an index that names a file of
-// code. The file lies beside the index or, once it was moved there (Move), is a
-// blob of containerd's content store, which frees it with the last image that
-// refers to it. Whoever uses an entry's code holds a shared lock on it (package
-// filelock), and nothing that is locked is removed (Trim). Whatever dies at whatever
-// point leaves temporary files at most, which Sweep removes.
+// An entry, one per module digest and engine, is an index that names a file of code. The file is beside the
+// index or, after Move, is a blob of containerd's content store, which frees it with the last image that
+// refers to it. A user of an entry's code holds a shared lock on it (package filelock), and no locked file is
+// removed (Trim). A process that dies at any point leaves at most temporary files, which Sweep removes.
 //
-// Two locks belong to an entry. Whoever changes its files holds the one, for as long as that takes.
-// Whoever compiles holds the other, which only saves others the same work: they wait for it,
-// but not for ever, for a compilation may be as slow as a container wants it to be.
+// Two locks belong to an entry. A process that changes its files holds the first while it does. A process
+// that compiles holds the second, which only saves others the same work: they wait for it, but not for ever,
+// because a container can make a compilation as slow as it wants.
 //
 // The package never compiles, never looks into a module and never talks to
 // containerd.
@@ -38,13 +35,12 @@ type Cache struct {
 	patience time.Duration
 }
 
-// patience is how long Load waits for another process that compiles the same
-// module: that one has the limits of its own pod, which may be tiny.
+// patience is how long Load waits for another process that compiles the same module: that process has the
+// limits of its own pod, which may be tiny.
 const patience = 30 * time.Second
 
-// Open returns the cache in dir for the engine with the given key (of letters
-// and digits), creating the folder for root alone. It refuses a folder that
-// others could write.
+// Open returns the cache in dir for the engine with the given key (of letters and digits). It creates the
+// folder for root alone, and refuses a folder that others can write.
 func Open(dir, engine string) (*Cache, error) {
 	path := filepath.Join(dir, engine)
 	if err := os.MkdirAll(path, 0o700); err != nil {
@@ -69,9 +65,8 @@ func checkOwner(dir string) error {
 	return nil
 }
 
-// Unusable reports whether an error of Open or Load says that the cache's file
-// system cannot be written: it is full, over its quota, read-only or broken. The
-// module itself may be all right; see Uncached.
+// Unusable reports whether an error of Open or Load means that the cache's file system cannot be written: it
+// is full, over its quota, read-only or broken. The module itself may be all right; see Uncached.
 func Unusable(err error) bool {
 	for _, reason := range []error{unix.ENOSPC, unix.EDQUOT, unix.EROFS, unix.EIO, unix.ENOTDIR, unix.EACCES, unix.EPERM} {
 		if errors.Is(err, reason) {
@@ -84,21 +79,20 @@ func Unusable(err error) bool {
 // Compiler writes the compiled module to out and describes it.
 type Compiler func(ctx context.Context, out *os.File) (*control.Module, error)
 
-// Entry is compiled code, open for reading and locked: for as long as Code is
-// open it is not removed.
+// Entry is compiled code, open for reading and locked: it is not removed while Code is open.
 type Entry struct {
 	Code   *os.File
 	Module control.Module
-	// Digest is the module's.
+	// Digest is the digest of the module.
 	Digest string
-	// Compiled says that this very call compiled it.
+	// Compiled reports whether this very call compiled it.
 	Compiled bool
 
 	images    []Image
-	temporary string // the path of Code if it goes with the entry
+	temporary string // the path of Code if Close removes it
 }
 
-// Close gives the code up. Who maps it keeps it.
+// Close releases the code. Processes that map it keep it.
 func (e Entry) Close() error {
 	err := e.Code.Close()
 	if e.temporary != "" {
@@ -107,14 +101,13 @@ func (e Entry) Close() error {
 	return err
 }
 
-// ErrHeld is what Load returns when somebody else has been changing the entry's files for too
-// long. The module can be compiled for one use; see Uncached.
+// ErrHeld is the error of Load when another process has been changing the entry's files for too long. The
+// module can be compiled for one use; see Uncached.
 var ErrHeld = errors.New("somebody else has been at work on its entry in the compile cache for long")
 
-// Load returns the entry for digest, compiling it if there is none. However
-// many processes ask at once, one compiles and the others wait for it, but not for
-// long: then they compile, too, and the first to be done makes the entry. A module that a Compiler
-// has Refused is refused from then on.
+// Load returns the entry for digest, and compiles it if there is none. If several processes ask at once, one
+// compiles and the others wait for it for a limited time. Then they compile, too, and the first to finish
+// makes the entry. A module that a Compiler has Refused is refused from then on.
 func (c *Cache) Load(ctx context.Context, digest string, compile Compiler) (Entry, error) {
 	if entry, err := c.lookup(digest); err == nil {
 		return entry, nil
@@ -145,8 +138,8 @@ func (c *Cache) Load(ctx context.Context, digest string, compile Compiler) (Entr
 	return entry, err
 }
 
-// ErrMade is what a Compiler returns when it has waited and the entry has been made meanwhile;
-// see Has. Load then returns that.
+// ErrMade is the error of a Compiler that has waited while the entry was made; see Has. Load then returns
+// that entry.
 var ErrMade = errors.New("somebody else has compiled it meanwhile")
 
 // Has reports whether there is an intact entry for digest.
@@ -159,7 +152,7 @@ func (c *Cache) Has(digest string) bool {
 	return true
 }
 
-// await takes one of an entry's locks. It waits no longer than c.patience: ErrHeld.
+// await takes one of an entry's locks. It returns ErrHeld after c.patience.
 func (c *Cache) await(ctx context.Context, digest, suffix string) (*filelock.Lock, error) {
 	waiting, cancel := context.WithTimeout(ctx, c.patience)
 	defer cancel()
@@ -179,7 +172,8 @@ func (c *Cache) lock(ctx context.Context, digest, suffix string) (*filelock.Lock
 	return lock, nil
 }
 
-// tryLock takes the lock of an entry's files and does not wait: filelock.ErrBusy.
+// tryLock takes the lock of an entry's files without waiting. It returns filelock.ErrBusy if the lock is
+// held.
 func (c *Cache) tryLock(digest string) (*filelock.Lock, error) {
 	return filelock.Try(c.path(digest, lockSuffix))
 }
@@ -188,8 +182,8 @@ const (
 	codeSuffix  = ".cwasm"
 	indexSuffix = ".json"
 	partSuffix  = ".part"
-	lockSuffix  = ".lock" // of whoever changes an entry's files
-	workSuffix  = ".work" // of whoever compiles
+	lockSuffix  = ".lock" // held while an entry's files are changed
+	workSuffix  = ".work" // held while the module is compiled
 )
 
 func (c *Cache) path(digest, suffix string) string { return c.dir + "/" + digest + suffix }

@@ -88,7 +88,7 @@ func load(t *testing.T, c *Cache, digest string, compile Compiler) string {
 	return string(code)
 }
 
-// wantFiles fails for anything in the cache but whole entries.
+// wantFiles fails for any file in the cache that does not belong to a whole entry.
 func wantFiles(t *testing.T, c *Cache, digests ...string) {
 	t.Helper()
 	var want, got []string
@@ -177,12 +177,12 @@ func flip(at int64) func(code, index string) error {
 			_, err := f.WriteAt([]byte{'X'}, at)
 			return err
 		})
-		// Somebody who wants it to go unnoticed sets the time back.
+		// An attacker sets the time back to hide the change.
 		return errors.Join(err, os.Chtimes(code, info.ModTime(), info.ModTime()))
 	}
 }
 
-// An entry that is not exactly what was written is compiled again, whatever is wrong with it.
+// An entry that is not exactly the file that was written is compiled again, whatever its damage.
 func TestDamagedEntryIsCompiledAgain(t *testing.T) {
 	const code = "machine code of a module"
 	damages := map[string]func(code, index string) error{
@@ -236,7 +236,7 @@ func TestDamagedEntryIsCompiledAgain(t *testing.T) {
 	}
 }
 
-// Where a folder stands in the way of an entry, Load fails and says so.
+// If a folder is in the place of an entry, Load returns an error.
 func TestEntryThatCannotBeReplaced(t *testing.T) {
 	c := open(t, t.TempDir())
 	digest := digestOf("module")
@@ -284,7 +284,7 @@ const (
 	loadsPerHelper = 50
 )
 
-// helpLoad loads one digest many times at once, and says first that it is about to.
+// helpLoad loads one digest many times at once, and prints a line before it does.
 func helpLoad() {
 	dir := os.Getenv(dirEnv)
 	c, err := Open(filepath.Join(dir, "cache"), engine)
@@ -320,11 +320,11 @@ func helpLoad() {
 	group.Wait()
 }
 
-// However many ask at once, in however many processes, one compiles.
+// Of many concurrent Loads, in several processes, one compiles.
 func TestConcurrentLoadsCompileOnce(t *testing.T) {
 	dir := t.TempDir()
 	c := open(t, filepath.Join(dir, "cache"))
-	// Nobody can begin before all have come.
+	// Hold the lock, so that no process begins before all are ready.
 	lock, err := c.lock(t.Context(), digestOf("module"), workSuffix)
 	if err != nil {
 		t.Fatal(err)
@@ -366,7 +366,7 @@ func helpDie() {
 	panic(err)
 }
 
-// A compiler that was killed leaves nothing that is loaded, and no lock; the next one cleans up.
+// A killed compiler leaves no code that is loaded, and no lock; the next one cleans up.
 func TestKilledCompiler(t *testing.T) {
 	dir := t.TempDir()
 	cmd, stdout := helper(t, "die", dir)
@@ -391,7 +391,7 @@ func TestKilledCompiler(t *testing.T) {
 	wantFiles(t, c, digest)
 }
 
-// Who waits for another's compilation can be called off, and does not keep the lock.
+// A wait for another's compilation can be cancelled, and does not keep the lock.
 func TestWaitIsCalledOff(t *testing.T) {
 	c := open(t, t.TempDir())
 	digest := digestOf("module")
@@ -417,7 +417,7 @@ func TestWaitIsCalledOff(t *testing.T) {
 	wantFiles(t, c, digest)
 }
 
-// What lies in the cache is executed: a folder that others can write to is refused.
+// Open refuses a folder that others can write to, because the code in the cache is executed.
 func TestOpenRefusesWhatIsNotRootsAlone(t *testing.T) {
 	for name, spoil := range map[string]func(dir string) error{
 		"others can write":         func(dir string) error { return os.Chmod(dir, 0o707) },
@@ -453,8 +453,8 @@ func TestOpenMakesFoldersForRootAlone(t *testing.T) {
 	}
 }
 
-// hold does to the code of an entry what a container can do that sees it: it opens it for
-// reading and takes the strongest locks that it gets.
+// hold acts on an entry's code as a container that sees it can: it opens the code for reading and takes the
+// strongest locks that it gets.
 func hold(t *testing.T, c *Cache, digest string) {
 	t.Helper()
 	code, err := os.Open(c.path(digest, codeSuffix))
@@ -470,7 +470,8 @@ func hold(t *testing.T, c *Cache, digest string) {
 	}
 }
 
-// Whatever a container locks, others get the code, or compile it, and the cache is listed and cleaned up.
+// Whatever a container locks, other processes get the code or compile it, and the cache is listed and cleaned
+// up.
 func TestNobodyWaitsForWhoHoldsCode(t *testing.T) {
 	dir := t.TempDir()
 	c := open(t, dir)
@@ -493,7 +494,7 @@ func TestNobodyWaitsForWhoHoldsCode(t *testing.T) {
 	wantFiles(t, c, digestsOf("held")...)
 }
 
-// Who has waited for a turn to compile looks again, and takes what another has made meanwhile.
+// A job that has waited for a turn to compile looks again, and takes an entry that was made meanwhile.
 func TestLoadTakesWhatWasMadeMeanwhile(t *testing.T) {
 	dir, digest := t.TempDir(), digestOf("module")
 	c, hasty := open(t, dir), open(t, dir)
@@ -519,8 +520,8 @@ func TestLoadTakesWhatWasMadeMeanwhile(t *testing.T) {
 	}
 }
 
-// Somebody who compiles for ever, as under the limits of a tiny pod, is not waited for as long: another
-// makes the entry, which is whole whoever is done last.
+// Load waits only a limited time for a process that compiles for ever, as under the limits of a tiny pod.
+// Another makes the entry, which is whole even if the first process finishes last.
 func TestLoadWaitsForACompilationButNotForLong(t *testing.T) {
 	dir, digest := t.TempDir(), digestOf("module")
 	c := open(t, dir)
@@ -573,7 +574,7 @@ func TestLoadWaitsForACompilationButNotForLong(t *testing.T) {
 	wantFiles(t, c, digest)
 }
 
-// Nor is who changes an entry's files.
+// Load waits only a limited time for a process that changes an entry's files.
 func TestLoadWaitsForNoChangeForLong(t *testing.T) {
 	c := open(t, t.TempDir())
 	c.patience = time.Millisecond

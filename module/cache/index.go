@@ -14,27 +14,26 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/worker/control"
 )
 
-// index is what an entry is made of: what the module is, and which file holds
-// its code. Any write to the code, and any other file put in its place, has
-// another identity. When the index was last changed is when the entry was last
-// used.
+// index describes an entry: its module, and the file that holds its code. Any write to the code, and any
+// other file put in its place, has another identity. The modification time of the index is the time of the
+// entry's last use.
 // See RATIONALE.md, "Why does the cache trust a file's identity and not its hash?"
 type index struct {
 	Code   identity
 	Module control.Module
-	// Blob is the path of the code, empty if it lies beside the index.
+	// Blob is the path of the code, empty if it is beside the index.
 	Blob string `json:",omitempty"`
-	// Images are those that were asked to keep the entry.
+	// Images are the images that were asked to keep the entry.
 	Images []Image `json:",omitempty"`
 }
 
-// Image says where an entry's use was looked into, and what keeps it.
+// Image records an image that was asked to keep an entry, and the content that keeps it.
 type Image struct {
-	// Key tells containers apart that may be of different images; see Entry.Known.
+	// Key distinguishes containers that may be of different images; see Entry.Known.
 	Key string
-	// Address is containerd's, Namespace where the image is, Name the image's and
-	// Content the digest of what of it refers to the entry's blob. A container
-	// without an image has none of these.
+	// Address is containerd's address, Namespace the image's namespace, Name the image's name, and Content
+	// the digest of the image's content that refers to the entry's blob. A container without an image has
+	// none of these.
 	Address   string `json:",omitempty"`
 	Namespace string `json:",omitempty"`
 	Name      string `json:",omitempty"`
@@ -59,8 +58,7 @@ func identityOf(st unix.Stat_t) identity {
 	return identity{Inode: st.Ino, Size: st.Size, Mtime: st.Mtim.Nano(), Ctime: st.Ctim.Nano()}
 }
 
-// lookup opens an intact entry and takes note of its use. Any error means:
-// compile.
+// lookup opens an intact entry and records its use. The caller compiles after any error.
 func (c *Cache) lookup(digest string) (Entry, error) {
 	ix, used, err := c.readUsed(digest)
 	if err != nil {
@@ -71,17 +69,17 @@ func (c *Cache) lookup(digest string) (Entry, error) {
 		return Entry{}, err
 	}
 	if time.Since(used) > coarse {
-		// Where nothing can be written nothing is removed either.
+		// If this fails because the cache cannot be written, entries cannot be removed either.
 		_ = unix.UtimesNanoAt(unix.AT_FDCWD, c.path(digest, indexSuffix), justUsed, unix.AT_SYMLINK_NOFOLLOW)
 	}
 	return Entry{Code: code, Module: ix.Module, Digest: digest, images: ix.Images}, nil
 }
 
-// coarse is how exactly the time of an entry's last use is known: writing it takes
-// longer than the rest of a lookup's system calls.
+// coarse is the resolution of the time of an entry's last use: writing it takes longer than the rest of a
+// lookup's system calls.
 const coarse = time.Minute
 
-// justUsed leaves the time of the last read alone (utimensat(2)).
+// justUsed sets the modification time and leaves the access time unchanged (utimensat(2)).
 var justUsed = []unix.Timespec{{Nsec: unix.UTIME_OMIT}, {Nsec: unix.UTIME_NOW}}
 
 // Known reports whether the images that containers with this key may be of have
@@ -115,8 +113,8 @@ func (c *Cache) readUsed(digest string) (index, time.Time, error) {
 	return ix, used, nil
 }
 
-// readIndexFile is os.ReadFile with the time of the last change, in half the system
-// calls: every start of a container pays for them.
+// readIndexFile is os.ReadFile with the time of the last change, in half the system calls: every start of a
+// container makes them.
 func readIndexFile(path string) ([]byte, time.Time, error) {
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -135,11 +133,11 @@ func readIndexFile(path string) ([]byte, time.Time, error) {
 	return data[:n], time.Unix(st.Mtim.Unix()), nil
 }
 
-// maxIndex bounds what every start and every clean-up reads of an entry, in bytes: some times
-// as much as the functions that are kept (control.Module) and the images take.
+// maxIndex bounds the bytes that every start and every clean-up reads of an entry. It is several times the
+// size of the functions that are kept (control.Module) and the images.
 const maxIndex = 256 << 10
 
-// codePath is where the code of an entry lies.
+// codePath returns the path of an entry's code.
 func (c *Cache) codePath(digest string, ix index) string {
 	if ix.Blob != "" {
 		return ix.Blob
@@ -149,8 +147,8 @@ func (c *Cache) codePath(digest string, ix index) string {
 
 var errDamaged = errors.New("it is not the file that was written")
 
-// openCode opens an entry's code and shares its lock. The lock comes before the look:
-// what is removed has another ctime.
+// openCode opens an entry's code and shares its lock. It takes the lock before it checks the identity: a
+// removed file has another ctime.
 func (c *Cache) openCode(digest string, ix index) (*os.File, error) {
 	code, err := filelock.OpenShared(c.codePath(digest, ix))
 	if err != nil {

@@ -20,7 +20,7 @@ const (
 	pieces     = 10
 )
 
-// helpCompile compiles slowly, moves what it compiled, and trims, again and again, until it is killed.
+// helpCompile compiles slowly, moves the entry, and trims, again and again, until it is killed.
 func helpCompile() {
 	dir := os.Getenv(dirEnv)
 	c, err := Open(filepath.Join(dir, "cache"), engine)
@@ -33,7 +33,7 @@ func helpCompile() {
 	}
 }
 
-// workRound does to an entry all that is ever done to one.
+// workRound runs every operation on an entry once.
 func workRound(c *Cache, dir string) {
 	ctx, digest := context.Background(), digestOf("module")
 	entry, err := c.Load(ctx, digest, compileSlowly)
@@ -64,8 +64,8 @@ func compileSlowly(_ context.Context, out *os.File) (*control.Module, error) {
 	return &control.Module{Functions: []string{"_start"}}, nil
 }
 
-// However often, and wherever, whoever compiles is killed: what is found is whole, and the next one to
-// come removes what is not.
+// However often and wherever a compiling process is killed, every entry that is found is whole, and the next
+// process removes the rest.
 func TestKilledAtRandomPoints(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
@@ -121,7 +121,7 @@ func TestKilledAtRandomPoints(t *testing.T) {
 	}
 }
 
-// oneRound is how long a helper's work takes here and now, so that kills hit all of it.
+// oneRound measures how long a helper's work takes here and now, so that kills hit all of it.
 func oneRound(t *testing.T) time.Duration {
 	t.Helper()
 	dir := t.TempDir()

@@ -13,14 +13,12 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/module/filelock"
 )
 
-// Put stores code, whose sha256 in hex is sum, outside of the cache for an image,
-// and returns the path of the stored file. An empty path leaves the code where it
-// is.
+// Put stores code, whose sha256 in hex is sum, outside of the cache for an image, and returns the path of the
+// stored file. If the path is empty, the code stays where it is.
 type Put func(ctx context.Context, code *os.File, sum string) (path string, image Image, err error)
 
-// Move has put store an entry's code, and the entry name the stored file from
-// then on, if that holds the same bytes. Whoever uses the old file goes on. That
-// the image was asked is remembered under image.Key.
+// Move stores an entry's code with put. If the stored file holds the same bytes, the entry names it from then
+// on. Processes that use the old file continue to. Move records under image.Key that the image was asked.
 func (c *Cache) Move(ctx context.Context, digest, key string, put Put) error {
 	lock, err := c.lock(ctx, digest, lockSuffix)
 	if err != nil {
@@ -59,7 +57,7 @@ func (c *Cache) Move(ctx context.Context, digest, key string, put Put) error {
 	return c.writeIndex(digest, ix)
 }
 
-// mostImages bounds what lookups read. Who is forgotten is asked again.
+// mostImages bounds the images that lookups read. An image that was dropped from the list is asked again.
 const mostImages = 32
 
 func sumOf(f *os.File) (string, error) {
@@ -70,8 +68,7 @@ func sumOf(f *os.File) (string, error) {
 	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
-// identifyCopy returns the identity of the file at path, which holds what has the
-// given sha256.
+// identifyCopy returns the identity of the file at path. It fails unless the file's sha256 is sum.
 func identifyCopy(path, sum string) (identity, error) {
 	f, err := filelock.OpenShared(path)
 	if err != nil {
@@ -96,8 +93,8 @@ func identifyCopy(path, sum string) (identity, error) {
 	return after, nil
 }
 
-// Drop removes the code that an entry had before it was moved, as soon as nobody
-// uses it. If ctx ends before, Trim removes it later.
+// Drop removes the code that an entry had before it was moved, as soon as it is not in use. If ctx ends
+// before, Trim removes it later.
 func (c *Cache) Drop(ctx context.Context, digest string) error {
 	if ix, err := c.readIndex(digest); err != nil || ix.Blob == "" {
 		return err
@@ -117,5 +114,5 @@ func (c *Cache) Drop(ctx context.Context, digest string) error {
 	}
 }
 
-// dropPause is between two looks at whether superfluous code is still used.
+// dropPause is the time between two checks whether superfluous code is still used.
 const dropPause = 50 * time.Millisecond

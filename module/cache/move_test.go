@@ -28,7 +28,7 @@ func move(t *testing.T, c *Cache, digest, key string, put Put) {
 	}
 }
 
-// inode of the code that a lookup hands out.
+// lookedUp returns an entry and the path of its code.
 func lookedUp(t *testing.T, c *Cache, digest string) (Entry, string) {
 	t.Helper()
 	entry, err := c.lookup(digest)
@@ -63,7 +63,7 @@ func TestMovedEntry(t *testing.T) {
 	if got := load(t, c, digest, made.compile); got != "code" || made.runs != 1 {
 		t.Errorf("got %q after %d compilations", got, made.runs)
 	}
-	// It is asked once.
+	// The image is asked once.
 	move(t, c, digest, "second", func(context.Context, *os.File, string) (string, Image, error) { panic("asked again") })
 
 	// containerd removes the blob.
@@ -97,7 +97,7 @@ func TestEntryWithoutImage(t *testing.T) {
 	wantFiles(t, c, digest)
 }
 
-// The old file goes when its last user does.
+// The old file is removed when its last user closes it.
 func TestDropWaitsForUsers(t *testing.T) {
 	dir := t.TempDir()
 	c := open(t, dir)
@@ -121,7 +121,7 @@ func TestDropWaitsForUsers(t *testing.T) {
 	if err := <-dropped; err != nil {
 		t.Fatal(err)
 	}
-	// The one that was called off may have had the lock just then.
+	// The cancelled Drop may have had the lock at that moment.
 	runTrim(t, dir, 1000, nil)
 	if _, err := os.Stat(c.path(digest, codeSuffix)); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the old file is there: %v", err)
@@ -129,7 +129,7 @@ func TestDropWaitsForUsers(t *testing.T) {
 	lookedUp(t, c, digest)
 }
 
-// What was stored is not taken on trust, and a failure changes nothing.
+// The stored file is checked, and a failure changes nothing.
 func TestMoveThatFails(t *testing.T) {
 	broken := errors.New("no containerd")
 	for name, put := range map[string]Put{
@@ -157,7 +157,7 @@ func TestMoveThatFails(t *testing.T) {
 	}
 }
 
-// containerd is told of blobs that go, and only it removes them.
+// Trim asks containerd to release blobs, and only containerd removes them.
 func TestTrimReleasesBlobs(t *testing.T) {
 	dir, store := t.TempDir(), t.TempDir()
 	c := open(t, dir)
@@ -194,7 +194,7 @@ func TestTrimReleasesBlobs(t *testing.T) {
 	wantFiles(t, c)
 }
 
-// A store that does not answer costs no more than the blob's place, and that is said.
+// If a store does not answer, only the blob's space is lost, and an error reports that.
 func TestTrimCannotRelease(t *testing.T) {
 	dir := t.TempDir()
 	c := open(t, dir)

@@ -14,28 +14,28 @@ import (
 	"time"
 )
 
-// Refused is what a Compiler returns of a module that no container could run, whoever
-// asks and whatever limits hold. Load remembers it, for this engine.
+// Refused is the error of a Compiler for a module that no container could run, under any limits. Load
+// remembers it, for this engine.
 type Refused struct {
-	// Reason reads on from the module's name, which is another's in every image.
+	// Reason continues a sentence that starts with the module's name, which differs in every image.
 	Reason string
 }
 
 func (r *Refused) Error() string { return r.Reason }
 
-// Refusals are kept as files of this folder beside the entries, named after the module.
+// Refusals are files in this folder beside the entries, named after the module.
 const (
 	refusedDir   = "refused"
 	mostRefusals = 1024
 	maxRefusal   = 4 << 10 // bytes
-	// refusalAge is how long one is kept: a module that is still in use then is judged
-	// anew, and those of old engines go.
+	// refusalAge is how long a refusal is kept. A module that is still in use then is judged anew, and the
+	// refusals of old engines disappear.
 	refusalAge = 7 * 24 * time.Hour
 )
 
 func (c *Cache) refusalPath(digest string) string { return filepath.Join(c.dir, refusedDir, digest) }
 
-// refusal returns why a module has been refused, if it has.
+// refusal returns the refusal of a module, and reports whether there is one.
 func (c *Cache) refusal(digest string) (*Refused, bool) {
 	f, err := os.OpenFile(c.refusalPath(digest), os.O_RDONLY|syscall.O_NOFOLLOW, 0)
 	if err != nil {
@@ -46,7 +46,7 @@ func (c *Cache) refusal(digest string) (*Refused, bool) {
 	return &Refused{string(reason)}, err == nil && len(reason) > 0
 }
 
-// refuse remembers a refusal. Nothing depends on that it succeeds: the module is judged again.
+// refuse remembers a refusal. Nothing depends on its success: otherwise the module is judged again.
 func (c *Cache) refuse(ctx context.Context, digest string, r *Refused) error {
 	lock, err := c.await(ctx, digest, lockSuffix)
 	if err != nil {
@@ -72,7 +72,7 @@ func (c *Cache) refuse(ctx context.Context, digest string, r *Refused) error {
 	return nil
 }
 
-// makeRoom removes the older half of the refusals when there are too many.
+// makeRoom removes the older half of the refusals if there are too many.
 func makeRoom(dir string) error {
 	files, err := filesOf(dir)
 	if err != nil || len(files) < mostRefusals {
@@ -85,7 +85,7 @@ func makeRoom(dir string) error {
 	return err
 }
 
-// filesOf returns what is in a folder, nothing if there is none.
+// filesOf returns the files in a folder, none if the folder does not exist.
 func filesOf(dir string) ([]fs.FileInfo, error) {
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, os.ErrNotExist) {
@@ -96,7 +96,7 @@ func filesOf(dir string) ([]fs.FileInfo, error) {
 	}
 	var files []fs.FileInfo
 	for _, entry := range entries {
-		if info, err := entry.Info(); err == nil { // else somebody has removed it
+		if info, err := entry.Info(); err == nil { // otherwise another process has removed it
 			files = append(files, info)
 		}
 	}

@@ -52,7 +52,7 @@ func TestRefusalIsRemembered(t *testing.T) {
 	}
 }
 
-// What only some container's limits, or bad luck, have prevented, is tried again.
+// A failure because of one container's limits, or of bad luck, is not remembered.
 func TestOtherErrorsAreNotRemembered(t *testing.T) {
 	c := open(t, t.TempDir())
 	failing := &refuser{err: errors.New("it needs more memory")}
@@ -90,7 +90,7 @@ func TestRefusalsAreFewAndShort(t *testing.T) {
 	}
 }
 
-// Refusals age, those of engines that are gone too.
+// Old refusals are removed, also those of engines that are gone.
 func TestTrimForgetsOldRefusals(t *testing.T) {
 	dir := t.TempDir()
 	c := open(t, dir)

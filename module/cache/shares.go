@@ -2,11 +2,11 @@ package cache
 
 import "slices"
 
-// excess returns, of entries in the order of their last use, those to be removed so that
-// all take no more than limit bytes. Each is the longest unused one of the tenant whose entries
-// take most at that point: who fills the cache displaces his own entries first, until the others'
-// are as large as his. What is in use stays. A tenant whose entries take no more than an equal share of
-// the limit loses none, whatever the others keep in use: rather, the limit stays exceeded.
+// excess returns, of entries in the order of their last use, those to be removed so that all take at most
+// limit bytes. Each is the longest unused entry of the tenant whose entries take most at that point. So a
+// tenant that fills the cache displaces its own entries first, until the others' are as large. Entries in use
+// stay. A tenant whose entries take at most an equal share of the limit loses none, even if the others'
+// entries in use keep the limit exceeded.
 func excess(all []Info, limit int64) []Info {
 	var total int64
 	sizes := map[string]int64{}
@@ -36,8 +36,8 @@ func excess(all []Info, limit int64) []Info {
 	return found
 }
 
-// largest returns the tenant with something idle whose entries take most, of equals the one with the
-// longest unused.
+// largest returns the tenant that has an idle entry and whose entries take most; of equals the one with the
+// longest unused entry.
 func largest(idle map[string][]Info, sizes map[string]int64) string {
 	tenants := make([]string, 0, len(idle))
 	for tenant := range idle {

@@ -11,7 +11,7 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/worker/control"
 )
 
-// entryOf is an entry of a tenant, last used so many minutes ago.
+// entryOf returns an entry of a tenant, last used so many minutes ago.
 func entryOf(tenant, digest string, size, minutes int) Info {
 	return Info{Tenant: tenant, Digest: digest, Size: int64(size), Used: time.Unix(int64(-60*minutes), 0)}
 }
@@ -43,8 +43,8 @@ func TestExcess(t *testing.T) {
 	}
 }
 
-// Who compiles more than the cache holds displaces his own modules, not those of others, be they unused
-// for longer. That he uses more than it holds changes nothing.
+// A tenant that compiles more than the cache holds displaces its own modules, not those of others, even if
+// those are unused for longer. This is also true if it keeps more in use than the cache holds.
 func TestTenantsFloodIsHisOwn(t *testing.T) {
 	dir := t.TempDir()
 	c := open(t, dir)

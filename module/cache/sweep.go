@@ -12,9 +12,8 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/module/filelock"
 )
 
-// Sweep removes what processes that died have left in the folder dir of all
-// engines' caches. It reads names alone, and touches nothing that a living
-// process is at work on.
+// Sweep removes the files that dead processes have left in the folder dir of all engines' caches. It reads
+// only names, and leaves the files of living processes alone.
 func Sweep(dir string) error {
 	engines, err := openAll(dir)
 	if err != nil {
@@ -31,7 +30,7 @@ func Sweep(dir string) error {
 	return errors.Join(failures...)
 }
 
-// openAll returns the caches of every engine below dir, none if there is no dir.
+// openAll returns the caches of every engine below dir, none if dir does not exist.
 func openAll(dir string) ([]*Cache, error) {
 	names, err := readNames(dir)
 	if errors.Is(err, os.ErrNotExist) {
@@ -59,8 +58,7 @@ func readNames(dir string) ([]string, error) {
 	return f.Readdirnames(-1)
 }
 
-// suspects are the digests of which there is a file that a whole entry has not,
-// or code without an index.
+// suspects returns the digests that have a file that a whole entry has not, or code without an index.
 func (c *Cache) suspects() ([]string, error) {
 	all, err := c.files()
 	var found []string
@@ -72,10 +70,10 @@ func (c *Cache) suspects() ([]string, error) {
 	return found, err
 }
 
-// files says what there is of an entry.
+// files reports which kinds of files an entry has.
 type files struct{ temporary, code, index bool }
 
-// files returns what there is, by digest.
+// files returns the kinds of files of every entry, by digest.
 func (c *Cache) files() (map[string]files, error) {
 	names, err := readNames(c.dir)
 	if err != nil {
@@ -101,8 +99,7 @@ func (c *Cache) files() (map[string]files, error) {
 	return all, nil
 }
 
-// cutName takes the name of a file of ours apart. Part files of code have partSuffix, whatever comes
-// before it.
+// cutName splits the name of a cache file. Part files of code end with partSuffix, whatever comes before it.
 func cutName(name string) (digest, suffix string, ok bool) {
 	digest, rest, _ := strings.Cut(name, ".")
 	suffix = "." + rest
@@ -116,8 +113,7 @@ func cutName(name string) (digest, suffix string, ok bool) {
 	return "", "", false
 }
 
-// tidy leaves of an entry what is whole: all of it, or nothing. Code that
-// somebody still uses stays.
+// tidy leaves a whole entry, or removes all of it. Code that is still in use stays.
 func (c *Cache) tidy(digest string) error {
 	lock, err := c.tryLock(digest)
 	if errors.Is(err, filelock.ErrBusy) {
@@ -128,7 +124,7 @@ func (c *Cache) tidy(digest string) error {
 	}
 	defer lock.Release()
 	if work, err := filelock.Try(c.path(digest, workSuffix)); err == nil {
-		work.Release() // which removes what a dead one has left
+		work.Release() // which removes the lock file of a dead process
 	}
 	err = errors.Join(c.removeParts(digest), remove(c.path(digest, indexSuffix+partSuffix)))
 	ix, failed := c.intact(digest)
@@ -141,7 +137,7 @@ func (c *Cache) tidy(digest string) error {
 	return err
 }
 
-// removeParts removes the part files into which nobody compiles any more.
+// removeParts removes the part files that no process writes any more.
 func (c *Cache) removeParts(digest string) error {
 	names, err := readNames(c.dir)
 	failures := []error{err}
@@ -153,8 +149,8 @@ func (c *Cache) removeParts(digest string) error {
 	return errors.Join(failures...)
 }
 
-// intact returns the index of an entry whose code is what was written. It opens
-// nothing that a container can.
+// intact returns the index of an entry whose code is the file that was written. It opens no file that a
+// container can open.
 func (c *Cache) intact(digest string) (index, error) {
 	ix, err := c.readIndex(digest)
 	if err != nil {
@@ -171,14 +167,14 @@ func (c *Cache) intact(digest string) (index, error) {
 	return ix, nil
 }
 
-// removeUnused removes a file that nobody holds locked.
+// removeUnused removes a file that is not locked.
 func removeUnused(path string) error {
 	code, err := filelock.OpenExclusive(path)
 	if errors.Is(err, filelock.ErrBusy) || errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
 	if errors.Is(err, unix.ELOOP) {
-		return remove(path) // a link that somebody put there
+		return remove(path) // a foreign link
 	}
 	if err != nil {
 		return err

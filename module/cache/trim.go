@@ -12,14 +12,13 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/module/filelock"
 )
 
-// Info is what people and Trim are told of an entry.
+// Info describes an entry for people and for Trim.
 type Info struct {
 	Engine, Digest, Name string
-	Tenant               string // for whom it was compiled
+	Tenant               string // the tenant for whom it was compiled
 	Size                 int64  // of the code and the index, in bytes
 	Used                 time.Time
-	// Blob is the path of the code in containerd's content store, empty if it lies
-	// in the cache.
+	// Blob is the path of the code in containerd's content store, empty if it is in the cache.
 	Blob   string
 	Images []Image
 	InUse  bool
@@ -27,7 +26,7 @@ type Info struct {
 	cache *Cache
 }
 
-// Release has containerd's images no longer keep an entry's blob.
+// Release makes containerd's images no longer keep an entry's blob.
 type Release func(ctx context.Context, entry Info) error
 
 // List returns the whole entries of every engine's cache in the folder dir, the
@@ -83,13 +82,13 @@ func (c *Cache) info(digest string) (Info, error) {
 // trimLock is beside the engines' folders.
 const trimLock = "trim.lock"
 
-// Trim removes entries until those of all engines in the folder dir take no more than
-// limit bytes, and what is left of dead processes and damaged entries: always the least
-// recently used of the tenant with the largest share. It removes nothing that is in use, and nothing of
-// a tenant within an equal share because of what others use, hence the limit may stay exceeded. One process trims at a time.
+// Trim removes entries until those of all engines in the folder dir take at most limit bytes, and the
+// leftovers of dead processes and damaged entries. It removes the least recently used entry of the tenant
+// with the largest share first. It removes no entry that is in use, and none of a tenant within an equal
+// share because of the entries that others use, so the limit may stay exceeded. One process trims at a time.
 //
-// Blobs are removed by containerd, once release has told it; without release
-// they stay, and pending says that some should go.
+// containerd removes blobs after release has asked it to; without release they stay, and pending reports
+// whether some should be removed.
 func Trim(ctx context.Context, dir string, limit int64, release Release) (removed []Info, pending bool, err error) {
 	if err := forget(dir, refusalAge); err != nil {
 		return nil, false, err
@@ -97,8 +96,8 @@ func Trim(ctx context.Context, dir string, limit int64, release Release) (remove
 	return trim(ctx, dir, release, func(all []Info) []Info { return excess(all, limit) })
 }
 
-// Prune removes the entries that unwanted names and that are not in use, and forgets which modules were
-// refused.
+// Prune removes the entries for which unwanted is true and that are not in use, and forgets which modules
+// were refused.
 func Prune(ctx context.Context, dir string, unwanted func(Info) bool, release Release) ([]Info, error) {
 	if err := forget(dir, 0); err != nil {
 		return nil, err
@@ -142,7 +141,7 @@ func trim(ctx context.Context, dir string, release Release, choose func([]Info) 
 	return removed, pending, errors.Join(failures...)
 }
 
-// tidyAll is Sweep that looks at every entry.
+// tidyAll is Sweep, but checks every entry.
 func tidyAll(dir string) error {
 	engines, err := openAll(dir)
 	if err != nil {
@@ -161,7 +160,7 @@ func tidyAll(dir string) error {
 	return errors.Join(failures...)
 }
 
-// whole reports whether there is an entry of which nothing is damaged or superfluous.
+// whole reports whether an entry exists and has no damaged or superfluous file.
 func (c *Cache) whole(digest string) bool {
 	ix, err := c.intact(digest)
 	if err != nil || ix.Blob == "" {
@@ -171,8 +170,8 @@ func (c *Cache) whole(digest string) bool {
 	return err != nil
 }
 
-// remove removes an entry that nobody uses and nobody has used since it was
-// listed; filelock.ErrBusy says that somebody has.
+// remove removes an entry that is not in use and has not been used since it was listed; otherwise it returns
+// filelock.ErrBusy.
 func (i Info) remove(ctx context.Context, release Release) error {
 	lock, err := i.cache.tryLock(i.Digest)
 	if err != nil {
@@ -212,10 +211,9 @@ func (i Info) removeFiles() error {
 	return os.Remove(i.cache.codePath(i.Digest, ix))
 }
 
-// exclude keeps others from taking an entry's code into use, until release is called:
-// they see that it is locked, wait for the entry's lock, and find no entry. A blob of
-// containerd's is looked at and no more: containerd itself removes it without asking, and
-// where blobs are sealed (fsverity) nobody opens one for writing.
+// exclude prevents others from using an entry's code until release is called: they see that it is locked,
+// wait for the entry's lock, and find no entry. For a blob of containerd's it only checks the locks:
+// containerd itself removes blobs without asking, and sealed blobs (fsverity) cannot be opened for writing.
 func (i Info) exclude(ix index) (release func() error, err error) {
 	path := i.cache.codePath(i.Digest, ix)
 	if ix.Blob == "" {

@@ -13,10 +13,10 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/module/filelock"
 )
 
-// Code of a module, so that an entry with its index takes from 10 to 11 kB.
+// tenKB is the code of a module, so that an entry with its index takes from 10 to 11 kB.
 var tenKB = strings.Repeat("0123456789", 1000)
 
-// fill compiles modules called by their names, each of tenKB, of which the first was used longest ago.
+// fill compiles modules with these names, each of tenKB; the first was used longest ago.
 func fill(t *testing.T, c *Cache, names ...string) {
 	t.Helper()
 	for i, name := range names {
@@ -66,7 +66,8 @@ func TestTrimRemovesTheLeastRecentlyUsed(t *testing.T) {
 	}
 }
 
-// The limit is that of all engines: old ones' entries are used no more, and so the first to go.
+// The limit is for all engines together: an old engine's entries are not used any more, so they are removed
+// first.
 func TestTrimCountsEveryEngine(t *testing.T) {
 	dir := t.TempDir()
 	old, err := Open(dir, "old")
@@ -83,7 +84,7 @@ func TestTrimCountsEveryEngine(t *testing.T) {
 	wantFiles(t, old)
 }
 
-// What a worker maps stays, by whatever descriptor it holds it.
+// Code that a worker maps stays, whatever descriptor holds it.
 func TestTrimLeavesWhatIsInUse(t *testing.T) {
 	dir := t.TempDir()
 	c := open(t, dir)
@@ -110,7 +111,7 @@ func TestTrimLeavesWhatIsInUse(t *testing.T) {
 	}
 }
 
-// An entry that somebody compiles anew, or has used since it was looked at, stays.
+// An entry that is being compiled anew, or has been used since it was listed, stays.
 func TestTrimLeavesWhatIsComing(t *testing.T) {
 	dir := t.TempDir()
 	c := open(t, dir)
@@ -134,7 +135,7 @@ func TestTrimLeavesWhatIsComing(t *testing.T) {
 	wantFiles(t, c, digestOf("a"))
 }
 
-// Others wait for whoever cleans up, and can be called off.
+// Other processes wait for the one that cleans up, and the wait can be cancelled.
 func TestTrimIsDoneByOneAtATime(t *testing.T) {
 	dir := t.TempDir()
 	fill(t, open(t, dir), "a")
@@ -166,8 +167,7 @@ func TestTrimOfNothing(t *testing.T) {
 	}
 }
 
-// Damaged entries, and code that no index names, are removed without being asked for, unless they are
-// in use.
+// Damaged entries, and code without an index, are always removed, unless they are in use.
 func TestTrimRemovesWhatIsDamaged(t *testing.T) {
 	dir := t.TempDir()
 	c := open(t, dir)

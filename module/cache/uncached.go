@@ -14,13 +14,12 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/worker/control"
 )
 
-// Uncached compiles for one use, where the cache cannot be written. The code lies
-// in a file in dir, which should be in memory, that has a name only until the entry
-// is closed: a file without a name cannot be mounted (move_mount(2)). Its memory is taken
-// for as long as anybody maps it.
+// Uncached compiles for one use, if the cache cannot be written. The code is in a file in dir, which should
+// be in memory. The file has a name only until the entry is closed: a file without a name cannot be mounted
+// (move_mount(2)). It takes memory as long as a process maps it.
 //
-// Others need dir's file system, too, containerd among them, so the code may take no more than the
-// room that compile is told, in bytes.
+// Others need dir's file system, too, containerd among them, so the code may take at most the room that
+// compile gets, in bytes.
 func Uncached(ctx context.Context, dir, digest string, compile func(ctx context.Context, out *os.File, room int64) (*control.Module, error)) (Entry, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return Entry{}, fmt.Errorf("compile without the cache: %w", err)
@@ -41,7 +40,7 @@ func Uncached(ctx context.Context, dir, digest string, compile func(ctx context.
 	if _, err := roomBeside(out); err != nil {
 		return Entry{}, err
 	}
-	// Before it has a name: SweepUncached leaves it alone.
+	// Take the lock before the file has a name, so that SweepUncached leaves it alone.
 	if err := filelock.Share(out); err != nil {
 		return Entry{}, fmt.Errorf("uncached code: %w", err)
 	}
@@ -60,7 +59,7 @@ func Uncached(ctx context.Context, dir, digest string, compile func(ctx context.
 // Uncached code leaves a quarter of its file system free, or mostFree bytes if that is less.
 const mostFree = 512 << 20
 
-// roomBeside returns how many bytes may still be written to f's file system; an error if there are none.
+// roomBeside returns how many bytes may still be written to f's file system, or an error if there are none.
 func roomBeside(f *os.File) (int64, error) {
 	var st unix.Statfs_t
 	if err := unix.Fstatfs(int(f.Fd()), &st); err != nil {
@@ -80,7 +79,7 @@ func inode(f *os.File) uint64 {
 	return 0
 }
 
-// SweepUncached removes what processes that died have left in Uncached's dir.
+// SweepUncached removes the files that dead processes have left in Uncached's dir.
 func SweepUncached(dir string) error {
 	names, err := readNames(dir)
 	if errors.Is(err, os.ErrNotExist) {

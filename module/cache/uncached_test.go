@@ -15,7 +15,7 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/worker/control"
 )
 
-// anyRoom is a Compiler that does not mind how much room there is.
+// anyRoom returns a Compiler that ignores how much room there is.
 func anyRoom(compile Compiler) func(context.Context, *os.File, int64) (*control.Module, error) {
 	return func(ctx context.Context, out *os.File, _ int64) (*control.Module, error) { return compile(ctx, out) }
 }
@@ -33,7 +33,7 @@ func TestUncached(t *testing.T) {
 	if err := unix.Stat(entry.Code.Name(), &st); err != nil || st.Mode&0o777 != 0o444 {
 		t.Errorf("the code has mode %o, %v", st.Mode, err)
 	}
-	// It is in use.
+	// The code is in use.
 	if err := SweepUncached(dir); err != nil {
 		t.Fatal(err)
 	}
@@ -63,7 +63,7 @@ func TestUncachedFails(t *testing.T) {
 	emptyFolder(t, dir)
 }
 
-// Code that is not cached leaves others room, also when it has no name any more but is in use.
+// Uncached code leaves room for others, also if it has no name any more but is in use.
 func TestUncachedLeavesRoom(t *testing.T) {
 	const size, free = 1 << 20, 256 << 10
 	dir := filepath.Join(mount(t, fmt.Sprintf("size=%d", size)), "uncached")
@@ -102,7 +102,7 @@ func TestUncachedLeavesRoom(t *testing.T) {
 	third.Close()
 }
 
-// What somebody who died has left is removed.
+// The files of a dead process are removed.
 func TestSweepUncached(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "uncached")
 	entry, err := Uncached(t.Context(), dir, "digest", anyRoom((&compiler{code: "code"}).compile))
