@@ -1,10 +1,10 @@
-// Package digests tells the sha256 of modules, and remembers it by the identity of
-// the file, so that starting a container again reads nothing of its module.
+// Package digests returns the sha256 of modules, and remembers it by the identity of the file, so that
+// starting a container again does not read its module.
 //
-// A remembered digest is believed like a fresh one, and what is believed is
-// executed. So a file is remembered only where the kernel vouches that a file of
-// the same identity has the same content (see identify), and memory is a folder
-// of root's alone. Everything else is hashed each time. The package never trusts a name or a path.
+// A remembered digest is trusted like a fresh one, and a trusted file is executed. So a digest is remembered
+// only if the kernel guarantees that a file of the same identity has the same content (see identify), and
+// only root can write to the folder of the memory. Every other file is hashed each time. The package never
+// trusts a name or a path.
 package digests
 
 import (
@@ -19,10 +19,9 @@ import (
 	"time"
 )
 
-// settled is how long a file must have been left alone before it is hashed for its
-// digest to be remembered: more than the coarsest time stamp that counts (a second,
-// on ext4 with small inodes), so that a write after the hash cannot leave the time
-// that was remembered.
+// settled is how long a file must have been unchanged before it is hashed for its digest to be remembered. It
+// is more than the coarsest time stamp that counts (a second, on ext4 with small inodes), so a write after
+// the hash cannot leave the remembered time in place.
 const settled = 3 * time.Second
 
 // Memory holds the digests of one boot of the node.
@@ -32,16 +31,16 @@ type Memory struct {
 	hash   func(io.Reader) (string, error)
 	now    func() time.Time
 
-	// Turn, if it is set, is called before a large file is hashed, and done after it.
+	// Turn, if set, is called before a large file is hashed, and done after it.
 	Turn func(ctx context.Context) (done func(), err error)
 }
 
-// large is a file whose hash takes longer than waiting for a turn costs, in bytes.
+// large is the size in bytes from which a hash takes longer than waiting for a turn costs.
 const large = 1 << 20
 
-// Open returns the memory in dir, a folder that it creates for its owner alone and
-// uses alone, in one that belongs to nobody else. With an error, of a folder that
-// cannot be written or that others can write, comes a Memory that remembers nothing.
+// Open returns the memory in dir, a folder that it creates for its owner's use alone, in a folder that only
+// the owner can write. If the folder cannot be written or others can write it, Open returns an error and a
+// Memory that remembers nothing.
 func Open(dir string) (*Memory, error) {
 	m := &Memory{hash: sum, now: time.Now}
 	boot, err := bootFolder(dir)
@@ -57,10 +56,9 @@ func Open(dir string) (*Memory, error) {
 	return m, nil
 }
 
-// Digest returns the sha256 of a regular file, in hex. stored says that only the node's own
-// programs, such as containerd, put files where it lies. Any other file
-// is remembered only if it lies on the memory's own file system: a volume of its
-// own may be a disk that somebody has written elsewhere, times and all.
+// Digest returns the sha256 of a regular file, in hex. stored reports whether only the node's own programs, such
+// as containerd, put files where it is. Any other file is remembered only if it is on the memory's own file
+// system: a separate volume may be a disk that was written elsewhere, including its times.
 func (m *Memory) Digest(ctx context.Context, file *os.File, stored bool) (string, error) {
 	id, err := identify(file)
 	certain := err == nil && m.dir != "" && (stored || id.Device == m.device)
@@ -73,11 +71,10 @@ func (m *Memory) Digest(ctx context.Context, file *os.File, stored bool) (string
 	return m.learn(ctx, file)
 }
 
-// learn hashes a file and remembers what came out if the file cannot have changed
-// since before.
+// learn hashes a file and remembers the digest if the file cannot have changed since before.
 func (m *Memory) learn(ctx context.Context, file *os.File) (string, error) {
-	// Who has the file mapped writes to it without a new time until the page has
-	// been written back.
+	// A process that has the file mapped writes to it without a new time until the page has been written
+	// back.
 	flushed := file.Sync() == nil
 	before, err := identify(file)
 	quiet := flushed && err == nil && m.now().Sub(time.Unix(0, before.Changed)) > settled
@@ -134,7 +131,7 @@ func sum(r io.Reader) (string, error) {
 	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
-// errDamaged is what Verify returns of a blob that is not what its name says.
+// errDamaged is the error of Verify for a blob whose content does not match its name.
 var errDamaged = errors.New("blob is damaged")
 
 // Verify fails unless the sha256 of a blob in containerd's content store is want,

@@ -16,8 +16,7 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/internal/repo"
 )
 
-// counted is a memory that counts what it hashes, at a time when every file of the test
-// has settled.
+// counted is a memory that counts its hashes, at a time when every file of the test has settled.
 type counted struct {
 	*Memory
 	hashed int
@@ -95,7 +94,7 @@ func TestHashesOnce(t *testing.T) {
 	m.is(t, newFile(t, dir, "content"), "content", 2)
 }
 
-// A file that was changed a moment ago may be changed again without a new time.
+// A file that was just changed may change again without a new time.
 func TestYoungFileIsNotRemembered(t *testing.T) {
 	dir := disk(t)
 	m := remember(t, dir)
@@ -108,7 +107,7 @@ func TestYoungFileIsNotRemembered(t *testing.T) {
 	m.is(t, file, "content", 4)
 }
 
-// Whoever can write a file can restore its size and its time of modification.
+// A writer of a file can restore its size and its time of modification.
 func TestChangeInPlace(t *testing.T) {
 	dir := disk(t)
 	file := newFile(t, dir, "content")
@@ -182,7 +181,7 @@ func TestMemoryFilesAreNotRemembered(t *testing.T) {
 	m.is(t, file, "content", 2)
 }
 
-// A file system that somebody brings along may hold any times, one of the node's own not.
+// A foreign file system may hold any times, the node's own may not.
 func TestVolumeOfItsOwnIsNotRemembered(t *testing.T) {
 	dir := disk(t)
 	file := newFile(t, dir, "content")
@@ -208,7 +207,7 @@ func TestVolumeOfItsOwnIsNotRemembered(t *testing.T) {
 	}
 }
 
-// What is not exactly a record that we have written is as good as none.
+// A file that is not exactly a record that we have written is ignored.
 func TestTamperedRecords(t *testing.T) {
 	other := strings.Repeat("0", 64)
 	for name, tamper := range map[string]func(t *testing.T, path string, id identity) error{

@@ -8,30 +8,27 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// identity is what a regular file of a local disk shares with no other content, as
-// long as the machine runs and the file system stays mounted: nobody but the kernel
-// sets the time of the last change, and whatever is written to a file, or done to
-// it, sets it.
+// identity distinguishes the content of a regular file of a local disk from any other, as long as the machine
+// runs and the file system stays mounted: only the kernel sets the time of the last change, and any write or
+// other change to a file sets it.
 // See RATIONALE.md, "Why may digests be remembered?"
 type identity struct {
 	Device, Inode uint64
-	Generation    uint32 // tells apart the files that have had the inode's number
+	Generation    uint32 // distinguishes the files that have had the inode's number
 	Size          int64
 	Modified      int64 // ns since 1970
 	Changed       int64
 }
 
-// ioctl of ext4 and xfs for the inode's generation (FS_IOC_GETVERSION in
-// linux/fs.h; it writes an int).
+// getVersion is the ioctl of ext4 and xfs for the inode's generation (FS_IOC_GETVERSION in linux/fs.h; it
+// writes an int).
 const getVersion = 0x80087601
 
 var errUncertain = errors.New("the file system does not vouch for what files hold")
 
-// identify fails for files that could change and look the same. Known not to are
-// those of ext4 and xfs on a block device. Left out are, among others: network and
-// FUSE file systems, whose times a server sets; tmpfs, whose files have no
-// generation; btrfs and overlay, whose device numbers are lent to one
-// mount after another.
+// identify fails for files that could change and look the same. It accepts files of ext4 and xfs on a block
+// device. It leaves out, among others: network and FUSE file systems, whose times a server sets; tmpfs, whose
+// files have no generation; btrfs and overlay, whose device numbers are reused from one mount to the next.
 func identify(file *os.File) (identity, error) {
 	fd := int(file.Fd())
 	var fs unix.Statfs_t

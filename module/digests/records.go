@@ -17,8 +17,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A record is a file of its own, named after the identity it is about: there is
-// nothing to lock, and a damaged one harms no other.
+// A record is a file of its own, named after its file's identity: it needs no lock, and a damaged record
+// harms no other.
 type record struct {
 	File   identity
 	SHA256 string
@@ -29,8 +29,8 @@ const (
 	maxRecord   = 1024 // bytes
 )
 
-// bootFolder returns the folder for records of this boot, below dir: after a reboot
-// a device number may be another disk's. What earlier boots remembered is removed.
+// bootFolder returns the folder for records of this boot, below dir: after a reboot a device number may be
+// another disk's. It removes the records of earlier boots.
 func bootFolder(dir string) (string, error) {
 	id, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
@@ -122,8 +122,8 @@ func (m *Memory) remember(id identity, digest string) error {
 	return os.Rename(part, path)
 }
 
-// makeRoom removes the older half of the records, and whatever a killed daemon left
-// between them, when there are too many.
+// makeRoom removes the older half of the records, and leftovers of a killed daemon between them, if there are
+// too many.
 func (m *Memory) makeRoom() error {
 	entries, err := os.ReadDir(m.dir)
 	if err != nil || len(entries) < mostRecords {
@@ -131,7 +131,7 @@ func (m *Memory) makeRoom() error {
 	}
 	var infos []fs.FileInfo
 	for _, e := range entries {
-		if info, err := e.Info(); err == nil { // else somebody has removed it
+		if info, err := e.Info(); err == nil { // otherwise another process has removed it
 			infos = append(infos, info)
 		}
 	}
