@@ -1,15 +1,14 @@
-// Package filelock locks files that containers may open, too: compiled code is mapped
-// by them, and who can open a file can lock it.
+// Package filelock locks files that containers may open, too: they map compiled code, and a process that can
+// open a file can lock it.
 //
-// The locks are open file description locks (fcntl_locking(2), F_OFD_SETLK). Like those of
-// flock(2) they are inherited and die with the last descriptor and mapping. Unlike those an
-// exclusive one needs a descriptor that is open for writing, which a read-only mount
-// never gives: a container can keep a file from being removed, which it does anyway by using it,
-// but cannot keep others from using it.
+// The locks are open file description locks (fcntl_locking(2), F_OFD_SETLK). Like those of flock(2) they are
+// inherited and end with the last descriptor and mapping. Unlike with flock(2), an exclusive lock needs a
+// descriptor that is open for writing, which a read-only mount never gives. So a container can prevent that a
+// file is removed, as it does anyway by using it, but cannot prevent that others use it.
 //
-// Nothing here waits without a context. That includes open(2), which would wait for the
-// holder of a lease (fcntl(2), F_SETLEASE; anybody with the owner's user id can take one):
-// files are opened with O_NONBLOCK, and ErrBusy is returned.
+// No function waits without a context. Even open(2) would wait for the holder of a lease (fcntl(2), F_SETLEASE;
+// any process with the owner's user id can take one), so files are opened with O_NONBLOCK, and the error is
+// ErrBusy.
 // See RATIONALE.md, "Why open file description locks?"
 package filelock
 
@@ -24,7 +23,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrBusy says that somebody else holds a lock, or a lease, that is in the way.
+// ErrBusy reports that another process holds a lock, or a lease, on the file.
 var ErrBusy = errors.New("somebody else is at work on it")
 
 // Share takes the shared lock of a file that is open for reading.
@@ -75,8 +74,8 @@ func open(path string, flags int) (*os.File, error) {
 	return os.NewFile(uintptr(fd), path), nil
 }
 
-// InUse reports whether anybody holds a lock on the file at path. One that cannot be opened
-// because of a lease is in use.
+// InUse reports whether any process holds a lock on the file at path. A file that cannot be opened because of
+// a lease is in use.
 func InUse(path string) (bool, error) {
 	f, err := open(path, os.O_RDONLY)
 	if errors.Is(err, ErrBusy) {
@@ -93,10 +92,10 @@ func InUse(path string) (bool, error) {
 	return found.Type != unix.F_UNLCK, nil
 }
 
-// Lock is the lock of a file that is there for that alone. It dies with its holder.
+// Lock is the lock of a file that exists only for it. It ends with its holder.
 type Lock struct{ file *os.File }
 
-// Release gives the lock up, and removes its file.
+// Release releases the lock, and removes its file.
 func (l *Lock) Release() {
 	os.Remove(l.file.Name())
 	l.file.Close()
@@ -105,7 +104,7 @@ func (l *Lock) Release() {
 // maxNote bounds a note, in bytes.
 const maxNote = 64 << 10
 
-// Note returns what a holder that has died left for who takes the lock after it.
+// Note returns the note that a dead holder left for the next holder.
 func (l *Lock) Note() ([]byte, error) {
 	note, err := io.ReadAll(io.NewSectionReader(l.file, 0, maxNote))
 	if err != nil {
@@ -114,7 +113,7 @@ func (l *Lock) Note() ([]byte, error) {
 	return note, nil
 }
 
-// SetNote leaves a note, in place of the one before.
+// SetNote writes a note, which replaces the one before.
 func (l *Lock) SetNote(note []byte) error {
 	err := l.file.Truncate(0)
 	if err == nil {
@@ -126,8 +125,8 @@ func (l *Lock) SetNote(note []byte) error {
 	return nil
 }
 
-// CreateShared creates a file as os.CreateTemp does, open with its shared lock: whoever removes
-// only what is not locked leaves it alone.
+// CreateShared creates a file as os.CreateTemp does, open with its shared lock, so that cleanups that remove
+// only unlocked files leave it alone.
 func CreateShared(dir, pattern string) (*os.File, error) {
 	for {
 		f, err := os.CreateTemp(dir, pattern)
@@ -138,7 +137,7 @@ func CreateShared(dir, pattern string) (*os.File, error) {
 		if err == nil && isAt(f, f.Name()) {
 			return f, nil
 		}
-		// Else somebody who removes files came before the lock.
+		// Otherwise a cleanup came before the lock.
 		f.Close()
 		if err != nil && !errors.Is(err, ErrBusy) {
 			return nil, errors.Join(err, os.Remove(f.Name()))
@@ -146,11 +145,11 @@ func CreateShared(dir, pattern string) (*os.File, error) {
 	}
 }
 
-// Try takes the lock of the file at path; ErrBusy if somebody else has it.
+// Try takes the lock of the file at path. It returns ErrBusy if another process has the lock.
 func Try(path string) (*Lock, error) {
 	for {
-		// Its file is removed by the last holder, so one that was locked but is no longer
-		// the one at its path counts for nothing.
+		// The last holder removes the file, so a locked file that is no longer the one at its path does not
+		// count.
 		f, err := openWith(path, os.O_RDWR|os.O_CREATE, excludeAll)
 		if err != nil {
 			return nil, err
@@ -162,8 +161,8 @@ func Try(path string) (*Lock, error) {
 	}
 }
 
-// excludeAll is Exclude, and excludes daemons too that an upgrade has left running: those of releases
-// that knew flock(2) only, which does not see the other kind. No container can open these files.
+// excludeAll is Exclude, and also excludes daemons that an upgrade has left running: those of releases that
+// use only flock(2), which does not see the other kind of lock. No container can open these files.
 func excludeAll(f *os.File) error {
 	if err := Exclude(f); err != nil {
 		return err
@@ -187,12 +186,12 @@ func isAt(f *os.File, path string) bool {
 	return err == nil && os.SameFile(at, mine)
 }
 
-// pause is how long a waiting process looks away: little beside what it waits for, and
-// a look costs some microseconds.
+// pause is the time between two checks of a waiting process: short compared to the work it waits for, and a
+// check costs some microseconds.
 const pause = 10 * time.Millisecond
 
-// Wait is Try that waits until ctx ends, for the first lock that is to be had of the files
-// at paths. The error then wraps ErrBusy and the context's.
+// Wait is Try, but waits until ctx ends for the first available lock of the files at paths. The error then
+// wraps ErrBusy and the context's.
 func Wait(ctx context.Context, paths ...string) (*Lock, error) {
 	for {
 		for _, path := range paths {

@@ -19,7 +19,7 @@ func newFile(t *testing.T) string {
 	return path
 }
 
-// A reader, such as a container, can share a file and no more: whatever it does, others share it too.
+// A reader, such as a container, can only share a file: others can always share it, too.
 func TestReaderCannotExclude(t *testing.T) {
 	path := newFile(t)
 	reader, err := os.Open(path)
@@ -42,7 +42,7 @@ func TestReaderCannotExclude(t *testing.T) {
 	}
 }
 
-// A lease would make open(2) wait until it is given back.
+// A lease would make open(2) wait until the lease is released.
 func TestLeaseMakesNobodyWait(t *testing.T) {
 	path := newFile(t)
 	holder, err := os.Open(path)
@@ -157,7 +157,7 @@ func TestWaitTakesTheFreeOne(t *testing.T) {
 	first.Release()
 }
 
-// A new file is never without its lock for those who remove what is not locked.
+// Cleanups that remove unlocked files never see a new file without its lock.
 func TestCreateShared(t *testing.T) {
 	dir := t.TempDir()
 	done := make(chan struct{})
@@ -193,7 +193,7 @@ func TestCreateShared(t *testing.T) {
 	<-swept
 }
 
-// What a holder that dies has left is found by the next one, and by nobody after a release.
+// The next holder finds the note of a dead holder. After a release there is none.
 func TestNote(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "lock")
 	wantNote := func(lock *Lock, want string) {
@@ -212,7 +212,7 @@ func TestNote(t *testing.T) {
 		}
 		wantNote(lock, note)
 	}
-	lock.file.Close() // as the kernel does for the dead
+	lock.file.Close() // as the kernel does for a dead process
 	if lock, err = Try(path); err != nil {
 		t.Fatal(err)
 	}
@@ -225,7 +225,7 @@ func TestNote(t *testing.T) {
 	lock.Release()
 }
 
-// A daemon of a release before holds the lock of a file in its way.
+// A daemon of an earlier release holds the lock of a file with flock(2).
 func TestTryExcludesFlock(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "lock")
 	before, err := os.Create(path)
