@@ -89,7 +89,7 @@ func TestLocal(t *testing.T) {
 	}
 }
 
-// What a word names says the word again, and every path is one of the container's.
+// The file and the function of a word make up the word again, and every path is absolute and clean.
 func FuzzParse(f *testing.F) {
 	for _, word := range []string{"/app.wasm#run", "app.wasm#a#b", "/", "", "../x", "a#b.wasm"} {
 		f.Add(word, "/work", "/bin:rel:")
@@ -107,7 +107,7 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// However long PATH is, few folders of it are looked at, and no path is longer than the kernel takes.
+// Of a long PATH only a limited number of folders counts, and no path is longer than the kernel takes.
 func TestPathsAreFew(t *testing.T) {
 	many := []string{"PATH=" + strings.Repeat("a:", 60_000)}
 	if got := len(entrypoint.Point{File: "app"}.Paths("/", many)); got > 1000 {
