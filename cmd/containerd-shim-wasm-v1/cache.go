@@ -21,7 +21,7 @@ import (
 
 const warmVerb = "warm"
 
-// warm compiles an image's modules ahead of time, or those of all images as they come.
+// warm compiles the modules of one image ahead of time, or with --watch those of all images as they arrive.
 func warm(args []string) error {
 	w := module.Warming{}
 	n := module.Loader{StateDir: shim.StateDir, Programs: programs, Log: logrus.NewEntry(logrus.StandardLogger())}
@@ -57,8 +57,7 @@ func warm(args []string) error {
 	return err
 }
 
-// warmAll goes on until it is told to stop. What cannot be compiled is told, and no
-// reason to stop.
+// warmAll runs until SIGINT or SIGTERM. It reports modules that cannot be compiled, and continues.
 func warmAll(n *module.Loader, w module.Warming) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -72,8 +71,8 @@ func warmAll(n *module.Loader, w module.Warming) error {
 	})
 }
 
-// runCache becomes wasm-client for the verbs about the compile cache, which has to be
-// told what this shim's own engine is. It returns only if that fails.
+// runCache becomes wasm-client for the verbs about the compile cache, which need the name of this shim's own
+// engine. It returns only if that fails.
 func runCache(args []string) error {
 	if len(args) < 2 || strings.HasPrefix(args[1], "-") {
 		return runClient(args)

@@ -12,8 +12,8 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/sandbox"
 )
 
-// runClient becomes the program wasm-client, which keeps this process's input, output
-// and environment; its exit status is ours. It returns only if that fails.
+// runClient becomes the program wasm-client, which keeps this process's input, output and environment; its
+// exit status is ours. It returns only if that fails.
 func runClient(args []string) error {
 	f, err := openClient()
 	if err != nil {
@@ -24,8 +24,8 @@ func runClient(args []string) error {
 	return fmt.Errorf("run %s: %w", client, err)
 }
 
-// openClient places the program as the daemon does. Whoever may not do that, such as an
-// ordinary user who packs an image, runs it from memory.
+// openClient places the program as the daemon does. Without the permission for that, as for an ordinary user
+// who packs an image, it opens the program in memory.
 func openClient() (*os.File, error) {
 	placed, _, err := client.place(module.LibDir)
 	if err == nil {
@@ -41,7 +41,7 @@ func openClient() (*os.File, error) {
 	return client.inMemory()
 }
 
-// inMemory returns the program as a file that has no name and goes with its last user.
+// inMemory returns the program as a file without a name that disappears with its last user.
 func (p program) inMemory() (*os.File, error) {
 	content, _, _, err := p.open()
 	if err != nil {

@@ -5,9 +5,9 @@
 // containerd calls its verbs start and delete; people call install, uninstall,
 // image, cache, doctor and --help.
 //
-// The two settings above keep the Go runtime from reading the limits of our own
-// cgroup at each start and every second after, which is work for nothing: start
-// and delete are over at once, and the daemon is told how many processors to use.
+// The two settings above stop the Go runtime from reading the limits of our own cgroup at each start and
+// every second after. That would be wasted work: start and delete end at once, and the daemon gets the number
+// of processors in its environment.
 package main
 
 import (
@@ -29,7 +29,7 @@ import (
 var version = "devel"
 
 func main() {
-	// Before a container can see a child of ours.
+	// Hide the process before a container can see a child of ours.
 	if err := hide.Process(); err != nil {
 		os.Exit(fail(err))
 	}
@@ -80,8 +80,7 @@ func fail(err error) int {
 	return 1
 }
 
-// runShim understands the command line of containerd's shims
-// (containerd's core/runtime/v2/README.md).
+// runShim runs the command line of containerd's shims (containerd's core/runtime/v2/README.md).
 func runShim(args []string) error {
 	var flags shim.Flags
 	var printVersion, printInfo bool

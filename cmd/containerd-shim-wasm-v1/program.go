@@ -14,13 +14,13 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/module"
 )
 
-// embedded holds the programs that travel inside this one, and the sha256 of each,
-// which make build puts there. Pages of them that nobody reads are never loaded.
+// embedded holds the programs in this binary, and the sha256 of each, which make build puts there. The kernel
+// never loads pages of them that are not read.
 //
 //go:embed all:programs
 var embedded embed.FS
 
-// program is one of them, by its file's name.
+// program is the file name of an embedded program.
 type program string
 
 const (
@@ -31,7 +31,7 @@ const (
 // former are the names under which earlier versions placed a program.
 var former = map[program][]program{client: {"wasm-images"}}
 
-// programs are all of them, for package module to place.
+// programs are all embedded programs, for package module to place.
 var programs = module.Programs{Worker: worker.place, Client: client.place}
 
 // open returns the program's content, its digest and its size in bytes.
@@ -51,14 +51,13 @@ func (p program) open() (content fs.File, digest string, size int64, err error) 
 	return content, strings.TrimSpace(string(sum))[:32], info.Size(), nil
 }
 
-// missing is what a binary built without make build says.
+// missing returns the error of a binary that was built without make build.
 func (p program) missing() error {
 	return fmt.Errorf("this binary holds no %s: build it with make build", p)
 }
 
-// place puts the program into dir under its digest, unless it is there, and returns
-// it opened. dir belongs to root alone: whoever can write there can run code in every
-// Wasm container.
+// place puts the program into dir under its digest, unless it is there, and returns it opened. Only root can
+// write to dir: a process that can write there can run code in every Wasm container.
 func (p program) place(dir string) (*os.File, string, error) {
 	content, digest, size, err := p.open()
 	if err != nil {
@@ -124,15 +123,15 @@ func (p program) write(dir, path string, content io.Reader) error {
 	return p.removeOlder(dir, filepath.Base(path))
 }
 
-// outdated reports whether another version has taken this binary's place since it
-// was started: its programs are then not the ones to keep.
+// outdated reports whether another version has replaced this binary since it was started: its programs are
+// then not the ones to keep.
 func outdated() bool {
 	path, err := os.Readlink("/proc/self/exe") // proc_pid_exe(5)
 	return err == nil && strings.HasSuffix(path, " (deleted)")
 }
 
-// removeOlder removes what earlier versions placed; processes that run from it keep
-// it until they end.
+// removeOlder removes the programs that earlier versions placed; processes that run from them keep them until
+// they end.
 func (p program) removeOlder(dir, current string) error {
 	var old []string
 	for _, name := range append(former[p], p) {

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// The programs are there after make build, which makes all tests' binaries.
+// The programs exist after make build, which builds the binaries for all tests.
 func TestPlace(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "lib")
 	f, digest, err := client.place(dir)
@@ -33,8 +33,8 @@ func TestPlace(t *testing.T) {
 	}
 }
 
-// What another version placed goes, what has another program's name stays, and what is not as it was
-// placed is placed again.
+// The program of another version is removed, the files of other programs stay, and a changed program is
+// placed again.
 func TestPlaceReplaces(t *testing.T) {
 	dir := t.TempDir()
 	f, digest, err := client.place(dir)
