@@ -12,8 +12,8 @@ import (
 )
 
 // Images and pods choose names that errors repeat. An answer of more than 4 MiB, or one that is not UTF-8,
-// would end the connection instead of reporting the error. containerd copies an answer to its log, its events
-// and, by the kubelet, to the cluster's.
+// would end the connection instead of reporting the error. containerd copies an answer to its log, to its
+// events and, through the kubelet, to the cluster's events.
 const (
 	maxError = 4 << 10 // bytes of an error that containerd gets
 	maxLine  = 8 << 10 // bytes of a line in the log

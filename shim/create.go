@@ -173,8 +173,8 @@ func (c *container) create(ctx context.Context, r *tasks.CreateTaskRequest, sb *
 	return nil
 }
 
-// account returns the account for all work on the container's modules. A tenant is containerd's namespace and
-// Kubernetes'.
+// account returns the account for all work on the container's modules. A tenant is a containerd namespace
+// together with a Kubernetes namespace.
 func (c *container) account() module.Account {
 	tenant := c.daemon.flags.Namespace
 	if namespace := c.spec.Annotations[sandboxNamespaceAnnotation]; namespace != "" {

@@ -113,7 +113,7 @@ func (p *process) whyNot(ctx context.Context, phase phase, w *worker) error {
 	return err
 }
 
-// abandon kills a worker whose payload has not been started. The payload cannot run after that.
+// abandon kills a worker whose start has not been published. The start cannot be published after that.
 func (p *process) abandon() {
 	if p.step(failed) == nil {
 		_ = p.signal(unix.SIGKILL) // fails only for one that has ended

@@ -71,7 +71,7 @@ func (s *service) Create(ctx context.Context, r *tasks.CreateTaskRequest) (*task
 	return nil, err
 }
 
-// reserve prevents that an id is created twice. giveUp cancels its creation.
+// reserve reserves an id, so that it is not created twice. giveUp cancels its creation.
 func (s *service) reserve(id string, giveUp context.CancelFunc) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

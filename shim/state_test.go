@@ -26,7 +26,7 @@ func TestStateKeepsTheExit(t *testing.T) {
 	}
 }
 
-// The daemon can die in the middle of writing the exit.
+// An exit that was not written to its end, because the daemon died, is ignored.
 func TestStateWithoutWholeExit(t *testing.T) {
 	bundle := t.TempDir()
 	if err := saveState(bundle, state{PID: 4711}); err != nil {

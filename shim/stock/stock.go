@@ -101,8 +101,8 @@ func (s *Shim) Prepare(group, bundle string) error {
 	return nil
 }
 
-// start starts the stock shim under the name of the pod. When the stock shim ends, it removes the sockets of
-// the id it was started with, and it listens on those of the pod.
+// start starts the stock shim under the name of the pod: it listens on the sockets of the pod and, when it
+// ends, removes those of the id it was started with.
 func (s *Shim) start(group, dir string) error {
 	output, err := s.Flags.run(group, dir, "start")
 	if err != nil {
