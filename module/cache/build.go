@@ -45,7 +45,7 @@ func (c *Cache) build(ctx context.Context, digest string, compile Compiler) (Ent
 // publish makes out the code of an entry. It writes the index last, because the index makes the entry valid.
 // The caller holds the lock of the entry's files.
 func (c *Cache) publish(digest string, out *os.File, module control.Module) error {
-	// The order and the flushes prevent that a crash of the machine leaves an index for code that never
+	// The order and the flushes prevent a crash of the machine from leaving an index for code that never
 	// reached the disk.
 	if err := out.Chmod(0o444); err != nil {
 		return fmt.Errorf("protect cache entry: %w", err)

@@ -549,7 +549,7 @@ func TestLoadWaitsForACompilationButNotForLong(t *testing.T) {
 	if _, err := hasty.Load(ctx, digest, fast.compile); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
-	for range 2 { // the second finds what the first has made
+	for range 2 { // the second finds the entry of the first
 		if got := load(t, hasty, digest, fast.compile); got != "fast" || fast.runs != 1 {
 			t.Errorf("got %q after %d compilations", got, fast.runs)
 		}
