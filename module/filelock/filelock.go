@@ -3,8 +3,8 @@
 //
 // The locks are open file description locks (fcntl_locking(2), F_OFD_SETLK). Like those of flock(2) they are
 // inherited and end with the last descriptor and mapping. Unlike with flock(2), an exclusive lock needs a
-// descriptor that is open for writing, which a read-only mount never gives. So a container can prevent that a
-// file is removed, as it does anyway by using it, but cannot prevent that others use it.
+// descriptor that is open for writing, which a read-only mount never gives. So a container can prevent the
+// removal of a file, as it does anyway by using it, but cannot keep others from using it.
 //
 // No function waits without a context. Even open(2) would wait for the holder of a lease (fcntl(2), F_SETLEASE;
 // any process with the owner's user id can take one), so files are opened with O_NONBLOCK, and the error is
