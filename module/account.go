@@ -15,8 +15,7 @@ import (
 // Account names the payer of a preparer's work. The zero value is the node's operator, who compiles ahead of
 // time (Warm).
 type Account struct {
-	// Tenant is the unit between which the node's shares are divided, Pod the pod, or a container without
-	// one.
+	// Tenant is the unit that the node's shares are divided between, Pod the pod, or a container without one.
 	Tenant, Pod string
 	// CgroupsPath is the container's linux.cgroupsPath; Systemd reports whether systemd makes its cgroup.
 	CgroupsPath string

@@ -84,7 +84,7 @@ func (t *turn) take(ctx context.Context, queues []queue) error {
 	return nil
 }
 
-// queue is a line of waiters for a turn, of which there are turns at a time.
+// queue is a line in which jobs wait for a turn; turns is how many have one at a time.
 type queue struct {
 	name, busy string
 	turns      int
