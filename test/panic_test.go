@@ -33,7 +33,7 @@ func TestDaemonsLastWordsAreLogged(t *testing.T) {
 			}
 			waitFor(t, func() bool {
 				log := node.LogTail(info.Size(), 1000)
-				return strings.Contains(log, "SIGQUIT: quit") && strings.Contains(log, "shim.(*node).serve")
+				return strings.Contains(log, "SIGQUIT: quit") && strings.Contains(log, "containerd-shim-wasm/shim.Serve(")
 			}, "the daemon's last words in containerd's log")
 			k.awaitRemoval()
 		}
