@@ -86,7 +86,7 @@ func isNamed(t *testing.T, text string) bool {
 	return false
 }
 
-// isIdle reports whether nobody is at work on a cache.
+// isIdle reports whether no process is at work on a cache.
 func isIdle(t *testing.T, dir string) bool {
 	t.Helper()
 	return eventually(func() bool { return !isNamed(t, dir) })

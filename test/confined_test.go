@@ -29,7 +29,7 @@ func usable(t *testing.T, set string) string {
 	return fmt.Sprintf("%016x", caps&0x1f)
 }
 
-// confinement are the lines of /proc/PID/status that tell what a process has given up.
+// confinement are the lines of /proc/PID/status that show what a process has given up.
 var confinement = []string{"CapPrm", "CapEff", "CapBnd", "NoNewPrivs", "Seccomp", "Seccomp_filters"}
 
 // expectConfined fails unless a process comes to have the capabilities and as many filters of system calls.

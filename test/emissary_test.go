@@ -271,7 +271,7 @@ func (e emissary) remind(t *testing.T) {
 	}, "the end of Argo's emissary")
 }
 
-// Whoever kills the worker, the wait container learns that main has ended.
+// The wait container learns that main has ended, whatever kills the worker.
 func TestEmissaryExitCodeIsNeverMissing(t *testing.T) {
 	withEmissary(t, func(t *testing.T, node *testnode.Node) {
 		t.Run("killed", func(t *testing.T) {

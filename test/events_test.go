@@ -25,7 +25,7 @@ const (
 	oom     = "/tasks/oom"
 )
 
-// eventRecord is what a containerd has told of tasks since the record began.
+// eventRecord holds the events that a containerd has published about tasks since the record began.
 type eventRecord struct {
 	t    testing.TB
 	mu   sync.Mutex

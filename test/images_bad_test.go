@@ -16,7 +16,7 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/internal/testregistry"
 )
 
-// imageRefusals are what people are told of images that cannot run.
+// imageRefusals holds parts of the error for each image that cannot run.
 var imageRefusals = map[string][]string{
 	"bad-two-modules":        {"2 Wasm layers", "app.wasm", "sha256:", "set the entry point or the command"},
 	"bad-two-modules-titled": {"2 Wasm layers", "app.wasm", "one of one.wasm, two.wasm"},

@@ -28,7 +28,7 @@ func (k *task) proc(name string) string {
 	return string(text)
 }
 
-// credentials are the lines of /proc/PID/status that tell what a process may do.
+// credentials are the lines of /proc/PID/status that show what a process may do.
 var credentials = []string{
 	"Umask", "Uid", "Gid", "Groups", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs", "Seccomp",
 }
@@ -149,7 +149,7 @@ func TestInsideByDefault(t *testing.T) {
 	})
 }
 
-// namespaces tells for each namespace of the process whether it is the host's.
+// namespaces reports for each namespace of the process whether it is the host's.
 func (k *task) namespaces() map[string]string {
 	k.t.Helper()
 	found := map[string]string{}

@@ -22,7 +22,7 @@ import (
 
 const manyStarts = 200
 
-// bigOwnGuest writes a module that takes a while to compile and that nobody has compiled before.
+// bigOwnGuest writes a module that takes a while to compile and that has not been compiled before.
 func bigOwnGuest(t *testing.T) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "big.wasm")

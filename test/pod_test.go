@@ -176,7 +176,7 @@ func (p *pod) pid() int {
 	return pidIn(p.t, response.Info)
 }
 
-// pidIn is the process id that containerd tells in its verbose answers.
+// pidIn returns the process id in containerd's verbose answers.
 func pidIn(t testing.TB, info map[string]string) int {
 	t.Helper()
 	var told struct{ Pid int }

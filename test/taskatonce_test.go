@@ -46,7 +46,7 @@ func (c *caller) count(answers []string, wanted string) int {
 	return n
 }
 
-// Of several starts of one exec at once one succeeds, and the exec's end is told once.
+// Of several starts of one exec at once one succeeds, and the exec's end is published once.
 func TestStartsOfAnExecAtOnce(t *testing.T) {
 	eachVersionWithTasks(t, func(t *testing.T, node *testnode.Node) {
 		k := asWasm.run(t, node, "sleep", "sleeping")
@@ -144,7 +144,7 @@ func TestKillBesideStarts(t *testing.T) {
 	})
 }
 
-// A kill beside the start of a container ends it, started or not, and its end is told.
+// A kill beside the start of a container ends it, started or not, and its end is published.
 func TestKillBesideTheStart(t *testing.T) {
 	eachVersionWithTasks(t, func(t *testing.T, node *testnode.Node) {
 		for range 15 {

@@ -289,7 +289,7 @@ func compareCalls(t *testing.T, seed uint64, ours, stock *caller) {
 		}
 		m.happened(name, exec, want)
 		if name == "kill" && want == "ok" {
-			// What follows is told once the process has ended.
+			// The following is reported once the process has ended.
 			ours.expect([2]string{"wait " + exec, "ok"})
 			stock.expect([2]string{"wait " + exec, "ok"})
 		}
