@@ -9,22 +9,22 @@ import (
 
 // Child is a started worker.
 type Child struct {
-	// PID is the worker's until somebody has waited for it (wait(2)).
+	// PID is the worker's until it has been waited for (wait(2)).
 	PID int
 	// Handle is the worker's pidfd (pidfd_open(2)), in the Go runtime's poller. It never
-	// means another process.
+	// refers to another process.
 	Handle *os.File
 	home   home // none for an exec
 }
 
-// Close gives up what leads to the worker. Until then the namespaces it was started in
-// stay, with all that is mounted there, though it has ended.
+// Close closes the handle and the worker's namespaces. Until then the namespaces stay,
+// with everything that is mounted there, even after the worker has ended.
 func (c Child) Close() error {
 	c.home.close()
 	return c.Handle.Close()
 }
 
-// childOf returns the child with a pid, which nobody has waited for.
+// childOf returns the child with a pid, which has not been waited for.
 func childOf(pid int) (Child, error) {
 	fd, err := unix.PidfdOpen(pid, unix.PIDFD_NONBLOCK)
 	if err != nil {
@@ -34,11 +34,11 @@ func childOf(pid int) (Child, error) {
 	return Child{PID: pid, Handle: os.NewFile(uintptr(fd), "worker")}, nil
 }
 
-// discardLimit bounds the wait for a discarded child, in milliseconds. It ends at once, unless
-// it is traced or frozen.
+// discardLimit bounds the wait for a discarded child, in milliseconds. The child ends at once,
+// unless it is traced or frozen.
 const discardLimit = 1000
 
-// discard ends a child that nobody has been told of, and waits until it has left its cgroup.
+// discard ends a child that has not been returned to a caller, and waits until it has left its cgroup.
 func (c Child) discard() {
 	_ = c.Signal(unix.SIGKILL) // fails only for one that has ended
 	_ = withHandle(c.Handle, func(fd int) error {
@@ -49,8 +49,8 @@ func (c Child) discard() {
 	discard(c.PID)
 }
 
-// discard ends a child without a handle. It does not wait for the end: whoever traces the
-// child learns of it first.
+// discard ends a child without a handle. It does not wait for the end: a tracer of the
+// child gets the exit first.
 func discard(pid int) {
 	unix.Kill(pid, unix.SIGKILL)
 	go func() {
@@ -70,8 +70,8 @@ func (c Child) Signal(signal unix.Signal) error {
 	})
 }
 
-// withHandle calls use with a pidfd, which nobody closes meanwhile. It returns unix.ESRCH
-// for one that is closed already: its process has been waited for.
+// withHandle calls use with a pidfd, which stays open during the call. It returns unix.ESRCH
+// if the pidfd is closed already: its process has been waited for.
 func withHandle(handle *os.File, use func(fd int) error) error {
 	conn, err := handle.SyscallConn()
 	if err != nil {

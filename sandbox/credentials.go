@@ -18,14 +18,14 @@ import (
 // syscall with the same names change every thread of the process, so they are
 // never used here.
 
-// hidden is locked for writing while the process may be dumpable: a thread that changes
-// its credentials makes the memory of all threads what the sysctl fs.suid_dumpable says,
-// which may be 1 (commit_creds in the kernel's kernel/cred.c). A child is born with that,
-// and whoever is in its pid namespace could trace it and open its descriptors before it
-// executes its program.
+// hidden is locked for writing while the process may be dumpable. When a thread changes its
+// credentials, the kernel sets the dumpable flag of the memory of all threads to the sysctl
+// fs.suid_dumpable, which may be 1 (commit_creds in the kernel's kernel/cred.c). A child inherits
+// the flag, and a process in its pid namespace could trace it and open its descriptors before
+// it executes its program.
 var hidden sync.RWMutex
 
-// ownKeyring gives the thread a session keyring of its own, as from runc, instead of the
+// ownKeyring gives the thread a session keyring of its own, as runc does, instead of the
 // daemon's, which all of root's processes may share (session-keyring(7)).
 func ownKeyring() error {
 	_, err := unix.KeyctlInt(unix.KEYCTL_JOIN_SESSION_KEYRING, 0, 0, 0, 0)
@@ -35,8 +35,8 @@ func ownKeyring() error {
 	return nil
 }
 
-// setCredentials takes the thread from the daemon's root to what
-// process.user and process.capabilities say. The order is that of
+// setCredentials changes the thread from the daemon's root to
+// process.user and process.capabilities. The order is that of
 // runc's libcontainer: the bounding set first (it needs CAP_SETPCAP), then the
 // ids (CAP_SETUID, CAP_SETGID) with the permitted set kept across the change,
 // then the other sets, ambient last because it must be a subset of them.

@@ -12,13 +12,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A thread that is about to fork has a table of descriptors for itself, in which it
-// closes whatever the child is not to have. Marking them for execve would leave the
-// child with all of them until then, and it is born where others may look at it: one of
+// A thread that is about to fork has its own descriptor table, in which it closes every
+// descriptor that the child must not have. Close-on-exec would leave all of them open in the
+// child until execve, and other processes may inspect it before that: a descriptor of
 // a directory of the host would lead out of the sandbox (CVE-2016-9962, CVE-2024-21626).
 //
-// From then on the thread must open and close by system calls only. What package os
-// opens there would be closed elsewhere, in the daemon's table.
+// From then on the thread must open and close by system calls only. A file that package os
+// opens there would be closed in another table, the daemon's.
 // See RATIONALE.md, "Why does the launching thread have a descriptor table of its own?"
 
 // ownDescriptors gives the calling thread its own table.
@@ -29,9 +29,8 @@ func ownDescriptors() error {
 	return nil
 }
 
-// keepDescriptors leaves in the calling thread's table copies of fds, and beside them
-// only what Go's runtime needs there. It returns the copies, which are numbered from least
-// on.
+// keepDescriptors leaves only copies of fds and the descriptors of Go's runtime in the
+// calling thread's table. It returns the copies, which are numbered from least on.
 func keepDescriptors(fds []int, least int, runtime []int) ([]int, error) {
 	copies := make([]int, 0, len(fds))
 	for _, fd := range fds {
@@ -55,8 +54,8 @@ func keepDescriptors(fds []int, least int, runtime []int) ([]int, error) {
 	return copies, nil
 }
 
-// poller has the descriptors of Go's runtime once they are known: they stay the same for
-// the life of the process.
+// poller caches the descriptors of Go's runtime: they stay the same for the life of the
+// process.
 var poller struct {
 	sync.Mutex
 	fds []int
@@ -70,7 +69,7 @@ func runtimeDescriptors() ([]int, error) {
 	if poller.fds != nil {
 		return poller.fds, nil
 	}
-	// The first file that can be waited for makes the poller.
+	// The first pollable file creates the poller.
 	r, w, err := os.Pipe()
 	if err != nil {
 		return nil, fmt.Errorf("create a pipe: %w", err)
@@ -88,10 +87,10 @@ func runtimeDescriptors() ([]int, error) {
 	return found, nil
 }
 
-// ownFiles shows the descriptors of the process (proc_pid_fd(5)).
+// ownFiles lists the descriptors of the process (proc_pid_fd(5)).
 const ownFiles = "/proc/self/fd"
 
-// descriptorsOf returns the process's descriptors of such kinds of file.
+// descriptorsOf returns the process's descriptors of the given kinds of file.
 func descriptorsOf(kinds ...string) ([]int, error) {
 	entries, err := os.ReadDir(ownFiles)
 	if err != nil {

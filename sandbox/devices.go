@@ -21,9 +21,9 @@ var defaultDevices = []specs.LinuxDevice{
 	charDevice("/dev/tty", 5, 0),
 }
 
-// streamLinks are the links that every container has. A guest cannot follow them, nor does it have what they
-// lead to; but a file that it would make in their place, and fill with output that nobody
-// reads, cannot be made either: the attempt fails with an error, when the file is opened.
+// streamLinks are the links that every container has. A guest can neither follow them nor reach their
+// targets. They keep it from creating a file in their place and filling it with output that is never
+// read: opening the file fails with an error.
 var streamLinks = map[string]string{
 	"/dev/fd": "/proc/self/fd", "/dev/stdin": "/proc/self/fd/0", "/dev/stdout": "/proc/self/fd/1", "/dev/stderr": "/proc/self/fd/2",
 }
@@ -66,7 +66,7 @@ func makeDevice(root int, device specs.LinuxDevice) error {
 		return err
 	}
 	return makeIn(root, device.Path, func(dir int, name string) error {
-		// What the image or a volume brings of its own stays.
+		// A file of the image or of a volume stays.
 		if err := unix.Mknodat(dir, name, mode, int(unix.Mkdev(uint32(device.Major), uint32(device.Minor)))); err != nil {
 			return err
 		}

@@ -11,21 +11,21 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// birth is what a child needs between clone(2) and execve(2).
+// birth holds everything that a child needs between clone(2) and execve(2).
 //
-// The functions of package syscall and os are of no use here. Their child shares the
+// The functions of packages syscall and os do not fit here. Their child shares the
 // daemon's memory until it executes (CLONE_VM), and it is born in a pid namespace in
-// which others may have CAP_SYS_PTRACE. Ours has a copy of the memory: what is changed
-// there changes only a process that is confined already.
+// which other processes may have CAP_SYS_PTRACE. Our child has a copy of the memory: a change
+// there affects only a process that is confined already.
 // See RATIONALE.md, "Why a fork of our own?"
 type birth struct {
 	path       *byte
 	argv, envv []*byte
 	files      []int // become the descriptors from 0 on; none of them is below len(files)
 	runtime    []int // those of Go's runtime, which the child closes at once
-	report     int   // where it says what has failed; closed by execve
+	report     int   // the child writes the failed step here; closed by execve
 	outcome    int   // the other end
-	word       int   // where it gets the word to execute the worker
+	word       int   // the child reads the word to execute the worker here
 	give       int   // the other end, which the child closes at once
 	terminal   bool
 }
@@ -53,7 +53,7 @@ func newBirth(l Launch) (*birth, error) {
 	return b, nil
 }
 
-// take leaves in the calling thread's table what the child needs of it.
+// take leaves only the descriptors that the child needs in the calling thread's table.
 func (b *birth) take(files []int) error {
 	var outcome, word [2]int
 	for _, pipe := range []*[2]int{&outcome, &word} {
@@ -73,7 +73,7 @@ func (b *birth) take(files []int) error {
 // start forks the child, which waits for the word (execute), and returns its pid. The
 // calling thread can then only call execute, and end.
 func (b *birth) start() (int, error) {
-	// No other thread may make the process dumpable just now, see setCredentials.
+	// No other thread may make the process dumpable during the clone, see setCredentials.
 	hidden.RLock()
 	pid, errno := b.clone()
 	hidden.RUnlock()
@@ -88,7 +88,7 @@ func (b *birth) start() (int, error) {
 	return pid, nil
 }
 
-// execute gives the child the word and returns when it has executed the worker. It is
+// execute gives the child the word and returns when the child has executed the worker. It must be
 // called on the thread that called start.
 func (b *birth) execute() error {
 	_, err := unix.Write(b.give, []byte{1})
@@ -99,9 +99,9 @@ func (b *birth) execute() error {
 }
 
 // awaitExec waits until the child has executed the worker, which closes its end of the
-// pipe. It waits here, on the child's side of a copied memory: each page that another
-// thread writes meanwhile has to be copied. A child that was killed has closed the pipe
-// too; its caller learns of that by waiting.
+// pipe. It blocks the launching thread, because the child has a copy of the daemon's memory: each
+// page that another thread writes meanwhile has to be copied. A killed child closes the pipe
+// too; the caller notices that when it waits for the child.
 func (b *birth) awaitExec() error {
 	var failed [8]byte
 	for {
@@ -194,7 +194,7 @@ func (b *birth) run() {
 		switch {
 		case errno == unix.EINTR:
 			errno = 0
-		case errno == 0 && n == 0: // nobody is left to give it
+		case errno == 0 && n == 0: // the writing end is closed
 			errno = unix.ECANCELED
 		}
 	}

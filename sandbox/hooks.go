@@ -24,8 +24,8 @@ func (s *Sandbox) runHooks(ctx context.Context, l Launch) error {
 }
 
 // atSpecifiedPath calls use while the root file system is at root.path of the specification, where
-// hooks look for it. It is moved and not bound, so that what use mounts in it stays in it. Only this
-// mount namespace has it there.
+// hooks look for it. The root file system is moved, not bind-mounted, so that mounts made by use stay
+// in it. It is there in this mount namespace only.
 func (s *Sandbox) atSpecifiedPath(use func(rootfs string) error) error {
 	if s.path == "" {
 		return errors.New("root.path is missing: a createContainer hook has nowhere to look for the root file system")
@@ -46,8 +46,8 @@ func (s *Sandbox) atSpecifiedPath(use func(rootfs string) error) error {
 	return s.returnRoot()
 }
 
-// returnRoot moves the root file system to its place in the worker's root. A mount that has been made
-// on top of it comes along, and is the root file system from then on.
+// returnRoot moves the root file system to its place in the worker's root. A mount on top of it
+// moves along, and is the root file system from then on.
 func (s *Sandbox) returnRoot() error {
 	path := s.base + rootfsPath
 	if err := s.moveRoot(path); err != nil {

@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Join prepares another process beside a running worker that Launch has started in a new
-// sandbox, in the same namespaces and on the same root.
+// Join prepares another process in the namespaces and on the root of a running worker, which
+// Launch has started in a new sandbox.
 func Join(worker Child) (*Sandbox, error) {
 	s := &Sandbox{thread: newThread(), root: -1, joined: true}
 	if err := s.join(worker); err != nil {
@@ -19,7 +19,7 @@ func Join(worker Child) (*Sandbox, error) {
 	return s, nil
 }
 
-// join opens no path on the thread before it is known whose mount namespace that is in.
+// join checks which mount namespace the thread is in before it opens any path there.
 func (s *Sandbox) join(worker Child) error {
 	if err := s.thread.do(func() error { return joinProcess(worker.Handle) }); err != nil {
 		return err
@@ -51,9 +51,9 @@ func joinProcess(handle *os.File) error {
 	return nil
 }
 
-// shared are the namespaces that an exec shares with the container's worker. file is a
-// thread's in /proc/PID/task/TID/ns (namespaces(7)): the pid namespace that counts is the
-// one its children are born in.
+// shared lists the namespaces that an exec shares with the container's worker. file is the name
+// in /proc/PID/task/TID/ns (namespaces(7)): the pid namespace that counts is the one in which
+// the thread's children are born.
 var shared = []struct {
 	kind, file string
 	flag       int
@@ -66,10 +66,10 @@ var shared = []struct {
 	{"cgroup", "cgroup", unix.CLONE_NEWCGROUP},
 }
 
-// home has the namespaces that a worker was born in, as shared has them. Native code that has
-// taken the worker's place may make others for itself, and of a mount namespace of its own it
-// decides where each path leads. They are held open: the kernel gives the number of one
-// that nobody has any more to the next.
+// home holds the namespaces that a worker was born in, in the order of shared. Native code that
+// has taken the worker's place may create other namespaces, and in its own mount namespace it
+// decides where each path leads. They are held open because the kernel reuses the number of a
+// namespace that has gone.
 type home []openNamespace
 
 type openNamespace struct {
@@ -120,7 +120,7 @@ func (h home) close() {
 	}
 }
 
-// namespaceOf is called on other threads than the one it is about, which may have another root.
+// namespaceOf is called on other threads than the given one, which may have another root.
 func namespaceOf(thread int, file string) string {
 	return fmt.Sprintf("/proc/self/task/%d/ns/%s", thread, file)
 }

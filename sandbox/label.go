@@ -8,8 +8,8 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 )
 
-// label is the security label the worker gets at exec, as AppArmor or SELinux
-// take it: an open attribute file and the text to write.
+// label is the security label that the worker gets at exec, in the form of AppArmor or
+// SELinux: an open attribute file and the text to write.
 type label struct {
 	file *os.File
 	text string

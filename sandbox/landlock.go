@@ -24,21 +24,21 @@ var landlockRights = []struct {
 	{5, unix.LANDLOCK_ACCESS_FS_IOCTL_DEV},
 }
 
-// Versions of the interface from which on it can deny TCP and abstract Unix sockets.
+// First versions of the interface that can deny TCP and abstract Unix sockets.
 const (
 	landlockNet   = 4
 	landlockScope = 6
 )
 
 // restrictFiles denies the thread, and the worker it will fork, every file outside of
-// its root, every program but the worker, and the network; a worker without a container
+// its root, every program but the worker, and the network. It denies a worker without a container
 // (the preparer) every file but its program. A process under Landlock also cannot
-// trace one that is not (ptrace(2)).
+// trace a process without it (ptrace(2)).
 //
-// It does nothing where the kernel has no Landlock, or has it switched off: this is a
-// second wall behind namespaces and, in the worker, a list of system calls. It comes when
+// It is a no-op where the kernel has no Landlock, or has it switched off: this is a
+// second wall behind namespaces and, in the worker, a list of system calls. It runs when
 // the root is complete, because nothing can be mounted afterwards, and before the
-// credentials, so that the seccomp profile need not allow the calls.
+// credentials change, so that the seccomp profile need not allow the calls.
 func (s *Sandbox) restrictFiles() error {
 	version := landlockVersion()
 	if version < landlockRights[0].since {
@@ -74,7 +74,7 @@ func landlockVersion() int {
 	return int(version)
 }
 
-// landlockAttr returns all that a version of the interface can deny.
+// landlockAttr returns everything that a version of the interface can deny.
 func landlockAttr(version int) unix.LandlockRulesetAttr {
 	var attr unix.LandlockRulesetAttr
 	for _, r := range landlockRights {

@@ -13,7 +13,7 @@ import (
 // worker. It comes after the launch, because a container's
 // cgroup exists only once a process is in it (systemd makes no empty scope).
 // paths is the cgroup's directory per controller, under "" for the unified
-// hierarchy. The caller does it before it lets the guest run.
+// hierarchy. The caller must call it before it lets the guest run.
 //
 // The mount shows the container's own cgroup as the root, as a cgroup namespace
 // would.
@@ -47,14 +47,14 @@ func mountCgroup(worker Child, m specs.Mount, paths map[string]string) error {
 	return s.thread.do(func() error { return attachCgroup(s.root, m.Destination, trees, options) })
 }
 
-// cgroupTrees clones the cgroup's directories on the host, by the name each is to have in the
+// cgroupTrees clones the cgroup's directories on the host, by their names in the
 // container: "" for the only one of a unified hierarchy.
 func cgroupTrees(paths map[string]string, options mountOptions) (map[string]int, error) {
 	trees := map[string]int{}
 	for controller, path := range paths {
 		name := hierarchy(controller, path)
 		if _, ok := trees[name]; ok || name == "" && len(paths) > 1 {
-			continue // of two controllers in one hierarchy the second, or of v2 beside v1, which runc does not show
+			continue // the second of two controllers in one hierarchy, or v2 beside v1, which runc does not show
 		}
 		fd, err := cloneTree(path, false)
 		if errors.Is(err, unix.ENOENT) {
@@ -71,7 +71,7 @@ func cgroupTrees(paths map[string]string, options mountOptions) (map[string]int,
 	return trees, nil
 }
 
-// hierarchy is what the hierarchy of a v1 controller is called below /sys/fs/cgroup, "cpu,cpuacct" for
+// hierarchy returns the name of a v1 controller's hierarchy below /sys/fs/cgroup, "cpu,cpuacct" for
 // two that share one; path is a directory in it.
 func hierarchy(controller, path string) string {
 	if controller == "" {
@@ -91,7 +91,7 @@ func closeAll(fds map[string]int) {
 }
 
 func attachCgroup(root int, destination string, trees map[string]int, options mountOptions) error {
-	target, err := mkdirAll(root, destination) // it has been made by now, see mountAll
+	target, err := mkdirAll(root, destination) // it exists by now, see mountAll
 	if err != nil {
 		return err
 	}

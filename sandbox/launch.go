@@ -14,45 +14,45 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/sandbox/seccomp"
 )
 
-// Launch says what to start in a sandbox and as what.
+// Launch describes the process to start in a sandbox.
 type Launch struct {
 	// Spec is the container's specification, Process the process to start: the
 	// specification's own, or that of an exec.
 	Spec    *specs.Spec
 	Process *specs.Process
 	// Worker is the program, Code (optional) the machine code it loads from
-	// CodePath below its root. The worker is born with one more descriptor, after
-	// Files, of the code with a shared lock on it.
+	// CodePath below its root. The worker is born with one more descriptor after
+	// Files: that of the code, with a shared lock on it.
 	Worker, Code *os.File
 	// Native starts the worker as the stand-in of a native program: its root is the
 	// container's root file system itself, and it is started from a directory
-	// outside of that, to leave it for "/" and become a program of the container by
-	// execve(2). There is no Code then, and nothing Reserved.
+	// outside of that. It then changes to "/" and becomes a program of the container by
+	// execve(2). Code and Reserved are not used then.
 	Native bool
-	// Argv and Env are the worker's own; Files become its descriptors from 0 on.
+	// Argv and Env are those of the worker; Files become its descriptors from 0 on.
 	Argv, Env []string
 	Files     []*os.File
 	// Terminal makes Files[0] the controlling terminal of a new session.
 	Terminal bool
-	// Reserved is a directory that the worker and not the guest may write.
+	// Reserved is a directory that only the worker may write, not the guest.
 	Reserved Reserved
 	// CreateContainer (optional) runs the createContainer hooks. It is called on the
 	// sandbox's thread, before the container's root file system, which is at rootfs, becomes
 	// the root. A process that is started there is in the container's namespaces, except the
-	// pid namespace, and has the host's root. None may live when CreateContainer returns:
-	// pivot_root(2) would give it the container's root.
+	// pid namespace, and has the host's root. All of them must have ended when CreateContainer
+	// returns: pivot_root(2) would give them the container's root.
 	CreateContainer func(ctx context.Context, rootfs string) error
 	// Limit (optional) puts the child with a pid under the container's limits. The child
-	// executes the worker after that: once it has, a neighbour may trace it (ptrace(2)),
-	// and what it then forks has the limits that it has.
+	// executes the worker after that: from then on a neighbour may trace it (ptrace(2)),
+	// and the processes that it forks inherit its limits.
 	Limit func(pid int) error
 }
 
 // Paths in the root that a worker started by Launch sees.
 const (
-	// GuestRoot is where it finds the container's root file system.
+	// GuestRoot is the path of the container's root file system.
 	GuestRoot = rootfsPath
-	// CodePath is where it finds the machine code of its module.
+	// CodePath is the path of the machine code of its module.
 	CodePath = codePath
 )
 
@@ -101,10 +101,10 @@ func (s *Sandbox) fork(ctx context.Context, l Launch) (Child, error) {
 }
 
 // execLimit bounds the time from the word to execve, which is less than a millisecond
-// unless somebody in the child's pid namespace stops it.
+// unless a process in the child's pid namespace stops it.
 const execLimit = 10 * time.Second
 
-// release has a child that waits for the word execute the worker.
+// release lets a child that waits for the word execute the worker.
 func (s *Sandbox) release(ctx context.Context, l Launch, b *birth, child Child) error {
 	if l.Limit != nil {
 		if err := l.Limit(child.PID); err != nil {
@@ -123,7 +123,7 @@ func (s *Sandbox) release(ctx context.Context, l Launch, b *birth, child Child) 
 	return err
 }
 
-// kit holds what must be taken from the host while a thread still sees it: the
+// kit holds everything that must be opened on the host while a thread still sees it: the
 // sandbox's own thread may have another root already (Join).
 type kit struct {
 	worker, code int // detached mounts, -1 for none
@@ -185,15 +185,15 @@ func (k *kit) close() {
 //     because mount points may have to be made in it; createContainer hooks come
 //     between, and before the pid namespace (see enterNamespaces);
 //  3. sysctls before the root changes: they need the host's /proc;
-//  4. the root changes and the old one is gone before privileges are given up:
+//  4. the root changes and the old one goes before privileges are given up:
 //     pivot_root needs CAP_SYS_ADMIN;
-//  5. Landlock, which lets nothing be mounted any more and needs a privilege or
+//  5. Landlock, which forbids further mounts and needs a privilege or
 //     no_new_privs (see restrict);
 //  6. credentials, then no_new_privs, then seccomp last, so that the profile
-//     has to allow no more than fork and exec. A profile without no_new_privs
+//     needs to allow only fork and exec. A profile without no_new_privs
 //     needs CAP_SYS_ADMIN to be installed, so it comes before the credentials,
 //     as in runc;
-//  7. fork: the child is born with all of it, and with no descriptor but its own.
+//  7. fork: the child inherits all of it, and no descriptor but its own.
 func (s *Sandbox) launch(ctx context.Context, l Launch, k *kit) (int, error) {
 	if err := s.enterRoot(ctx, l, k); err != nil {
 		return 0, err
@@ -217,7 +217,7 @@ func (s *Sandbox) launch(ctx context.Context, l Launch, k *kit) (int, error) {
 	return k.birth.start()
 }
 
-// bequeath leaves the thread no descriptors but those for the child. It comes before the
+// bequeath leaves the thread only the descriptors for the child. It comes before the
 // seccomp profile, which need not allow the calls.
 func (k *kit) bequeath(files []*os.File) error {
 	if err := ownDescriptors(); err != nil {
@@ -234,13 +234,13 @@ func (k *kit) bequeath(files []*os.File) error {
 }
 
 // holdCode opens the machine code and locks it, for the worker to inherit:
-// for as long as the worker, or a child of its own, has it open it is in use, and
-// nobody removes it (package cache). The worker could not be relied on to take the
+// while the worker, or a child of its own, has it open, the code is in use and package
+// cache does not remove it. The worker cannot be relied on to take the
 // lock itself; its seccomp profile need not allow fcntl(2). It is opened through the
-// worker's own read-only mount, so that the descriptor is worth no more than the
+// worker's own read-only mount, so that the descriptor gives no more rights than the
 // path: it gives no exclusive lock (package filelock). The mount is not attached yet, so no
-// path of a container is opened. Nothing is waited for: the daemon holds the same lock, so
-// another cannot be in the way.
+// path of a container is opened. The call does not block: the daemon holds the same lock, so
+// there can be no conflicting one.
 func holdCode(mount int) (int, error) {
 	fd, err := unix.Open(fmt.Sprintf("%s/%d", ownFiles, mount), unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 	if err != nil {
@@ -253,7 +253,7 @@ func holdCode(mount int) (int, error) {
 	return fd, nil
 }
 
-// enterRoot makes the worker's root complete and the thread's own.
+// enterRoot completes the worker's root and makes it the root of the thread.
 func (s *Sandbox) enterRoot(ctx context.Context, l Launch, k *kit) error {
 	if s.joined {
 		return attachCodeToCopy(k)
@@ -267,7 +267,7 @@ func (s *Sandbox) enterRoot(ctx context.Context, l Launch, k *kit) error {
 	return s.enterWorkerRoot(k)
 }
 
-// enterWorkerRoot adds what only the worker sees and makes all of it read-only.
+// enterWorkerRoot adds the files that only the worker sees and makes the whole root read-only.
 func (s *Sandbox) enterWorkerRoot(k *kit) error {
 	if err := place(s.base+workerPath, k.worker); err != nil {
 		return err
@@ -300,8 +300,8 @@ func (s *Sandbox) buildRoot(ctx context.Context, l Launch) error {
 	return enterPIDNamespace(l.Spec.Linux, s.pids)
 }
 
-// fillRootfs puts into the container's root file system what the specification
-// asks for. A sandbox without one (the preparer's) has nothing to fill.
+// fillRootfs adds to the container's root file system everything that the specification
+// asks for. It is a no-op for a sandbox without one (the preparer's).
 func (s *Sandbox) fillRootfs(ctx context.Context, l Launch) error {
 	if s.root < 0 {
 		return nil
@@ -344,7 +344,7 @@ func makeCwd(root int, cwd string) error {
 	}
 	fd, err := mkdirAll(root, cwd)
 	if errors.Is(err, unix.EROFS) {
-		return nil // the worker says so if the guest needs it
+		return nil // the worker reports it if the guest needs it
 	}
 	if err != nil {
 		return fmt.Errorf("process.cwd: %w", err)
@@ -352,8 +352,8 @@ func makeCwd(root int, cwd string) error {
 	return unix.Close(fd)
 }
 
-// place attaches a detached mount of a file at path, which it creates; -1 is
-// nothing to place.
+// place attaches a detached mount of a file at path, which it creates. It is a no-op
+// for -1.
 func place(path string, mount int) error {
 	if mount < 0 {
 		return nil
@@ -365,8 +365,8 @@ func place(path string, mount int) error {
 }
 
 // attachCodeToCopy gives an exec its own code at the path where the
-// container's worker has the container's. The exec therefore sees a copy of the
-// worker's mount namespace, alike in everything but that one file.
+// container's worker has the container's code. The exec therefore sees a copy of the
+// worker's mount namespace that differs in that one file only.
 func attachCodeToCopy(k *kit) error {
 	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
 		return fmt.Errorf("copy mount namespace: %w", err)
@@ -377,8 +377,8 @@ func attachCodeToCopy(k *kit) error {
 	if k.code < 0 {
 		return nil
 	}
-	// In the place of the container's own: nothing can be attached on top of a file
-	// that has been removed meanwhile, as code is with its image.
+	// It replaces the container's own: nothing can be attached on top of a file that has
+	// been removed meanwhile, and code is removed with its image.
 	if err := unix.Unmount(codePath, unix.MNT_DETACH); err != nil {
 		return pathError("unmount", codePath, err)
 	}
@@ -394,7 +394,7 @@ func pivot(base string) error {
 	if err := unix.PivotRoot(".", "."); err != nil {
 		return fmt.Errorf("pivot root: %w", err)
 	}
-	// The old root must not tell its peers on the host that it is unmounted.
+	// The unmount of the old root must not propagate to its peers on the host.
 	if err := unix.Mount("", ".", "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil {
 		return fmt.Errorf("set propagation of the old root: %w", err)
 	}

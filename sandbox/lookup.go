@@ -16,7 +16,7 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/entrypoint"
 )
 
-// errNotInPath is os.ErrNotExist to whoever asks.
+// errNotInPath wraps os.ErrNotExist.
 var errNotInPath = fmt.Errorf("not found in $PATH: %w", os.ErrNotExist)
 
 // LookPath finds the file that an exec of a command in directory cwd with the given
@@ -50,17 +50,17 @@ func (s *Sandbox) LookPath(ctx context.Context, command entrypoint.Point, cwd st
 	return found, err
 }
 
-// MountsDecide reports whether the specification's mounts have a say in what is found at the first of the
-// paths that leads to a file: one of them lies at or above the file, or at or above something on the way
-// there, as a link of the image. If that takes more steps to say than maxSteps, or ctx ends, they have. It only
-// looks at the root file system, before MountAll.
+// MountsDecide reports whether the specification's mounts affect the first of the paths that leads to a
+// file: whether one of them lies at or above the file, or at or above something on the way
+// there, such as a link of the image. It returns true if that takes more than maxSteps steps, or ctx ends. It
+// only reads the root file system, before MountAll.
 func (s *Sandbox) MountsDecide(ctx context.Context, spec *specs.Spec, paths []string) bool {
 	decide := false
 	_ = s.thread.do(func() error {
 		passed := map[string]bool{}
 		w := newWalk(s.root, func(place string) { passed[place] = true })
 		for _, p := range paths {
-			// What it cannot follow an exec cannot either, unless a mount is on the way.
+			// An exec cannot follow this path either, unless a mount is on the way.
 			_, _ = w.expand(p)
 			if decide = w.isOver() || ctx.Err() != nil; decide {
 				return nil
@@ -84,7 +84,7 @@ func (s *Sandbox) isFile(at string) bool {
 }
 
 // mountedAtAny reports whether one of the mounts would be made at one of the places that the walk has passed
-// so far, or the walk is over before that is known.
+// so far. It also returns true if the walk is over before that is known.
 func mountedAtAny(w *walk, mounts []specs.Mount, passed map[string]bool) bool {
 	places := maps.Clone(passed)
 	binds := map[string]bool{} // those so far

@@ -9,9 +9,9 @@ import (
 )
 
 // Mounts are made detached (open_tree(2), fsmount(2)), given their attributes,
-// and only then attached (move_mount(2)): no moment exists in which a
-// read-only mount is writable, and a target is a descriptor, never a path that
-// somebody could exchange meanwhile.
+// and only then attached (move_mount(2)): a read-only mount is never
+// writable, and a target is a descriptor, never a path that
+// could be exchanged meanwhile.
 // See RATIONALE.md, "Why only the new mount API?"
 
 // cloneTree returns a detached copy of the mount at path, a descriptor the

@@ -16,7 +16,7 @@ type mountOptions struct {
 	set, clear       uint64 // MOUNT_ATTR_* for the mount itself
 	setRec, clearRec uint64 // MOUNT_ATTR_* for it and all mounts beneath
 	propagation      []propagation
-	data             []string // what the file system itself is told
+	data             []string // options of the file system itself
 }
 
 // propagation is one change of a mount's propagation type.
@@ -25,7 +25,7 @@ type propagation struct {
 	recursive bool
 }
 
-// legacy is the change in the terms of mount(2).
+// legacy returns the change in the terms of mount(2).
 func (p propagation) legacy() uintptr {
 	if p.recursive {
 		return uintptr(p.kind) | unix.MS_REC
@@ -70,7 +70,7 @@ var propagations = map[string]propagation{
 	"runbindable": {kind: unix.MS_UNBINDABLE, recursive: true},
 }
 
-// ignoredOptions say what is the default anyway, or matter only to mount(8).
+// ignoredOptions are defaults anyway, or matter only to mount(8).
 var ignoredOptions = map[string]bool{
 	"defaults": true, "async": true, "remount": true, "loud": true, "auto": true, "noauto": true, "nofail": true,
 }

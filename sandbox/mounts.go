@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// mountAll makes the OCI mounts of the specification in their order. Of a
-// "cgroup" mount it makes the mount point only: the worker has a cgroup later (see
+// mountAll makes the OCI mounts of the specification in their order. For a
+// "cgroup" mount it makes the mount point only: the worker gets a cgroup later (see
 // MountCgroups), when the root file system may be read-only.
 func mountAll(root int, spec *specs.Spec) error {
 	var procs []int
@@ -30,7 +30,7 @@ func mountAll(root int, spec *specs.Spec) error {
 		}
 		unix.Close(fd)
 	}
-	// Now that mount points in it are made; nobody has seen it yet.
+	// The mount points in it exist now, and no process has seen it yet.
 	for _, fd := range procs {
 		if err := setattr(fd, unix.MOUNT_ATTR_RDONLY, 0, 0, false); err != nil {
 			return fmt.Errorf("make /proc read-only: %w", err)
@@ -77,9 +77,9 @@ func mountOne(root int, m specs.Mount, spec *specs.Spec) (int, error) {
 	return fd, nil
 }
 
-// suitTarget looks at what is at a mount's destination already, as runc does: a tmpfs takes over
-// its mode, and sysfs, like proc, is not mounted through a link, behind which it would not be
-// where it is expected.
+// suitTarget checks the file at a mount's destination, as runc does: a tmpfs takes over
+// its mode, and sysfs, like proc, is not mounted through a link, which would put it at an
+// unexpected place.
 func suitTarget(root int, m specs.Mount, options *mountOptions) error {
 	var flags uint64 = unix.O_PATH
 	switch m.Type {
@@ -192,8 +192,8 @@ func hidePaths(root int, linux *specs.Linux) error {
 	return nil
 }
 
-// coverPath mounts on path what cover makes for it. What does not exist needs no
-// cover.
+// coverPath mounts the result of cover on path. It is a no-op if path does not
+// exist.
 func coverPath(root int, path string, cover func(target int) (int, error)) error {
 	target, err := openat2(root, path, unix.O_PATH, 0)
 	if isAbsent(err) {
@@ -211,7 +211,7 @@ func coverPath(root int, path string, cover func(target int) (int, error)) error
 	return attach(fd, target)
 }
 
-// coverFor returns what hides target: an empty read-only directory, or the
+// coverFor returns a mount that hides target: an empty read-only directory for a directory, the
 // null device for anything else.
 func coverFor(target int) (int, error) {
 	isDir, err := isDirectory(target)
@@ -238,7 +238,7 @@ func readonlyCopy(target int) (int, error) {
 }
 
 // Executable returns a program's file on a mount of its own, so that it can be executed by its
-// descriptor (/proc/self/fd/N) even where it lies on a file system that is mounted noexec. The
+// descriptor (/proc/self/fd/N) even if it lies on a file system that is mounted noexec. The
 // caller closes both.
 func Executable(program *os.File) (*os.File, error) {
 	fd, err := cloneProgram(program)
@@ -249,7 +249,7 @@ func Executable(program *os.File) (*os.File, error) {
 }
 
 // cloneProgram returns a detached read-only mount of an open file that lies on
-// the host: -1 for nil. A volume mounted noexec is no obstacle: the worker's
+// the host, or -1 for nil. The file may lie on a volume mounted noexec: the worker's
 // binary is executed and the module's pages are mapped executable, so noexec is
 // cleared on this one mount.
 func cloneProgram(file *os.File) (int, error) {

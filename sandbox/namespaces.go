@@ -23,11 +23,11 @@ var cloneFlags = map[specs.LinuxNamespaceType]int{
 // calling thread, except two. The mount namespace exists already (newRoot). The
 // pid namespace comes last (enterPIDNamespace), because the thread's children are
 // born in it: a hook would be process 1 of a new one, in the worker's place, and
-// within reach of the neighbours in one that is joined.
+// in an existing one the neighbours could reach it.
 //
 // A new cgroup namespace has the daemon's cgroup as its root: the worker can
-// be put into its own cgroup only once it exists. Nothing of it shows in a Wasm
-// container, which has no /proc/self/cgroup and whose /sys/fs/cgroup is the
+// be put into its own cgroup only once it exists. A Wasm container does not see
+// the daemon's cgroup: it has no /proc/self/cgroup, and its /sys/fs/cgroup is the
 // container's own (see MountCgroups).
 func enterNamespaces(namespaces []specs.LinuxNamespace) error {
 	created := 0
@@ -62,7 +62,7 @@ func joinNamespace(path string, flag int) error {
 	return pathError("setns", path, unix.Setns(fd, flag))
 }
 
-// openPIDNamespace opens the pid namespace that the specification gives a path of, nil for none.
+// openPIDNamespace opens the pid namespace whose path the specification gives. It returns nil for none.
 func openPIDNamespace(namespaces []specs.LinuxNamespace) (*os.File, error) {
 	for _, ns := range namespaces {
 		if ns.Type != specs.PIDNamespace || ns.Path == "" {
@@ -105,7 +105,7 @@ func setHostname(spec *specs.Spec) error {
 		return nil
 	}
 	if !CreatesNamespace(spec.Linux, specs.UTSNamespace) {
-		// The pod's sandbox has set it, or it would be the host's.
+		// The pod's sandbox has set it, or it is the host's.
 		return nil
 	}
 	if err := unix.Sethostname([]byte(spec.Hostname)); err != nil {

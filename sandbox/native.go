@@ -8,9 +8,9 @@ import (
 )
 
 // CheckNative refuses, as Check does, a specification that a launch with
-// Launch.Native cannot honour. Whoever calls it has another runtime to turn to,
-// so what is seldom asked of such a container is refused too: a security label,
-// because the label's policy would have to know the worker that the process is
+// Launch.Native cannot honour. The caller can use another runtime instead,
+// so rarely used fields are refused too: a security label,
+// because the label's policy would have to allow the worker, which the process is
 // before it is the program; a mount of the cgroups, which would come late; and a
 // working directory, which runc enters with more rights than the stand-in has.
 func CheckNative(spec *specs.Spec) error {
@@ -31,7 +31,7 @@ func CheckNative(spec *specs.Spec) error {
 	})
 }
 
-// standInName is what the worker is called in the directory where it stands in
+// standInName is the name of the worker in the directory from which it stands in
 // for a native program.
 const standInName = "worker"
 
@@ -52,8 +52,8 @@ func (s *Sandbox) standIn(worker int) (int, error) {
 	return cloneTree(dir, true)
 }
 
-// enterOwnRoot makes the container's root file system the root, as it is for
-// every native container, and the directory with the stand-in the working
+// enterOwnRoot makes the container's root file system the root, as for
+// every native container, and makes the directory with the stand-in the working
 // directory.
 func (s *Sandbox) enterOwnRoot(k *kit) error {
 	dir, err := s.standIn(k.worker)

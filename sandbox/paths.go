@@ -10,9 +10,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Every path of a container is resolved beneath its root by the kernel (openat2(2)) and used as
-// the descriptor that came of it: links of the image, absolute ones and ".." among them, stay inside,
-// and nothing can be exchanged between a look and an act.
+// The kernel resolves every path of a container beneath its root (openat2(2)), and we use the
+// resulting descriptor: links of the image, absolute ones and ".." among them, stay inside,
+// and no file can be exchanged between the check and the use.
 
 // openInRoot opens path beneath root with the container's idea of "/": symbolic
 // links, absolute ones too, and ".." stay inside; magic links are refused.
@@ -40,20 +40,20 @@ func openHow(root int, path string, flags, mode, resolve uint64) (int, error) {
 }
 
 // clean returns a path of a specification as runc reads it: from "/" on, and without
-// "." and "..", which are taken out of the text before any link is looked at.
+// "." and "..", which are removed from the text before any link is followed.
 func clean(path string) string { return filepath.Clean("/" + path) }
 
 // mountpoint returns an O_PATH descriptor of path beneath root, and the path that it has there
-// without links. It creates what is missing, as runc does: directories of mode 0755, and at the end a
-// directory or an empty file of mode 0644. A link that leads to nothing is followed, and what it names is made.
-// The root itself is none: a mount on top of it would hide it from the guest, but not from us.
+// without links. It creates missing parts, as runc does: directories of mode 0755, and at the end a
+// directory or an empty file of mode 0644. A dangling link is followed, and its target is created.
+// The root itself is refused: a mount on top of it would hide it from the guest, but not from us.
 // See RATIONALE.md, "Why are mount points made exactly as runc makes them?"
 func mountpoint(root int, path string, isDir bool) (fd int, at string, err error) {
 	path = clean(path)
 	if path == "/" {
 		return -1, "", pathError("open mount point", path, errIsRoot)
 	}
-	// Most often no link is on the way.
+	// Usually there is no link on the way.
 	fd, err = openHow(root, path, unix.O_PATH, 0, unix.RESOLVE_IN_ROOT|unix.RESOLVE_NO_SYMLINKS)
 	at = path
 	if errors.Is(err, unix.ELOOP) {
@@ -102,7 +102,7 @@ func makeMountpoint(root int, path string, isDir bool) (int, string, error) {
 	if err := unix.Mknodat(parent, names[last], unix.S_IFREG|0o644, 0); err != nil && !errors.Is(err, unix.EEXIST) {
 		return -1, "", err
 	}
-	// Not through a link that somebody has put there meanwhile.
+	// A link that was put there meanwhile is not followed.
 	fd, err := openHow(parent, names[last], unix.O_PATH, 0, unix.RESOLVE_BENEATH|unix.RESOLVE_NO_SYMLINKS)
 	return fd, at, err
 }
@@ -123,12 +123,12 @@ func mkdirAll(root int, path string) (int, error) {
 	return fd, nil
 }
 
-// makeIn has something made at path beneath root: create is called with the directory that it is to lie in, which
-// is created if it is missing, and its name there. When something is there already, a link is followed, and
+// makeIn calls create to make a file at path beneath root, with the file's directory, which is created if it is
+// missing, and the file's name there. If path exists already, a link is followed, and
 // anything else stays.
 func makeIn(root int, path string, create func(dir int, name string) error) error {
 	path = clean(path)
-	// Most often the directory is there, and nothing of that name.
+	// Usually the directory exists and the name is free.
 	dir, err := openat2(root, filepath.Dir(path), unix.O_PATH|unix.O_DIRECTORY, 0)
 	if err == nil {
 		err = create(dir, filepath.Base(path))
@@ -152,17 +152,17 @@ func makeIn(root int, path string, create func(dir int, name string) error) erro
 	return nil
 }
 
-// Bounds of a way through an image, which can lay links so that there is no end of it.
+// Bounds of a walk through an image, whose links can make a path endless.
 const (
 	maxLinks = 40   // as many as the kernel follows in one path (path_resolution(7))
 	maxSteps = 4096 // names, "." and ".." among them
 )
 
-// expand returns the names on the way from root to path with every link replaced by what it
-// says. What does not exist is taken for a directory that is to be made; so "missing/.." is
-// where it began. That is how runc finds a mount point behind a link that leads to nothing
-// (SecureJoin of github.com/cyphar/filepath-securejoin). The answer is a wish, not a fact:
-// whoever uses it must follow no link.
+// expand returns the names on the way from root to path with every link replaced by its
+// target. A missing name is taken for a directory that is to be made; so "missing/.." is
+// where it began. That is how runc finds a mount point behind a dangling link
+// (SecureJoin of github.com/cyphar/filepath-securejoin). The files may change after the walk, so
+// the caller must not follow links.
 func expand(root int, path string) ([]string, error) {
 	return newWalk(root, func(string) {}).expand(path)
 }
@@ -172,7 +172,7 @@ func expand(root int, path string) ([]string, error) {
 type walk struct {
 	root int
 	left int // steps
-	// pass is told of each place on the way, links among them, as a path from root without a link before its end.
+	// pass is called for each place on the way, links among them, with a path from root without a link before its end.
 	pass func(place string)
 }
 
@@ -222,8 +222,8 @@ func (w *walk) expand(path string) ([]string, error) {
 	return names, nil
 }
 
-// readLink returns the target of the symbolic link at path beneath root, in which no other
-// link may lie. Nothing and anything else are no link.
+// readLink returns the target of the symbolic link at path beneath root; no other link may
+// lie on the way. isLink is false for a missing file and for any other file.
 func readLink(root int, path string) (target string, isLink bool, err error) {
 	fd, err := openHow(root, path, unix.O_PATH|unix.O_NOFOLLOW, 0, unix.RESOLVE_BENEATH|unix.RESOLVE_NO_SYMLINKS)
 	if isAbsent(err) {
@@ -245,8 +245,8 @@ func readLink(root int, path string) (target string, isLink bool, err error) {
 	return string(text[:max(n, 0)]), true, err
 }
 
-// makeDirs returns the directory at the names below root opened, follows no link on the way, and makes what is
-// missing of it.
+// makeDirs opens the directory at the names below root, follows no link on the way, and creates missing
+// directories.
 func makeDirs(root int, names []string) (int, error) {
 	const flags = unix.O_PATH | unix.O_DIRECTORY
 	fd, err := openHow(root, "./"+strings.Join(names, "/"), flags, 0, unix.RESOLVE_BENEATH|unix.RESOLVE_NO_SYMLINKS)
@@ -265,8 +265,8 @@ func makeDirs(root int, names []string) (int, error) {
 	return openHow(parent, names[last], flags, 0, unix.RESOLVE_BENEATH|unix.RESOLVE_NO_SYMLINKS)
 }
 
-// pathBelow returns where the kernel knows an open file below root, without links and without
-// the first slash. What has been moved or removed since is not found there.
+// pathBelow returns the kernel's path of an open file below root, without links and without
+// the first slash. It finds no file that has been moved or removed since.
 func pathBelow(root, fd int) (string, bool) {
 	top, err := os.Readlink(descriptorPath(root))
 	if err != nil {

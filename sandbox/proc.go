@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// emulated are the files below /proc that something may be mounted on: what lxcfs makes up for
+// emulated are the files below /proc that may be mounted on: the files that lxcfs emulates for
 // a container, and the rest of runc's list (checkProcMount in libcontainer/rootfs_linux.go).
 var emulated = []string{
 	"/proc/cpuinfo", "/proc/diskstats", "/proc/meminfo", "/proc/stat", "/proc/swaps", "/proc/uptime",
@@ -27,7 +27,7 @@ func emptyProc() (int, error) {
 }
 
 // checkProc refuses a mount, not yet attached, that would take the place of /proc or of something in it, as
-// runc does: what trusts /proc trusts all of it. at is the mount point's path without links.
+// runc does: a program that trusts /proc trusts all of it. at is the mount point's path without links.
 func checkProc(at string, mount int, fstype string) error {
 	switch {
 	case at == "/proc":

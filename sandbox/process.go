@@ -17,10 +17,10 @@ var rlimits = map[string]int{
 	"RLIMIT_RTTIME": unix.RLIMIT_RTTIME, "RLIMIT_SIGPENDING": unix.RLIMIT_SIGPENDING, "RLIMIT_STACK": unix.RLIMIT_STACK,
 }
 
-// Limit applies what belongs to a process and not to a thread, and so cannot be
+// Limit applies the limits that belong to a process and not to a thread, so they cannot be
 // in place before the worker is born: process.rlimits and process.oomScoreAdj.
-// The caller does it before it lets the worker load guest code, and waits for the
-// process only afterwards: until then nobody else has its number.
+// The caller must call it before it lets the worker load guest code, and wait for the
+// process only afterwards: until then the pid cannot be reused.
 func Limit(pid int, process *specs.Process) error {
 	if err := setRlimits(pid, process); err != nil {
 		return err
@@ -36,8 +36,8 @@ func Limit(pid int, process *specs.Process) error {
 }
 
 // setRlimits sets the limits of a process. Without CAP_SYS_RESOURCE the kernel
-// wants the caller's real ids to be those of the process (prlimit(2)), so
-// somebody else's limits are set by a thread that takes on the ids.
+// requires the caller's real ids to be those of the process (prlimit(2)), so
+// a thread that takes on the ids sets the limits of another user's process.
 func setRlimits(pid int, process *specs.Process) error {
 	user := process.User
 	if len(process.Rlimits) == 0 || user.UID == 0 && user.GID == 0 {

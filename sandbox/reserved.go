@@ -14,16 +14,16 @@ import (
 // write, while the worker reaches it, with the rights the specification gives, at
 // the same path of its own root.
 type Reserved struct {
-	// Path is the destination of one of the specification's mounts; empty is none.
+	// Path is the destination of one of the specification's mounts, or empty for none.
 	Path string
-	// Shared is the name of a file in it that the guest may write all the same; empty
-	// is none. It is made if it is not there and the process may make it.
+	// Shared is the name of a file in it that the guest may write nevertheless, or empty
+	// for none. It is created if it is missing and the process may create it.
 	Shared string
 }
 
 // reserve shows a directory of the container to the worker alone: a copy of its
-// mount goes to the same path of the worker's root, and the guest's turns
-// read-only, but for a mount of the shared file on itself.
+// mount goes to the same path of the worker's root, and the guest's becomes
+// read-only, except for a mount of the shared file on itself.
 func (s *Sandbox) reserve(r Reserved, process *specs.Process) error {
 	if r.Path == "" {
 		return nil
@@ -67,7 +67,7 @@ func (s *Sandbox) copyToWorker(volume int, path string) error {
 func (s *Sandbox) share(volume int, name, path string, process *specs.Process) error {
 	file, err := sharedFile(volume, name, process)
 	if errors.Is(err, unix.ENOENT) {
-		return nil // the container may not make it either
+		return nil // the container may not create it either
 	}
 	if err != nil {
 		return err
@@ -81,9 +81,9 @@ func (s *Sandbox) share(volume int, name, path string, process *specs.Process) e
 	return coverPath(s.root, path, func(int) (int, error) { return unix.Dup(mount) })
 }
 
-// sharedFile returns an O_PATH descriptor of a regular file, which is made if it is not there and the
-// process may. Another container may have left something else in its place: no link is
-// followed, and nothing but a file is taken.
+// sharedFile returns an O_PATH descriptor of a regular file, which is created if it is missing and the
+// process may create it. Another container may have left something else in its place: no link is
+// followed, and only a regular file is accepted.
 func sharedFile(dir int, name string, process *specs.Process) (int, error) {
 	err := as(process, func() error { return makeFile(dir, name) })
 	if err != nil && !errors.Is(err, unix.EEXIST) && !errors.Is(err, unix.EACCES) && !errors.Is(err, unix.EROFS) {
@@ -105,7 +105,7 @@ func sharedFile(dir int, name string, process *specs.Process) (int, error) {
 	return fd, nil
 }
 
-// makeFile makes a file for everybody.
+// makeFile creates a file that every user may read and write.
 func makeFile(dir int, name string) error {
 	fd, err := unix.Openat(dir, name, unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o666)
 	if err != nil {

@@ -6,13 +6,13 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 )
 
-// useful are the capabilities that change what WASI's calls do to files. WASI has no
-// call that any other is good for.
+// useful are the capabilities that change the effect of WASI's calls on files. No WASI
+// call needs any other.
 var useful = []string{"CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_DAC_READ_SEARCH", "CAP_FOWNER", "CAP_FSETID"}
 
-// restrict takes from the thread what a guest's worker and the preparer have no use
-// for, whatever their specification grants, and returns the process to launch. A native
-// program keeps what its specification says.
+// restrict removes the rights from the thread that a guest's worker and the preparer do not
+// need, even if their specification grants them, and returns the process to launch. A native
+// program keeps the rights of its specification.
 func (s *Sandbox) restrict(l Launch) (*specs.Process, error) {
 	if l.Native {
 		return l.Process, nil
@@ -23,9 +23,9 @@ func (s *Sandbox) restrict(l Launch) (*specs.Process, error) {
 	return forWorker(l.Process)
 }
 
-// forWorker returns a Wasm container's process with no more rights than its guest can
-// use: of its capabilities the useful ones, and never more by an exec, because the
-// worker executes nothing but itself.
+// forWorker returns a Wasm container's process with only the rights that its guest can
+// use: the useful ones of its capabilities, and no new privileges by an exec, because the
+// worker executes only itself.
 func forWorker(process *specs.Process) (*specs.Process, error) {
 	worker := *process
 	worker.NoNewPrivileges = true

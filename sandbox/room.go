@@ -13,7 +13,7 @@ import (
 // reserves (does not use) 4 GiB and a guard for a guest's memory.
 const minAddressSpace = 16 << 30
 
-// checkRlimits refuses limits that leave a worker no room: it would end before it could say why.
+// checkRlimits refuses limits that are too low for a worker: it would end before it could report why.
 func checkRlimits(p *specs.Process) error {
 	for _, r := range p.Rlimits {
 		if _, ok := rlimits[r.Type]; !ok {
@@ -34,7 +34,7 @@ func checkRlimits(p *specs.Process) error {
 	return nil
 }
 
-// checkPids refuses a limit of processes that leaves no room for the threads of one worker.
+// checkPids refuses a limit of processes that is too low for the threads of one worker.
 func checkPids(spec *specs.Spec) error {
 	r := spec.Linux.Resources
 	if r == nil || r.Pids == nil || r.Pids.Limit == nil || *r.Pids.Limit <= 0 || *r.Pids.Limit >= control.LeastThreads {

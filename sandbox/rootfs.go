@@ -40,7 +40,7 @@ func newRoot(base string, propagation string) error {
 	if err := unix.Unshare(unix.CLONE_NEWNS | unix.CLONE_FS); err != nil {
 		return fmt.Errorf("unshare mount namespace: %w", err)
 	}
-	// What this thread creates gets the modes it asks for; the container's own
+	// Files that this thread creates get the modes it asks for; the container's own
 	// umask is set just before the worker is forked.
 	unix.Umask(0)
 	if err := isolatePropagation(base, propagation); err != nil {
@@ -56,7 +56,7 @@ func newRoot(base string, propagation string) error {
 	return nil
 }
 
-// isolatePropagation keeps our mounts from the host. Slave is the rule, so that
+// isolatePropagation keeps our mounts from the host. Slave is the default, so that
 // mounts of the host still arrive in volumes that ask for it (rslave); a
 // container with a bidirectional volume (linux.rootfsPropagation shared) keeps
 // the peer groups, except for the mount that we put our root on.
@@ -97,7 +97,7 @@ func privateParent(base string) error {
 }
 
 // mountRootfs mounts the container's root file system at target. Without
-// mounts the path of the specification is bound there.
+// mounts it bind-mounts the path of the specification there.
 func mountRootfs(target string, mounts []Mount, root *specs.Root, bundle string) error {
 	if len(mounts) == 0 {
 		return bindRootfs(target, root, bundle)
@@ -125,7 +125,7 @@ func bindRootfs(target string, root *specs.Root, bundle string) error {
 	return nil
 }
 
-// pathOf returns where the specification has the root file system, empty if it does not say.
+// pathOf returns the specification's path of the root file system, empty if there is none.
 func pathOf(root *specs.Root, bundle string) string {
 	switch {
 	case root == nil || root.Path == "":
@@ -136,8 +136,8 @@ func pathOf(root *specs.Root, bundle string) string {
 	return filepath.Join(bundle, root.Path)
 }
 
-// mountLayer is mount(2) for what snapshotters produce: bind and file systems
-// with their options, on a loop device if one says so.
+// mountLayer is mount(2) for the mounts of snapshotters: bind mounts and file systems
+// with their options, on a loop device if an option asks for it.
 func mountLayer(target string, m Mount) error {
 	if needsHelper(m) {
 		return errHelper
@@ -184,8 +184,8 @@ func mountLayer(target string, m Mount) error {
 const loopOption = "loop"
 
 // errHelper refuses a root file system that a program of the host would have to serve: that program
-// would be in the container's mount namespace, and its root the container's from the moment of
-// pivot_root(2) on.
+// would be in the container's mount namespace, and pivot_root(2) would give it the container's
+// root.
 var errHelper = errors.New("it is served by a program (FUSE), which a Wasm container's root file system cannot be: " +
 	"use another snapshotter for the image, such as overlayfs, or run the container with the runc runtime")
 
@@ -251,13 +251,13 @@ func shortenLowers(data []string) ([]string, error) {
 	return data, nil
 }
 
-// isOddPath reports whether a path is none that a snapshotter makes: relative, not
-// in its shortest form, the root itself, or a piece of one with an escaped colon.
+// isOddPath reports whether a path does not come from a snapshotter: it is relative, not
+// in its shortest form, the root itself, or a piece of a path with an escaped colon.
 func isOddPath(path string) bool {
 	return !filepath.IsAbs(path) || path == "/" || filepath.Clean(path) != path
 }
 
-// commonDir is the deepest directory that is a proper parent of every path. The
+// commonDir returns the deepest directory that is a proper parent of every path. The
 // paths are absolute.
 func commonDir(paths []string) string {
 	dir := filepath.Dir(paths[0])

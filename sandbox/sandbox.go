@@ -15,20 +15,20 @@ import (
 type Sandbox struct {
 	thread *thread
 	base   string
-	path   string   // where the specification has the container's root file system
+	path   string   // the specification's path of the container's root file system
 	root   int      // O_PATH descriptor of the container's root file system
 	joined bool     // an exec: the namespaces are those of a running worker
 	inside bool     // the thread is in the specification's namespaces
 	pids   *os.File // the pid namespace to be entered last, nil for a new one or none
-	view   *view    // of a root file system that is only looked at
-	// mounted says that the mounts of the specification are made.
+	view   *view    // of a root file system that is only inspected
+	// mounted reports whether the mounts of the specification have been made.
 	mounted bool
 	ended   bool
 }
 
 // New makes an empty worker's root at base, an existing directory of the host
 // that the caller owns (nothing of it shows on the host). propagation is
-// linux.rootfsPropagation of the specification, empty for the usual.
+// linux.rootfsPropagation of the specification, empty for the default.
 func New(base, propagation string) (*Sandbox, error) {
 	s := &Sandbox{thread: newThread(), base: base, root: -1}
 	if err := s.thread.do(func() error { return newRoot(base, propagation) }); err != nil {
@@ -39,8 +39,8 @@ func New(base, propagation string) (*Sandbox, error) {
 }
 
 // MountRootfs mounts the container's root file system: the snapshotter's mounts
-// or, when there are none, root.path of the specification relative to bundle. What
-// ViewRootfs has shown goes, with everything mounted in it.
+// or, when there are none, root.path of the specification relative to bundle. The view of
+// ViewRootfs goes, with everything mounted in it.
 func (s *Sandbox) MountRootfs(mounts []Mount, root *specs.Root, bundle string) error {
 	return s.thread.do(func() error {
 		s.mounted = false
@@ -86,7 +86,7 @@ func (s *Sandbox) OpenRoot() (*os.Root, error) {
 var ErrNotRegular = errors.New("not a regular file")
 
 // OpenFile opens a regular file of the container for reading. path is resolved
-// with the container's own idea of "/". Nothing but a regular file is opened: a
+// with the container's own idea of "/". Only a regular file is opened: a
 // FIFO or a device planted there cannot make the daemon wait or act.
 func (s *Sandbox) OpenFile(path string) (*os.File, error) {
 	var file *os.File
@@ -122,7 +122,7 @@ func (s *Sandbox) openFile(path string) (*os.File, error) {
 	return os.NewFile(uintptr(opened), path), nil
 }
 
-// sameFile fails when somebody exchanged the file between look and open.
+// sameFile fails if the file was exchanged between check and open.
 func sameFile(fd int, want unix.Stat_t) error {
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
@@ -149,9 +149,9 @@ func fileKind(mode uint32) string {
 }
 
 // MountAll makes the OCI mounts of the specification. Launch does so itself;
-// calling it earlier, where MountsDecide, lets OpenFile see files that lie on a volume. Namespaces
-// come first, because some file systems (mqueue, sysfs) show those of whoever
-// mounts them.
+// an earlier call, where MountsDecide, lets OpenFile see files that lie on a volume. Namespaces
+// come first, because some file systems (mqueue, sysfs) show those of the
+// mounter.
 func (s *Sandbox) MountAll(spec *specs.Spec) error {
 	return s.thread.do(func() error {
 		if err := s.enter(spec); err != nil {
@@ -180,7 +180,7 @@ func (s *Sandbox) enter(spec *specs.Spec) error {
 }
 
 // Close abandons the sandbox; everything it mounted goes with its thread. It
-// does nothing after Launch.
+// is a no-op after Launch.
 func (s *Sandbox) Close() error {
 	if s.ended {
 		return nil

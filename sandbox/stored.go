@@ -8,16 +8,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Stored returns, open for reading and under the same name, the file of an image's
-// layer that a container's open file shows, and whether there is one. rootfs are
+// Stored returns the file of an image's layer behind a container's open file, open for
+// reading and under the same name, and reports whether there is one. rootfs are
 // the mounts of the container's root file system. The caller closes both.
 //
-// Overlay's own file says too little of its content: it keeps the layer's inode number
-// when a container has written to it and so has a copy
+// Overlay's own file does not identify its content: it keeps the layer's inode number
+// after a container has written to it and so has a copy
 // (https://docs.kernel.org/filesystems/overlayfs.html#inode-properties), and its
-// device number goes to another mount later. A file that the container has
-// written, that lies on a volume or that is put together from several layers (metacopy) has no
-// such file in a layer, nor has one where the layers are on several file systems.
+// device number goes to another mount later. There is no such file in a layer if the container
+// has written the file, if it lies on a volume, if it is put together from several layers
+// (metacopy), or if the layers are on several file systems.
 func (s *Sandbox) Stored(file *os.File, rootfs []Mount) (*os.File, bool) {
 	image, ok := overlayStack(rootfs)
 	if !ok {
@@ -34,7 +34,7 @@ func (s *Sandbox) Stored(file *os.File, rootfs []Mount) (*os.File, bool) {
 	for i, layer := range image.folders {
 		found, st, err := openInLayer(layer, path)
 		if err != nil {
-			continue // the file of a lower layer shows
+			continue // the file is in a lower layer
 		}
 		defer unix.Close(found)
 		if i == 0 && image.writable || !sameContent(shown, st) || isMetacopy(found) {
@@ -49,7 +49,7 @@ func (s *Sandbox) Stored(file *os.File, rootfs []Mount) (*os.File, bool) {
 	return nil, false
 }
 
-// stack is what an overlay is made of.
+// stack holds the folders of an overlay.
 type stack struct {
 	folders  []string // the uppermost first
 	writable bool     // the first one belongs to the container
@@ -79,7 +79,7 @@ func overlayStack(rootfs []Mount) (stack, bool) {
 	return all, len(lower) > 0
 }
 
-// openInLayer finds, without opening, what a layer has at path; links are not
+// openInLayer returns an O_PATH descriptor of a layer's file at path; links are not
 // followed.
 func openInLayer(layer, path string) (int, unix.Stat_t, error) {
 	var st unix.Stat_t
@@ -103,8 +103,8 @@ func openInLayer(layer, path string) (int, unix.Stat_t, error) {
 	return fd, st, nil
 }
 
-// sameContent reports whether an overlay's file is one of a layer that the container has not
-// written to: that would have set the time of the last change.
+// sameContent reports whether an overlay's file is a layer's, and the container has not
+// written to it: a write would have set the time of the last change.
 func sameContent(shown, layer unix.Stat_t) bool {
 	return layer.Mode&unix.S_IFMT == unix.S_IFREG && shown.Mode == layer.Mode && shown.Ino == layer.Ino &&
 		shown.Size == layer.Size && shown.Mtim == layer.Mtim && shown.Ctim == layer.Ctim

@@ -7,12 +7,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// errThreadEnded is returned for a step asked of a thread that has ended.
+// errThreadEnded is returned for a step on a thread that has ended.
 var errThreadEnded = errors.New("sandbox thread has ended")
 
 // thread is an OS thread of our own. Namespaces, root directory, credentials,
 // capabilities and seccomp filters belong to a thread, not to the process, so
-// what one thread takes on leaves the rest of the daemon untouched. The
+// a change of one thread leaves the rest of the daemon untouched. The
 // goroutine is locked to it and never unlocked, so the Go runtime destroys the
 // thread, instead of reusing it, when the goroutine returns.
 //
@@ -32,11 +32,11 @@ func newThread() *thread {
 	return t
 }
 
-// run makes its steps until there will be no more. It closes started when it is on its thread.
+// run runs the thread's steps until the channel is closed. It closes started when it is on its thread.
 func (t *thread) run(started chan<- struct{}) {
 	runtime.LockOSThread()
 	if unix.Gettid() == unix.Getpid() {
-		// For as long as this goroutine holds the main thread, another gets another one.
+		// While this goroutine holds the main thread, another goroutine gets another thread.
 		elsewhere := make(chan struct{})
 		go t.run(elsewhere)
 		<-elsewhere

@@ -11,22 +11,22 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// view is a root file system that is shown to be looked at.
+// view is a root file system that is mounted for inspection only.
 type view struct {
 	mounts []Mount
 	used   bool // volumes have been mounted in it
 }
 
-// scratchPath is where, beside the container's root file system, a view keeps what is written.
+// scratchPath is the place of a view's writes, beside the container's root file system.
 const scratchPath = "/scratch"
 
-// ViewRootfs shows the root file system that MountRootfs would mount, to look at what it holds, and
-// leaves no trace of that in it: an overlay's own folder is one more that is read, and what MountAll
-// writes for its mount points goes nowhere. So another runtime can mount it afterwards as if
-// nobody had, also where that works only once (overlay's "volatile"). MountRootfs takes its place.
+// ViewRootfs shows the root file system that MountRootfs would mount, for inspection, and
+// leaves no trace in it: an overlay's upper folder becomes one more lower folder, and the mount points
+// that MountAll makes are discarded. So another runtime can mount it afterwards as if for the
+// first time, even if that works only once (overlay's "volatile"). MountRootfs replaces the view.
 //
-// A file system that two mounts would each hold for their own, as on a loop device, is not looked
-// at: that is an error like any other.
+// A file system that two mounts would each use exclusively, as on a loop device, cannot be
+// viewed: that is an error like any other.
 // See RATIONALE.md, "Why is a root file system only looked at first?"
 func (s *Sandbox) ViewRootfs(mounts []Mount, root *specs.Root, bundle string) error {
 	views := make([]Mount, len(mounts))
@@ -56,7 +56,7 @@ func readOnly(m Mount) Mount {
 		case "upperdir":
 			upper = value + ":"
 		case "workdir", "volatile", "index", "nfs_export", "uuid":
-			// What an overlay notes in its folders, or needs for that.
+			// These make an overlay write in its folders, or are needed for that.
 		default:
 			options = append(options, option)
 		}
@@ -96,8 +96,8 @@ func (s *Sandbox) useView() error {
 	return s.mountRootfs(writable, nil, "")
 }
 
-// leaveView makes place for the root file system itself. A view that was not used may stay
-// below: to take it away would cost a grace period of the kernel's.
+// leaveView makes room for the root file system itself. An unused view may stay
+// below: unmounting it would cost a grace period of the kernel.
 func (s *Sandbox) leaveView() error {
 	left := s.view
 	s.view = nil
@@ -107,7 +107,7 @@ func (s *Sandbox) leaveView() error {
 	for {
 		err := unix.Unmount(s.base+rootfsPath, unix.MNT_DETACH)
 		if errors.Is(err, unix.EINVAL) {
-			break // nothing is mounted there any more
+			break // no mount is left there
 		}
 		if err != nil {
 			return fmt.Errorf("leave the view of the root file system: %w", err)

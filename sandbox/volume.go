@@ -9,11 +9,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// InVolume has step work in the directory that a bind mount of a container shows, with no more
-// rights than a process of the container has there: through a mount with the same options, so
+// InVolume runs step in the directory of a container's bind mount, with only the rights that
+// a process of the container has there: through a mount with the same options, so
 // that a read-only one is read-only, and with the process's user, groups and capabilities. root
-// is opened with O_PATH and closed after step, which must stay on the goroutine that it is called
-// on. What is mounted below the directory does not show.
+// is opened with O_PATH and closed after step, which must stay on its goroutine.
+// Mounts below the directory are not visible.
 func InVolume(m specs.Mount, process *specs.Process, step func(root *os.File) error) error {
 	fd, err := volume(m)
 	if err != nil {
@@ -36,8 +36,8 @@ func as(process *specs.Process, step func() error) error {
 	})
 }
 
-// executed returns a process with the capabilities that are left of those in the specification
-// when it has executed its program: of a user other than root only the ambient ones
+// executed returns a process with those capabilities of the specification that are left
+// after it has executed its program: only the ambient ones for a user other than root
 // (capabilities(7), "Transformation of capabilities during execve()").
 func executed(process *specs.Process) *specs.Process {
 	if process.User.UID == 0 || process.Capabilities == nil {
