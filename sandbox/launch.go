@@ -181,19 +181,23 @@ func (k *kit) close() {
 // launch runs on the sandbox's thread. The order matters:
 //
 //  1. namespaces before mounts: sysfs and mqueue show those of the mounter;
-//  2. mounts, devices, hidden paths, and only then the root turns read-only,
+//  2. sysctls, in these namespaces, before the root changes: they need the host's
+//     /proc;
+//  3. mounts, devices, hidden paths, and only then the root turns read-only,
 //     because mount points may have to be made in it; createContainer hooks come
 //     between, and before the pid namespace (see enterNamespaces);
-//  3. sysctls before the root changes: they need the host's /proc;
 //  4. the root changes and the old one goes before privileges are given up:
 //     pivot_root needs CAP_SYS_ADMIN;
-//  5. Landlock, which forbids further mounts and needs a privilege or
-//     no_new_privs (see restrict);
-//  6. credentials, then no_new_privs, then seccomp last, so that the profile
+//  5. the security label and a keyring of the child's own, then Landlock, which
+//     forbids further mounts and needs a privilege or no_new_privs (see restrict);
+//  6. the thread's descriptors, except those for the child: the profile need not
+//     allow the calls;
+//  7. credentials, then no_new_privs, then seccomp last, so that the profile
 //     needs to allow only fork and exec. A profile without no_new_privs
 //     needs CAP_SYS_ADMIN to be installed, so it comes before the credentials,
 //     as in runc;
-//  7. fork: the child inherits all of it, and no descriptor but its own.
+//  8. fork: the child inherits all of it, and no descriptor but its own. It waits
+//     until release has limited it, and then executes the worker.
 func (s *Sandbox) launch(ctx context.Context, l Launch, k *kit) (int, error) {
 	if err := s.enterRoot(ctx, l, k); err != nil {
 		return 0, err
