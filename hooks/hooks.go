@@ -60,7 +60,8 @@ func Create(ctx context.Context, hooks *specs.Hooks, state specs.State) error {
 // container's root file system, at rootfs. The caller is locked to a thread that is in the container's
 // namespaces, except its pid namespace: each hook is process 1 of a new one below the runtime's. So
 // nobody in the container's can see it, and the kernel ends whatever it has left behind, before this
-// returns. It also ends with the caller's thread.
+// returns. A hook also ends with the caller's thread, unless it has changed its user: the kernel then
+// clears the parent-death signal (PR_SET_PDEATHSIG(2const)).
 func CreateContainer(ctx context.Context, hooks *specs.Hooks, state specs.State, rootfs string) error {
 	if hooks == nil {
 		return nil

@@ -75,7 +75,7 @@ func (j *job) prepare(ctx context.Context, module, out *os.File) (*control.Modul
 	p := preparer{job: j, spec: spec, cgroup: cg}
 	began := time.Now()
 	report, status, err := p.run(ctx, module, out)
-	if err == nil && ctx.Err() == nil && report.Module != nil && status == 0 {
+	if err == nil && ctx.Err() == nil && report.Refusal == "" && report.Error == "" && report.Module != nil && status == 0 {
 		report.Module.Name, report.Module.Tenant = module.Name(), j.payer.Tenant
 		j.loader.Log.WithFields(logrus.Fields{"module": module.Name(), "sha256": j.digest, "seconds": time.Since(began).Seconds()}).Info("compiled")
 		return report.Module, nil

@@ -219,7 +219,11 @@ func (c *container) launch(ctx context.Context, r *tasks.CreateTaskRequest, sb *
 	}
 	if err := c.writeState(); err != nil {
 		c.init.worker.abort()
-		return errors.Join(err, c.cgroup.Destroy())
+		err = errors.Join(err, c.cgroup.Destroy())
+		if hooked {
+			c.undoHooks(ctx)
+		}
+		return err
 	}
 	if err := c.createHooks(ctx); err != nil {
 		c.init.worker.abort()
