@@ -48,11 +48,14 @@ func (p *process) tellEnd(e children.End) bool {
 	// this one.
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	// Look before the step: from then on a caller may have the cgroup removed (Delete), and the kernel's count
+	// with it.
+	kills := c.oomKills(e)
 	if p.step(ended, func() { p.end = e }) != nil {
 		return false
 	}
 	p.worker.hangUp()
-	c.tellOOM(e)
+	c.tellOOM(kills)
 	if p.id == "" {
 		c.recordExit(e)
 	}
@@ -95,18 +98,23 @@ func (c *container) endExecs() {
 	}
 }
 
-// tellOOM publishes that the kernel killed for memory. We see the end of every process of the container, or
-// of its parent (Argo's), which ends with the exit code of a killed program. So a look at that time misses no
-// kill.
-func (c *container) tellOOM(e children.End) {
+// oomKills returns how many of the container's processes the kernel has killed for memory, 0 if the process
+// that ended as e says was none of them. We see the end of every process of the container, or of its parent
+// (Argo's), which ends with the exit code of a killed program. So a look at that time misses no kill.
+func (c *container) oomKills(e children.End) uint64 {
 	if e.Status != children.Killed {
-		return
+		return 0
 	}
 	kills, err := c.cgroup.OOMKills()
 	if err != nil {
 		c.daemon.log.WithError(err).WithField("container", c.id).Warn("read how often the kernel killed for memory: containerd is told of no OOM")
-		return
+		return 0
 	}
+	return kills
+}
+
+// tellOOM publishes that the kernel killed for memory, if it did so since the last time.
+func (c *container) tellOOM(kills uint64) {
 	if kills > c.ooms {
 		c.ooms = kills
 		c.events.send(&eventsapi.TaskOOM{ContainerID: c.id})

@@ -261,3 +261,19 @@ func TestEventsAreThoseOfTheStockRuntime(t *testing.T) {
 		}
 	})
 }
+
+// An out-of-memory kill is told however soon the task is deleted: the kernel's count goes with the cgroup.
+func TestOOMIsToldOfATaskDeletedAtOnce(t *testing.T) {
+	eachVersionWithTasks(t, func(t *testing.T, node *testnode.Node) {
+		events := recordEvents(t, node)
+		for range 20 {
+			k := scenarios["out of memory"].play(t, node, asNative, asPause)
+			if _, err := k.Delete(k.ctx); err != nil {
+				t.Fatal(err)
+			}
+			if got := events.of(k, deleted); !strings.Contains(got, oom) {
+				t.Errorf("it tells\n%s", got)
+			}
+		}
+	})
+}
