@@ -20,7 +20,6 @@ import (
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/wasmshim/containerd-shim-wasm/install"
-	"github.com/wasmshim/containerd-shim-wasm/internal/environ"
 )
 
 // answersWithin bounds each request to containerd.
@@ -116,7 +115,7 @@ func (c *containerd) lookAtProcess(pid int) {
 		return
 	}
 	c.pid = pid
-	c.path = environ.Get(strings.Split(string(environment), "\x00"), "PATH")
+	c.path = firstPath(strings.Split(string(environment), "\x00"))
 	c.exe = proc("exe") // runs also when an upgrade has replaced the file
 	line, _ := os.ReadFile(proc("cmdline"))
 	c.config = configFlag(strings.Split(strings.TrimRight(string(line), "\x00"), "\x00"))
@@ -126,6 +125,17 @@ func (c *containerd) lookAtProcess(pid int) {
 	if stat, err := os.ReadFile(proc("stat")); err == nil {
 		c.started = startOf(string(stat))
 	}
+}
+
+// firstPath returns the PATH that a Go program with this environment sees: of several, the first
+// (syscall.Getenv).
+func firstPath(environment []string) string {
+	for _, variable := range environment {
+		if value, ok := strings.CutPrefix(variable, "PATH="); ok {
+			return value
+		}
+	}
+	return ""
 }
 
 // startOf returns a time by which a process had started, to a hundredth of a second, from its

@@ -325,6 +325,30 @@ func TestPlaces(t *testing.T) {
 	}
 }
 
+// containerd, a Go program, sees the first of several variables of one name.
+func TestFirstPath(t *testing.T) {
+	env := []string{"PATHS=x", "PATH=/first", "FIRST_PATH=asked", "PATH=/second"}
+	if os.Getenv("FIRST_PATH") != "" {
+		if got, want := firstPath(env), os.Getenv("PATH"); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+		return
+	}
+	// Not by exec.Cmd, which would leave only the last one.
+	process, err := os.StartProcess("/proc/self/exe", []string{"test", "-test.run", "^TestFirstPath$"}, &os.ProcAttr{
+		Env: env, Files: []*os.File{nil, os.Stdout, os.Stderr},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if state, err := process.Wait(); err != nil || !state.Success() {
+		t.Errorf("%v, %v", state, err)
+	}
+	if got := firstPath(nil); got != "" {
+		t.Errorf("none: got %q", got)
+	}
+}
+
 func TestStartOf(t *testing.T) {
 	const tick = time.Second / 100
 	before := time.Now()
