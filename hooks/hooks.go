@@ -81,8 +81,9 @@ func inContainer(rootfs string) place {
 }
 
 // createContainerLimit bounds a createContainer hook without a timeout: a launch waits for it. It is
-// how long a kubelet waits for the creation of a container.
-const createContainerLimit = 2 * time.Minute
+// half the time for which a kubelet waits for the creation of a container, so that the kubelet gets
+// the error that names the hook.
+const createContainerLimit = time.Minute
 
 // Poststart runs the poststart hooks, up to the first that fails.
 func Poststart(ctx context.Context, hooks *specs.Hooks, state specs.State) error {
