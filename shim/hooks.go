@@ -3,6 +3,9 @@ package shim
 import (
 	"context"
 	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -55,9 +58,56 @@ func (c *container) poststart(ctx context.Context) error {
 	return err
 }
 
-// poststop runs the poststop hooks of a container that is gone. Their errors go only to the log.
+// poststop runs the poststop hooks of a container that is gone, unless they have been run. Their errors go
+// only to the log.
 func (d *daemon) poststop(ctx context.Context, id, bundle string, spec *specs.Spec) {
-	if err := hooks.Poststop(ctx, spec.Hooks, hookState(id, bundle, spec, specs.StateStopped, 0)); err != nil {
-		d.log.WithError(err).WithField("container", id).Warn("what it had outside may be left")
+	if spec.Hooks == nil || len(spec.Hooks.Poststop) == 0 {
+		return
 	}
+	log := d.log.WithField("container", id)
+	turn, err := takePoststop(bundle)
+	if err != nil {
+		log.WithError(err).Warn("run the poststop hooks: what the container had outside may be left")
+		return
+	}
+	if turn == nil {
+		return
+	}
+	defer turn.Close()
+	if err := hooks.Poststop(ctx, spec.Hooks, hookState(id, bundle, spec, specs.StateStopped, 0)); err != nil {
+		log.WithError(err).Warn("what it had outside may be left")
+	}
+	if _, err := turn.WriteString("done\n"); err != nil {
+		log.WithError(err).Warn("note that the poststop hooks have been run: they may be run again")
+	}
+}
+
+// poststopFile is in the bundle of a container whose poststop hooks are being run or have been run.
+const poststopFile = "wasm-poststop"
+
+// takePoststop returns the file in which to note that the poststop hooks have been run, or nil if they have
+// been. The daemon and the delete verb may both be about to run them, when the creation of a container is
+// given up: the second waits for the first. If the first dies, its lock ends, and the second runs them.
+func takePoststop(bundle string) (*os.File, error) {
+	f, err := os.OpenFile(filepath.Join(bundle, poststopFile), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil // containerd removes a bundle only after the delete verb, which has run them
+	}
+	if err != nil {
+		return nil, err
+	}
+	for {
+		err = unix.Flock(int(f.Fd()), unix.LOCK_EX)
+		if !errors.Is(err, unix.EINTR) {
+			break
+		}
+	}
+	if err != nil {
+		return nil, errors.Join(&os.PathError{Op: "lock", Path: f.Name(), Err: err}, f.Close())
+	}
+	info, err := f.Stat()
+	if err != nil || info.Size() > 0 {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
 }

@@ -1,10 +1,19 @@
 package test
 
 import (
+	"context"
+	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/containerd/containerd/v2/client"
+	"github.com/containerd/containerd/v2/pkg/cio"
+	"github.com/containerd/containerd/v2/pkg/namespaces"
+	"github.com/containerd/containerd/v2/pkg/oci"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/wasmshim/containerd-shim-wasm/internal/testguest"
 	"github.com/wasmshim/containerd-shim-wasm/internal/testnode"
@@ -94,4 +103,67 @@ func TestLongNamesInErrors(t *testing.T) {
 			})
 		}
 	})
+}
+
+// The poststop hooks of a container whose creation is given up during a hook are run once, though the daemon
+// and the delete verb remove it at the same time.
+func TestHooksOfACreationThatIsGivenUp(t *testing.T) {
+	eachVersionWithTasks(t, func(t *testing.T, node *testnode.Node) {
+		for _, name := range []string{"createContainer", "createRuntime"} {
+			t.Run(name, func(t *testing.T) {
+				node.NoLeaks(t)
+				said, l := filepath.Join(t.TempDir(), "said"), newHookLog(t)
+				hang := []specs.Hook{{Path: "/bin/sh", Args: []string{"sh", "-c", `echo $$ >"$1"; exec sleep 1000`, "hook", said}}}
+				hooks := specs.Hooks{Poststop: []specs.Hook{l.hook("poststop")}}
+				if name == "createContainer" {
+					hooks.CreateContainer = hang
+				} else {
+					hooks.CreateRuntime = hang
+				}
+				id := giveUpTask(t, node, said, withHooks(hooks))
+				waitFor(t, func() bool {
+					_, err := os.Stat(node.Bundle(id))
+					return os.IsNotExist(err) && len(shimsOf(t, node, shimName, id)) == 0
+				}, "the end of the shim of %s, and of the delete verb", id)
+				if got := l.names(t); !slices.Equal(got, []string{"poststop stopped"}) {
+					t.Errorf("hooks were run: %q", got)
+				}
+			})
+		}
+	})
+}
+
+// giveUpTask cancels the creation of a task when the file exists, and returns the container's id.
+func giveUpTask(t *testing.T, node *testnode.Node, file string, opts ...oci.SpecOpts) string {
+	t.Helper()
+	c, ctx := node.Client(t), namespaces.WithNamespace(context.Background(), node.Namespace)
+	image, err := c.GetImage(ctx, tasksWasmImage)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := fmt.Sprintf("given-up-%d", lastTask.Add(1))
+	container, err := c.NewContainer(ctx, id, client.WithImage(image), client.WithNewSnapshot(id, image),
+		client.WithNewSpec(append([]oci.SpecOpts{oci.WithImageConfig(image), oci.WithProcessArgs("/hello.wasm")}, opts...)...),
+		client.WithRuntime(runtime, nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := container.Delete(ctx, client.WithSnapshotCleanup); err != nil {
+			t.Error(err)
+		}
+	})
+	creating, giveUp := context.WithCancel(ctx)
+	defer giveUp()
+	created := make(chan error, 1)
+	go func() {
+		_, err := container.NewTask(creating, cio.NullIO)
+		created <- err
+	}()
+	waitFor(t, func() bool { info, err := os.Stat(file); return err == nil && info.Size() > 0 }, "the hook")
+	giveUp()
+	if err := <-created; err == nil {
+		t.Errorf("%s was created", id)
+	}
+	return id
 }
