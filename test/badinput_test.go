@@ -20,7 +20,7 @@ const (
 	stockShim  = "io.containerd.runc.v2"
 )
 
-// badFiles is an image without entry point that holds everything a person may name by mistake.
+// badFiles is an image without entry point. It holds every kind of file that a user may name by mistake.
 func badFiles(t *testing.T) string {
 	t.Helper()
 	keep := func(name, content string) string {
@@ -49,7 +49,7 @@ func badFiles(t *testing.T) string {
 	})
 }
 
-// badInput is one way to run something that cannot run, and what the person who did must be told.
+// badInput is one way to run something that cannot run, and what the error must say.
 type badInput struct {
 	name    string
 	config  string   // of the shim, before the line with the cache's folder
@@ -132,7 +132,7 @@ func TestBadInput(t *testing.T) {
 	})
 }
 
-// A file that is not Wasm and does not claim to be is the stock shim's to judge.
+// The stock shim handles a file that is not Wasm and does not look like it.
 func TestNativeTextIsTheStockShimsToRefuse(t *testing.T) {
 	files := badFiles(t)
 	nodes.EachVersion(t, func(t *testing.T, node *testnode.Node) {
@@ -167,12 +167,12 @@ func noTask(t *testing.T, node *testnode.Node) {
 	}
 }
 
-// emptyCache fails for any file in a cache into which nothing can have been compiled, but the memory of what was
-// refused.
+// emptyCache fails if the cache holds a file although nothing was compiled into it. Records of refused modules
+// are allowed.
 func emptyCache(t *testing.T, dir string) {
 	t.Helper()
 	var left []string
-	// A shim that is ending may still be looking for what others have left.
+	// A shim that is ending may still be checking the cache for leftovers of other processes.
 	if !eventually(func() bool {
 		left = nil
 		err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
@@ -191,7 +191,7 @@ func emptyCache(t *testing.T, dir string) {
 	}
 }
 
-// eventually asks until the answer is yes; no answer in all the time of a test's patience is no.
+// eventually polls until done returns true. It returns false after taskPatience.
 func eventually(done func() bool) bool {
 	deadline := time.Now().Add(taskPatience)
 	for !done() {

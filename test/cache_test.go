@@ -16,14 +16,14 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/module/cache"
 )
 
-// cacheImages are two images that have nothing in common but the content of one file.
+// cacheImages are two images that have only the content of one file in common.
 var cacheImages = map[string]testguest.ImageOpts{
 	"example.com/cache/first:latest":  {Entrypoint: []string{"/app.wasm"}, Texts: map[string]string{"/first": "1"}},
 	"example.com/cache/second:latest": {Entrypoint: []string{"/bin/other.wasm"}, Texts: map[string]string{"/second": "2"}},
 }
 
-// newCache returns the folder of a compile cache of the test's own and the path of a configuration that
-// names it. It goes when nobody is at work on it.
+// newCache returns the folder of a compile cache of the test's own and the path of a configuration that names
+// it. The folder is removed when no process works on it any more.
 func newCache(t *testing.T, settings ...string) (dir, file string) {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "wasm-cache-")
@@ -34,7 +34,7 @@ func newCache(t *testing.T, settings ...string) (dir, file string) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		// A shim that is ending may start a keeper yet.
+		// A shim that is ending may still start a keeper.
 		var err error
 		if !eventually(func() bool {
 			if isNamed(t, dir) {
@@ -49,10 +49,10 @@ func newCache(t *testing.T, settings ...string) (dir, file string) {
 	return dir, shimConfig(t, strings.Join(append(settings, fmt.Sprintf("cache_dir = %q", dir)), "\n"))
 }
 
-// replaceable are words in guests that nothing depends on.
+// replaceable are words in guests. Nothing depends on them.
 var replaceable = map[string]string{"probe": "Illegal byte sequence", "hello-c": "from C"}
 
-// ownGuest builds a guest whose compiled code no other test shares: some of its words are others.
+// ownGuest builds a guest whose compiled code no other test shares: it replaces some of its words.
 func ownGuest(t *testing.T, name string) string {
 	t.Helper()
 	code, err := os.ReadFile(testguest.Build(t, name))
@@ -86,15 +86,14 @@ func isNamed(t *testing.T, text string) bool {
 	return false
 }
 
-// isIdle reports whether no process is at work on a cache.
+// isIdle reports whether no process works on a cache any more.
 func isIdle(t *testing.T, dir string) bool {
 	t.Helper()
 	return eventually(func() bool { return !isNamed(t, dir) })
 }
 
-// untilKept has a container run to its end, and others after it, until what is compiled is kept as the condition
-// says and nobody is at work on the cache. A container may be over before containerd has said what its image is:
-// then the next one is asked.
+// untilKept runs containers to their end, one after the other, until kept returns true and no process works on
+// the cache. A container may end before containerd has reported its image; then the next container is needed.
 func untilKept(t *testing.T, dir string, run func(), kept func() bool) bool {
 	t.Helper()
 	return eventually(func() bool {
@@ -103,7 +102,7 @@ func untilKept(t *testing.T, dir string, run func(), kept func() bool) bool {
 	})
 }
 
-// isKept reports whether everything in a cache has been given to containerd, and nobody is at work on it.
+// isKept reports whether everything in a cache has been moved to containerd, and no process works on the cache.
 func isKept(t *testing.T, dir string) bool {
 	t.Helper()
 	return len(ownCode(t, dir)) == 0 && !isNamed(t, dir) && len(ownCode(t, dir)) == 0
@@ -129,7 +128,7 @@ func TestModuleIsCompiledOnceAndShared(t *testing.T) {
 					t.Fatalf("%+v", got)
 				}
 			}
-			// The first of each image moves the code.
+			// The first container of each image moves the code to containerd.
 			short := func() { run("--rm", ref, id, opts.Entrypoint[0], "exit", "0") }
 			if !untilKept(t, cache, short, func() bool { return isKept(t, cache) }) {
 				t.Fatalf("the cache keeps %q to itself", ownCode(t, cache))
@@ -155,7 +154,7 @@ func TestModuleIsCompiledOnceAndShared(t *testing.T) {
 	})
 }
 
-// compiledFile is the file of the one compiled module in a cache.
+// compiledFile returns the path of the one compiled module in a cache.
 func compiledFile(t *testing.T, dir string) string {
 	t.Helper()
 	all, err := cache.List(t.Context(), dir)

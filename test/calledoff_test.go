@@ -8,11 +8,12 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/internal/testnode"
 )
 
-// slow is asWasm with execs of a module that is being compiled for long.
+// slow is asWasm with execs of a module that takes long to compile.
 var slow = way{"slow", runtime, "example.com/calledoff/slow:latest", map[string][]string{"sleep": {"/slow.wasm"}}}
 
-// startSlow adds exec "e" and has it started by starter. It returns when the exec's module is being compiled,
-// which does not end by itself, with the answer to come.
+// startSlow adds exec "e" and calls start for it on starter. It returns while the exec's module is being
+// compiled; the preparer is stopped, so the compilation does not end by itself. The result of start arrives on
+// answer.
 func (c *caller) startSlow(starter *caller) (answer <-chan string) {
 	t := c.k.t.(*testing.T)
 	t.Helper()
@@ -34,7 +35,7 @@ func (c *caller) startSlow(starter *caller) (answer <-chan string) {
 	return answers
 }
 
-// An exec whose module is still being compiled can be killed and deleted, ends with its caller and with its
+// An exec whose module is still being compiled can be killed and deleted. It ends with its caller and with its
 // container, and never runs.
 func TestExecThatIsCalledOffWhileItIsCompiled(t *testing.T) {
 	opts, err := testguest.WasmImage("probe")
@@ -66,7 +67,7 @@ func TestExecThatIsCalledOffWhileItIsCompiled(t *testing.T) {
 		if err := gone.client.Close(); err != nil {
 			t.Error(err)
 		}
-		<-answer // of its own end of the connection
+		<-answer // reports that its own end of the connection is closed
 		c.expect([2]string{"wait e", "ok"}, [2]string{"delete e", "ok"})
 
 		answer = c.startSlow(c)

@@ -13,7 +13,7 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/internal/testnode"
 )
 
-// makeLink is a createContainer hook that makes a link to its first argument, named by its second, in the root
+// makeLink is a createContainer hook. It makes a link to its first argument, named by its second, in the root
 // file system that config.json names.
 const makeLink = `#!/bin/sh -e
 bundle=$(sed 's/.*"bundle":"\([^"]*\)".*/\1/')
@@ -21,10 +21,10 @@ root=$(tr -d '\n' <"$bundle/config.json" | sed 's/.*"root":{"path":"\([^"]*\)".*
 ln -s "$1" "$bundle/$root/$2"
 `
 
-// A device of a CDI file (https://github.com/cncf-tags/container-device-interface/blob/main/SPEC.md), as a
-// device plugin has the kubelet ask for it: its node, its mount, its variable and its hooks are in a Wasm container
-// as in a native one. One hook makes a link in the root file system, as those of NVIDIA's toolkit do. containerd 1.7
-// has CDI off.
+// A device of a CDI file (https://github.com/cncf-tags/container-device-interface/blob/main/SPEC.md), requested
+// as the kubelet does for a device plugin: its node, its mount, its variable and its hooks take effect in a
+// Wasm container as in a native one. One hook makes a link in the root file system, as the hooks of NVIDIA's
+// toolkit do. containerd 1.7 has CDI off by default.
 func TestCDIDevice(t *testing.T) {
 	for _, version := range testnode.Versions()[1:] {
 		t.Run("containerd-"+version, func(t *testing.T) {

@@ -9,9 +9,9 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/internal/testnode"
 )
 
-// A container finds the same below /sys/fs/cgroup as under runc: on cgroup v1 a folder for each
+// A container finds the same below /sys/fs/cgroup as under runc. On cgroup v1 that is a folder for each
 // hierarchy, also where v2 is mounted beside them. On v2 runc needs a cgroup namespace for that; without one it
-// shows the host's.
+// shows the host's cgroups.
 func TestCgroupMountIsRuncs(t *testing.T) {
 	eachVersionWithTasks(t, func(t *testing.T, node *testnode.Node) {
 		list := func(w way, args ...string) string {
@@ -20,7 +20,7 @@ func TestCgroupMountIsRuncs(t *testing.T) {
 				oci.WithLinuxNamespace(specs.LinuxNamespace{Type: specs.CgroupNamespace}))
 			k.start()
 			k.expectCode(0)
-			// It returns when all output has been copied.
+			// Delete returns when all output has been copied.
 			if _, err := k.Delete(k.ctx); err != nil {
 				t.Fatal(err)
 			}

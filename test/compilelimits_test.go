@@ -13,7 +13,7 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/internal/testnode"
 )
 
-// memoryLimit returns the limit of a cgroup, empty if it is gone.
+// memoryLimit returns the memory limit of a cgroup, or "" if the cgroup is gone.
 func memoryLimit(cgroup string) string {
 	for _, path := range []string{"/sys/fs/cgroup/memory" + cgroup + "/memory.limit_in_bytes", "/sys/fs/cgroup" + cgroup + "/memory.max"} {
 		if limit, err := os.ReadFile(path); err == nil {
@@ -23,7 +23,8 @@ func memoryLimit(cgroup string) string {
 	return ""
 }
 
-// A container's modules are compiled one at a time, beside it, and within its own limits.
+// The shim compiles a container's modules one at a time, in a cgroup beside the container's, within the
+// container's limits.
 func TestCompilingIsTheContainersWork(t *testing.T) {
 	const ref, execs, limit = "example.com/compilelimits/six:latest", 6, 32 << 20
 	files := map[string]string{"/app.wasm": testguest.Build(t, "probe")}
@@ -86,7 +87,7 @@ func TestCompilingIsTheContainersWork(t *testing.T) {
 			t.Error("no preparer was seen")
 		}
 		for cgroup, max := range seen {
-			// The limit is set when the process is in its cgroup already.
+			// The process is already in its cgroup when the limit is set.
 			if filepath.Dir(cgroup) != parent || max != fmt.Sprint(limit) && !unlimited(max) {
 				t.Errorf("a preparer in %s has %s bytes", cgroup, max)
 			}
@@ -94,10 +95,10 @@ func TestCompilingIsTheContainersWork(t *testing.T) {
 	})
 }
 
-// unlimited recognises a new cgroup.
+// unlimited reports whether limit is the default of a new cgroup.
 func unlimited(limit string) bool { return limit == "max" || len(limit) > 15 }
 
-// removeCgroups removes a cgroup that was made by naming one below it.
+// removeCgroups removes a cgroup that was made implicitly, as the parent of a named one.
 func removeCgroups(t *testing.T, name string) {
 	t.Helper()
 	for _, pattern := range []string{"/sys/fs/cgroup" + name, "/sys/fs/cgroup/*" + name} {
@@ -113,7 +114,8 @@ func removeCgroups(t *testing.T, name string) {
 	}
 }
 
-// What its container's memory does not suffice for is refused in words, and can be compiled ahead.
+// A module that needs more memory to compile than its container has is refused with a clear error. It can be
+// compiled ahead of time.
 func TestModuleThatNeedsMoreThanItsContainerHas(t *testing.T) {
 	const ref = "example.com/compilelimits/hungry:latest"
 	big, err := testguest.Keep("big.wasm", testguest.Big(4<<20))

@@ -53,8 +53,7 @@ func TestComponentHello(t *testing.T) {
 	})
 }
 
-// What a program does with arguments, environment, streams and files does not depend on what kind of
-// WebAssembly it is.
+// Programs treat arguments, environment, streams and files the same as a module and as a component.
 func TestComponentIsAsModule(t *testing.T) {
 	eachVersionWithComponents(t, func(t *testing.T, node *testnode.Node) {
 		for _, test := range []struct {
@@ -86,14 +85,14 @@ func TestComponentIsAsModule(t *testing.T) {
 			}
 			component, module := run("/app.wasm"), run("/module.wasm")
 			if test.args[0] == "nonsense" {
-				module.Code = 1 // the adapter knows success and failure only
+				module.Code = 1 // the adapter reports only success or failure
 			}
 			check(t, strings.Join(test.args, " "), component, module)
 		}
 	})
 }
 
-// volumes are the pod's files, and what is read-only stays so.
+// Volumes hold the pod's files, and read-only volumes stay read-only.
 func TestComponentVolumes(t *testing.T) {
 	eachVersionWithComponents(t, func(t *testing.T, node *testnode.Node) {
 		dir := t.TempDir()
@@ -125,7 +124,7 @@ func TestComponentTraps(t *testing.T) {
 	})
 }
 
-// Ends, limits and execs are those of a module.
+// Exits, limits and execs of a component are the same as those of a module.
 func TestComponentTask(t *testing.T) {
 	eachVersionWithComponents(t, func(t *testing.T, node *testnode.Node) {
 		for _, signal := range killSignals {
@@ -149,7 +148,7 @@ func TestComponentTask(t *testing.T) {
 	})
 }
 
-// What a component imports that is not there is named before it runs, and what it exports can be
+// An error names a missing import of a component before the component runs. An export of a component can be
 // called by name.
 func TestComponentInterfaces(t *testing.T) {
 	const ref = "example.com/tests/interfaces:latest"

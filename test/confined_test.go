@@ -18,8 +18,8 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/internal/testnode"
 )
 
-// usable masks a set of /proc/PID/status: what a guest has a use for of all capabilities, those that change
-// what may be done to files (CAP_CHOWN, the first, to CAP_FSETID, the fifth).
+// usable masks a set of /proc/PID/status to the capabilities that a guest can use: those that change what may
+// be done to files (CAP_CHOWN, the first, to CAP_FSETID, the fifth).
 func usable(t *testing.T, set string) string {
 	t.Helper()
 	caps, err := strconv.ParseUint(set, 16, 64)
@@ -29,10 +29,11 @@ func usable(t *testing.T, set string) string {
 	return fmt.Sprintf("%016x", caps&0x1f)
 }
 
-// confinement are the lines of /proc/PID/status that show what a process has given up.
+// confinement are the lines of /proc/PID/status that show which rights a process has dropped.
 var confinement = []string{"CapPrm", "CapEff", "CapBnd", "NoNewPrivs", "Seccomp", "Seccomp_filters"}
 
-// expectConfined fails unless a process comes to have the capabilities and as many filters of system calls.
+// expectConfined waits until a process has the given capabilities and number of seccomp filters, and fails if
+// it never does.
 func expectConfined(t *testing.T, what string, pid int, caps, filters string) {
 	t.Helper()
 	want := map[string]string{"CapPrm": caps, "CapEff": caps, "CapBnd": caps, "NoNewPrivs": "1", "Seccomp": "2", "Seccomp_filters": filters}
@@ -52,8 +53,8 @@ func expectConfined(t *testing.T, what string, pid int, caps, filters string) {
 	}
 }
 
-// Each process that holds the engine has given up what its role does not need, whatever its pod gave it; a native
-// program that we launch, a pause container's, has what its pod gave it.
+// Each process that holds the engine has dropped the rights that its role does not need, whatever its pod
+// grants. A native program that the shim launches, such as a pause container's, keeps what its pod grants.
 func TestConfined(t *testing.T) {
 	const files, ordinary = "000000000000001b", "00000000a80425fb"
 	eachVersionWithTasks(t, func(t *testing.T, node *testnode.Node) {
@@ -91,8 +92,8 @@ func TestConfined(t *testing.T) {
 	})
 }
 
-// A preparer has no capability, no namespace of users in common with others, no descriptors to spare, and nobody
-// but root looks into it.
+// A preparer has no capability, no user namespace in common with other processes and no unneeded descriptors.
+// Only root may inspect it.
 func TestConfinedPreparer(t *testing.T) {
 	const ref = "example.com/confined/big:latest"
 	big, err := testguest.Keep("big.wasm", testguest.Big(4<<20))
@@ -120,7 +121,7 @@ func TestConfinedPreparer(t *testing.T) {
 		}
 		expectConfined(t, "a preparer", found.pid, "0000000000000000", "1")
 		awaitOrder(t, found.pid)
-		// It stays to be looked at.
+		// Stop the preparer, so that it can be inspected.
 		if err := syscall.Kill(found.pid, syscall.SIGSTOP); err != nil {
 			t.Fatal(err)
 		}
@@ -134,7 +135,8 @@ func TestConfinedPreparer(t *testing.T) {
 	})
 }
 
-// awaitOrder waits until a preparer has been told what to do, when it uses more memory than the module has.
+// awaitOrder waits until a preparer has received its order. From then on it uses more memory than
+// the module has.
 func awaitOrder(t *testing.T, pid int) {
 	t.Helper()
 	if !eventually(func() bool {
@@ -187,7 +189,8 @@ func lookAtPreparer(t *testing.T, pid int) {
 	}
 }
 
-// A profile that keeps a worker from confining itself keeps it from starting, and says so.
+// If a seccomp profile prevents a worker from confining itself, the worker does not start, and the error says
+// why.
 func TestProfileAgainstConfinement(t *testing.T) {
 	eachVersionWithTasks(t, func(t *testing.T, node *testnode.Node) {
 		denies := filtered(specs.LinuxSeccomp{

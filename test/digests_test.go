@@ -10,7 +10,7 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/internal/testnode"
 )
 
-// A start reads nothing of a module that an earlier one has hashed: it believes what is remembered.
+// A start does not read a module that an earlier start has hashed: it uses the recorded digest.
 func TestDigestIsRemembered(t *testing.T) {
 	guests := map[string]string{"hello-c": "hello from C\n", "hello-rust": "hello from Rust\n"}
 	nodes.EachVersion(t, func(t *testing.T, node *testnode.Node) {
@@ -25,7 +25,8 @@ func TestDigestIsRemembered(t *testing.T) {
 		run := func(guest string) testnode.Result {
 			return node.Ctr(t, "run", "--rm", "--runtime", runtime, "--runtime-config-path", config, image, guest, "/"+guest+".wasm")
 		}
-		// What containerd has just unpacked is hashed until it has been left alone for a while.
+		// A file that containerd has just unpacked is hashed at each start, until the file is old enough to be
+		// recorded.
 		records := map[string]string{}
 		for guest, want := range guests {
 			digest := []byte(digestOf(t, files["/"+guest+".wasm"]))
@@ -49,7 +50,7 @@ func TestDigestIsRemembered(t *testing.T) {
 	})
 }
 
-// recordOf returns the path of the one record in a cache that has the digest, empty if there is none.
+// recordOf returns the path of the one record in a cache that has the digest, or "" if there is none.
 func recordOf(t *testing.T, cache string, digest []byte) string {
 	t.Helper()
 	paths, err := filepath.Glob(filepath.Join(cache, "digests", "*", "*.json"))

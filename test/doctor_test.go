@@ -15,8 +15,8 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/internal/testnode"
 )
 
-// askDoctor runs our binary's doctor on a containerd and returns its rows. Its exit code must agree
-// with them.
+// askDoctor runs our binary's doctor on a containerd and returns its rows. The exit code of doctor must agree
+// with the rows.
 func askDoctor(t *testing.T, address string) []doctor.Result {
 	t.Helper()
 	output, err := shimCommand(t, "doctor", "--json", "--address", address).Output()
@@ -43,7 +43,8 @@ func rowOf(t *testing.T, rows []doctor.Result, check string) doctor.Result {
 	return rows[i]
 }
 
-// On a node on which install has run nothing is wrong, a container runs, and nothing of it stays.
+// On a node on which install has run, doctor finds nothing wrong, its container runs, and nothing is left
+// behind.
 func TestDoctorOnGoodNode(t *testing.T) {
 	for _, version := range testnode.Versions() {
 		t.Run("containerd-"+version, func(t *testing.T) {
@@ -55,7 +56,7 @@ func TestDoctorOnGoodNode(t *testing.T) {
 					t.Errorf("%+v", r)
 				}
 			}
-			// These depend on nothing of the machine that tests run on.
+			// These checks do not depend on the machine that runs the tests.
 			for _, check := range []string{"containerd", "binary", "runtime", "image pulls", "shim's config", "cgroup driver", "test run"} {
 				if r := rowOf(t, rows, check); r.State != doctor.OK {
 					t.Errorf("%+v", r)
@@ -78,7 +79,7 @@ func TestDoctorOnGoodNode(t *testing.T) {
 	}
 }
 
-// Each thing that is broken shows in its row, with what to do.
+// Each broken thing shows in its own row, with the remedy.
 func TestDoctorOnBrokenNode(t *testing.T) {
 	for name, test := range map[string]struct {
 		version string
@@ -183,7 +184,7 @@ func extend(t *testing.T, path, text string) {
 	}
 }
 
-// cut removes from a file what lies between two texts, with the first.
+// cut removes two marks and the text between them from a file; "# " takes their place.
 func cut(t *testing.T, path, from, to string) {
 	t.Helper()
 	text, err := os.ReadFile(path)

@@ -51,8 +51,8 @@ func importArgoImages(t *testing.T, node *testnode.Node) {
 	}
 }
 
-// emissary is a container as Argo's controller makes it: the init container has left the template and
-// the real argoexec in a volume that all containers of the pod share.
+// emissary is a container as Argo's controller makes it: Argo's init container has put the template and the
+// real argoexec into a volume that all containers of the pod share.
 type emissary struct {
 	volume string
 	*task
@@ -128,8 +128,8 @@ func (e emissary) exitCode(t *testing.T) string {
 
 const plainTemplate = `{"name":"t","container":{"name":"main","image":"x"}}`
 
-// Argo's containers end and leave behind the same whether the real emissary runs a native program or
-// the worker keeps its contract for the same program as Wasm.
+// Argo's containers end with the same codes and leave the same files in both cases: the real emissary runs a
+// native program, or the worker does the emissary's work for the same program as Wasm.
 func TestEmissaryIsAsArgos(t *testing.T) {
 	outputs := `{"name":"t","container":{"name":"main"},"outputs":{
 		"parameters":[{"name":"p","valueFrom":{"path":"/tmp/out"}},{"name":"none","valueFrom":{"path":"/tmp/none","default":"x"}}],
@@ -149,7 +149,7 @@ func TestEmissaryIsAsArgos(t *testing.T) {
 	withEmissary(t, func(t *testing.T, node *testnode.Node) {
 		for _, c := range cases {
 			t.Run(c.name, func(t *testing.T) {
-				t.Parallel() // the real one sleeps a lot
+				t.Parallel() // the real emissary sleeps for most of its time
 				ours := argoWasm.emissary(t, node, c.template, c.env, c.args)
 				theirs := argoNative.emissary(t, node, c.template, c.env, c.args)
 				ours.start()
@@ -166,7 +166,7 @@ func TestEmissaryIsAsArgos(t *testing.T) {
 	})
 }
 
-// A guest can read what Argo's containers tell each other but not write it, its progress excepted.
+// A guest can read the files that Argo's containers exchange, but cannot write them, except its progress file.
 func TestEmissaryVolumeIsReadOnlyForTheGuest(t *testing.T) {
 	withEmissary(t, func(t *testing.T, node *testnode.Node) {
 		for _, args := range [][]string{
@@ -193,7 +193,7 @@ func TestEmissaryVolumeIsReadOnlyForTheGuest(t *testing.T) {
 	})
 }
 
-// A link that the guest leaves at the place of an output leads to nothing but its own container's files.
+// A link that the guest leaves at the path of an output is resolved only within its own container's files.
 func TestEmissaryFollowsNoLinkOut(t *testing.T) {
 	secret := filepath.Join(t.TempDir(), "secret")
 	if err := os.WriteFile(secret, []byte("secret of the host"), 0o644); err != nil {
@@ -218,7 +218,7 @@ func TestEmissaryIsStopped(t *testing.T) {
 	withEmissary(t, func(t *testing.T, node *testnode.Node) {
 		stops := map[string]func(e emissary){
 			"kill command": func(e emissary) {
-				// The end of process 1 kills what is in its namespace still, Argo's own command too.
+				// The end of process 1 kills everything that is left in its namespace, also Argo's own command.
 				code, output := e.finish(e.exec([]string{argoDir + "/argoexec", "kill", "15", "1"}, nil))
 				if code != 0 && code != 137 || output != "killing 1 with terminated\n" {
 					t.Errorf("argoexec kill ended with %d: %q", code, output)
@@ -253,8 +253,8 @@ func TestEmissaryIsStopped(t *testing.T) {
 	})
 }
 
-// remind signals the real argoexec again from time to time, until it has ended: it keeps one signal at a time and
-// loses what comes while that is one of Go's own.
+// remind signals the real argoexec again from time to time, until it has ended. argoexec keeps one signal at a
+// time and loses a signal that comes while that one is a signal of the Go runtime.
 func (e emissary) remind(t *testing.T) {
 	t.Helper()
 	ticker := time.NewTicker(10 * time.Second)
@@ -271,7 +271,7 @@ func (e emissary) remind(t *testing.T) {
 	}, "the end of Argo's emissary")
 }
 
-// The wait container learns that main has ended, whatever kills the worker.
+// The wait container sees that main has ended, also when something kills the worker.
 func TestEmissaryExitCodeIsNeverMissing(t *testing.T) {
 	withEmissary(t, func(t *testing.T, node *testnode.Node) {
 		t.Run("killed", func(t *testing.T) {

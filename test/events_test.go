@@ -18,7 +18,7 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/internal/testnode"
 )
 
-// The events that a task's story may close with.
+// The events with which the events of a task may end.
 const (
 	ended   = "/tasks/exit TASK "
 	deleted = "/tasks/delete"
@@ -32,7 +32,7 @@ type eventRecord struct {
 	seen []*events.Envelope
 }
 
-// recordEvents returns when containerd is telling: an event of our own has come back.
+// recordEvents returns when the subscription works: it has received a test event.
 func recordEvents(t testing.TB, node *testnode.Node) *eventRecord {
 	t.Helper()
 	return recordEventsIn(t, node, node.Namespace)
@@ -70,8 +70,8 @@ func recordEventsIn(t testing.TB, node *testnode.Node, namespace string) *eventR
 	return r
 }
 
-// of returns what was told of a task up to a line that begins with last, one event a line: its
-// topic, whose it is, and the exit code. The task is called TASK and its execs EXEC.
+// of waits for an event line that begins with last, and returns the task's events, one event a line: the topic,
+// TASK or EXEC (whether the event is about the task or an exec), and the exit code.
 func (r *eventRecord) of(k *task, last string) string {
 	r.t.Helper()
 	return r.ofContainer(k.container.ID(), last)
@@ -92,7 +92,7 @@ func (r *eventRecord) ofContainer(id, last string) string {
 	return story
 }
 
-// describe returns a line, or nothing for an event of another task.
+// describe returns one line, or "" for an event of another task.
 func describe(t testing.TB, envelope *events.Envelope, id string) string {
 	t.Helper()
 	event, err := typeurl.UnmarshalAny(envelope.Event)
@@ -131,7 +131,7 @@ func describe(t testing.TB, envelope *events.Envelope, id string) string {
 	return envelope.Topic + detail + "\n"
 }
 
-// scenarios are stories that every way must tell in the same words.
+// scenarios are sequences of calls. Every way must publish the same events for them.
 var scenarios = map[string]struct {
 	play func(t *testing.T, node *testnode.Node, w way, opts ...oci.SpecOpts) *task
 	want string
@@ -208,9 +208,9 @@ func kill(t testing.TB, k *task, signal syscall.Signal) {
 	}
 }
 
-// companion keeps the stock shim alive beyond the task: when its last task is deleted, it ends at
-// times before it has told so (its Shutdown does not wait for events). Ours must never do that, so
-// Wasm tasks get none.
+// companion keeps the stock shim alive after the task's delete. When its last task is deleted, the stock shim
+// sometimes exits before it has published the event (its Shutdown does not wait for events). Our shim must
+// never do that, so Wasm tasks get no companion.
 func companion(t *testing.T, node *testnode.Node, w way) []oci.SpecOpts {
 	if w.name == asWasm.name {
 		return nil
@@ -219,8 +219,9 @@ func companion(t *testing.T, node *testnode.Node, w way) []oci.SpecOpts {
 	return []oci.SpecOpts{inPod(leader.container.ID())}
 }
 
-// oomBeforeExit puts the news of an out-of-memory kill before that of the exit: in the stock shim each comes by
-// a way of its own (its epoller, its reaper), and either may be the faster one. Ours tells them in order.
+// oomBeforeExit moves the event of an out-of-memory kill before the exit event. In the stock shim the two
+// events come from different goroutines (its epoller, its reaper), so their order varies. Our shim publishes
+// them in this order.
 func oomBeforeExit(story string) string {
 	before, after, ok := strings.Cut(story, oom+"\n")
 	if !ok {
@@ -234,7 +235,7 @@ func oomBeforeExit(story string) string {
 	return story[:at] + oom + "\n" + story[at:]
 }
 
-// The wanted story is that of the stock runtime, which is played too, lest it be our invention.
+// The wanted events are those of the stock runtime. The test runs the stock runtime too, to prove that.
 func TestEventsAreThoseOfTheStockRuntime(t *testing.T) {
 	eachVersionWithTasks(t, func(t *testing.T, node *testnode.Node) {
 		for name, scenario := range scenarios {
@@ -242,9 +243,9 @@ func TestEventsAreThoseOfTheStockRuntime(t *testing.T) {
 				t.Run(name+" as "+w.name, func(t *testing.T) {
 					events := recordEvents(t, node)
 					k := scenario.play(t, node, w, companion(t, node, w)...)
-					events.of(k, ended) // the stock shim of 2.4 may else tell of the delete first
+					events.of(k, ended) // else the stock shim of 2.4 may publish the delete first
 					if strings.Contains(scenario.want, oom) {
-						events.of(k, oom) // the stock shim forgets to tell of it after the delete
+						events.of(k, oom) // the stock shim does not publish it after the delete
 					}
 					if _, err := k.Delete(k.ctx); err != nil {
 						t.Error(err)
@@ -262,7 +263,8 @@ func TestEventsAreThoseOfTheStockRuntime(t *testing.T) {
 	})
 }
 
-// An out-of-memory kill is told however soon the task is deleted: the kernel's count goes with the cgroup.
+// The shim publishes an out-of-memory kill however soon the task is deleted. The kernel's counter disappears
+// with the cgroup.
 func TestOOMIsToldOfATaskDeletedAtOnce(t *testing.T) {
 	eachVersionWithTasks(t, func(t *testing.T, node *testnode.Node) {
 		events := recordEvents(t, node)

@@ -7,7 +7,7 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/internal/testnode"
 )
 
-// An exception is caught where the guest says so, and is a trap where nobody catches it.
+// A guest can catch an exception. An exception that is not caught is a trap.
 func TestExceptions(t *testing.T) {
 	const image = "example.com/tests/exceptions:latest"
 	packed := testguest.Image(t, image, testguest.ImageOpts{Files: map[string]string{"/app.wasm": testguest.Build(t, "exceptions")}})
@@ -21,7 +21,7 @@ func TestExceptions(t *testing.T) {
 	})
 }
 
-// A module without _start is a command if it exports a function without a name.
+// A module without _start can be run if it exports a function with an empty name.
 func TestDefaultExport(t *testing.T) {
 	const image = "example.com/tests/default-export:latest"
 	packed := testguest.Image(t, image, testguest.ImageOpts{Files: map[string]string{"/app.wasm": testguest.Build(t, "default-export")}})

@@ -25,12 +25,12 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/oci"
 )
 
-// finding is a node on which images are made blob by blob, and looked for.
+// finding is a node with a client that makes images blob by blob and runs find on them.
 type finding struct {
 	*testing.T
 	node   *testnode.Node
 	client *client.Client
-	ctx    context.Context // under a lease: nothing that it writes is collected
+	ctx    context.Context // holds a lease: nothing that the test writes is garbage collected
 }
 
 func newFinding(t *testing.T, node *testnode.Node) finding {
@@ -119,7 +119,7 @@ func (f finding) index(manifests ...ocispec.Descriptor) ocispec.Descriptor {
 	})
 }
 
-// name gives an image's name to what is target.
+// name creates an image in containerd's image store with target as its target, and returns the image's name.
 func (f finding) name(target ocispec.Descriptor) string {
 	f.Helper()
 	image := images.Image{Name: "example.com/find/" + strings.ToLower(filepath.Base(f.Name())) + ":latest", Target: target}
@@ -135,7 +135,7 @@ func (f finding) name(target ocispec.Descriptor) string {
 	return image.Name
 }
 
-// container makes a container of a named image on the files of one of its manifests.
+// container makes a container of a named image, with the files of one of the image's manifests.
 func (f finding) container(image string, manifest ocispec.Descriptor) string {
 	f.Helper()
 	id := strings.ReplaceAll(f.Name(), "/", "-")
@@ -203,7 +203,7 @@ func (f finding) found(args ...string) oci.Found {
 	return found
 }
 
-// refused expects an error of one line that says all of words.
+// refused expects an error of one line that contains all words.
 func (f finding) refused(words []string, args ...string) {
 	f.Helper()
 	stdout, stderr := f.run(args...)
@@ -217,8 +217,8 @@ func (f finding) refused(words []string, args ...string) {
 	}
 }
 
-// has expects the image, the manifest, its platform and its modules, whose files must hold what their
-// digests say.
+// has expects the image, the manifest, its platform and its modules. The content of each module's file must
+// match the module's digest.
 func (f finding) has(found oci.Found, image string, manifest ocispec.Descriptor, platform string, layers ...ocispec.Descriptor) {
 	f.Helper()
 	if found.Image != image || found.Manifest != manifest.Digest.String() || found.Platform != platform || len(found.Modules) != len(layers) {
@@ -239,7 +239,7 @@ func (f finding) has(found oci.Found, image string, manifest ocispec.Descriptor,
 	}
 }
 
-// each runs one test on every containerd.
+// eachFinding runs test on every containerd.
 func eachFinding(t *testing.T, test func(f finding)) {
 	nodes.EachVersion(t, func(t *testing.T, node *testnode.Node) { test(newFinding(t, node)) })
 }
@@ -274,7 +274,7 @@ func TestFindArtifact(t *testing.T) {
 	})
 }
 
-// Of an index it is the manifest whose files the container has, whatever its platform.
+// In an index, find selects the manifest whose files the container has, whatever its platform.
 func TestFindInIndex(t *testing.T) {
 	eachFinding(t, func(f finding) {
 		first, second := f.wasm("first.wasm"), f.wasm("second.wasm")
@@ -286,8 +286,8 @@ func TestFindInIndex(t *testing.T) {
 	})
 }
 
-// containerd may give a container in a user namespace files with other owners, in a snapshot between its
-// own and the image's.
+// containerd may give a container in a user namespace files with shifted owners, in a snapshot between the
+// container's own and the image's.
 func TestFindRemapped(t *testing.T) {
 	eachFinding(t, func(f finding) {
 		wasm := f.wasm("app.wasm")
@@ -339,7 +339,7 @@ func TestFindTruncatedLayer(t *testing.T) {
 	})
 }
 
-// An image whose name has moved on is not the container's.
+// An image whose name now refers to other content is not the container's image.
 func TestFindMovedName(t *testing.T) {
 	eachFinding(t, func(f finding) {
 		old, moved := f.image("wasi/wasm", f.tar("old"), f.wasm("old.wasm")), f.image("wasi/wasm", f.tar("new"), f.wasm("new.wasm"))

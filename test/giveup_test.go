@@ -35,11 +35,11 @@ func giveUp(t *testing.T, node *testnode.Node, id string, isCreating func() bool
 	node.Ctr(t, "containers", "delete", id)
 }
 
-// shimName is what our shim's processes are called.
+// shimName is the process name of our shim.
 const shimName = "containerd-shim-wasm-v1"
 
-// Nobody asks a second time for the end of a shim whose only container was given up while it was being
-// created.
+// A shim ends by itself if the client gives up the creation of its only container. No second request to end it
+// comes.
 func TestCreationThatIsGivenUp(t *testing.T) {
 	const ref = "example.com/giveup/big:latest"
 	big, err := testguest.Keep("big.wasm", testguest.Big(8<<20))
@@ -69,7 +69,7 @@ func TestCreationThatIsGivenUp(t *testing.T) {
 	})
 }
 
-// Names that an image chooses do not make an error too long to arrive, nor one that nobody can read.
+// Names that an image chooses cannot make an error too long to be delivered, or unreadable.
 func TestLongNamesInErrors(t *testing.T) {
 	const ref = "example.com/giveup/names:latest"
 	var names []string

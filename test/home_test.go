@@ -19,7 +19,7 @@ import (
 // users is a container's /etc/passwd.
 const users = "root:x:0:0:root:/root:/bin/sh\nguest:x:1000:1000::/home/guest:/bin/sh\nhomeless:x:1001:1001:::/bin/sh\nguest:x:1000:1000::/second:\n"
 
-// withPasswd mounts a file of that content as the container's passwd.
+// withPasswd mounts a file with the given content as the container's passwd.
 func withPasswd(t *testing.T, content string) oci.SpecOpts {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "passwd")
@@ -33,7 +33,7 @@ func withFile(source, destination string) oci.SpecOpts {
 	return oci.WithMounts([]specs.Mount{{Destination: destination, Type: "bind", Source: source, Options: []string{"rbind", "ro"}}})
 }
 
-// withVariables adds variables as they are, where oci.WithEnv would replace others.
+// withVariables appends variables unchanged. oci.WithEnv would replace variables of the same name.
 func withVariables(variables ...string) oci.SpecOpts {
 	return func(_ context.Context, _ oci.Client, _ *containers.Container, s *specs.Spec) error {
 		s.Process.Env = append(s.Process.Env, variables...)
@@ -46,8 +46,8 @@ func withoutVariables(_ context.Context, _ oci.Client, _ *containers.Container, 
 	return nil
 }
 
-// variables are the lines that "env" prints, sorted, but for PWD: it takes the place of the working
-// directory that WASI lacks, and runc adds none.
+// variables returns the lines that "env" prints, sorted and without PWD. PWD stands for the working directory,
+// which WASI lacks; runc does not add it.
 func variables(output string) []string {
 	var found []string
 	for line := range strings.Lines(output) {
@@ -59,25 +59,25 @@ func variables(output string) []string {
 	return found
 }
 
-// homes are those of variables that say where the home is.
+// homes returns the HOME variables.
 func homes(variables []string) []string {
 	return slices.DeleteFunc(slices.Clone(variables), func(v string) bool { return !strings.HasPrefix(v, "HOME=") })
 }
 
-// runEnv runs a program that prints its environment, and returns that.
+// runEnv runs a program that prints its environment, and returns the printed variables.
 func (w way) runEnv(t *testing.T, node *testnode.Node, opts ...oci.SpecOpts) []string {
 	t.Helper()
 	k := w.createArgs(t, node, []string{w.probe(), "env"}, opts...)
 	k.start()
 	k.expectCode(0)
-	if _, err := k.Task.Delete(k.ctx); err != nil { // the end of its output
+	if _, err := k.Task.Delete(k.ctx); err != nil { // returns when all output has been copied
 		t.Error(err)
 	}
 	return variables(k.output.String())
 }
 
-// A guest's environment is what runc makes of the same specification for a native program: HOME is the
-// user's of the container's passwd file unless it is given.
+// A guest's environment is the one that runc makes of the same specification for a native program: HOME comes
+// from the user's entry in the container's passwd file, unless the specification sets it.
 func TestHomeIsAsRuncs(t *testing.T) {
 	withEmissary(t, func(t *testing.T, node *testnode.Node) {
 		passwd, guest := withPasswd(t, users), oci.WithUIDGID(1000, 1000)
@@ -150,7 +150,7 @@ func TestHomeOfExecs(t *testing.T) {
 	})
 }
 
-// Argo's emissary hands on to its program what runc gave to itself.
+// Argo's emissary passes to its program the environment that runc gave to the emissary.
 func TestHomeOfEmissarysGuests(t *testing.T) {
 	withEmissary(t, func(t *testing.T, node *testnode.Node) {
 		passwd, guest := withPasswd(t, users), oci.WithUIDGID(1000, 1000)
@@ -168,7 +168,7 @@ func TestHomeOfEmissarysGuests(t *testing.T) {
 				e := w.emissary(t, node, plainTemplate, c.env, []string{"env"}, c.opts...)
 				e.start()
 				e.expectCode(0)
-				if _, err := e.Task.Delete(e.ctx); err != nil { // the end of its output
+				if _, err := e.Task.Delete(e.ctx); err != nil { // returns when all output has been copied
 					t.Error(err)
 				}
 				if output := "\n" + e.output.String(); strings.Count(output, "\nHOME=") != 1 || !strings.Contains(output, "\n"+c.want) {
@@ -179,8 +179,8 @@ func TestHomeOfEmissarysGuests(t *testing.T) {
 	})
 }
 
-// A passwd file that a guest made to be in the way of others, where runc would wait for ever or read
-// the node's, keeps no container from its start.
+// A guest can make the passwd file of others a special file or a link. runc would then wait for ever or read
+// the node's file. Such a file keeps no container from starting.
 func TestHomeIsNotWaitedFor(t *testing.T) {
 	withEmissary(t, func(t *testing.T, node *testnode.Node) {
 		etc, outside := t.TempDir(), filepath.Join(t.TempDir(), "passwd")

@@ -18,7 +18,7 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/internal/testnode"
 )
 
-// hookLog is where hooks of one container write down that they were run.
+// hookLog is the file in which the hooks of one container record their runs.
 type hookLog struct{ script, file string }
 
 func newHookLog(t testing.TB) hookLog {
@@ -37,7 +37,7 @@ func (l hookLog) hook(name string) specs.Hook {
 	return specs.Hook{Path: l.script, Args: []string{"hook", name}, Env: []string{"PATH=/usr/bin:/bin", "MARK=of the hook"}}
 }
 
-// hooked is one line of it.
+// hooked is one line of the log.
 type hooked struct {
 	name, mark, network string
 	state               specs.State
@@ -61,7 +61,7 @@ func (l hookLog) read(t testing.TB) []hooked {
 	return all
 }
 
-// names are what has been run, each with the status that it was told.
+// names returns the hooks that have run, each with the status from its state.
 func (l hookLog) names(t *testing.T) []string {
 	t.Helper()
 	var names []string
@@ -79,8 +79,8 @@ func withHooks(hooks specs.Hooks) oci.SpecOpts {
 	}
 }
 
-// Hooks of the runtime's namespaces are run when runc runs them, and told what runc tells, but for poststart,
-// which runc 1.4 runs when it creates the container.
+// Hooks of the runtime's namespaces run when runc runs them and get the same state as from runc. The exception
+// is poststart: runc 1.4 runs it when it creates the container.
 func TestHooks(t *testing.T) {
 	eachVersionWithTasks(t, func(t *testing.T, node *testnode.Node) {
 		run := func(w way) []string {
@@ -133,8 +133,8 @@ func failing(script string, timeout *int) specs.Hook {
 	return specs.Hook{Path: "/bin/sh", Args: []string{"sh", "-c", script}, Timeout: timeout}
 }
 
-// A hook that fails fails what it belongs to, in its own words, and the rest is undone. One that is run
-// when all is over cannot.
+// A hook that fails makes its operation fail with the hook's own message, and the rest is rolled back. A
+// poststop hook cannot make anything fail.
 func TestHooksThatFail(t *testing.T) {
 	eachVersionWithTasks(t, func(t *testing.T, node *testnode.Node) {
 		kinds := map[string]func(all *specs.Hooks, list []specs.Hook){
@@ -198,7 +198,7 @@ func TestHooksThatFail(t *testing.T) {
 	})
 }
 
-// The delete verb of a dead shim runs the hooks for what is over.
+// After the shim was killed, the delete verb runs the poststop hooks.
 func TestPoststopAfterKilledShim(t *testing.T) {
 	eachVersionWithTasks(t, func(t *testing.T, node *testnode.Node) {
 		l := newHookLog(t)

@@ -17,8 +17,8 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/internal/testnode"
 )
 
-// lookAround is a createContainer hook that writes down what it finds, and changes the root file system as
-// NVIDIA's do: it takes its path from config.json.
+// lookAround is a createContainer hook. It records what it finds, and changes the root file system as NVIDIA's
+// hooks do: it takes the path of the root file system from config.json.
 const lookAround = `#!/bin/sh
 exec >>"$1" 2>&1
 state=$(cat)
@@ -40,7 +40,8 @@ ln -s /target "$rootfs/link-of-the-hook"
 mkdir "$rootfs/made" && mount -t tmpfs tmpfs "$rootfs/made" && echo from the hook >"$rootfs/made/file"
 `
 
-// around is what lookAround has found, by name, where the container's own is called so.
+// around returns the values that lookAround has recorded, by name. It replaces the container's own namespaces
+// and ID by fixed words.
 func around(t *testing.T, path string, k *task) map[string]string {
 	t.Helper()
 	text, err := os.ReadFile(path)
@@ -71,15 +72,15 @@ func around(t *testing.T, path string, k *task) map[string]string {
 	return found
 }
 
-// What is different for a createContainer hook of a Wasm container, and for one that runc runs.
+// differentAround lists what differs between a createContainer hook of a Wasm container and one that runc runs.
 var differentAround = map[string][2]string{
 	"namespace-pid":  {"another", "the container's"},
 	"mount at /proc": {"tmpfs", "proc"},
 	"device-ptmx":    {"", "symbolic link,0,0,777"},
 }
 
-// A createContainer hook finds what it finds from runc, but for what is listed, and what it does to the root
-// file system is the container's, read-only or not.
+// A createContainer hook finds the same as under runc, except what differentAround lists. Its changes to the
+// root file system are visible in the container, read-only or not.
 func TestCreateContainerHook(t *testing.T) {
 	eachVersionWithTasks(t, func(t *testing.T, node *testnode.Node) {
 		run := func(w way, args ...string) (map[string]string, string) {
@@ -105,11 +106,11 @@ func TestCreateContainerHook(t *testing.T) {
 		if !strings.Contains(output, "link-of-the-hook\nmade\n") || !strings.Contains(output, "from the hook") {
 			t.Errorf("the container sees\n%s", output)
 		}
-		if got := wasm["descriptors"]; got != "0 1 2 3" { // the last is of ls
+		if got := wasm["descriptors"]; got != "0 1 2 3" { // the last one belongs to ls
 			t.Errorf("it has the descriptors %q", got)
 		}
 		delete(wasm, "descriptors")
-		delete(native, "descriptors") // some more, of runc
+		delete(native, "descriptors") // runc leaves some more open
 		names := maps.Clone(wasm)
 		maps.Copy(names, native)
 		for name := range names {
@@ -124,8 +125,9 @@ func TestCreateContainerHook(t *testing.T) {
 	})
 }
 
-// createContainer hooks are run before the container has a process, so before those that are told of it, which the
-// specification has the other way round. Of a pid namespace that others live in they are told no number.
+// createContainer hooks run before the container has a process, and so before the hooks whose state has the pid
+// of that process. The specification has the opposite order. If other processes live in the pid namespace, the
+// hooks get no pid.
 func TestCreateContainerHookComesFirst(t *testing.T) {
 	eachVersionWithTasks(t, func(t *testing.T, node *testnode.Node) {
 		for name, c := range map[string]struct {
@@ -148,10 +150,10 @@ func TestCreateContainerHookComesFirst(t *testing.T) {
 	})
 }
 
-// leaveTwo is a script that leaves processes behind, and says of a third, which does so too, which it is.
+// leaveTwo is a script that leaves processes behind. It writes down the pid of a third one, which does so too.
 const leaveTwo = `(sleep 1000 & setsid sleep 1000 & read -r pid rest </proc/self/stat; echo $pid >"$1"; exec sleep 1000) & `
 
-// What a createContainer hook leaves behind ends with it, before anything of the container runs.
+// Processes that a createContainer hook leaves behind end with the hook, before anything of the container runs.
 func TestCreateContainerHookLeavesNothing(t *testing.T) {
 	eachVersionWithTasks(t, func(t *testing.T, node *testnode.Node) {
 		said := filepath.Join(t.TempDir(), "said")
@@ -164,7 +166,7 @@ func TestCreateContainerHookLeavesNothing(t *testing.T) {
 	})
 }
 
-// A createContainer hook that is being run ends with the daemon, and the delete verb runs the hooks for what is over.
+// A running createContainer hook ends with the daemon, and the delete verb runs the poststop hooks.
 func TestCreateContainerHookEndsWithTheDaemon(t *testing.T) {
 	eachVersionWithTasks(t, func(t *testing.T, node *testnode.Node) {
 		said, created, l := filepath.Join(t.TempDir(), "said"), make(chan error, 1), newHookLog(t)

@@ -14,9 +14,9 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/internal/testnode"
 )
 
-// A native neighbour that sees a Wasm container's processes takes every lock on its module that it gets,
-// and outlives it. Nobody else minds: containers with that module and with new ones start, and the
-// operator sees and empties the cache.
+// A native neighbour that sees a Wasm container's processes takes every lock on the container's module that it
+// can get, and lives longer than the container. This blocks nobody else: containers with that module and with
+// new ones start, and the operator can list and empty the cache.
 func TestLocksOnAModuleHoldNobodyUp(t *testing.T) {
 	const shared, fresh, holder = "example.com/hostage/shared:latest", "example.com/hostage/fresh:latest", "example.com/hostage/holder:latest"
 	images := []string{
@@ -37,7 +37,7 @@ func TestLocksOnAModuleHoldNobodyUp(t *testing.T) {
 				t.Errorf("the module's own image: %+v", got)
 			}
 		}
-		// From then on a container maps the blob in the content store, as every later one.
+		// From then on this and every later container maps the blob in the content store.
 		if !untilKept(t, cache, short, func() bool { return isKept(t, cache) }) {
 			t.Fatal("the image does not keep the module")
 		}
@@ -77,7 +77,7 @@ func TestLocksOnAModuleHoldNobodyUp(t *testing.T) {
 	})
 }
 
-// inTime is shimVerb that ends, be it by being killed.
+// inTime is shimVerb with a time limit.
 func inTime(t *testing.T, args ...string) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
