@@ -31,7 +31,7 @@ var imageRefusals = map[string][]string{
 	"bad-component-library":  {"does not export wasi:cli/run: it is a library", "#FUNCTION"},
 }
 
-// An image that is wrong in itself is refused with the reason, and leaves nothing behind.
+// An image that is itself wrong is refused with the reason, and leaves nothing behind.
 func TestImageRefused(t *testing.T) {
 	guest, err := os.ReadFile(testguest.Build(t, "hello-c"))
 	if err != nil {
@@ -52,7 +52,7 @@ func TestImageRefused(t *testing.T) {
 	})
 }
 
-// importImage imports an image into the node for the time of the test.
+// importImage imports an image into the node for the duration of the test.
 func importImage(t *testing.T, node *testnode.Node, name string, image *testimage.Image) string {
 	t.Helper()
 	ref := "example.com/images/" + name + ":latest"
@@ -67,7 +67,7 @@ func importImage(t *testing.T, node *testnode.Node, name string, image *testimag
 	return ref
 }
 
-// refuseImage runs an image that cannot run, and compares what ctr says.
+// refuseImage runs an image that cannot run, and checks the error that ctr prints.
 func refuseImage(t *testing.T, node *testnode.Node, options []string, ref string, entry []string, want ...string) {
 	t.Helper()
 	args := slices.Concat([]string{"run", "--rm", "--runtime", runtime}, options, []string{ref, "refused"}, entry)
@@ -82,8 +82,8 @@ func refuseImage(t *testing.T, node *testnode.Node, options []string, ref string
 	}
 }
 
-// A blob that containerd's content store no longer holds as it was pulled is never run, not even when
-// its machine code is in the cache.
+// A blob whose content changed in containerd's content store after the pull never runs, even when its machine
+// code is in the cache.
 func TestImageDamagedInTheStore(t *testing.T) {
 	guest, err := os.ReadFile(testguest.Build(t, "hello-c"))
 	if err != nil {
@@ -100,7 +100,7 @@ func TestImageDamagedInTheStore(t *testing.T) {
 			{"missing", func(blob digest.Digest) error { return os.Remove(testimage.BlobPath(node.Root(), blob)) }, []string{"pull it again"}},
 		} {
 			t.Run(damage.name, func(t *testing.T) {
-				// A module of its own: no other image's blob is damaged.
+				// The damaged module is not shared: no other image's blob is damaged.
 				image := testimage.TooLarge(guest, len(guest)+len(damage.name)+1)
 				ref := importImage(t, node, "damaged-"+damage.name, image)
 				node.NoLeaks(t)
@@ -115,7 +115,7 @@ func TestImageDamagedInTheStore(t *testing.T) {
 	})
 }
 
-// A layer must keep to the operator's limit, before and after it is decompressed.
+// A layer must not exceed the operator's limit, compressed or decompressed.
 func TestImageTooLarge(t *testing.T) {
 	guest, err := os.ReadFile(testguest.Build(t, "hello-c"))
 	if err != nil {
@@ -142,7 +142,8 @@ func TestImageTooLarge(t *testing.T) {
 	})
 }
 
-// What is wrong on the way into containerd, containerd refuses; we only say what it does not.
+// containerd itself refuses what is wrong during a pull or an import. The shim reports only what containerd
+// accepts.
 func TestImageRefusedByContainerd(t *testing.T) {
 	guest, err := os.ReadFile(testguest.Build(t, "hello-c"))
 	if err != nil {
@@ -168,7 +169,8 @@ func TestImageRefusedByContainerd(t *testing.T) {
 	})
 }
 
-// Of an index that has nothing for this node, image inspect names what it has, and how to run it.
+// For an index without a manifest for this node, image inspect lists the platforms of the index, and how to run
+// them.
 func TestImageInspectNamesPlatforms(t *testing.T) {
 	format, _ := testimage.Named("bad-platforms")
 	path := filepath.Join(t.TempDir(), "image.tar")

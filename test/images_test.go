@@ -44,7 +44,7 @@ func builtGreeter(t *testing.T) greeter {
 	return g
 }
 
-// of returns what a format is made for.
+// of returns the program that a format is built for.
 func (g greeter) of(format testimage.Format) []byte {
 	if format.Component {
 		return g.component
@@ -52,12 +52,12 @@ func (g greeter) of(format testimage.Format) []byte {
 	return g.module
 }
 
-// cell is what it took to run an image in one way: "yes", or what had to be done for it.
+// cell says what was necessary to run an image in one way: "yes" for nothing, else the extra step.
 type cell string
 
 const works cell = "yes"
 
-// builtTwin is a greeter with another greeting.
+// builtTwin returns a greeter with another greeting.
 func builtTwin(t *testing.T) greeter {
 	t.Helper()
 	return greeter{
@@ -69,7 +69,7 @@ func builtTwin(t *testing.T) greeter {
 // shipped is an image of a format in a registry.
 type shipped struct {
 	ref   string
-	asked string // what names the manifest of an index that containerd does not choose itself, else ref
+	asked string // the reference of a manifest in an index that containerd does not choose itself, else ref
 }
 
 func ship(t *testing.T, registry *testregistry.Registry, repository string, format testimage.Format, image *testimage.Image) shipped {
@@ -82,7 +82,7 @@ func ship(t *testing.T, registry *testregistry.Registry, repository string, form
 	return s
 }
 
-// criID reports whether CRI knows an image by an id of its own, or by that of all others of its format.
+// criID reports whether CRI gives an image its own id, or one id to all images of its format.
 func criID(t *testing.T, image, twin *testimage.Image) cell {
 	t.Helper()
 	if slices.Equal(configsOf(t, image), configsOf(t, twin)) {
@@ -104,8 +104,8 @@ func configsOf(t *testing.T, image *testimage.Image) []digest.Digest {
 	return configs
 }
 
-// Every format is pulled from a registry and run by ctr and by CRI, on every containerd, by CRI beside another
-// image of the format; what came of it is the table in docs/images.md.
+// The test pulls every format from a registry and runs it with ctr and with CRI, on every containerd. With CRI,
+// another image of the format is present. The result is the table in docs/images.md.
 func TestImageFormats(t *testing.T) {
 	hello, other := builtGreeter(t), builtTwin(t)
 	registry := testregistry.Start(t)
@@ -113,7 +113,8 @@ func TestImageFormats(t *testing.T) {
 	for _, format := range testimage.Formats() {
 		image, twin := format.Build(hello.of(format)), format.Build(other.of(format))
 		images[format.Name] = ship(t, registry, format.Name, format, image)
-		// The first of both names: CRI takes it for either.
+		// The twin's name sorts before the image's name. If CRI confuses the two images, it takes the first
+		// name.
 		twins[format.Name] = ship(t, registry, "a/twin-"+format.Name, format, twin)
 		ids[format.Name] = criID(t, image, twin)
 	}
@@ -155,11 +156,11 @@ func TestImageFormats(t *testing.T) {
 	}
 }
 
-// idColumn is what the table says of an image's id.
+// idColumn is the table's column for an image's id.
 const idColumn = "CRI's id"
 
-// eachInstalledNode runs the test on every containerd, on a node where install has run, with the images of
-// pods there, and fails it for what it leaves behind.
+// eachInstalledNode runs the test on every containerd, on a node on which install has run and that has the
+// images of pods. The test fails if it leaves anything behind.
 func eachInstalledNode(t *testing.T, test func(t *testing.T, node installation)) {
 	t.Helper()
 	for _, version := range testnode.Versions() {
@@ -187,7 +188,7 @@ func manifestFor(t *testing.T, image *testimage.Image, platform string) string {
 	return ""
 }
 
-// runWithCtr pulls and runs an image as a developer does, and says what it took.
+// runWithCtr pulls and runs an image as a developer does, and returns what was necessary.
 func runWithCtr(t *testing.T, node installation, format testimage.Format, ref string) cell {
 	t.Helper()
 	took := works
@@ -199,7 +200,7 @@ func runWithCtr(t *testing.T, node installation, format testimage.Format, ref st
 	if format.Asks != "" {
 		platform, took = []string{"--platform", format.Asks}, "`--platform`"
 		if strings.Contains(node.configuration, localPull) {
-			// The transfer service of this version unpacks linux only.
+			// The transfer service of this version unpacks only linux images.
 			local, took = []string{"--local"}, "`--local --platform`"
 		}
 	}
@@ -210,7 +211,7 @@ func runWithCtr(t *testing.T, node installation, format testimage.Format, ref st
 	}
 	image := ref
 	if format.ArtifactConfig {
-		// ctr refuses a configuration that is not an image's before any shim is asked.
+		// ctr refuses a configuration that is not an image configuration before it calls any shim.
 		image = ref + "-adapted"
 		imageVerb(t, node.Node, "adapt", ref, "-t", image)
 		defer node.Ctr(t, "image", "rm", "--sync", image)
@@ -222,7 +223,7 @@ func runWithCtr(t *testing.T, node installation, format testimage.Format, ref st
 	return took
 }
 
-// shimCommand is our shim's binary as people call it.
+// shimCommand returns a command that runs our shim's binary as a user does.
 func shimCommand(t *testing.T, args ...string) *exec.Cmd {
 	t.Helper()
 	path := os.Getenv("CONTAINERD_SHIM_WASM")
@@ -236,7 +237,7 @@ func shimCommand(t *testing.T, args ...string) *exec.Cmd {
 	return exec.CommandContext(t.Context(), path, args...)
 }
 
-// runWithCRI pulls and runs an image as a kubelet does, and says what it took.
+// runWithCRI pulls and runs an image as a kubelet does, and returns what was necessary.
 func runWithCRI(t *testing.T, pod *pod, format testimage.Format, ref string) cell {
 	t.Helper()
 	here := *pod
@@ -268,7 +269,7 @@ func runWithCRI(t *testing.T, pod *pod, format testimage.Format, ref string) cel
 	return took
 }
 
-// output is what the container has printed on its standard output, by now.
+// output returns what the container has printed to its standard output so far.
 func (m member) output() string {
 	m.t.Helper()
 	log, err := os.ReadFile(m.log)
@@ -299,10 +300,10 @@ func renderTable(columns []string, cells map[string]map[string]cell) string {
 	return b.String()
 }
 
-// The table stands between these lines of docs/images.md.
+// The table is between these lines of docs/images.md.
 const tableBegin, tableEnd = "<!-- table of TestImageFormats -->\n", "<!-- end of the table -->\n"
 
-// checkTable compares the table with the one in docs/images.md, or writes it there.
+// checkTable compares the table with the one in docs/images.md, or updates the file.
 func checkTable(t *testing.T, table string) {
 	t.Helper()
 	root, err := repo.Root()
@@ -330,7 +331,7 @@ func checkTable(t *testing.T, table string) {
 	}
 }
 
-// Annotations of other Wasm runtimes neither help nor hurt: what a container is, its entry point says.
+// Annotations of other Wasm runtimes have no effect: the entry point decides what a container runs.
 func TestImageAnnotations(t *testing.T) {
 	eachInstalledNode(t, func(t *testing.T, node installation) {
 		pod := runPod(t, node.Node, ourHandler, func(c *criapi.PodSandboxConfig) {

@@ -33,7 +33,7 @@ var credentials = []string{
 	"Umask", "Uid", "Gid", "Groups", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs", "Seccomp",
 }
 
-// standing returns the named lines of the process's status.
+// standing returns the named lines of the process's /proc/PID/status.
 func (k *task) standing(names []string) map[string]string {
 	k.t.Helper()
 	return statusLines(k.proc("status"), names)
@@ -58,7 +58,7 @@ func (k *task) limits() map[string]string {
 func limitsOf(text string) map[string]string {
 	found := map[string]string{}
 	for line := range strings.Lines(text) {
-		const name, values = 26, 2 // the width of the first column, and how many follow
+		const name, values = 26, 2 // the width of the first column, and the number of columns after it
 		if fields := strings.Fields(line[name:]); len(fields) >= values {
 			found[strings.TrimSpace(line[:name])] = strings.Join(fields[:values], " ")
 		}
@@ -66,13 +66,13 @@ func limitsOf(text string) map[string]string {
 	return found
 }
 
-// pair runs a Wasm and a native container of the same specification.
+// pair runs a Wasm and a native container with the same specification.
 func pair(t *testing.T, node *testnode.Node, opts ...oci.SpecOpts) (wasm, native *task) {
 	t.Helper()
 	return asWasm.run(t, node, "loop", "looping\n", opts...), asStock.run(t, node, "sleep", "sleeping\n", opts...)
 }
 
-// asked is a process that differs from the default in all that a specification can ask for.
+// asked is a process that differs from the default in everything that a specification can set.
 func asked(_ context.Context, _ oci.Client, _ *containers.Container, s *specs.Spec) error {
 	umask := uint32(0o027)
 	s.Process.User = specs.User{UID: 1000, GID: 2000, AdditionalGids: []uint32{3000, 3001}, Umask: &umask}
@@ -93,8 +93,8 @@ func asked(_ context.Context, _ oci.Client, _ *containers.Container, s *specs.Sp
 	return nil
 }
 
-// The worker, and with it the guest, is what the specification asks for, as a native process is
-// under runc, but for the capabilities that a guest has no use for.
+// The worker, and so the guest, gets the rights and limits of the specification, as a native process does under
+// runc. It lacks only the capabilities that a guest cannot use.
 func TestInsideAsAsked(t *testing.T) {
 	eachVersionWithTasks(t, func(t *testing.T, node *testnode.Node) {
 		wasm, native := pair(t, node, asked, seccomp.WithDefaultProfile())
@@ -128,8 +128,8 @@ func TestInsideAsAsked(t *testing.T) {
 	})
 }
 
-// Without a word in the specification a Wasm container has no more rights than a native one, and fewer where
-// a guest has no use for them.
+// If the specification sets nothing, a Wasm container has at most the rights of a native one. It lacks those
+// that a guest cannot use.
 func TestInsideByDefault(t *testing.T) {
 	eachVersionWithTasks(t, func(t *testing.T, node *testnode.Node) {
 		wasm, native := pair(t, node)
@@ -192,15 +192,15 @@ func TestInsideNamespacesAndCgroup(t *testing.T) {
 	})
 }
 
-// The worker's own root holds nothing of the host: its binary, the module, both unchangeable, and the
-// container's root file system.
+// The worker's own root holds nothing of the host. It holds the worker's binary and the module, both immutable,
+// and the container's root file system.
 func TestInsideMounts(t *testing.T) {
 	eachVersionWithTasks(t, func(t *testing.T, node *testnode.Node) {
 		wasm := asWasm.run(t, node, "loop", "looping\n")
 		own := map[string]string{}
 		lines := bufio.NewScanner(strings.NewReader(wasm.proc("mountinfo")))
 		for lines.Scan() {
-			// proc_pid_mountinfo(5): the fifth field is the mount point, the sixth its options.
+			// proc_pid_mountinfo(5): the fifth field is the mount point, the sixth holds its options.
 			fields := strings.Fields(lines.Text())
 			if point := fields[4]; point != "/rootfs" && !strings.HasPrefix(point, "/rootfs/") {
 				own[point], _, _ = strings.Cut(fields[5], ",")
@@ -229,8 +229,9 @@ func TestInsideMounts(t *testing.T) {
 	})
 }
 
-// The worker holds its three streams, the container's root, the module and what its engine waits on: no
-// socket, no file of the host, nothing that containerd or its daemon had open. Nor does it inherit the daemon's environment.
+// The worker holds its three streams, the container's root, the module and the descriptors that its engine
+// waits on. It has no socket, no file of the host, and nothing that containerd or the daemon had open. It does
+// not inherit the daemon's environment.
 func TestInsideDescriptorsAndEnvironment(t *testing.T) {
 	eachVersionWithTasks(t, func(t *testing.T, node *testnode.Node) {
 		wasm := asWasm.run(t, node, "loop", "looping\n")

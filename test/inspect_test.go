@@ -12,7 +12,7 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/oci/inspect"
 )
 
-// image inspect foretells what TestImageFormats and TestImageRefused see happen.
+// image inspect predicts the results of TestImageFormats and TestImageRefused.
 func TestInspectForetells(t *testing.T) {
 	hello := builtGreeter(t)
 	for _, format := range testimage.Formats() {
@@ -22,7 +22,7 @@ func TestInspectForetells(t *testing.T) {
 				if image.Runs == "" || image.Problem != "" {
 					t.Errorf("of %s it says: runs %q, problem %q", image.Platform, image.Runs, image.Problem)
 				}
-				// Whether the program in the index beside Wasm is any good it does not know.
+				// It does not check whether the native program beside Wasm in the index can run.
 				native := format.Name == "layer-index-native" && image.Platform == testimage.Native()
 				if runsNatively := strings.Contains(image.Runs, "stock runc shim"); runsNatively != native {
 					t.Errorf("of %s it says: %s", image.Platform, image.Runs)
@@ -38,7 +38,7 @@ func TestInspectForetells(t *testing.T) {
 	}
 	for _, format := range testimage.Bad() {
 		if _, ok := imageRefusals[format.Name]; !ok || format.Name == "bad-half-module" {
-			continue // its fault is not in what it holds, or only a compiler sees it
+			continue // its content is correct, or only a compiler finds the fault
 		}
 		t.Run(format.Name, func(t *testing.T) {
 			for _, image := range inspectTar(t, format.Build(hello.module)).Images {
@@ -70,9 +70,9 @@ func inspectTar(t *testing.T, image *testimage.Image) inspect.Report {
 	return report
 }
 
-// image inspect finds the file that a start finds, however the image names it.
+// image inspect finds the same file as a start, however the image names it.
 func TestInspectFindsWhatRuns(t *testing.T) {
-	ref := func(name string) string { // one for each, for they hold the same module, which goes with its image
+	ref := func(name string) string { // one for each case: they hold the same module, whose compiled code is removed with its image
 		return "example.com/inspect/" + strings.Map(func(r rune) rune {
 			if r >= 'a' && r <= 'z' {
 				return r
@@ -87,7 +87,7 @@ func TestInspectFindsWhatRuns(t *testing.T) {
 		entry string
 		dir   string
 		env   []string
-		runs  string // the file, "" if nothing does
+		runs  string // the file, or "" if nothing runs
 	}{
 		"a function":                     {files: []string{"/app.wasm"}, entry: "/app.wasm#_start", runs: "/app.wasm"},
 		"a # that names no function":     {files: []string{"/app"}, entry: "/app#init"},
@@ -135,8 +135,8 @@ func TestInspectFindsWhatRuns(t *testing.T) {
 	})
 }
 
-// Where containerd has discarded the layers that it has unpacked (discard_unpacked_layers, the rule on EKS and
-// GKE), the files say what runs, as a container sees them.
+// containerd can discard the layers that it has unpacked (discard_unpacked_layers, the default on EKS and GKE).
+// Then the unpacked files say what runs, as a container sees them.
 func TestInspectWithoutLayers(t *testing.T) {
 	const ref = "example.com/images/discarded:latest"
 	image := testguest.Image(t, ref, testguest.ImageOpts{

@@ -14,7 +14,7 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/internal/testnode"
 )
 
-// shimVerb runs a verb of the shim that is for people, and returns what it prints.
+// shimVerb runs one of the shim's verbs for users, and returns what it prints.
 func shimVerb(t *testing.T, args ...string) string {
 	t.Helper()
 	output, err := shimCommand(t, args...).Output()
@@ -26,7 +26,7 @@ func shimVerb(t *testing.T, args ...string) string {
 	return string(output)
 }
 
-// ownCode lists the compiled modules that lie in the cache itself.
+// ownCode lists the compiled modules that are files in the cache, not blobs of containerd.
 func ownCode(t *testing.T, cache string) []string {
 	t.Helper()
 	found, err := filepath.Glob(filepath.Join(cache, "*", "*.cwasm"))
@@ -36,7 +36,7 @@ func ownCode(t *testing.T, cache string) []string {
 	return found
 }
 
-// compiledBlobs are the digests of the blobs that images refer to as compiled code of a module.
+// compiledBlobs returns the digests of the blobs that images refer to as compiled code of a module.
 func compiledBlobs(t *testing.T, node *testnode.Node, guest string) []string {
 	t.Helper()
 	code, err := os.ReadFile(guest)
@@ -59,8 +59,8 @@ func blobFile(node *testnode.Node, digest string) string {
 	return filepath.Join(node.Root(), "io.containerd.content.v1.content", "blobs", "sha256", digest)
 }
 
-// What was compiled for an image goes when the last image with that module does, by containerd's own
-// garbage collection, and no container minds.
+// containerd's own garbage collection removes the code that was compiled for an image with the last image that
+// has that module. Running containers are not affected.
 func TestCompiledCodeGoesWithItsImages(t *testing.T) {
 	guest := ownGuest(t, "probe")
 	const first, second = "example.com/keep/first:latest", "example.com/keep/second:latest"
@@ -131,7 +131,7 @@ func TestCompiledCodeGoesWithItsImages(t *testing.T) {
 		if text := list(); !strings.HasPrefix(text, "MODULE") || !strings.Contains(text, "\n0 modules") {
 			t.Errorf("listed without images:\n%s", text)
 		}
-		// The container goes on with what it has mapped.
+		// The container continues to run the code that it has mapped.
 		if text := node.Ctr(t, "tasks", "list").Stdout; !strings.Contains(text, "RUNNING") {
 			t.Errorf("the container does not run any more:\n%s", text)
 		}
@@ -141,8 +141,8 @@ func TestCompiledCodeGoesWithItsImages(t *testing.T) {
 	})
 }
 
-// What exceeds the limit goes, also from containerd's content store, but not while a container runs it.
-// So does what is pruned.
+// What exceeds the limit is removed, also from containerd's content store, but not while a container runs it.
+// The same is true for what is pruned.
 func TestCacheWithinItsLimit(t *testing.T) {
 	guest := ownGuest(t, "probe")
 	const ref = "example.com/keep/limited:latest"
@@ -171,7 +171,7 @@ func TestCacheWithinItsLimit(t *testing.T) {
 			node.Ctr(t, "containers", "delete", "long")
 		})
 		run(roomy, "--detach", ref, "long", "/app.wasm", "sleep", "1000")
-		// The keeper goes on for a while: it waits for the container to give up the file.
+		// The keeper still runs for a while: it waits until the container gives up the file.
 		if !eventually(func() bool {
 			return len(compiledBlobs(t, node, guest)) == 1 && strings.Contains(shimVerb(t, "cache", "ls", "--config", file), node.Namespace+"/"+ref)
 		}) {
@@ -197,7 +197,7 @@ func TestCacheWithinItsLimit(t *testing.T) {
 	})
 }
 
-// A module compiled ahead of time is there for the first container.
+// A module that was compiled ahead of time is used by the first container.
 func TestCacheWarm(t *testing.T) {
 	guest := ownGuest(t, "hello-c")
 	const ref = "example.com/keep/warm:latest"
@@ -266,7 +266,7 @@ func TestCacheWarmLayer(t *testing.T) {
 	})
 }
 
-// Each namespace's image keeps the one blob for itself.
+// The image in each namespace keeps its own reference to the one blob.
 func TestCompiledCodeInTwoNamespaces(t *testing.T) {
 	const ref = "example.com/keep/namespaces:latest"
 	guest := ownGuest(t, "hello-c")
@@ -283,7 +283,7 @@ func TestCompiledCodeInTwoNamespaces(t *testing.T) {
 			}
 		}
 		elsewhere("images", "import", tar)
-		// A namespace's own cgroup would stay.
+		// The default cgroup of the other namespace would be left behind.
 		run := []string{"run", "--rm", "--runtime", runtime, "--runtime-config-path", file, "--cgroup", "/" + node.Namespace + "/hello", ref, "hello"}
 		here := func() {
 			t.Helper()

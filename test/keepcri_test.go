@@ -17,7 +17,7 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/internal/testnode"
 )
 
-// podBlob is the digest of the blob that an image of CRI's refers to as a module's compiled code, empty if
+// podBlob returns the digest of the blob that an image of CRI's refers to as a module's compiled code, or "" if
 // there is none.
 func podBlob(t *testing.T, node *testnode.Node, guest string) (found string) {
 	t.Helper()
@@ -41,7 +41,8 @@ func podBlob(t *testing.T, node *testnode.Node, guest string) (found string) {
 	return found
 }
 
-// The same by way of CRI: what the kubelet's image garbage collection removes takes the compiled code along.
+// The same with CRI: when the kubelet's image garbage collection removes an image, the compiled code is removed
+// too.
 func TestCompiledCodeGoesWithAPodsImage(t *testing.T) {
 	const ref = "example.com/keep/pod:latest"
 	guest := ownGuest(t, "probe")
@@ -56,7 +57,7 @@ func TestCompiledCodeGoesWithAPodsImage(t *testing.T) {
 		m := p.add(program, "exit", nil)
 		m.start()
 		m.expectExit(0)
-		// While the keeper is at work its lease keeps the blob, too.
+		// While the keeper runs, its lease keeps the blob, too.
 		if !eventually(func() bool { return podBlob(t, node, guest) != "" && !isNamed(t, m.id) }) {
 			t.Fatal("the image does not keep the module")
 		}

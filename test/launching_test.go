@@ -17,16 +17,17 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/internal/testnode"
 )
 
-// startIntruder starts sandbox/testdata/intruder as user 0 of a pid namespace of its own, which it returns the path
-// of. caught is how many children of the daemon it has stopped before they executed their program; the test fails
-// for one that it has got anything of.
+// startIntruder starts sandbox/testdata/intruder as user 0 of a new pid namespace, and returns the path of that
+// namespace. caught counts the children of the daemon that the intruder has stopped before they executed their
+// program. The test fails if the intruder has got access to anything of such a child.
 func startIntruder(t *testing.T) (namespace string, caught *atomic.Int64) {
 	t.Helper()
 	path, err := repo.Program("sandbox/testdata/intruder", t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
-	// What the daemon is called, and its children are until they execute the worker (comm in proc_pid_comm(5)).
+	// The process name of the daemon, and of its children until they execute the worker (comm in
+	// proc_pid_comm(5)).
 	const unborn = "containerd-shim"
 	intruder := exec.Command(path, "0", unborn)
 	intruder.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID | syscall.CLONE_NEWNS}
@@ -62,7 +63,7 @@ func startIntruder(t *testing.T) (namespace string, caught *atomic.Int64) {
 	return fmt.Sprintf("/proc/%d/ns/pid", intruder.Process.Pid), caught
 }
 
-// launches are how many of each kind there are on a version of containerd. What is tried is the same on each.
+// launches is the number of launches of each kind on a version of containerd. Each version runs the same test.
 func launches(version string) int {
 	if testing.Short() {
 		return 5
@@ -73,8 +74,8 @@ func launches(version string) int {
 	return 20
 }
 
-// A neighbour in a shared pid namespace gets nothing of the daemon's children, though it stops them, and all of
-// them run in the end: containers, execs and pause containers.
+// A neighbour in a shared pid namespace can stop the daemon's children, but gets access to nothing of theirs.
+// All of them run in the end: containers, execs and pause containers.
 func TestLaunchesBesideAnIntruder(t *testing.T) {
 	eachVersionWithTasks(t, func(t *testing.T, node *testnode.Node) {
 		namespace, caught := startIntruder(t)
@@ -104,7 +105,7 @@ func TestLaunchesBesideAnIntruder(t *testing.T) {
 	})
 }
 
-// runToItsEnd has a container of ours print something, and removes it.
+// runToItsEnd runs a container of our shim, checks its output, and removes it.
 func (w way) runToItsEnd(t *testing.T, node *testnode.Node, args []string, want string, opts ...oci.SpecOpts) {
 	t.Helper()
 	k := w.createArgs(t, node, args, opts...)

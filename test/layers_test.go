@@ -20,11 +20,11 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/internal/testnode"
 )
 
-// manyLayers is more than fit into mount(2)'s page of options by their full paths.
+// manyLayers is the number of layers; their full paths do not fit into the page that mount(2) has for options.
 const manyLayers = 128
 
-// layeredImage packs an image of many layers: the probe in the first, a file of its own in each, and
-// one that every layer replaces.
+// layeredImage packs an image of many layers. The first holds the probe. Each layer has a file of its own, and
+// replaces one common file.
 func layeredImage(t *testing.T, ref string) string {
 	t.Helper()
 	probe, err := os.ReadFile(testguest.Build(t, "probe"))
@@ -80,7 +80,7 @@ func tarLayer(t *testing.T, files map[string][]byte) v1.Layer {
 	return layer
 }
 
-// An image of many layers runs, and the guest sees all of them in their order.
+// An image of many layers runs, and the guest sees all of them in the right order.
 func TestManyLayers(t *testing.T) {
 	const ref = "example.com/layers/probe:latest"
 	image := layeredImage(t, ref)

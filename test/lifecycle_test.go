@@ -32,7 +32,7 @@ func TestKillLoop(t *testing.T) {
 	})
 }
 
-// How long a loop outlives the request to kill it is told, not judged.
+// The test logs how long a loop still runs after the kill request, and sets no limit for it.
 func TestKillLoopDuration(t *testing.T) {
 	eachVersionWithTasks(t, func(t *testing.T, node *testnode.Node) {
 		for _, signal := range []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL} {
@@ -71,7 +71,7 @@ func TestPauseStopsTheCPU(t *testing.T) {
 		looping := asWasm.run(t, node, "loop", "looping")
 		looping.ctr("pause", looping.container.ID())
 		looping.expectStatus(client.Paused)
-		// The kernel calls a process frozen that has yet to give up its processor.
+		// A process can still use its processor for a moment after the kernel reports that it is frozen.
 		before := looping.usage().CPU
 		waitFor(t, func() bool {
 			last := before
@@ -90,8 +90,8 @@ func TestPauseStopsTheCPU(t *testing.T) {
 	})
 }
 
-// burn keeps this process busy for an amount of its own CPU time: work during which a running guest
-// would get some too.
+// burn keeps this process busy for an amount of its own CPU time. A running guest would get some CPU time
+// meanwhile.
 func burn(t *testing.T, amount time.Duration) {
 	t.Helper()
 	used := func() time.Duration {
@@ -148,7 +148,7 @@ func TestExecTerminal(t *testing.T) {
 	eachVersionWithTasks(t, func(t *testing.T, node *testnode.Node) {
 		main := asWasm.run(t, node, "sleep", "sleeping")
 		e := main.exec([]string{"/hello.wasm"}, func(p *specs.Process) { p.Terminal = true }, cio.WithTerminal)
-		// A terminal turns the guest's newline into two characters.
+		// A terminal turns the guest's newline into carriage return and newline.
 		if code, got := main.finish(e); code != 0 || got != "hello from C\r\n" {
 			t.Errorf("got %d, %q", code, got)
 		}
@@ -193,7 +193,7 @@ func TestExecKill(t *testing.T) {
 	})
 }
 
-// An exec ends with its container, also when the container ends by itself being asked to.
+// An exec ends with its container, also when the container ends by itself after a request.
 func TestExecDiesWithTheContainer(t *testing.T) {
 	eachVersionWithTasks(t, func(t *testing.T, node *testnode.Node) {
 		for _, signal := range killSignals {
@@ -209,7 +209,7 @@ func TestExecDiesWithTheContainer(t *testing.T) {
 	})
 }
 
-// A request to delete what runs is refused as the stock runtime refuses it.
+// Delete of a running task is refused with the stock runtime's error.
 func TestDeleteOfRunningIsRefused(t *testing.T) {
 	eachVersionWithTasks(t, func(t *testing.T, node *testnode.Node) {
 		refusals := map[string]string{}

@@ -13,8 +13,8 @@ import (
 
 const limitedMemory = 64 << 20
 
-// A guest that asks for more memory than its limit is told no, and ends as it likes; its neighbour
-// and both shims live.
+// A guest that asks for more memory than its limit gets an error, and decides itself how it ends. Its neighbour
+// and both shims keep running.
 func TestGrowingGuestIsRefusedMemory(t *testing.T) {
 	eachVersionWithTasks(t, func(t *testing.T, node *testnode.Node) {
 		neighbour := asWasm.run(t, node, "sleep", "sleeping")
@@ -31,7 +31,7 @@ func TestGrowingGuestIsRefusedMemory(t *testing.T) {
 	})
 }
 
-// Memory that the engine does not hand out, like files on a tmpfs, is the kernel's to refuse.
+// The kernel limits memory that the engine does not allocate, such as files on a tmpfs.
 func TestOutOfMemoryKill(t *testing.T) {
 	eachVersionWithTasks(t, func(t *testing.T, node *testnode.Node) {
 		neighbour := asWasm.run(t, node, "sleep", "sleeping")
@@ -50,7 +50,7 @@ func TestOutOfMemoryKill(t *testing.T) {
 
 func TestCPUQuota(t *testing.T) {
 	eachVersionWithTasks(t, func(t *testing.T, node *testnode.Node) {
-		// So little that a busy machine's other work leaves it to the guest in any period.
+		// The quota is so small that the guest exceeds it in some period even on a busy machine.
 		looping := asWasm.run(t, node, "loop", "looping", oci.WithCPUCFS(5_000, 100_000))
 		got := looping.limit("cpu", "cpu.cfs_quota_us", "cpu.max") + " " + looping.limit("cpu", "cpu.cfs_period_us", "cpu.max")
 		if got != "5000 100000" && got != "5000 100000 5000 100000" {
@@ -94,7 +94,7 @@ func TestMetrics(t *testing.T) {
 	})
 }
 
-// metricsTable is what "ctr task metrics" shows.
+// metricsTable returns the rows that "ctr task metrics" prints.
 func metricsTable(k *task) map[string]string {
 	table := map[string]string{}
 	for line := range strings.Lines(k.ctr("metrics", k.container.ID())) {

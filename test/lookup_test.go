@@ -18,11 +18,11 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/internal/testnode"
 )
 
-// lookup is a way in which a command leads to a program.
+// lookup is one way in which a command resolves to a program.
 type lookup struct {
 	args []string
 	cwd  string
-	path string // the variable PATH, "" for the usual
+	path string // the variable PATH, "" for the default
 }
 
 func (l lookup) spec(volumes map[string]string) []oci.SpecOpts {
@@ -42,7 +42,7 @@ func (l lookup) spec(volumes map[string]string) []oci.SpecOpts {
 	return opts
 }
 
-// putProgram copies a program to a path of the host.
+// putProgram copies a program to a path on the host.
 func putProgram(t *testing.T, program string, path ...string) {
 	t.Helper()
 	if err := os.Chmod(put(t, onHost(t, program), path...), 0o755); err != nil {
@@ -61,9 +61,9 @@ func putLink(t *testing.T, target string, path ...string) {
 	}
 }
 
-// lookups are ways in which a command leads to a program on a volume, by name. The volume at /work holds the
-// program as app.wasm, noext and deep/app.wasm; the image has links and programs of its own, which say something
-// else.
+// lookups are the ways in which a command resolves to a program on a volume, by name. The volume at /work holds
+// the program as app.wasm, noext and deep/app.wasm. The image has links, and programs of its own that print
+// something else.
 var lookups = map[string]lookup{
 	"absolute":                          {args: []string{"/work/app.wasm"}},
 	"not clean":                         {args: []string{"/work/../work/./app.wasm"}},
@@ -86,7 +86,8 @@ var lookups = map[string]lookup{
 	"a working directory on the volume": {args: []string{"app.wasm"}, cwd: "/work"},
 }
 
-// volumesOf makes what lookups look at of a program, and returns the paths of the host by those of the container.
+// volumesOf makes the volumes for lookups with a program, and returns their host paths by their container
+// paths.
 func volumesOf(t *testing.T, program string) map[string]string {
 	t.Helper()
 	dir := t.TempDir()
@@ -97,7 +98,8 @@ func volumesOf(t *testing.T, program string) map[string]string {
 	putProgram(t, program, dir, "inner", "app.wasm")
 	putLink(t, "app.wasm", work, "link.wasm")
 	put(t, "", work, "deep", "mounted", ".keep")
-	// A folder of the image holds a link to the image's program, the volume there one to the volume's.
+	// A folder of the image holds a link to the image's program. The volume that covers it holds a link to the
+	// volume's program.
 	putLink(t, "/work/app.wasm", dir, "way", "next.wasm")
 	return map[string]string{
 		"/work": work, "/work/deep/mounted": filepath.Join(dir, "inner"), "/linked": work, "/covered": work,
@@ -105,7 +107,8 @@ func volumesOf(t *testing.T, program string) map[string]string {
 	}
 }
 
-// lookedUpImage is an image whose files lead to volumes, or say something else than those.
+// lookedUpImage is an image whose links lead to volumes, and whose programs print something else than those on
+// the volumes.
 func lookedUpImage(t *testing.T, ref, other string) string {
 	t.Helper()
 	return testguest.Image(t, ref, testguest.ImageOpts{
@@ -120,7 +123,7 @@ func lookedUpImage(t *testing.T, ref, other string) string {
 	})
 }
 
-// expectProgram runs what a command leads to, and checks what it says.
+// expectProgram runs the program that a command resolves to, and checks its output.
 func (w way) expectProgram(t *testing.T, node *testnode.Node, l lookup, volumes map[string]string, want string) {
 	t.Helper()
 	task, err := w.tryCreate(t, node, node.Client(t), l.args, l.spec(volumes)...)
@@ -130,7 +133,7 @@ func (w way) expectProgram(t *testing.T, node *testnode.Node, l lookup, volumes 
 	}
 	task.start()
 	task.expectCode(0)
-	if _, err := task.Delete(task.ctx); err != nil { // with the end of its output
+	if _, err := task.Delete(task.ctx); err != nil { // returns when all output has been copied
 		t.Fatal(err)
 	}
 	if got := task.output.String(); got != want {
@@ -138,13 +141,13 @@ func (w way) expectProgram(t *testing.T, node *testnode.Node, l lookup, volumes 
 	}
 }
 
-// An entry point on a volume is found by every path by which runc finds a native one.
+// An entry point on a volume is found by every path by which runc finds a native program.
 func TestEntryPointsOnVolumes(t *testing.T) {
 	const wasmRef, nativeRef = "example.com/lookup/wasm:latest", "example.com/lookup/native:latest"
 	wasm, native := testguest.Build(t, "hello-c"), testguest.Build(t, "hello-native")
 	images := map[string]string{
 		wasmRef:   lookedUpImage(t, wasmRef, testguest.Build(t, "hello-rust")),
-		nativeRef: lookedUpImage(t, nativeRef, testguest.Build(t, "probe")), // no program to the kernel
+		nativeRef: lookedUpImage(t, nativeRef, testguest.Build(t, "probe")), // the kernel cannot execute it
 	}
 	onWasm, onNative := volumesOf(t, wasm), volumesOf(t, native)
 	nodes.EachVersion(t, func(t *testing.T, node *testnode.Node) {
@@ -155,7 +158,7 @@ func TestEntryPointsOnVolumes(t *testing.T) {
 		for name, l := range lookups {
 			t.Run(name, func(t *testing.T) {
 				way{name: "wasm", runtime: runtime, image: wasmRef}.expectProgram(t, node, l, onWasm, greeting)
-				if name != "a working directory on the volume" { // which only runwasi searches, for bare names
+				if name != "a working directory on the volume" { // only runwasi searches it, for bare names
 					way{name: "native", runtime: stock, image: nativeRef}.expectProgram(t, node, l, onNative, "hello from native C\n")
 				}
 			})
@@ -163,7 +166,7 @@ func TestEntryPointsOnVolumes(t *testing.T) {
 	})
 }
 
-// The image's own Wasm layer does not run in the place of a program that is on a volume.
+// A program on a volume runs, not the image's own Wasm layer.
 func TestVolumeBeforeLayer(t *testing.T) {
 	const ref = "example.com/lookup/layer:latest"
 	format := named(t, "layer-"+strings.ReplaceAll(testimage.Native(), "/", "-"))
@@ -180,7 +183,7 @@ func TestVolumeBeforeLayer(t *testing.T) {
 				way{name: "wasm", runtime: runtime, image: ref}.expectProgram(t, node, lookups[name], volumes, greeting)
 			})
 		}
-		// But no exec looks in the working directory, in which somebody else may write.
+		// A bare name is not searched in the working directory, because others may write there.
 		name := "a working directory on the volume"
 		t.Run(name, func(t *testing.T) {
 			way{name: "wasm", runtime: runtime, image: ref}.expectProgram(t, node, lookups[name], volumes, "hello from Rust\n")

@@ -1,5 +1,5 @@
-// Package test runs containers through real containerds, as an operator does, and looks at what they
-// and the machine show. It holds no code that is shipped.
+// Package test runs containers through real containerds, as an operator does, and checks their effects and
+// those on the machine. It holds no code that is shipped.
 package test
 
 import (
@@ -11,7 +11,7 @@ import (
 // runtime is the name by which containerd finds our shim.
 const runtime = "io.containerd.wasm.v1"
 
-// podNodes have CRI, a network for pods, and NRI, as containerd has from 2.0 on unless it is told otherwise.
+// podNodes have CRI, a network for pods, and NRI, which containerd enables by default from 2.0 on.
 var (
 	nodes    testnode.Pool
 	podNodes = testnode.Pool{Options: testnode.Options{CRI: true, NRI: true}}

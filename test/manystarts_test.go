@@ -22,7 +22,7 @@ import (
 
 const manyStarts = 200
 
-// bigOwnGuest writes a module that takes a while to compile and that has not been compiled before.
+// bigOwnGuest writes a module that takes long to compile and that has not been compiled before.
 func bigOwnGuest(t *testing.T) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "big.wasm")
@@ -34,8 +34,8 @@ func bigOwnGuest(t *testing.T) string {
 	return path
 }
 
-// However many containers of a module start at once for the first time, each with a daemon of its own, one
-// compiles it, and all run.
+// Many containers of a new module start at once, each with its own daemon. One daemon compiles the module, and
+// all containers run.
 func TestManyFirstStartsCompileOnce(t *testing.T) {
 	const ref = "example.com/many/big:latest"
 	tar := testguest.Image(t, ref, testguest.ImageOpts{Files: map[string]string{"/app.wasm": bigOwnGuest(t)}, Entrypoint: []string{"/app.wasm"}})
@@ -88,13 +88,13 @@ func TestManyFirstStartsCompileOnce(t *testing.T) {
 		}
 		return times
 	}
-	// containerd copies the shims' logs to its own when it comes to it.
+	// containerd copies the shims' logs to its own log with some delay.
 	if !eventually(func() bool { return compiled() > 0 }) || compiled() != 1 {
 		t.Errorf("compiled %d times", compiled())
 	}
 }
 
-// runToEnd runs a container's task, which is to end with 0.
+// runToEnd runs a container's task and expects exit code 0.
 func runToEnd(ctx context.Context, container client.Container) error {
 	task, err := container.NewTask(ctx, cio.NullIO)
 	if err != nil {
