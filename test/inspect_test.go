@@ -72,7 +72,7 @@ func inspectTar(t *testing.T, image *testimage.Image) inspect.Report {
 
 // image inspect finds the same file as a start, however the image names it.
 func TestInspectFindsWhatRuns(t *testing.T) {
-	ref := func(name string) string { // one for each case: they hold the same module, whose compiled code is removed with its image
+	ref := func(name string) string { // one for each case: all hold the same module, which is removed with its image
 		return "example.com/inspect/" + strings.Map(func(r rune) rune {
 			if r >= 'a' && r <= 'z' {
 				return r

@@ -1,5 +1,5 @@
-// Package test runs containers through real containerds, as an operator does, and checks their effects and
-// those on the machine. It holds no code that is shipped.
+// Package test runs containers through real containerds, as an operator does, and checks what they do and
+// what changes on the machine. It holds no code that is shipped.
 package test
 
 import (

@@ -14,8 +14,8 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/internal/testnode"
 )
 
-// Native containers behave under our runtime as under the stock one, and leave as little behind: the
-// stock shim behind ours ends too.
+// Native containers behave under our runtime as under the stock one, and leave nothing behind: the stock shim
+// behind our shim ends too.
 func TestNativeIsAsStock(t *testing.T) {
 	eachVersionWithTasks(t, func(t *testing.T, node *testnode.Node) {
 		for _, w := range []way{asStock, asNative} {
@@ -51,7 +51,7 @@ func testNativeRun(t *testing.T, node *testnode.Node, w way) {
 	}
 }
 
-// hostname is what a container of ctr has that shares nothing else with the host.
+// hostname returns the host's name. A container of ctr shares that with the host, and nothing else.
 func hostname(t *testing.T) string {
 	t.Helper()
 	var name syscall.Utsname
@@ -71,8 +71,8 @@ func hostname(t *testing.T) string {
 func testNativeExec(t *testing.T, node *testnode.Node, w way) {
 	node.NoLeaks(t)
 	k := w.run(t, node, "sleep", "sleeping")
-	// They end when their output has arrived: the stock shim opens it once the process runs, and what a client
-	// has not begun to read when it deletes the exec, it loses.
+	// Each exec ends only after its output has arrived. The stock shim opens the output once the process runs,
+	// and drops output that a client has not begun to read when the client deletes the exec.
 	told := func(script, want string, change func(*specs.Process), streams ...cio.Opt) {
 		t.Helper()
 		e := k.exec([]string{"sh", "-c", `trap "exit 7" TERM; ` + script + "; while :; do :; done"}, change, streams...)

@@ -19,7 +19,7 @@ type nerdctl struct {
 	flags []string
 }
 
-// do runs what must succeed and returns its output.
+// do runs a command that must succeed, and returns its output.
 func (n nerdctl) do(t *testing.T, args ...string) string {
 	t.Helper()
 	result := n.run(t, args...)
@@ -29,8 +29,8 @@ func (n nerdctl) do(t *testing.T, args ...string) string {
 	return result.Stdout
 }
 
-// newNerdctl has one network, that which nerdctl calls the default one, without the plugins that
-// change a host's firewall.
+// newNerdctl returns a nerdctl with one network, which nerdctl treats as the default network. The network has
+// no plugins that change a host's firewall.
 func newNerdctl(t *testing.T, node *testnode.Node) nerdctl {
 	t.Helper()
 	tools, err := testnode.Tools(t.Context(), "nerdctl", "cni-plugins")
@@ -71,7 +71,7 @@ func (n nerdctl) run(t *testing.T, args ...string) testnode.Result {
 	return testnode.Result{Stdout: stdout.String(), Stderr: stderr.String(), Code: command.ProcessState.ExitCode()}
 }
 
-// nerdctl gives every container hooks, for its network and its hosts file.
+// nerdctl adds hooks to every container, for its network and its hosts file.
 func TestNerdctl(t *testing.T) {
 	podNodes.EachVersion(t, func(t *testing.T, node *testnode.Node) {
 		importTaskImages(t, node)

@@ -13,7 +13,7 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/internal/testnode"
 )
 
-// mountAt mounts something for the length of a test.
+// mountAt mounts a file system for the duration of a test.
 func mountAt(t *testing.T, source, target, kind string, flags uintptr, options string) {
 	t.Helper()
 	if err := unix.Mount(source, target, kind, flags, options); err != nil {
@@ -26,8 +26,8 @@ func mountAt(t *testing.T, source, target, kind string, flags uintptr, options s
 	})
 }
 
-// Where compiled modules cannot be kept, containers run all the same, an operator is told, and nothing is
-// left behind.
+// If compiled modules cannot be stored, containers still run, the log has a warning, and nothing is left
+// behind.
 func TestCacheThatCannotBeWritten(t *testing.T) {
 	const ref = "example.com/nocache/hello:latest"
 	image := testguest.Image(t, ref, testguest.ImageOpts{
@@ -78,7 +78,7 @@ func TestCacheThatCannotBeWritten(t *testing.T) {
 	}
 }
 
-// What somebody has changed in the cache is not run, and costs no container anything.
+// A tampered file in the cache never runs, and the containers still run.
 func TestTamperedEntryIsCompiledAnew(t *testing.T) {
 	const ref = "example.com/nocache/tampered:latest"
 	image := testguest.Image(t, ref, testguest.ImageOpts{
@@ -116,8 +116,8 @@ func TestTamperedEntryIsCompiledAnew(t *testing.T) {
 		if !isIdle(t, dir) {
 			t.Error("the cache is still at work")
 		}
-		// containerd has no way to mend a blob: the compiled module stays with the cache until the image
-		// has been pulled again.
+		// containerd cannot repair a blob: the compiled module stays in the cache until the image has been
+		// pulled again.
 		if again := compiledFile(t, dir); filepath.Dir(filepath.Dir(again)) != dir {
 			t.Errorf("the cache takes %s for whole", again)
 		}

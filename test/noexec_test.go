@@ -13,8 +13,8 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/module"
 )
 
-// mountNoexec puts the folder with the shim's programs on a file system that is mounted noexec, as
-// /var is where somebody has hardened the node.
+// mountNoexec puts the folder with the shim's programs on a file system that is mounted noexec, as /var is on
+// some hardened nodes.
 func mountNoexec(t *testing.T) {
 	t.Helper()
 	if err := os.MkdirAll(module.LibDir, 0o700); err != nil {
@@ -33,7 +33,7 @@ func mountNoexec(t *testing.T) {
 	}
 }
 
-// Files and layers run, and the verbs for people work, where programs below /var may not be executed.
+// Files and layers run, and the verbs for users work, where programs below /var may not be executed.
 func TestNoexecVar(t *testing.T) {
 	probe := testguest.Build(t, "hello-c")
 	for _, version := range testnode.Versions() {

@@ -18,7 +18,8 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/internal/testnode"
 )
 
-// nriPlugin is a plugin of NRI (https://github.com/containerd/nri) that changes every container alike.
+// nriPlugin is a plugin of NRI (https://github.com/containerd/nri) that changes every container in the same
+// way.
 type nriPlugin struct {
 	stub.Stub
 	connected chan struct{}
@@ -41,11 +42,11 @@ func startNRIPlugin(t *testing.T, node *testnode.Node) *nriPlugin {
 		t.Fatal(err)
 	}
 	t.Cleanup(p.Stop)
-	<-p.connected // no container is created from then on until the plugin is asked
+	<-p.connected // from now on containerd asks the plugin before it creates a container
 	return p
 }
 
-// change sets what is done to containers, nil for nothing.
+// change sets the changes to containers; nil means none.
 func (p *nriPlugin) change(adjust func(*api.ContainerAdjustment), update func(*api.ContainerUpdate)) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -80,9 +81,9 @@ func (p *nriPlugin) UpdateContainer(_ context.Context, _ *api.PodSandbox, c *api
 	return []*api.ContainerUpdate{update}, nil
 }
 
-// What a plugin of NRI changes about a container reaches a Wasm container as it reaches one of runc, when the
-// container is created, when Kubernetes changes its resources, and when the plugin does so by itself. An update of
-// the pod's resources reaches neither.
+// The changes that an NRI plugin makes to a container take effect in a Wasm container as in one of runc: when
+// the container is created, when Kubernetes changes its resources, and when the plugin sends an update by
+// itself. An update of the pod's resources affects neither.
 func TestNRIPlugin(t *testing.T) {
 	eachVersionWithPods(t, func(t *testing.T, node *testnode.Node) {
 		plugin := startNRIPlugin(t, node)
@@ -134,7 +135,7 @@ func TestNRIPlugin(t *testing.T) {
 			}
 			got["memory after the plugin's own"] = m.limit("memory", "memory.limit_in_bytes", "memory.max")
 			resources := &criapi.LinuxContainerResources{MemoryLimitInBytes: 400 << 20}
-			if _, err := p.cri.UpdatePodSandboxResources(p.ctx, &criapi.UpdatePodSandboxResourcesRequest{PodSandboxId: p.id, Resources: resources}); err != nil && node.Version == "2.4" { // the others have none
+			if _, err := p.cri.UpdatePodSandboxResources(p.ctx, &criapi.UpdatePodSandboxResourcesRequest{PodSandboxId: p.id, Resources: resources}); err != nil && node.Version == "2.4" { // the other versions lack this call
 				t.Errorf("%s: %v", c.way.name, err)
 			}
 			if !maps.Equal(got, want) {
@@ -145,10 +146,10 @@ func TestNRIPlugin(t *testing.T) {
 	})
 }
 
-// hasNewNRI reports whether the node's containerd has version 0.11 of NRI, or a later one.
+// hasNewNRI reports whether the node's containerd has NRI 0.11 or later.
 func hasNewNRI(node *testnode.Node) bool { return node.Version != "1.7" && node.Version != "2.1" }
 
-// adjusted is what a container has of what TestNRIPlugin's adds to it.
+// adjusted returns the values that a container has for the settings that TestNRIPlugin's plugin changes.
 func (m member) adjusted(l hookLog) map[string]string {
 	m.t.Helper()
 	log, err := os.ReadFile(m.log)
@@ -187,7 +188,7 @@ func (m member) proc(name string) string {
 	return string(text)
 }
 
-// limit reads a file of the container's cgroup: v1's below its controller, else v2's.
+// limit reads a file of the container's cgroup: on v1 below its controller, else on v2.
 func (m member) limit(controller, v1, v2 string) string {
 	m.t.Helper()
 	for line := range strings.Lines(m.proc("cgroup")) {
@@ -207,7 +208,7 @@ func (m member) limit(controller, v1, v2 string) string {
 	return ""
 }
 
-// A plugin may choose what a Wasm container runs: the module is another one of its image.
+// A plugin may change which module of its image a Wasm container runs.
 func TestNRIPluginChoosesTheModule(t *testing.T) {
 	eachVersionWithPods(t, func(t *testing.T, node *testnode.Node) {
 		if !hasNewNRI(node) {
@@ -220,7 +221,8 @@ func TestNRIPluginChoosesTheModule(t *testing.T) {
 	})
 }
 
-// What a plugin asks for and a Wasm container cannot have is refused by its name, and not left out.
+// If a plugin requests something that a Wasm container cannot have, the start fails with an error that names
+// it. The shim does not ignore it.
 func TestNRIPluginsAdjustmentIsRefused(t *testing.T) {
 	refused := map[string]func(*api.ContainerAdjustment){
 		"startContainer": func(a *api.ContainerAdjustment) {

@@ -27,7 +27,7 @@ func shimConfig(t *testing.T, text string) string {
 	return path
 }
 
-// The stock shim knows no options but runc's. Native containers run with ours all the same.
+// The stock shim accepts only runc's options. Native containers also run with our options.
 func TestNativeContainerWithOurOptions(t *testing.T) {
 	nodes.EachVersion(t, func(t *testing.T, node *testnode.Node) {
 		node.Import(t, testguest.Busybox(t, optionsNativeImage))
@@ -40,7 +40,7 @@ func TestNativeContainerWithOurOptions(t *testing.T) {
 	})
 }
 
-// The cgroup driver of our configuration reaches runc, which says that it cannot do without systemd.
+// The cgroup driver of our configuration reaches runc, which reports that systemd is missing.
 func TestNativeContainerGetsTheCgroupDriver(t *testing.T) {
 	if _, err := os.Stat("/run/systemd/system"); err == nil {
 		t.Log("this machine has systemd: runc refuses the cgroup's path instead")
@@ -57,7 +57,7 @@ func TestNativeContainerGetsTheCgroupDriver(t *testing.T) {
 	})
 }
 
-// Options that containerd's CRI plugin sends: a path, a text, runc's own, and what is wrong with them.
+// The options that containerd's CRI plugin sends: a path, a text, runc's own options, and faulty ones.
 func TestRuntimeOptions(t *testing.T) {
 	nodes.EachVersion(t, func(t *testing.T, node *testnode.Node) {
 		c, image := refusedNode(t, node)
@@ -65,7 +65,7 @@ func TestRuntimeOptions(t *testing.T) {
 		cache, file := newCache(t)
 		for name, test := range map[string]struct {
 			options any
-			want    []string // nothing: the task is created
+			want    []string // nil if the task is created
 		}{
 			"none":              {options: nil},
 			"empty":             {options: &runtimeoptions.Options{}},

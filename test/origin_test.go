@@ -25,7 +25,7 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/internal/testregistry"
 )
 
-// saying returns the probe as a module that says, when it sleeps, which one it is: version 1 says "module-1".
+// saying returns the probe as a module that prints its version when it sleeps: version 1 prints "module-1".
 func saying(t *testing.T, version int) []byte {
 	t.Helper()
 	probe := []byte(onHost(t, testguest.Build(t, "probe")))
@@ -38,11 +38,11 @@ func saying(t *testing.T, version int) []byte {
 
 func says(version int) string { return fmt.Sprintf("module-%d\n", version) }
 
-// colliding is an image whose configuration is that of many others.
+// colliding is an image with the same configuration as many others.
 type colliding struct {
-	ref     string // by a tag
-	digest  string // by a digest
-	version int    // of its module
+	ref     string // with a tag
+	digest  string // with a digest
+	version int    // of the module
 }
 
 // pushColliding pushes an image of the named format, which holds that version of the module.
@@ -54,7 +54,7 @@ func pushColliding(t *testing.T, registry *testregistry.Registry, format, reposi
 	return colliding{ref: ref, digest: registry.Ref(name + "@" + image.Root.Digest.String()), version: version}
 }
 
-// asKubelet names an image as a kubelet does: by CRI's id, and by what stands in the pod beside it.
+// asKubelet names an image as a kubelet does: by CRI's id, and by the reference from the pod's spec.
 func asKubelet(id, ref string) *criapi.ImageSpec {
 	return &criapi.ImageSpec{Image: id, UserSpecifiedImage: ref}
 }
@@ -71,14 +71,14 @@ func (p *pod) pull(ref string) (id string) {
 	return id
 }
 
-// sleeping makes a container of an image that stays.
+// sleeping makes a container that keeps running.
 func (p *pod) sleeping(image *criapi.ImageSpec, command ...string) member {
 	p.t.Helper()
 	w := way{image: image.Image, programs: map[string][]string{"colliding": append(command, "sleep", "1000")}}
 	return p.add(w, "colliding", func(c *criapi.ContainerConfig) { c.Image = image })
 }
 
-// expectVersion checks which module a running container's log and its execs are of.
+// expectVersion checks which module's output is in a running container's log and comes from its execs.
 func (m member) expectVersion(version int, command string) {
 	m.t.Helper()
 	m.await("module-")
@@ -90,7 +90,7 @@ func (m member) expectVersion(version int, command string) {
 	}
 }
 
-// expectRefused checks that a container does not start, and what is said of it.
+// expectRefused checks that a container does not start, and that the error has all words.
 func (m member) expectRefused(words ...string) {
 	m.t.Helper()
 	_, err := m.cri.StartContainer(m.ctx, &criapi.StartContainerRequest{ContainerId: m.id})
@@ -105,9 +105,9 @@ func (m member) expectRefused(words ...string) {
 	}
 }
 
-// CRI takes images for one whose configurations are equal, as those of most artifacts are. A container runs the
-// module of the image that its pod names all the same, by a tag or by a digest, in whichever order they were
-// pulled, and its execs do; where nobody tells the shim what the pod names, nothing runs.
+// CRI treats images with equal configurations as one image; most artifacts have equal configurations. A
+// container and its execs still run the module of the image that the pod names, by a tag or by a digest, in
+// whichever order the images were pulled. If the shim does not get the reference from the pod, nothing runs.
 func TestCollidingImages(t *testing.T) {
 	const command = "app.wasm"
 	registry := testregistry.Start(t)
@@ -115,7 +115,7 @@ func TestCollidingImages(t *testing.T) {
 		pushColliding(t, registry, "artifact-oras", "tenant1/app:1", 1),
 		pushColliding(t, registry, "artifact-oras", "tenant1/app:2", 2),
 		pushColliding(t, registry, "artifact-oras", "tenant2/app:1", 3),
-		// Before all others in any order of names.
+		// This name sorts before all others.
 		pushColliding(t, registry, "artifact-oras", "a/hostile:1", 4),
 	}
 	eachVersionWithPods(t, func(t *testing.T, node *testnode.Node) {
@@ -138,7 +138,7 @@ func TestCollidingImages(t *testing.T) {
 					for _, ref := range []string{image.ref, image.digest} {
 						p.sleeping(asCrictl(id, ref), command).expectRuns(image.version, command)
 						m := p.sleeping(asKubelet(id, ref), command)
-						if node.Version == "1.7" { // it does not pass on what stands in the pod
+						if node.Version == "1.7" { // it does not pass on the reference from the pod
 							m.expectRefused("have the same configuration", registry.Addr, id)
 							continue
 						}
@@ -151,7 +151,7 @@ func TestCollidingImages(t *testing.T) {
 	})
 }
 
-// expectRuns starts the container and checks which module it and its execs are of.
+// expectRuns starts the container and checks that it and its execs run the given version of the module.
 func (m member) expectRuns(version int, command string) {
 	m.t.Helper()
 	m.start()
@@ -159,8 +159,8 @@ func (m member) expectRuns(version int, command string) {
 	m.remove()
 }
 
-// A running container stays of the image that it was made of, and so do its execs, when the image's name moves
-// on, and when the image is removed.
+// A running container and its execs keep the image that the container was made of, also when the image's name
+// moves or the image is removed.
 func TestExecsStayOfTheirImage(t *testing.T) {
 	const command = "app.wasm"
 	registry := testregistry.Start(t)
@@ -186,7 +186,7 @@ func TestExecsStayOfTheirImage(t *testing.T) {
 		before.expectVersion(1, command)
 		after.expectVersion(2, command)
 
-		// A restart is a new container of what the pod names, which a kubelet pulls again.
+		// A restart is a new container with the reference from the pod. A kubelet pulls that reference again.
 		before.remove()
 		after.remove()
 		id = p.pull(second.ref)
@@ -197,8 +197,8 @@ func TestExecsStayOfTheirImage(t *testing.T) {
 	})
 }
 
-// What image pack writes CRI can always tell apart, so a kubelet's pod runs on every containerd, whatever else
-// is on the node.
+// CRI can always distinguish the images that image pack writes. So a kubelet's pod runs on every containerd,
+// whatever else is on the node.
 func TestPackedImagesDoNotCollide(t *testing.T) {
 	formats := map[string]string{
 		"layer": "/app.wasm", "runwasi": "/app.wasm", "artifact": "app.wasm", "oras": "app.wasm", "wasm-to-oci": "app.wasm",
@@ -253,8 +253,8 @@ func configOf(t *testing.T, ref string) []byte {
 	return config
 }
 
-// A configuration that says which layers it is of decides: a copy of it beside other layers is another image's,
-// and keeps no pod from its own.
+// If a configuration lists its layers, the list decides which image it belongs to. A copy of the configuration
+// with other layers is another image, and does not prevent a pod from running its own.
 func TestCopiedConfiguration(t *testing.T) {
 	const command = "/app.wasm"
 	registry := testregistry.Start(t)
@@ -280,8 +280,8 @@ func TestCopiedConfiguration(t *testing.T) {
 	})
 }
 
-// A container that is started several times is of one image every time, whatever becomes of its image's name,
-// and what it needs of the image goes with it.
+// A container that is started several times runs the same image every time, also when the image's name moves or
+// is removed. The needed blobs of the image are removed with the container.
 func TestStartsStayOfTheirImage(t *testing.T) {
 	const ref, id = "example.com/origin/app:latest", "origin"
 	format := named(t, "layer-"+strings.ReplaceAll(testimage.Native(), "/", "-"))
@@ -316,7 +316,7 @@ func TestStartsStayOfTheirImage(t *testing.T) {
 		if got := node.Ctr(t, "containers", "rm", id); got.Code != 0 {
 			t.Fatalf("ctr containers rm: %s", got.Stderr)
 		}
-		// Whatever has the garbage collector run.
+		// Any delete with images.SynchronousDelete runs the garbage collector.
 		store := node.Client(t).ImageService()
 		ctx := namespaces.WithNamespace(context.Background(), node.Namespace)
 		if err := store.Delete(ctx, "example.com/origin/none", images.SynchronousDelete()); err != nil && !errdefs.IsNotFound(err) {
@@ -328,7 +328,7 @@ func TestStartsStayOfTheirImage(t *testing.T) {
 	})
 }
 
-// A name that has moved between a container's creation and its first start is not the container's image any more.
+// If a name moves between a container's creation and its first start, it no longer names the container's image.
 func TestNameMovesBeforeTheFirstStart(t *testing.T) {
 	const ref, id = "example.com/origin/packed:latest", "packed"
 	tars := make([]string, 2)
@@ -373,8 +373,8 @@ func hasBlob(t *testing.T, node *testnode.Node, blob digest.Digest, want bool) {
 	}
 }
 
-// A command that names no module of the image is refused in words, be it a container's or an exec's: the image's
-// program does not answer for another.
+// A command that names no module of the image is refused with a clear error, in a container and in an exec. The
+// image's program never runs instead.
 func TestCommandNamesNoModule(t *testing.T) {
 	registry := testregistry.Start(t)
 	titled := pushColliding(t, registry, "artifact-oras", "titled/app:1", 1)
@@ -387,7 +387,7 @@ func TestCommandNamesNoModule(t *testing.T) {
 			m := p.sleeping(asCrictl(id, image.ref), "app.wasm")
 			m.start()
 			m.expectVersion(image.version, "/app.wasm")
-			m.expectVersion(image.version, "/") // as manifests for other runtimes have it
+			m.expectVersion(image.version, "/") // the command in manifests for other runtimes
 			for _, command := range [][]string{{"sh", "-c", "id"}, {"/bin/true"}, {"cat", "/tmp/ready"}, {"/typo.wasm"}, {"bogus"}} {
 				_, err := p.cri.ExecSync(p.ctx, &criapi.ExecSyncRequest{ContainerId: m.id, Cmd: command, Timeout: int64(taskPatience.Seconds())})
 				if err == nil || !strings.Contains(err.Error(), "does not name: its name is app.wasm") {
@@ -404,8 +404,7 @@ func TestCommandNamesNoModule(t *testing.T) {
 	})
 }
 
-// What an image says of itself in its labels, which clients copy to its containers, has no other image's module
-// run in them.
+// An image's labels, which clients copy to containers, cannot make a container run another image's module.
 func TestImageCannotNote(t *testing.T) {
 	const victim, hostile = "example.com/origin/victim:latest", "example.com/origin/hostile:latest"
 	format := named(t, "layer-"+strings.ReplaceAll(testimage.Native(), "/", "-"))

@@ -20,8 +20,8 @@ func imageVerb(t *testing.T, node *testnode.Node, verb string, args ...string) {
 	}
 }
 
-// What is packed runs, in every format, with the arguments and the environment that it was packed with,
-// module or component.
+// A packed module or component runs, in every format, with the arguments and the environment that it was packed
+// with.
 func TestPackAndRun(t *testing.T) {
 	probes := map[string]string{"module": testguest.Build(t, "probe"), "component": testguest.BuildComponent(t, "probe")}
 	words := []string{"--arg", "say", "--arg", "packed"}
@@ -32,11 +32,11 @@ func TestPackAndRun(t *testing.T) {
 					ref := "example.com/packed/" + format.Name + "-" + kind + ":latest"
 					run := []string{"run", "--rm", "--runtime", runtime, ref, "packed"}
 					switch format.Name {
-					case "artifact", "oras", "wasm-to-oci": // their configuration holds no arguments, and ctr takes no other than an image's
+					case "artifact", "oras", "wasm-to-oci": // their configuration holds no arguments, and ctr accepts only an image configuration
 						imageVerb(t, node, "pack", probe, "-t", ref+"-artifact", "--format", format.Name, "--import")
 						defer node.Ctr(t, "image", "rm", "--sync", ref+"-artifact")
 						imageVerb(t, node, "adapt", append(words, ref+"-artifact", "-t", ref)...)
-					case "compat": // no entry point is part of it
+					case "compat": // the format has no entry point
 						imageVerb(t, node, "pack", probe, "-t", ref, "--format", format.Name, "--import")
 						run = append(run, "/plugin.wasm", "say", "packed")
 					default:
@@ -51,7 +51,7 @@ func TestPackAndRun(t *testing.T) {
 	})
 }
 
-// An image is the same by way of a file, a registry, or none.
+// The image is the same via a file, via a registry, and imported directly.
 func TestPackTarAndPush(t *testing.T) {
 	hello := testguest.Build(t, "hello-c")
 	registry := testregistry.Start(t)

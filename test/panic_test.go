@@ -9,8 +9,8 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/internal/testnode"
 )
 
-// What Go's runtime writes when it ends the daemon stands in containerd's log: a SIGQUIT has it write
-// what a panic has. A containerd that was restarted reads it too, and one that is away holds nothing up.
+// containerd's log has the text that Go's runtime writes when it ends the daemon. SIGQUIT makes it write the
+// same as a panic. A restarted containerd reads the text too, and an absent containerd blocks nothing.
 func TestDaemonsLastWordsAreLogged(t *testing.T) {
 	eachVersionWithTasks(t, func(t *testing.T, node *testnode.Node) {
 		for _, restarted := range []bool{false, true} {
@@ -40,7 +40,7 @@ func TestDaemonsLastWordsAreLogged(t *testing.T) {
 	})
 }
 
-// A daemon that nobody listens to ends as soon as one that somebody does.
+// A daemon whose output nobody reads ends as fast as one whose output is read.
 func TestDaemonsLastWordsUnheard(t *testing.T) {
 	eachVersionWithTasks(t, func(t *testing.T, node *testnode.Node) {
 		k := asWasm.run(t, node, "sleep", "sleeping")

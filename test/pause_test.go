@@ -14,7 +14,7 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/internal/testnode"
 )
 
-// A pod of Wasm containers has one shim, ours: its pause container is launched by it too.
+// A pod of Wasm containers has only one shim, ours, which also launches its pause container.
 func TestWasmPodNeedsNoStockShim(t *testing.T) {
 	eachVersionWithPods(t, func(t *testing.T, node *testnode.Node) {
 		p := runPod(t, node, ourHandler, nil)
@@ -30,12 +30,12 @@ func TestWasmPodNeedsNoStockShim(t *testing.T) {
 	})
 }
 
-// podKinds are what a pod may ask of its pause container.
+// podKinds are settings that a pod may have for its pause container.
 var podKinds = map[string]func(*criapi.PodSandboxConfig){
 	"plain": nil,
 	"host network": func(c *criapi.PodSandboxConfig) {
 		c.Linux.SecurityContext.NamespaceOptions.Network = criapi.NamespaceMode_NODE
-		c.Hostname = "" // as from the kubelet
+		c.Hostname = "" // the kubelet sets none
 	},
 	"host processes and IPC": func(c *criapi.PodSandboxConfig) {
 		c.Linux.SecurityContext.NamespaceOptions.Pid = criapi.NamespaceMode_NODE
@@ -59,7 +59,7 @@ var podKinds = map[string]func(*criapi.PodSandboxConfig){
 	},
 }
 
-// A pause container that we launch is to the kernel what runc makes of it, whatever the pod asks for.
+// A pause container that our shim launches looks to the kernel like one of runc's, whatever the pod's settings.
 func TestPodPauseIsAsStock(t *testing.T) {
 	eachVersionWithPods(t, func(t *testing.T, node *testnode.Node) {
 		for kind, change := range podKinds {
@@ -77,8 +77,8 @@ func TestPodPauseIsAsStock(t *testing.T) {
 	})
 }
 
-// withoutLibcs takes signals 32 and 33 out of a set: make(1) leaves glibc's own signals ignored, and runc
-// hands on what containerd was started with.
+// withoutLibcs removes signals 32 and 33 from a set. make(1) ignores these signals of glibc's, and runc passes
+// on the ignored signals that containerd was started with.
 func withoutLibcs(t testing.TB, set string) string {
 	t.Helper()
 	bits, err := strconv.ParseUint(set, 16, 64)
@@ -88,7 +88,7 @@ func withoutLibcs(t testing.TB, set string) string {
 	return fmt.Sprintf("%016x", bits&^(3<<31))
 }
 
-// portrait is what the kernel shows of a pod's pause process, with the pod's own names replaced.
+// portrait returns what the kernel shows of a pod's pause process, with the pod's own names replaced.
 func (p *pod) portrait() map[string]string {
 	p.t.Helper()
 	pid := p.pid()
@@ -128,7 +128,7 @@ func (p *pod) portrait() map[string]string {
 	return seen
 }
 
-// awaitHandlers returns when the pause program has set up its signal handlers: until then it starts.
+// awaitHandlers returns when the pause program has set up its signal handlers; its start is then complete.
 func (p *pod) awaitHandlers(pid int) {
 	p.t.Helper()
 	waitFor(p.t, func() bool {
@@ -162,13 +162,13 @@ func (p *pod) whoseNamespace(namespace, kind string) string {
 	return "its own"
 }
 
-// mountTable returns the mount points with their types and options. What is at and below /proc is left
-// out: ours is empty.
+// mountTable returns the mount points with their types and options. It omits /proc and all mounts below it: our
+// /proc is empty.
 func mountTable(mountinfo string) string {
 	var table []string
 	for line := range strings.Lines(mountinfo) {
-		// proc_pid_mountinfo(5): the mount point is the fifth field, its options and its place in peer groups
-		// follow, and after a dash the type and the options of the file system.
+		// proc_pid_mountinfo(5): the mount point is the fifth field. Its options and its peer groups follow.
+		// After a dash come the type and the options of the file system.
 		mount, system, _ := strings.Cut(line, " - ")
 		f, kind := strings.Fields(mount), strings.Fields(system)[0]
 		if f[4] != "/proc" && !strings.HasPrefix(f[4], "/proc/") {

@@ -19,14 +19,14 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/internal/testnode"
 )
 
-// asPause makes a container the pause container of a pod of its own.
+// asPause makes a container the pause container of a new pod.
 func asPause(ctx context.Context, c oci.Client, container *containers.Container, spec *oci.Spec) error {
 	return oci.WithAnnotations(map[string]string{
 		sandboxID: container.ID, "io.kubernetes.cri.container-type": "sandbox",
 	})(ctx, c, container, spec)
 }
 
-// stocks are the stock shims of a task.
+// stocks returns the process ids of a task's stock shims.
 func (k *task) stocks() []uint32 {
 	k.t.Helper()
 	return shimsOf(k.t, k.node, "containerd-shim-runc-v2", k.container.ID())
@@ -36,7 +36,7 @@ func (k *task) stocks() []uint32 {
 func TestPauseWaitsForStart(t *testing.T) {
 	eachVersionWithTasks(t, func(t *testing.T, node *testnode.Node) {
 		args := []string{"sh", "-c", "echo $0 $1; pwd; env | sort; id; exit 42", "name", "argument"}
-		home := oci.WithEnv([]string{"HOME=/home"}) // runc would look it up
+		home := oci.WithEnv([]string{"HOME=/home"}) // else runc looks HOME up
 		want := asStock.createArgs(t, node, args, home)
 		want.start()
 		want.expectCode(42)
@@ -69,7 +69,7 @@ func TestPauseWaitsForStart(t *testing.T) {
 	})
 }
 
-// The stories of tasks are those of a pause container too, but for execs.
+// A pause container publishes the same events as other tasks, except those of execs.
 func TestPauseTellsTheSameStories(t *testing.T) {
 	eachVersionWithTasks(t, func(t *testing.T, node *testnode.Node) {
 		for _, name := range []string{"by itself", "never started", "out of memory"} {
@@ -90,7 +90,8 @@ func TestPauseTellsTheSameStories(t *testing.T) {
 	})
 }
 
-// A pause container can be frozen, measured and given other limits, and be signalled; what it cannot is said.
+// A pause container can be paused and signalled, reports metrics, and accepts new limits. An exec is refused
+// with the reason.
 func TestPauseIsATask(t *testing.T) {
 	eachVersionWithTasks(t, func(t *testing.T, node *testnode.Node) {
 		k := asNative.run(t, node, "loop", "looping", asPause, oci.WithMemoryLimit(limitedMemory))
@@ -123,7 +124,7 @@ func TestPauseIsATask(t *testing.T) {
 	})
 }
 
-// What fails only when the program is executed is an error of Start.
+// An error that occurs only when the program is executed is returned by Start.
 func TestPauseThatCannotBeExecuted(t *testing.T) {
 	eachVersionWithTasks(t, func(t *testing.T, node *testnode.Node) {
 		program, err := os.ReadFile(testguest.Build(t, "hello-native"))
@@ -145,12 +146,12 @@ func TestPauseThatCannotBeExecuted(t *testing.T) {
 	})
 }
 
-// boundFolder binds a folder of the machine into a container.
+// boundFolder binds a folder of the host into a container.
 func boundFolder(dir, at string) oci.SpecOpts {
 	return oci.WithMounts([]specs.Mount{{Destination: at, Type: "bind", Source: dir, Options: []string{"rbind", "ro"}}})
 }
 
-// Whatever about a pause container is not as expected, the stock shim runs it.
+// The stock shim runs every pause container with an unexpected setting.
 func TestOddPauseGoesToTheStockShim(t *testing.T) {
 	eachVersionWithTasks(t, func(t *testing.T, node *testnode.Node) {
 		dir := t.TempDir()

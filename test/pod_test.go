@@ -26,8 +26,8 @@ const (
 	stockHandler = ""
 )
 
-// eachVersionWithPods runs the test on every containerd that has CRI, with the images there, and fails
-// it for what it leaves behind.
+// eachVersionWithPods runs the test on every containerd that has CRI, with the pod images imported. The test
+// fails if it leaves anything behind.
 func eachVersionWithPods(t *testing.T, test func(t *testing.T, node *testnode.Node)) {
 	t.Helper()
 	podNodes.EachVersion(t, func(t *testing.T, node *testnode.Node) {
@@ -37,7 +37,7 @@ func eachVersionWithPods(t *testing.T, test func(t *testing.T, node *testnode.No
 	})
 }
 
-// importPodImages imports the images of pods, unless the node has them.
+// importPodImages imports the images of pods unless the node has them already.
 func importPodImages(t *testing.T, node *testnode.Node) {
 	t.Helper()
 	pods := podsOf(t, node)
@@ -74,10 +74,10 @@ func podsOf(t testing.TB, node *testnode.Node) *testnode.Pods {
 	return pods
 }
 
-// pod is one that a kubelet might have asked for. It is removed at the end of its test.
+// pod is one like a kubelet's. It is removed at the end of its test.
 type pod struct {
 	t      testing.TB
-	ctx    context.Context // outlives the test, for its clean-up
+	ctx    context.Context // outlives the test, for the cleanup
 	node   *testnode.Node
 	cri    *testnode.Pods
 	id     string
@@ -128,7 +128,7 @@ func tryPod(t testing.TB, node *testnode.Node, handler string, change func(*cria
 	return p, nil
 }
 
-// remove stops and removes the pod; a second time is fine.
+// remove stops and removes the pod. It may be called twice.
 func (p *pod) remove() {
 	p.t.Helper()
 	if _, err := p.cri.StopPodSandbox(p.ctx, &criapi.StopPodSandboxRequest{PodSandboxId: p.id}); err != nil {
@@ -139,7 +139,7 @@ func (p *pod) remove() {
 	}
 }
 
-// removeCgroupParent removes a pod's cgroup, which is the kubelet's to make and to remove.
+// removeCgroupParent removes a pod's cgroup. On a real node the kubelet makes and removes it.
 func removeCgroupParent(t testing.TB, path string) {
 	t.Helper()
 	for _, pattern := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/*"} {
@@ -149,7 +149,7 @@ func removeCgroupParent(t testing.TB, path string) {
 		}
 		for _, dir := range dirs {
 			var err error
-			// What is below it goes with the pod, or with the delete verb of a shim that was killed.
+			// The cgroups below it are removed with the pod, or by the delete verb of a shim that was killed.
 			if !eventually(func() bool { err = os.Remove(dir); return !errors.Is(err, syscall.EBUSY) }) || err != nil && !os.IsNotExist(err) {
 				t.Error(err)
 			}
@@ -166,7 +166,7 @@ func (p *pod) status() *criapi.PodSandboxStatus {
 	return response.Status
 }
 
-// pid is that of the pause container.
+// pid returns the process id of the pause container.
 func (p *pod) pid() int {
 	p.t.Helper()
 	response, err := p.cri.PodSandboxStatus(p.ctx, &criapi.PodSandboxStatusRequest{PodSandboxId: p.id, Verbose: true})
@@ -176,7 +176,7 @@ func (p *pod) pid() int {
 	return pidIn(p.t, response.Info)
 }
 
-// pidIn returns the process id in containerd's verbose answers.
+// pidIn returns the process id from the info in a verbose response of containerd.
 func pidIn(t testing.TB, info map[string]string) int {
 	t.Helper()
 	var told struct{ Pid int }
@@ -186,7 +186,7 @@ func pidIn(t testing.TB, info map[string]string) int {
 	return told.Pid
 }
 
-// member is a container of a pod, removed with it.
+// member is a container of a pod. It is removed with the pod.
 type member struct {
 	*pod
 	id, log string
@@ -295,7 +295,7 @@ func (p *pod) daemons(program string) []int {
 	for _, file := range files {
 		line, err := os.ReadFile(file)
 		if err != nil {
-			continue // it has ended meanwhile
+			continue // the process has ended meanwhile
 		}
 		args := strings.Split(string(line), "\x00")
 		if filepath.Base(args[0]) != program || !slices.Contains(args, p.id) {
@@ -310,7 +310,7 @@ func (p *pod) daemons(program string) []int {
 	return found
 }
 
-// ours returns the process id of our daemon. A program that it starts is for a moment one more of its name.
+// ours returns the process id of our daemon. A program that the daemon starts has the same name for a moment.
 func (p *pod) ours() int {
 	p.t.Helper()
 	var found []int
@@ -320,7 +320,7 @@ func (p *pod) ours() int {
 	return found[0]
 }
 
-// expectStockShim reports whether the pod has a stock shim.
+// expectStockShim checks whether the pod has a stock shim.
 func (p *pod) expectStockShim(want bool) {
 	p.t.Helper()
 	if found := p.daemons("containerd-shim-runc-v2"); (len(found) > 0) != want {
@@ -341,13 +341,13 @@ func (m member) exec(args ...string) string {
 	return string(response.Stdout)
 }
 
-// awaitState returns when the pod is in that state.
+// awaitState returns when the pod is in the given state.
 func (p *pod) awaitState(want criapi.PodSandboxState) {
 	p.t.Helper()
 	waitFor(p.t, func() bool { return p.status().State == want }, "pod %s to be %s", p.id, want)
 }
 
-// namespaceOf returns which namespace of that kind a process is in.
+// namespaceOf returns the namespace of the given kind that a process is in.
 func namespaceOf(t testing.TB, pid int, kind string) string {
 	t.Helper()
 	name, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/%s", pid, kind))

@@ -13,7 +13,7 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/internal/testnode"
 )
 
-// shared reports whether the containers of a pod see each other's processes.
+// shared sets the mode of the pod's pid namespace: whether its containers see each other's processes.
 func shared(mode criapi.NamespaceMode) func(*criapi.PodSandboxConfig) {
 	return func(c *criapi.PodSandboxConfig) {
 		c.Linux.SecurityContext.NamespaceOptions.Pid = mode
@@ -21,8 +21,8 @@ func shared(mode criapi.NamespaceMode) func(*criapi.PodSandboxConfig) {
 	}
 }
 
-// Native containers join the namespaces of a pause container that we launched, Wasm ones too, in either
-// order, and go while the other stays.
+// Native and Wasm containers join the namespaces of a pause container that our shim launched, in either order.
+// Each can be removed while the other stays.
 func TestPodMixesKinds(t *testing.T) {
 	eachVersionWithPods(t, func(t *testing.T, node *testnode.Node) {
 		for _, mode := range []criapi.NamespaceMode{criapi.NamespaceMode_CONTAINER, criapi.NamespaceMode_POD} {
@@ -67,7 +67,7 @@ func (m member) expectNamespaces(mode criapi.NamespaceMode) {
 	}
 }
 
-// expectPod looks at the pod from inside of a native container.
+// expectPod checks the pod from inside a native container.
 func (m member) expectPod(mode criapi.NamespaceMode) {
 	m.t.Helper()
 	if got := m.exec("hostname"); got != m.config.Hostname+"\n" {
@@ -86,7 +86,7 @@ func (m member) expectPod(mode criapi.NamespaceMode) {
 	}
 }
 
-// What CRI tells the kubelet of a pod and its pause container is as with the stock shim.
+// CRI reports the same about a pod and its pause container as with the stock shim.
 func TestPodAnswersAreAsStock(t *testing.T) {
 	eachVersionWithPods(t, func(t *testing.T, node *testnode.Node) {
 		var told [2]string
@@ -125,7 +125,7 @@ func TestPodEvents(t *testing.T) {
 	})
 }
 
-// A pod whose shim is killed is not ready any more, nothing of it runs, and it can be removed.
+// A pod whose shim was killed is not ready any more. Nothing of it runs, and it can be removed.
 func TestKilledShimOfAPodUnderCRI(t *testing.T) {
 	eachVersionWithPods(t, func(t *testing.T, node *testnode.Node) {
 		for _, ways := range [][]way{{}, {asWasm}, {asWasm, asNative}} {
@@ -153,8 +153,8 @@ func TestKilledShimOfAPodUnderCRI(t *testing.T) {
 	})
 }
 
-// A pod whose pause process ends is not ready any more; its containers stay as they are, unless they
-// shared its process namespace.
+// A pod whose pause process ends is not ready any more. Its containers stay as they are, unless they share its
+// pid namespace.
 func TestPodWhosePauseEnds(t *testing.T) {
 	eachVersionWithPods(t, func(t *testing.T, node *testnode.Node) {
 		for _, mode := range []criapi.NamespaceMode{criapi.NamespaceMode_CONTAINER, criapi.NamespaceMode_POD} {
@@ -178,7 +178,7 @@ func TestPodWhosePauseEnds(t *testing.T) {
 	})
 }
 
-// Pods outlive containerd. When it is back it finds them as they are.
+// Pods outlive containerd. After a restart containerd finds them unchanged.
 func TestContainerdRestartFindsPods(t *testing.T) {
 	for _, version := range testnode.Versions() {
 		t.Run("containerd-"+version, func(t *testing.T) {
@@ -221,11 +221,12 @@ func TestContainerdRestartFindsPods(t *testing.T) {
 	}
 }
 
-// A user namespace is the stock shim's, as far as that goes; a Wasm container in such a pod is refused
-// in one line that says what to do. (The kubelet does not get that far: it asks for the features first.)
+// The stock shim handles a pod with a user namespace. A Wasm container in such a pod is refused with one line
+// that says what to do. (The kubelet stops earlier: it checks the runtime's features first.)
 func TestPodWithUserNamespace(t *testing.T) {
 	eachVersionWithPods(t, func(t *testing.T, node *testnode.Node) {
-		// What the user namespace's root may not enter on the way to the container's root, runc cannot either.
+		// runc needs the user namespace's root to be able to enter every folder on the path to the container's
+		// root.
 		if err := os.Chmod(node.Dir, 0o711); err != nil {
 			t.Fatal(err)
 		}

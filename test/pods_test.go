@@ -17,21 +17,21 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/internal/testnode"
 )
 
-// sandboxID is the annotation by which CRI says to which pod a container belongs: its value is the
-// id of the pod's first container.
+// sandboxID is the annotation in which CRI names the pod of a container: its value is the id of the pod's first
+// container.
 const sandboxID = "io.kubernetes.cri.sandbox-id"
 
-// leadingPod makes a container the first of a pod.
+// leadingPod makes a container the first of its pod.
 func leadingPod(ctx context.Context, c oci.Client, container *containers.Container, spec *oci.Spec) error {
 	return inPod(container.ID)(ctx, c, container, spec)
 }
 
-// inPod puts a container into the pod of another one, and so into its shim.
+// inPod puts a container into the pod of another container, and so into that container's shim.
 func inPod(leader string) oci.SpecOpts {
 	return oci.WithAnnotations(map[string]string{sandboxID: leader})
 }
 
-// connect asks the shim that containerd would ask for a task for its process id and the task's.
+// connect asks the task's shim for its own process id and the task's. It uses the same address as containerd.
 func (k *task) connect() *taskapi.ConnectResponse {
 	k.t.Helper()
 	address, err := os.ReadFile(filepath.Join(k.node.Bundle(k.container.ID()), "address"))
@@ -51,8 +51,8 @@ func (k *task) connect() *taskapi.ConnectResponse {
 	return response
 }
 
-// The containers of a pod, Wasm and native, share one shim, which ends with the last of them,
-// whichever came first.
+// The Wasm and native containers of a pod share one shim, which ends with the last of them, in whichever order
+// they came.
 func TestPodSharesAShim(t *testing.T) {
 	eachVersionWithTasks(t, func(t *testing.T, node *testnode.Node) {
 		for _, order := range [][2]way{{asWasm, asNative}, {asNative, asWasm}, {asWasm, asWasm}, {asNative, asNative}} {

@@ -24,8 +24,7 @@ func digestOf(t *testing.T, path string) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// Machine code in an image runs only where the operator has listed its digest, and no longer than
-// that.
+// Machine code in an image runs only while the operator's configuration lists its digest.
 func TestPrecompiledNeedsTheOperator(t *testing.T) {
 	const image = "example.com/precompiled/hello:latest"
 	code := filepath.Join(t.TempDir(), "hello.cwasm")
@@ -62,6 +61,6 @@ func TestPrecompiledNeedsTheOperator(t *testing.T) {
 			got, _ := run(allowed, command)
 			check(t, command, got, testnode.Result{Stdout: "hello from C\n"})
 		}
-		refused(other, "/app.cwasm") // which the cache holds now
+		refused(other, "/app.cwasm") // which is now in the cache
 	})
 }

@@ -14,13 +14,13 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/internal/testnode"
 )
 
-// preparer is a process that compiles.
+// preparer is a process that compiles a module.
 type preparer struct {
 	pid, shim int
-	cgroup    string // of the memory controller, below its mount
+	cgroup    string // of the memory controller, relative to its mount
 }
 
-// preparers returns the machine's.
+// preparers returns all preparers on the machine.
 func preparers(t *testing.T) []preparer {
 	t.Helper()
 	paths, err := filepath.Glob("/proc/[0-9]*/cmdline")
@@ -29,7 +29,7 @@ func preparers(t *testing.T) []preparer {
 	}
 	var found []preparer
 	for _, path := range paths {
-		// Any process may be gone by now: then it is not one.
+		// The process may have ended meanwhile; it is then skipped.
 		if cmdline, _ := os.ReadFile(path); !strings.HasPrefix(string(cmdline), "wasm-preparer\x00") {
 			continue
 		}
@@ -50,7 +50,7 @@ func preparers(t *testing.T) []preparer {
 	return found
 }
 
-// compilingShim returns the process id of the node's shim that has a preparer at work, 0 if none has.
+// compilingShim returns the process id of the node's shim that has an active preparer, or 0 if none has.
 func compilingShim(t *testing.T, node *testnode.Node) int {
 	t.Helper()
 	for _, p := range preparers(t) {
@@ -62,8 +62,8 @@ func compilingShim(t *testing.T, node *testnode.Node) int {
 	return 0
 }
 
-// noPreparer fails for a preparer's cgroup, which is named wasm-compile-PID-TEXT after its shim, when
-// that is gone, be it waited for or not.
+// noPreparer fails if a preparer's cgroup outlives its shim. The cgroup's name is wasm-compile-PID-TEXT, with
+// the shim's process id; a zombie counts as ended.
 func noPreparer(t *testing.T) {
 	t.Helper()
 	var left []string
@@ -72,7 +72,7 @@ func noPreparer(t *testing.T) {
 		_ = filepath.WalkDir("/sys/fs/cgroup", func(path string, _ fs.DirEntry, _ error) error {
 			var pid int
 			if _, err := fmt.Sscanf(filepath.Base(path), "wasm-compile-%d-", &pid); err != nil {
-				return nil // or gone by now
+				return nil // not such a cgroup, or already removed
 			}
 			if _, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid)); err != nil {
 				left = append(left, path)
@@ -86,8 +86,8 @@ func noPreparer(t *testing.T) {
 	}
 }
 
-// A shim that is killed while a module is compiled leaves no preparer, and nothing in the cache that
-// the next one would load or stumble over.
+// A shim that is killed while it compiles a module leaves no preparer. It also leaves nothing in the cache that
+// the next shim would load or fail on.
 func TestShimKilledWhileCompiling(t *testing.T) {
 	const ref, smallRef = "example.com/preparer/big:latest", "example.com/preparer/small:latest"
 	big, err := testguest.Keep("big.wasm", testguest.Big(4<<20))
@@ -122,7 +122,7 @@ func TestShimKilledWhileCompiling(t *testing.T) {
 		}
 		noTask(t, node)
 		noPreparer(t)
-		// Whatever starts next, and be it another module, cleans up.
+		// The next start cleans up, also if it is of another module.
 		if got := node.Ctr(t, "run", "--rm", "--runtime", runtime, "--runtime-config-path", file, smallRef, "small", "/app.wasm", "exit", "0"); got != (testnode.Result{}) {
 			t.Errorf("another container: %+v", got)
 		}
@@ -142,7 +142,7 @@ func TestShimKilledWhileCompiling(t *testing.T) {
 	})
 }
 
-// temporaryFiles are those of a cache that belong to no whole entry.
+// temporaryFiles returns the files in a cache that belong to no complete entry.
 func temporaryFiles(t *testing.T, dir string) []string {
 	t.Helper()
 	var found []string

@@ -13,18 +13,18 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/internal/testregistry"
 )
 
-// localPull is what install writes for pulls where they need anything.
+// localPull is the setting that install writes if pulls need one.
 const localPull = "use_local_image_pull = true"
 
 // installation is a node on which install has run.
 type installation struct {
 	*testnode.Node
-	shim          string // the binary's path, on containerd's PATH
+	shim          string // path of the binary, in containerd's PATH
 	config        string // path of the shim's own configuration
-	configuration string // containerd's, as install left it
+	configuration string // containerd's configuration, as install left it
 }
 
-// installedNode runs install on a node of its own.
+// installedNode runs install on a new node.
 func installedNode(t *testing.T, version string) installation {
 	t.Helper()
 	dir := t.TempDir()
@@ -57,7 +57,7 @@ func (n installation) restart(t *testing.T) {
 	}
 }
 
-// pushed is a registry with images of the named formats in it, by name.
+// pushed returns a registry that holds images of the named formats, and the images by name.
 func pushed(t *testing.T, formats ...string) (registry *testregistry.Registry, images map[string]*testimage.Image) {
 	t.Helper()
 	hello := builtGreeter(t)
@@ -79,11 +79,12 @@ func named(t *testing.T, name string) testimage.Format {
 	return format
 }
 
-// With the configuration that install writes, pods run images of every platform, whether their
-// module is in a tar layer or a layer itself. Containerds that need no setting for that get none.
+// With the configuration that install writes, pods run images of every platform, with the module in a tar layer
+// or as a layer itself. A containerd that needs no setting for that gets none.
 func TestPullAsInstalled(t *testing.T) {
 	names := []string{
-		// A foreign platform first: the others share its layer, and with it what was unpacked.
+		// An image of a foreign platform comes first: the others share its layer, and so also its unpacked
+		// snapshot.
 		"oci-tar-wasi-wasm", "oci-tar-wasip1-wasm", "oci-tar-linux-wasm", "docker-tar-wasi-wasm",
 		"oci-tar-" + strings.ReplaceAll(testimage.Native(), "/", "-"),
 		"component-tar-wasip2-wasm", "oci-index", "layer-application-wasm", "several", "artifact-wkg",
@@ -104,9 +105,9 @@ func TestPullAsInstalled(t *testing.T) {
 	}
 }
 
-// Without the setting that is written for 2.4, CRI fetches an image of a foreign operating system and
-// then has no snapshot of it, whatever is set that looks as if it were narrower. When this test fails,
-// install has something better to write, or nothing.
+// Without the setting that install writes for 2.4, CRI fetches an image of a foreign operating system but then
+// has no snapshot of it. No narrower setting helps. If this test fails, install can write a better setting or
+// none.
 func TestPullWithoutSetting(t *testing.T) {
 	unpacked := []string{"oci-tar-linux-wasm", "layer-application-wasm"}
 	lost := []string{"oci-tar-wasi-wasm", "oci-tar-wasip1-wasm", "component-tar-wasip2-wasm", "several"}
@@ -147,8 +148,8 @@ func TestPullWithoutSetting(t *testing.T) {
 	}
 }
 
-// Image verifiers are why install leaves the setting out where a node has some: CRI that pulls itself
-// does not ask them.
+// install omits the setting on nodes that have image verifiers, because CRI does not call them when it pulls by
+// itself.
 func TestPullPastVerifiers(t *testing.T) {
 	const name = "oci-tar-linux-wasm"
 	registry, _ := pushed(t, name)
@@ -167,8 +168,8 @@ func TestPullPastVerifiers(t *testing.T) {
 	}
 }
 
-// CRI chooses from an index by the platform of the node, and no setting changes that: one without that
-// platform cannot be pulled. Its entries can, by their digests.
+// CRI selects a manifest from an index by the platform of the node, and no setting changes that. An index
+// without that platform cannot be pulled. Its manifests can be pulled by digest.
 func TestPullOfForeignIndex(t *testing.T) {
 	const name = "layer-index-foreign"
 	registry, images := pushed(t, name)
@@ -185,8 +186,8 @@ func TestPullOfForeignIndex(t *testing.T) {
 	})
 }
 
-// The transfer service of 2.4 unpacks for no platform but linux, and ctr that asks for another one is
-// refused; --local does without it.
+// The transfer service of 2.4 unpacks only linux images, and refuses a request of ctr for another platform.
+// --local avoids the transfer service.
 func TestCtrPullOfForeignPlatform(t *testing.T) {
 	const name = "oci-tar-wasi-wasm"
 	registry, _ := pushed(t, name)
