@@ -77,8 +77,8 @@ func TestPodPauseIsAsStock(t *testing.T) {
 	})
 }
 
-// withoutLibcs removes signals 32 and 33 from a set. make(1) ignores these signals of glibc's, and runc passes
-// on the ignored signals that containerd was started with.
+// withoutLibcs removes signals 32 and 33 from a set. make(1) leaves these internal signals of glibc ignored,
+// and runc passes on the ignored signals that containerd was started with.
 func withoutLibcs(t testing.TB, set string) string {
 	t.Helper()
 	bits, err := strconv.ParseUint(set, 16, 64)

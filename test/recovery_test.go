@@ -21,8 +21,8 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/internal/testnode"
 )
 
-// A shim that is killed takes its tasks with it, and containerd has the rest cleaned up: the process
-// of the task, its execs and, for a native one, the stock shim.
+// The death of a shim ends its Wasm tasks. containerd has the rest cleaned up: the process of the task, its
+// execs and, for a native task, the stock shim.
 func TestKilledShimIsCleanedUp(t *testing.T) {
 	eachVersionWithTasks(t, func(t *testing.T, node *testnode.Node) {
 		for _, w := range []way{asWasm, asNative} {
@@ -70,8 +70,8 @@ func TestKilledShimOfAPodIsCleanedUp(t *testing.T) {
 	})
 }
 
-// awaitRemoval returns when containerd no longer knows the task. Asked for its state it says so
-// before it has let go of it.
+// awaitRemoval returns when containerd no longer has the task. It calls Delete, because the task's state is
+// already "not found" before containerd has removed the task.
 func (k *task) awaitRemoval() {
 	k.t.Helper()
 	waitFor(k.t, func() bool {
@@ -91,7 +91,7 @@ func shimsOf(t testing.TB, node *testnode.Node, program, id string) []uint32 {
 	for _, file := range files {
 		line, err := os.ReadFile(file)
 		if err != nil {
-			continue // it has ended meanwhile
+			continue // the process has ended meanwhile
 		}
 		args := strings.Split(string(line), "\x00")
 		if filepath.Base(args[0]) != program || !slices.Contains(args, id) || !slices.Contains(args, node.Namespace) {
@@ -106,7 +106,8 @@ func shimsOf(t testing.TB, node *testnode.Node, program, id string) []uint32 {
 	return found
 }
 
-// Tasks outlive containerd. When it is back it finds those that run and how the others ended.
+// Tasks outlive containerd. After a restart containerd finds the running tasks, and the exit codes of the
+// others.
 func TestContainerdRestart(t *testing.T) {
 	for _, version := range testnode.Versions() {
 		t.Run("containerd-"+version, func(t *testing.T) {
@@ -124,7 +125,7 @@ func testRestart(t *testing.T, node *testnode.Node, w way) {
 	running := w.run(t, node, "loop", "looping")
 	paused := w.run(t, node, "loop", "looping")
 	paused.ctr("pause", paused.container.ID())
-	// What of a native task is found again when it ended meanwhile is the stock shim's business.
+	// Only a Wasm task: for a native task that ends meanwhile, the stock shim decides what containerd finds.
 	meanwhile := asWasm.run(t, node, "sleep", "sleeping")
 
 	if err := node.Kill9(); err != nil {
@@ -159,7 +160,7 @@ func testRestart(t *testing.T, node *testnode.Node, w way) {
 	meanwhile.expectStatus(client.Stopped)
 }
 
-// reload finds the task again, as a client that knows only its name does.
+// reload loads the task again by its name, as a new client does.
 func (k *task) reload() {
 	k.t.Helper()
 	container, err := k.client.LoadContainer(k.ctx, k.container.ID())

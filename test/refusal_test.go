@@ -14,7 +14,7 @@ func bigWithUnknownImport(t *testing.T) string {
 	t.Helper()
 	wasm := testguest.Big(4 << 20)
 	const header = 8
-	functions := header + 2 + int(wasm[header+1]) // the section after that of the types
+	functions := header + 2 + int(wasm[header+1]) // the section after the type section
 	wasm = slices.Concat(wasm[:functions], []byte("\x02\x0f\x01\x03env\x07nothing\x00\x00"), wasm[functions:])
 	path, err := testguest.Keep("bigimport.wasm", wasm)
 	if err != nil {
@@ -23,8 +23,8 @@ func bigWithUnknownImport(t *testing.T) string {
 	return path
 }
 
-// A module that cannot run is refused before it is compiled, and the next time without a look at it: neither
-// the memory nor the time that compiling it takes is there.
+// A module that cannot run is refused before it is compiled. The next time it is refused from the record,
+// without a check. The configurations allow neither the memory nor the time to compile it.
 func TestRefusalCostsNoCompilation(t *testing.T) {
 	const ref = "example.com/refusal/import:latest"
 	image := testguest.Image(t, ref, testguest.ImageOpts{Files: map[string]string{"/app.wasm": bigWithUnknownImport(t), "/again.wasm": bigWithUnknownImport(t)}})

@@ -20,15 +20,15 @@ import (
 
 const refusedImage = "example.com/refused/hello:latest"
 
-// refusal is a change that makes the specification of a container that would run one that cannot be
-// honoured, and what the error must name.
+// refusal is a change to the specification of a container that would run. The changed specification cannot be
+// honoured, and the error must name want.
 type refusal struct {
 	name   string
 	change func(*specs.Spec)
 	want   []string
 }
 
-// unsupported is what errors about a field say, so that a person knows what to do.
+// unsupported is the text in errors about unsupported fields.
 const unsupported = "not supported in Wasm containers"
 
 func namespace(kind specs.LinuxNamespaceType, path string) func(*specs.Spec) {
@@ -114,8 +114,8 @@ var refusals = []refusal{
 	{"seccomp flag", filtered(specs.LinuxSeccomp{DefaultAction: specs.ActAllow, Flags: []specs.LinuxSeccompFlag{"SHRUG"}}), []string{"linux.seccomp.flags[0]", `"SHRUG"`}},
 }
 
-// tryTask creates a container of the image with the options, a task of it, and returns the error of
-// the latter. Both are gone when it returns.
+// tryTask creates a container of the image with the options, then a task of it, and returns the task's error.
+// It removes both before it returns.
 func tryTask(t *testing.T, c *client.Client, opts []client.NewContainerOpts, taskOpts ...client.NewTaskOpts) error {
 	t.Helper()
 	ctx := t.Context()
@@ -154,7 +154,7 @@ func refusedContainer(image client.Image, change func(*specs.Spec)) []client.New
 	}
 }
 
-// withSpecJSON changes the specification as text, for what its types cannot express.
+// withSpecJSON changes the specification as JSON, for values that the Go types cannot express.
 func withSpecJSON(change func(document map[string]any)) client.NewContainerOpts {
 	return func(_ context.Context, _ *client.Client, record *containers.Container) error {
 		var document map[string]any
@@ -219,7 +219,7 @@ func TestUnknownFieldsAreRefused(t *testing.T) {
 	})
 }
 
-// A root file system that cannot be mounted or read is named.
+// If a root file system cannot be mounted or read, the error names it.
 func TestRootfsThatFails(t *testing.T) {
 	nodes.EachVersion(t, func(t *testing.T, node *testnode.Node) {
 		c, image := refusedNode(t, node)

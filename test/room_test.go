@@ -22,7 +22,7 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/worker/control"
 )
 
-// rlimit sets a limit of processes in place of the one that the specification has.
+// rlimit replaces a resource limit of the specification.
 func rlimit(kind string, value uint64) oci.SpecOpts {
 	return func(_ context.Context, _ oci.Client, _ *containers.Container, s *oci.Spec) error {
 		s.Process.Rlimits = slices.DeleteFunc(s.Process.Rlimits, func(r specs.POSIXRlimit) bool { return r.Type == kind })
@@ -31,15 +31,15 @@ func rlimit(kind string, value uint64) oci.SpecOpts {
 	}
 }
 
-// roomy are commands that use all the threads that the engine has.
+// roomy are commands that use all threads of the engine.
 var roomy = map[string][]string{
 	"arguments": {"args", "x"},
 	"input":     {"cat"},
 	"files":     {"write", "/tmp/a", "x", ",", "read", "/tmp/a"},
 }
 
-// podCgroup makes a cgroup with a limit of processes and threads, and returns the path of it that a
-// specification gives. It goes with the test.
+// podCgroup makes a cgroup with a limit of processes and threads, and returns its path for a specification. The
+// cgroup is removed at the end of the test.
 func podCgroup(t *testing.T, limit int) string {
 	t.Helper()
 	const root = "/sys/fs/cgroup"
@@ -71,7 +71,7 @@ func podCgroup(t *testing.T, limit int) string {
 	return "/" + name
 }
 
-// With the least that is accepted, a module and a component run.
+// A module and a component run with the smallest accepted limits.
 func TestLeastRoom(t *testing.T) {
 	eachVersionWithComponents(t, func(t *testing.T, node *testnode.Node) {
 		for name, limit := range map[string]oci.SpecOpts{
@@ -91,11 +91,11 @@ func TestLeastRoom(t *testing.T) {
 	})
 }
 
-// unlike returns a command that does nothing and that no cache holds.
+// unlike returns the path of a module that does nothing and that is in no cache.
 func unlike(t *testing.T) string {
 	t.Helper()
 	name := rand.Text()[:16]
-	custom := append([]byte{0, byte(1 + len(name)), byte(len(name))}, name...) // a section without meaning
+	custom := append([]byte{0, byte(1 + len(name)), byte(len(name))}, name...) // a custom section without meaning
 	path := filepath.Join(t.TempDir(), "app.wasm")
 	if err := os.WriteFile(path, append(testguest.Big(1), custom...), 0o644); err != nil {
 		t.Fatal(err)
@@ -103,7 +103,7 @@ func unlike(t *testing.T) string {
 	return path
 }
 
-// Compiling counts among the pod's processes, too.
+// The processes that compile count toward the pod's limit, too.
 func TestPodsPidsLimitWhileCompiling(t *testing.T) {
 	nodes.EachVersion(t, func(t *testing.T, node *testnode.Node) {
 		w := way{"compiled", runtime, "example.com/tests/room:latest", nil}
@@ -134,7 +134,7 @@ func TestPodsPidsLimitWhileCompiling(t *testing.T) {
 	})
 }
 
-// A limit of processes counts those of the user, whatever container they are in.
+// RLIMIT_NPROC counts all processes of the user, whatever container they are in.
 func TestUsersProcessLimit(t *testing.T) {
 	eachVersionWithTasks(t, func(t *testing.T, node *testnode.Node) {
 		limited := []oci.SpecOpts{oci.WithUIDGID(61234, 61234), rlimit("RLIMIT_NPROC", control.LeastThreads)}
@@ -154,8 +154,8 @@ func TestUsersProcessLimit(t *testing.T) {
 	})
 }
 
-// The limit may be that of the container's pod, which is in no specification. What cannot run in it says so
-// when it is created or started, and never ends like a guest that has trapped, nor hangs.
+// The limit may be set on the pod's cgroup, which is in no specification. A container that cannot run within
+// the limit gets an error from its creation or start. It never ends like a trapped guest, and never hangs.
 func TestPodsPidsLimit(t *testing.T) {
 	eachVersionWithComponents(t, func(t *testing.T, node *testnode.Node) {
 		refused := 0

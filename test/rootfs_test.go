@@ -15,8 +15,8 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/internal/testnode"
 )
 
-// An overlay mounted "volatile" is never mounted again: whoever looks at a native container's root file
-// system by mounting it takes it from the stock shim.
+// An overlay mounted "volatile" cannot be mounted a second time. If a check of a native container's root file
+// system mounts it, the stock shim can no longer mount it.
 func TestVolatileRootfs(t *testing.T) {
 	for _, version := range testnode.Versions() {
 		t.Run("containerd-"+version, func(t *testing.T) {
@@ -28,13 +28,13 @@ func TestVolatileRootfs(t *testing.T) {
 				got := node.Ctr(t, append([]string{"run", "--rm", "--runtime", w.runtime, w.image, "volatile-" + w.name}, w.programs["exit"]...)...)
 				check(t, w.name, got, testnode.Result{Code: 42})
 			}
-			// Its command does not say that it is Wasm, and lies on a volume, for which there is no mount point.
+			// The command does not look like Wasm, and is on a volume without a mount point in the image.
 			dir := t.TempDir()
 			put(t, onHost(t, testguest.Build(t, "probe")), dir, "probe")
 			flags := append([]string{"run", "--rm", "--runtime", runtime}, bind(dir, "/no/such/folder", "rbind:ro")...)
 			got := node.Ctr(t, append(flags, tasksWasmImage, "volatile-volume", "/no/such/folder/probe", "ls", "/no/such")...)
 			check(t, "on a volume", got, testnode.Result{Stdout: "folder\n"})
-			// The pause container of a pod, by us and by the stock shim.
+			// The pause container of a pod, launched by our shim and by the stock shim.
 			runPod(t, node, ourHandler, nil).run(asNative, "sleep", "sleeping")
 			k := asNative.createArgs(t, node, asNative.programs["sleep"], asPause, oci.WithProcessCwd("/tmp"))
 			k.start()
@@ -43,8 +43,8 @@ func TestVolatileRootfs(t *testing.T) {
 	}
 }
 
-// diskRootfs returns the mount of a file that is an ext4 with the file at the path in it, as the
-// snapshotter "blockfile" has them.
+// diskRootfs returns the mount of an ext4 image file that holds file at path, as the snapshotter "blockfile"
+// returns mounts.
 func diskRootfs(t *testing.T, file, path string) mount.Mount {
 	t.Helper()
 	tree := t.TempDir()
@@ -67,7 +67,7 @@ func diskRootfs(t *testing.T, file, path string) mount.Mount {
 	return mount.Mount{Type: "ext4", Source: disk, Options: []string{"loop"}}
 }
 
-// runOn runs a program on a root file system that is not the image's, and returns its exit code.
+// runOn runs a program on a root file system that does not come from an image, and returns its exit code.
 func runOn(t *testing.T, node *testnode.Node, under string, rootfs mount.Mount, args ...string) (uint32, error) {
 	t.Helper()
 	c, ctx := node.Client(t), t.Context()
@@ -100,8 +100,9 @@ func runOn(t *testing.T, node *testnode.Node, under string, rootfs mount.Mount, 
 	return status.ExitCode(), status.Error()
 }
 
-// A root file system on a disk in a file: native containers as from the stock shim, Wasm ones too. What a
-// program of the host would have to serve is the stock shim's for native containers, and refused in words for others.
+// A root file system in a disk image works: for native containers as with the stock shim, and for Wasm ones.
+// One that a program of the host must serve (FUSE) is left to the stock shim for native containers, and refused
+// with a clear error for Wasm ones.
 func TestRootfsOfOtherSnapshotters(t *testing.T) {
 	nodes.EachVersion(t, func(t *testing.T, node *testnode.Node) {
 		node.NoLeaks(t)

@@ -15,17 +15,17 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/internal/testnode"
 )
 
-// asArgo is the command of a container of Argo's whose guest runs for ever.
+// asArgo is the command of one of Argo's containers, with a guest that runs for ever.
 func asArgo(argoexec string) []string {
 	return []string{argoexec, "emissary", "--loglevel", "info", "--log-format", "text", "--", argoWasm.probe(), "loop"}
 }
 
-// atArgosPlace mounts a folder of the host as a volume of a pod, at Argo's place.
+// atArgosPlace mounts a folder of the host as a volume of a pod, at the path that Argo uses.
 func atArgosPlace(source string, options ...string) oci.SpecOpts {
 	return oci.WithMounts([]specs.Mount{{Destination: argoDir, Type: "bind", Source: source, Options: options}})
 }
 
-// filesBelow returns the names of all that a folder holds.
+// filesBelow returns the names of everything in a folder.
 func filesBelow(t *testing.T, folder string) string {
 	t.Helper()
 	var names []string
@@ -41,8 +41,9 @@ func filesBelow(t *testing.T, folder string) string {
 	return strings.Join(names, " ")
 }
 
-// The daemon is root, and a pod's author chooses the volume at Argo's place, the container's user and
-// its command. It writes nothing, exit code or progress file, where the container itself could not.
+// The daemon is root, and a pod's author chooses the volume at Argo's path, the container's user and its
+// command. The daemon must write nothing, neither exit code nor progress file, where the container itself
+// cannot write.
 func TestNothingIsWrittenWhereTheContainerMayNotWrite(t *testing.T) {
 	user := oci.WithUIDGID(1000, 1000)
 	volume := func(t *testing.T, mode fs.FileMode) string {
@@ -85,7 +86,7 @@ func TestNothingIsWrittenWhereTheContainerMayNotWrite(t *testing.T) {
 				if got := filesBelow(t, shown); got != "template" {
 					t.Errorf("after a run there is %q", got)
 				}
-				// What cannot even be created leaves as little.
+				// A failed creation writes nothing either.
 				opts = append(opts, oci.WithProcessArgs(append(asArgo(p.argoexec)[:7], "/missing.wasm")...))
 				if _, err := argoWasm.tryCreate(t, node, node.Client(t), nil, opts...); err == nil {
 					t.Error("a container of no module was created")
@@ -98,7 +99,8 @@ func TestNothingIsWrittenWhereTheContainerMayNotWrite(t *testing.T) {
 	})
 }
 
-// Where the container may write, the exit code is there, and belongs to the container's user.
+// If the container may write to the volume, the exit code is written there, and the file belongs to the
+// container's user.
 func TestExitCodeIsTheContainersOwn(t *testing.T) {
 	withEmissary(t, func(t *testing.T, node *testnode.Node) {
 		volume := t.TempDir()
@@ -122,7 +124,7 @@ func TestExitCodeIsTheContainersOwn(t *testing.T) {
 	})
 }
 
-// Nothing is left of a container whose daemon was killed, whatever of the cleaning up fails.
+// Nothing is left of a container whose daemon was killed, whatever step of the cleanup fails.
 func TestDeleteVerbKillsFirst(t *testing.T) {
 	for name, spoil := range map[string]func(t *testing.T, volume string){
 		"ctr is a file": func(t *testing.T, volume string) {
@@ -139,7 +141,8 @@ func TestDeleteVerbKillsFirst(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			withEmissary(t, func(t *testing.T, node *testnode.Node) {
-				// In a pid namespace that is not its own the kernel kills nothing with the first process.
+				// If the pid namespace is not the container's own, the kernel does not kill the other processes
+				// when the first one ends.
 				e := argoWasm.emissary(t, node, plainTemplate, nil, []string{"loop"}, oci.WithHostNamespace(specs.PIDNamespace))
 				e.start()
 				e.output.await(t, "looping")

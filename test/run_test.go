@@ -15,7 +15,7 @@ const (
 	busyboxImage = "example.com/tests/busybox:latest"
 )
 
-// importProbe gives the node the probe's image, unless it has it.
+// importProbe imports the probe's image into the node, unless the node has it already.
 func importProbe(t *testing.T, node *testnode.Node) {
 	t.Helper()
 	if _, err := node.Client(t).GetImage(t.Context(), probeImage); err == nil {
@@ -24,13 +24,13 @@ func importProbe(t *testing.T, node *testnode.Node) {
 	node.Import(t, testguest.Wasm(t, probeImage, "probe"))
 }
 
-// runArgs are ctr's arguments that run the probe with the arguments to its end and remove it. ctr
-// replaces the image's entry point as well when it is given a command.
+// runArgs returns ctr's arguments to run the probe with args to its end and remove it. A command on ctr's
+// command line also replaces the image's entry point.
 func runArgs(flags []string, id string, args ...string) []string {
 	return slices.Concat([]string{"run", "--rm", "--runtime", runtime}, flags, []string{probeImage, id, "/app.wasm"}, args)
 }
 
-// check compares a result; what names the case.
+// check compares a result with the wanted one; what names the case.
 func check(t *testing.T, what string, got, want testnode.Result) {
 	t.Helper()
 	if got != want {
@@ -65,7 +65,7 @@ func TestRunExitCodes(t *testing.T) {
 	})
 }
 
-// A trap ends the container as an abort ends a native one, and says where in the guest it happened.
+// A trap ends the container as an abort ends a native one. The error names the place in the guest.
 func TestRunTraps(t *testing.T) {
 	nodes.EachVersion(t, func(t *testing.T, node *testnode.Node) {
 		importProbe(t, node)
@@ -100,7 +100,7 @@ func TestRunOtherFunction(t *testing.T) {
 	})
 }
 
-// What the image, the command line and the working directory say arrives in the guest.
+// The guest receives the settings of the image, the command line and the working directory.
 func TestRunArgumentsAndEnvironment(t *testing.T) {
 	nodes.EachVersion(t, func(t *testing.T, node *testnode.Node) {
 		const image = "example.com/tests/environment:latest"
@@ -129,7 +129,7 @@ func TestRunArgumentsAndEnvironment(t *testing.T) {
 	})
 }
 
-// A native image gives the same answers under our runtime as under the stock one.
+// A native image has the same results under our runtime as under the stock one.
 func TestRunNative(t *testing.T) {
 	nodes.EachVersion(t, func(t *testing.T, node *testnode.Node) {
 		node.Import(t, testguest.Busybox(t, busyboxImage))

@@ -70,7 +70,7 @@ func TestStderrStaysInOrder(t *testing.T) {
 	})
 }
 
-// console is a pseudo terminal as a person sits at it.
+// console is a pseudo terminal: person is the user's side, program the other.
 type console struct {
 	person, program *os.File
 }
@@ -104,8 +104,7 @@ func (c console) resize(t *testing.T, columns, rows uint16) {
 	}
 }
 
-// terminalSize returns the size of the terminal that is a process's standard stream, as
-// "COLUMNSxROWS".
+// terminalSize returns the size of the terminal at one of a process's standard streams, as "COLUMNSxROWS".
 func terminalSize(t *testing.T, pid uint32, stream int) string {
 	t.Helper()
 	terminal, err := os.OpenFile(fmt.Sprintf("/proc/%d/fd/%d", pid, stream), os.O_RDWR|unix.O_NOCTTY, 0)
@@ -120,8 +119,8 @@ func terminalSize(t *testing.T, pid uint32, stream int) string {
 	return fmt.Sprintf("%dx%d", size.Col, size.Row)
 }
 
-// A person's terminal reaches the guest through ctr: its size and its changes, what is typed, and
-// that Ctrl-C interrupts.
+// ctr passes a user's terminal on to the guest: its size and changes of it, the input, and the interrupt of
+// Ctrl-C.
 func TestTerminalOfCtr(t *testing.T) {
 	eachVersionWithTasks(t, func(t *testing.T, node *testnode.Node) {
 		importProbe(t, node)
@@ -142,7 +141,7 @@ func TestTerminalOfCtr(t *testing.T) {
 		seen.await(t, "sleeping\r")
 		pid := pidOf(ctx, t, c, id)
 		waitFor(t, func() bool { return terminalSize(t, pid, 0) == "101x31" }, "the terminal to have its first size")
-		// ctr passes the first size on before it listens for changes, so one change may escape it.
+		// ctr passes the first size on before it listens for changes, so it can miss one change.
 		waitFor(t, func() bool {
 			if terminalSize(t, pid, 0) == "77x22" {
 				return true
@@ -201,8 +200,7 @@ func createAttached(t *testing.T, node *testnode.Node, streams cio.Creator, args
 	return made
 }
 
-// Every stream of a worker with a terminal is that terminal, and a resize reaches it, before the
-// start as well.
+// Every stream of a worker with a terminal is that terminal. A resize takes effect, also before the start.
 func TestTerminalResize(t *testing.T) {
 	eachVersionWithTasks(t, func(t *testing.T, node *testnode.Node) {
 		seen := &output{}
@@ -227,7 +225,7 @@ func TestTerminalResize(t *testing.T) {
 	})
 }
 
-// A guest at a terminal reads what is typed, line by line, and Ctrl-D ends its input.
+// A guest at a terminal reads the input line by line, and Ctrl-D ends the input.
 func TestTerminalInput(t *testing.T) {
 	eachVersionWithTasks(t, func(t *testing.T, node *testnode.Node) {
 		typed, keys := io.Pipe()
@@ -239,7 +237,7 @@ func TestTerminalInput(t *testing.T) {
 		if _, err := io.WriteString(keys, "typed\r"); err != nil {
 			t.Fatal(err)
 		}
-		seen.await(t, "typed\r\ntyped\r\n") // its echo, then the guest's answer
+		seen.await(t, "typed\r\ntyped\r\n") // the terminal's echo, then the guest's output
 		if _, err := io.WriteString(keys, "\x04"); err != nil {
 			t.Fatal(err)
 		}
@@ -262,7 +260,7 @@ func exitAndLog(t *testing.T, k *task, path string, want uint32) string {
 	return string(text)
 }
 
-// A log file takes both streams, after what it holds already.
+// A log file receives both streams, appended to its content.
 func TestLogFile(t *testing.T) {
 	eachVersionWithTasks(t, func(t *testing.T, node *testnode.Node) {
 		path := filepath.Join(t.TempDir(), "new", "log")
@@ -320,7 +318,7 @@ func TestLogBinary(t *testing.T) {
 	})
 }
 
-// A logging binary that fails to start is an error of the task's creation, which names it.
+// If a logging binary fails to start, the task's creation fails with an error that names the binary.
 func TestLogBinaryThatFails(t *testing.T) {
 	eachVersionWithTasks(t, func(t *testing.T, node *testnode.Node) {
 		const binary = "/nonexistent/logger"
@@ -334,8 +332,8 @@ func TestLogBinaryThatFails(t *testing.T) {
 	})
 }
 
-// A guest cannot open its streams by name, and is told so: what it would write to a file of that name
-// nobody would read. Natively it can.
+// A guest cannot open its streams by name, and gets an error: nobody would read what it writes to a file of
+// that name. A native program can open them.
 func TestStreamsByName(t *testing.T) {
 	eachVersionWithProbe(t, func(t *testing.T, node *testnode.Node) {
 		const image = "example.com/tests/probe-native:latest"

@@ -14,9 +14,8 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/internal/testnode"
 )
 
-// TestSystemdDriver runs where systemd is process 1 (hack/cgroup2/test.sh): a
-// container whose cgroup systemd makes is in the scope it asked for, under its
-// limit, and the scope goes with it.
+// TestSystemdDriver runs where systemd is process 1 (hack/cgroup2/test.sh). A container whose cgroup systemd
+// makes is in the requested scope and under its limit. The scope is removed with the container.
 func TestSystemdDriver(t *testing.T) {
 	node := nodes.Get(t, testnode.DefaultVersion)
 	node.NoLeaks(t)
@@ -51,8 +50,8 @@ func TestSystemdDriver(t *testing.T) {
 	}
 }
 
-// TestSystemdOOM shows that an out-of-memory kill is told although systemd
-// removes the scope, and the kernel's count with it, at once.
+// TestSystemdOOM shows that the shim publishes an out-of-memory kill although systemd removes the scope at
+// once, and with it the kernel's counter.
 func TestSystemdOOM(t *testing.T) {
 	node := nodes.Get(t, testnode.DefaultVersion)
 	node.NoLeaks(t)

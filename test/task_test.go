@@ -33,7 +33,7 @@ const (
 	tasksNativeImage = "example.com/tasks/native:latest"
 )
 
-// way is a runtime and an image that holds programs of the same behaviour for each way.
+// way is a runtime and an image. Programs of the same name behave the same in every way.
 type way struct {
 	name     string
 	runtime  string
@@ -65,15 +65,15 @@ var (
 	asStock  = way{"stock", stock, tasksNativeImage, nativePrograms}
 )
 
-// trapping runs a shell script that ends on signals, which process 1 would ignore.
+// trapping returns a shell script that ends on signals. As process 1 it would ignore them by default.
 func trapping(script string) []string {
 	return []string{"sh", "-c", `trap "exit 143" TERM; trap "exit 130" INT; ` + script}
 }
 
-// fillMount is where "fill" writes: more than the memory of any container here.
+// fillMount is the tmpfs to which "fill" writes. It is larger than the memory limit of any container here.
 var fillMount = oci.WithMounts([]specs.Mount{{Destination: "/fill", Type: "tmpfs", Source: "tmpfs", Options: []string{"size=256m"}}})
 
-// importTaskImages imports the images of all ways, unless the node has them.
+// importTaskImages imports the images of all ways, unless the node has them already.
 func importTaskImages(t *testing.T, node *testnode.Node) {
 	t.Helper()
 	if _, err := node.Client(t).GetImage(t.Context(), tasksNativeImage); err == nil {
@@ -95,8 +95,8 @@ func tasksWasmTar(t *testing.T) string {
 	return testguest.Image(t, tasksWasmImage, opts)
 }
 
-// eachVersionWithTasks runs the test on every containerd with the images there, and fails it for
-// what it leaves behind.
+// eachVersionWithTasks runs the test on every containerd with the images imported. The test fails if it leaves
+// anything behind.
 func eachVersionWithTasks(t *testing.T, test func(t *testing.T, node *testnode.Node)) {
 	t.Helper()
 	nodes.EachVersion(t, func(t *testing.T, node *testnode.Node) {
@@ -121,7 +121,7 @@ type task struct {
 
 var lastTask atomic.Int64
 
-// create makes a task of one of the way's programs, not started.
+// create makes a task of one of the way's programs, without starting it.
 func (w way) create(t testing.TB, node *testnode.Node, program string, opts ...oci.SpecOpts) *task {
 	t.Helper()
 	args, ok := w.programs[program]
@@ -162,7 +162,7 @@ func (w way) tryCreate(t testing.TB, node *testnode.Node, c *client.Client, args
 	return made, err
 }
 
-// run makes and starts a task, and returns when it has printed ready.
+// run makes and starts a task, and returns when the task has printed ready.
 func (w way) run(t testing.TB, node *testnode.Node, program, ready string, opts ...oci.SpecOpts) *task {
 	t.Helper()
 	task := w.create(t, node, program, opts...)
@@ -178,8 +178,7 @@ func (k *task) start() {
 	}
 }
 
-// remove takes the task and the container away, whatever state they are in. A task that its test
-// has deleted already is fine.
+// remove removes the task and the container in any state. The test may have deleted the task already.
 func (k *task) remove() {
 	if k.Task != nil {
 		_, err := k.Task.Delete(k.ctx, client.WithProcessKill)
@@ -192,8 +191,8 @@ func (k *task) remove() {
 	}
 }
 
-// taskPatience bounds every wait of these tests; what they wait for takes milliseconds, or on a busy machine,
-// at a low priority as wasm-client keep, much longer.
+// taskPatience limits every wait of these tests. Most waits take milliseconds. On a busy machine, a process at
+// low priority such as wasm-client keep takes much longer.
 const taskPatience = 3 * time.Minute
 
 // code waits for the end of the task and returns its exit code.
@@ -216,7 +215,7 @@ func codeOf(t testing.TB, exited <-chan client.ExitStatus) uint32 {
 	}
 }
 
-// expectCode waits for the end of the task.
+// expectCode waits for the end of the task and checks its exit code.
 func (k *task) expectCode(want uint32) {
 	k.t.Helper()
 	if got := k.code(); got != want {
@@ -224,7 +223,7 @@ func (k *task) expectCode(want uint32) {
 	}
 }
 
-// ctr runs one of ctr's task commands, which must succeed, and returns its output.
+// ctr runs one of ctr's task commands, which must succeed, and returns the command's output.
 func (k *task) ctr(args ...string) string {
 	k.t.Helper()
 	result := k.node.Ctr(k.t, append([]string{"tasks"}, args...)...)
@@ -250,7 +249,7 @@ func (k *task) expectStatus(want client.ProcessStatus) {
 	}
 }
 
-// exec adds a process to the task and starts it. change may be nil.
+// exec adds a process to the task and starts that process. change may be nil.
 func (k *task) exec(args []string, change func(*specs.Process), streams ...cio.Opt) *execution {
 	k.t.Helper()
 	e := k.addExec(args, change, streams...)
@@ -260,7 +259,7 @@ func (k *task) exec(args []string, change func(*specs.Process), streams ...cio.O
 	return e
 }
 
-// execLoop runs an exec, to whose end it leads when its output has arrived.
+// execLoop runs an exec of "loop", and ends it when its output has arrived.
 func (k *task) execLoop() {
 	k.t.Helper()
 	e := k.exec(k.way.programs["loop"], nil)
@@ -309,7 +308,7 @@ func (k *task) addExec(args []string, change func(*specs.Process), streams ...ci
 	return e
 }
 
-// finish waits for the end of an exec and, by deleting it, for the end of its output.
+// finish waits for the end of an exec, and deletes it to wait for all of its output.
 func (k *task) finish(e *execution) (uint32, string) {
 	k.t.Helper()
 	code := codeOf(k.t, e.exited)
@@ -319,7 +318,7 @@ func (k *task) finish(e *execution) (uint32, string) {
 	return code, e.output.String()
 }
 
-// usage is what containerd knows of a task's use of resources, from either version of cgroups.
+// usage holds the resource usage that containerd reports for a task, from either version of cgroups.
 type usage struct {
 	CPU, Memory, Pids, Throttled uint64 // ns or µs, bytes, processes, periods
 }
@@ -344,7 +343,7 @@ func (k *task) usage() usage {
 	return usage{}
 }
 
-// limit reads a file of the task's cgroup: v1's file below its controller, else v2's.
+// limit reads a file of the task's cgroup: on v1 below its controller, else on v2.
 func (k *task) limit(controller, v1, v2 string) string {
 	k.t.Helper()
 	const root = "/sys/fs/cgroup"
@@ -383,7 +382,7 @@ func (o *output) await(t testing.TB, text string) {
 	waitFor(t, func() bool { return strings.Contains(o.String(), text) }, "%q in the output %q", text, o)
 }
 
-// waitFor returns when the condition holds.
+// waitFor returns when condition returns true, and fails the test after taskPatience.
 func waitFor(t testing.TB, condition func() bool, what string, args ...any) {
 	t.Helper()
 	deadline := time.NewTimer(taskPatience)
@@ -411,7 +410,7 @@ func (k *task) stop() {
 	}
 }
 
-// alive reports whether a process is there and has not ended.
+// alive reports whether a process exists and has not ended.
 func alive(pid uint32) bool {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {

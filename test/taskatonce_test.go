@@ -15,7 +15,7 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/internal/testnode"
 )
 
-// atOnce makes calls, each given as "call" or "call EXEC", all at the same time, and returns their answers.
+// atOnce makes all calls at the same time, each a pair of a call and an exec, and returns the results.
 func (c *caller) atOnce(calls ...[2]string) []string {
 	answers := make([]string, len(calls))
 	var done sync.WaitGroup
@@ -31,7 +31,7 @@ func (c *caller) atOnce(calls ...[2]string) []string {
 	return answers
 }
 
-// count is how many of the answers are as wanted. One that hangs or a shim that is gone fails the test.
+// count returns the number of results that are as wanted. A call that hangs or a lost shim fails the test.
 func (c *caller) count(answers []string, wanted string) int {
 	c.k.t.Helper()
 	n := 0
@@ -46,7 +46,7 @@ func (c *caller) count(answers []string, wanted string) int {
 	return n
 }
 
-// Of several starts of one exec at once one succeeds, and the exec's end is published once.
+// If one exec is started several times at once, one start succeeds, and the exec's end is published once.
 func TestStartsOfAnExecAtOnce(t *testing.T) {
 	eachVersionWithTasks(t, func(t *testing.T, node *testnode.Node) {
 		k := asWasm.run(t, node, "sleep", "sleeping")
@@ -67,7 +67,7 @@ func TestStartsOfAnExecAtOnce(t *testing.T) {
 	})
 }
 
-// A pause beside the start of an exec waits for it, or the start is refused. Nothing hangs.
+// A pause during the start of an exec waits for the start, or the start is refused. Nothing hangs.
 func TestPauseWhileAnExecStarts(t *testing.T) {
 	eachVersionWithTasks(t, func(t *testing.T, node *testnode.Node) {
 		k := asWasm.run(t, node, "sleep", "sleeping")
@@ -89,7 +89,8 @@ func TestPauseWhileAnExecStarts(t *testing.T) {
 	})
 }
 
-// Whatever comes beside the start of an exec, the exec can be deleted in the end, and its id used again.
+// Whatever calls come during the start of an exec, the exec can be deleted afterwards, and its id can be used
+// again.
 func TestCallsBesideAStart(t *testing.T) {
 	eachVersionWithTasks(t, func(t *testing.T, node *testnode.Node) {
 		k := asWasm.run(t, node, "sleep", "sleeping")
@@ -115,8 +116,8 @@ func TestCallsBesideAStart(t *testing.T) {
 	})
 }
 
-// A kill of the container beside the starts of execs ends them all, in a pid namespace of its own and
-// in one that it shares, where the kernel does not do it.
+// A kill of the container during the starts of execs ends all execs. This also holds in a shared pid namespace,
+// where the kernel does not end them.
 func TestKillBesideStarts(t *testing.T) {
 	eachVersionWithTasks(t, func(t *testing.T, node *testnode.Node) {
 		for range 4 {
@@ -132,7 +133,7 @@ func TestKillBesideStarts(t *testing.T) {
 			c.expect([2]string{"wait", "ok"})
 			for _, start := range calls {
 				if state := c.call("state", start[1]); state != "STOPPED" {
-					// One that came too late for a launch.
+					// This start came after the kill, too late for a launch.
 					c.expect([2]string{"start " + start[1], "refused"})
 				}
 				c.expect([2]string{"delete " + start[1], "ok"})
@@ -144,7 +145,7 @@ func TestKillBesideStarts(t *testing.T) {
 	})
 }
 
-// A kill beside the start of a container ends it, started or not, and its end is published.
+// A kill during the start of a container ends the container, started or not, and the end is published.
 func TestKillBesideTheStart(t *testing.T) {
 	eachVersionWithTasks(t, func(t *testing.T, node *testnode.Node) {
 		for range 15 {
@@ -159,7 +160,7 @@ func TestKillBesideTheStart(t *testing.T) {
 	})
 }
 
-// A kill of the container beside a pause ends it: the pause does not keep it from taking the signal.
+// A kill of the container during a pause ends the container: the pause does not block the signal.
 func TestKillBesideAPause(t *testing.T) {
 	eachVersionWithTasks(t, func(t *testing.T, node *testnode.Node) {
 		for range 25 {
@@ -180,8 +181,7 @@ func TestKillBesideAPause(t *testing.T) {
 	})
 }
 
-// An exec that has not been started is not there to be killed, and says so at once; containerd's
-// client then goes on to delete it.
+// Kill of an exec that has not been started is refused at once. containerd's client then deletes the exec.
 func TestKillOfAnExecThatIsNotStarted(t *testing.T) {
 	eachVersionWithTasks(t, func(t *testing.T, node *testnode.Node) {
 		for _, w := range []way{asStock, asWasm} {
@@ -197,7 +197,7 @@ func TestKillOfAnExecThatIsNotStarted(t *testing.T) {
 	})
 }
 
-// An exec whose start has failed is over: it can be asked after, waited for and deleted.
+// An exec whose start has failed is stopped: State, Wait and Delete work on it.
 func TestExecWhoseStartFailed(t *testing.T) {
 	eachVersionWithTasks(t, func(t *testing.T, node *testnode.Node) {
 		k := asWasm.run(t, node, "sleep", "sleeping")
@@ -224,7 +224,7 @@ func TestExecWhoseStartFailed(t *testing.T) {
 	})
 }
 
-// freezer returns a function that freezes and thaws the task behind its shim's back.
+// freezer returns a function that freezes and thaws the task without its shim.
 func (k *task) freezer() func(frozen bool) {
 	k.t.Helper()
 	const root = "/sys/fs/cgroup"
@@ -239,8 +239,8 @@ func (k *task) freezer() func(frozen bool) {
 	}
 }
 
-// A task that has been created and not started can be deleted, as from the stock shim, whether it has
-// been killed before or not, and stopped or frozen by others.
+// A created task that was not started can be deleted, as with the stock shim, also if it was killed before, or
+// if others have stopped or frozen it.
 func TestDeleteOfCreated(t *testing.T) {
 	eachVersionWithTasks(t, func(t *testing.T, node *testnode.Node) {
 		asStock.create(t, node, "sleep").deleteCreated() // takes the stock shim 10 s
@@ -262,7 +262,7 @@ func TestDeleteOfCreated(t *testing.T) {
 	})
 }
 
-// deleteCreated has containerd's service delete the task; its client would refuse by itself.
+// deleteCreated calls containerd's service to delete the task, because containerd's client refuses that itself.
 func (k *task) deleteCreated() {
 	k.t.Helper()
 	pid := k.Pid()

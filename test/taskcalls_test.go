@@ -28,10 +28,10 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/internal/testnode"
 )
 
-// callPatience is how long a call of the task API may take. What takes longer hangs.
+// callPatience is the time limit for a call of the task API. A call that takes longer hangs.
 const callPatience = 20 * time.Second
 
-// caller calls a task's shim, past containerd, which would forbid some of what it is asked here.
+// caller calls a task's shim directly, because containerd refuses some of these calls itself.
 type caller struct {
 	k       *task
 	client  *ttrpc.Client
@@ -55,8 +55,8 @@ func (k *task) caller() *caller {
 	}
 }
 
-// shimAddress is where the task's shim listens and the version of the API that it serves there, as
-// containerd keeps both for its own restart: in JSON, and 1.7 the address of version 2 alone.
+// shimAddress returns the address of the task's shim and the version of the API there. containerd stores both
+// for its own restart: in JSON, or on 1.7 only the address, with version 2.
 func (k *task) shimAddress() (path string, version int) {
 	k.t.Helper()
 	bundle := k.node.Bundle(k.container.ID())
@@ -76,8 +76,9 @@ func (k *task) shimAddress() (path string, version int) {
 	return strings.TrimPrefix(found.Address, "unix://"), found.Version
 }
 
-// call makes one call and returns its answer's kind: "ok", the status of a state, or why not. That of
-// a step that is not legal is "refused"; the stock shim gives such errors no kind of their own.
+// call makes one call and returns the kind of result: "ok", the status from State, or the error's code. It
+// returns "refused" for a call that is not allowed in the task's state, because the stock shim returns such
+// errors without a code of their own.
 func (c *caller) call(name, exec string) string {
 	ctx, cancel := context.WithTimeout(c.ctx, callPatience)
 	defer cancel()
@@ -93,12 +94,12 @@ func (c *caller) call(name, exec string) string {
 	case code == codes.NotFound, code == codes.AlreadyExists:
 		return code.String()
 	case (name == "kill" || name == "ask") && code == codes.FailedPrecondition:
-		return code.String() // containerd's client acts on it
+		return code.String() // containerd's client depends on this code
 	}
 	return "refused"
 }
 
-// dump ends a daemon that hangs and shows what its goroutines were doing.
+// dump ends a hanging daemon and prints the stacks of its goroutines.
 func (c *caller) dump() {
 	state, err := os.Stat(c.k.node.Log())
 	if err != nil {
@@ -119,7 +120,7 @@ func (c *caller) dispatch(ctx context.Context, name, exec string) (string, error
 		err := c.client.Call(ctx, c.service, method, request, state)
 		return state.GetStatus().String(), err
 	}
-	// Answers are read as what has no fields that are wanted.
+	// The test needs no field of the other responses, so an empty message is sufficient.
 	return "ok", c.client.Call(ctx, c.service, method, request, &emptypb.Empty{})
 }
 
@@ -156,7 +157,7 @@ func (c *caller) request(name, exec string) (method string, request any) {
 	return "", nil
 }
 
-// process is that of an exec that stays.
+// process returns the process of an exec that keeps running.
 func (c *caller) process() *anypb.Any {
 	spec, err := c.k.container.Spec(c.k.ctx)
 	if err != nil {
@@ -173,8 +174,8 @@ func (c *caller) process() *anypb.Any {
 	return &anypb.Any{TypeUrl: encoded.GetTypeUrl(), Value: encoded.GetValue()}
 }
 
-// expect makes calls one after the other, each given as "call" or "call EXEC", and holds the answers
-// against what is wanted.
+// expect makes calls one after the other, each given as "call" or "call EXEC", and compares the results with
+// the wanted ones.
 func (c *caller) expect(wanted ...[2]string) {
 	c.k.t.Helper()
 	for _, w := range wanted {
@@ -185,11 +186,11 @@ func (c *caller) expect(wanted ...[2]string) {
 	}
 }
 
-// model knows enough of a task to choose calls that mean something, and leaves out those in which the
-// stock shim is not to be followed: execs of a task that has not been started, which it takes; states
-// and signals of execs in a paused container; what it says of an exec whose start has failed, which
-// it calls created; and further starts of an exec, after which it counts the exec's exit twice and
-// crashes at the container's.
+// model tracks enough of a task's state to choose useful calls. It omits calls in which our shim must not
+// behave like the stock shim: execs of a task that has not been started, which the stock shim accepts; states
+// and signals of execs in a paused container; the state of an exec whose start has failed, which the stock shim
+// reports as created; and further starts of an exec, after which the stock shim counts the exec's exit twice
+// and crashes at the container's exit.
 type model struct {
 	random *rand.Rand
 	task   string            // created, running, paused, stopped
@@ -226,7 +227,7 @@ func (m *model) calls() []string {
 	return calls
 }
 
-// happened follows what a call does that both shims have answered alike.
+// happened applies the effect of a call to which both shims have returned the same result.
 func (m *model) happened(name, exec, answer string) {
 	if name == "start" && exec != "" && m.execs[exec] == "added" && answer != "ok" {
 		m.execs[exec] = "failed"
@@ -264,7 +265,7 @@ func (m *model) choose() string {
 	return call
 }
 
-// Whatever is asked of a task, and in which order, is answered as by the stock shim.
+// For any calls in any order, our shim returns the same results as the stock shim.
 func TestCallsAreAnsweredAsByTheStockShim(t *testing.T) {
 	eachVersionWithTasks(t, func(t *testing.T, node *testnode.Node) {
 		for seed := range uint64(12) {
@@ -289,7 +290,7 @@ func compareCalls(t *testing.T, seed uint64, ours, stock *caller) {
 		}
 		m.happened(name, exec, want)
 		if name == "kill" && want == "ok" {
-			// The following is reported once the process has ended.
+			// Both shims have the new state only after the process has ended.
 			ours.expect([2]string{"wait " + exec, "ok"})
 			stock.expect([2]string{"wait " + exec, "ok"})
 		}

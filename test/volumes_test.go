@@ -10,7 +10,7 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/internal/testnode"
 )
 
-// bind is ctr's flag that mounts a path of the host.
+// bind returns ctr's flags that mount a path of the host.
 func bind(source, destination, options string) []string {
 	return []string{"--mount", "type=bind,src=" + source + ",dst=" + destination + ",options=" + options}
 }
@@ -28,7 +28,7 @@ func put(t *testing.T, text string, path ...string) string {
 	return at
 }
 
-// onHost reads a file of the host.
+// onHost returns the content of a file of the host.
 func onHost(t *testing.T, path string) string {
 	t.Helper()
 	text, err := os.ReadFile(path)
@@ -38,7 +38,7 @@ func onHost(t *testing.T, path string) string {
 	return string(text)
 }
 
-// holds checks the names in a folder of the host.
+// holds checks the names of the files in a folder of the host.
 func holds(t *testing.T, dir, want string) {
 	t.Helper()
 	entries, err := os.ReadDir(dir)
@@ -54,11 +54,11 @@ func holds(t *testing.T, dir, want string) {
 	}
 }
 
-// readOnly is how a guest reads the kernel's EROFS: wasmtime passes errors on that it
-// does not know as EIO.
+// readOnly is the error that a guest gets for the kernel's EROFS: wasmtime reports errors that it does not know
+// as EIO.
 const readOnly = ": I/O error"
 
-// step is one run of the probe and what it must answer.
+// step is one run of the probe and its wanted result.
 type step struct {
 	args []string
 	want testnode.Result
@@ -70,7 +70,7 @@ func refused(stderr string, args ...string) step {
 	return step{args, testnode.Result{Stderr: stderr + "\n", Code: 1}}
 }
 
-// walk runs the steps, each in a container of its own.
+// walk runs each step in a new container.
 func walk(t *testing.T, node *testnode.Node, flags []string, steps ...step) {
 	t.Helper()
 	for _, s := range steps {
@@ -153,7 +153,7 @@ func TestVolumeTmpfs(t *testing.T) {
 	})
 }
 
-// Mounts below mounts are seen in the order of the specification.
+// Nested mounts are visible in the order of the specification.
 func TestVolumesNested(t *testing.T) {
 	eachVersionWithProbe(t, func(t *testing.T, node *testnode.Node) {
 		outer, inner := t.TempDir(), t.TempDir()
@@ -190,8 +190,8 @@ func TestReadOnlyRootfs(t *testing.T) {
 	})
 }
 
-// Nothing leads from a volume to what lies beside it on the host: not "..", not links that the host
-// planted, not links that the guest planted itself.
+// No path leads from a volume to the files beside it on the host: not "..", and no link, made on the host or by
+// the guest itself.
 func TestVolumeLinksStayInside(t *testing.T) {
 	eachVersionWithProbe(t, func(t *testing.T, node *testnode.Node) {
 		dir := t.TempDir()
@@ -231,8 +231,8 @@ func TestVolumeLinksStayInside(t *testing.T) {
 	})
 }
 
-// The guest sees its image and its mounts: neither the host, nor the worker that runs it, nor the
-// compiled module, nor a process.
+// The guest sees only its image and its mounts. It does not see the host, the worker that runs it, the compiled
+// module or any process.
 func TestGuestSeesOnlyItsContainer(t *testing.T) {
 	eachVersionWithProbe(t, func(t *testing.T, node *testnode.Node) {
 		walk(t, node, nil,
@@ -258,7 +258,7 @@ func TestGuestSeesOnlyItsContainer(t *testing.T) {
 	})
 }
 
-// A module may itself lie on a volume, one that forbids native programs too.
+// A module may be on a volume, also on one that forbids native programs (noexec).
 func TestModuleOnVolume(t *testing.T) {
 	eachVersionWithProbe(t, func(t *testing.T, node *testnode.Node) {
 		volume := t.TempDir()
@@ -269,7 +269,8 @@ func TestModuleOnVolume(t *testing.T) {
 	})
 }
 
-// What lxcfs makes up for a container is mounted over files of /proc, the same as under runc; nothing else is.
+// The files that lxcfs provides for a container are mounted over files of /proc, as under runc. No other mount
+// over /proc is allowed.
 func TestFilesOfProc(t *testing.T) {
 	eachVersionWithTasks(t, func(t *testing.T, node *testnode.Node) {
 		file := put(t, "made up", t.TempDir(), "file")

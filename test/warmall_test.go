@@ -14,7 +14,8 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/internal/testregistry"
 )
 
-// cache warm --watch compiles what is there and what is pulled, so that not even the first container does.
+// cache warm --watch compiles the present images and those that are pulled later. So even the first container
+// compiles nothing.
 func TestCacheWarmWatch(t *testing.T) {
 	present, pulled := ownGuest(t, "hello-c"), ownGuest(t, "hello-c")
 	registry := testregistry.Start(t)
@@ -34,7 +35,7 @@ func TestCacheWarmWatch(t *testing.T) {
 	}
 	nodes.EachVersion(t, func(t *testing.T, node *testnode.Node) {
 		node.Import(t, tar)
-		node.Import(t, testguest.Busybox(t, busyboxImage)) // of which nothing is said
+		node.Import(t, testguest.Busybox(t, busyboxImage)) // for this image nothing is printed
 		node.NoLeaks(t)
 		_, file := newCache(t)
 		said := watchImages(t, node, file)
@@ -60,7 +61,7 @@ func TestCacheWarmWatch(t *testing.T) {
 	})
 }
 
-// watchImages starts the verb, which is stopped at the test's end, and returns the lines that it prints.
+// watchImages starts cache warm --watch, stops it at the end of the test, and returns its output lines.
 func watchImages(t *testing.T, node *testnode.Node, config string) <-chan string {
 	t.Helper()
 	verb := shimCommand(t, "cache", "warm", "--watch", "--address", node.Address(), "--namespace", node.Namespace, "--config", config)
@@ -84,7 +85,7 @@ func watchImages(t *testing.T, node *testnode.Node, config string) <-chan string
 		if err := command.Process.Signal(syscall.SIGTERM); err != nil {
 			t.Error(err)
 		}
-		for range said { // until its end
+		for range said { // until the verb has ended
 		}
 		if err := command.Wait(); err != nil {
 			t.Errorf("cache warm --watch: %v", err)
@@ -93,7 +94,7 @@ func watchImages(t *testing.T, node *testnode.Node, config string) <-chan string
 	return said
 }
 
-// expectSaid waits for the line about an image.
+// expectSaid waits for the output line about an image.
 func expectSaid(t *testing.T, said <-chan string, image, what string) {
 	t.Helper()
 	for line := range said {

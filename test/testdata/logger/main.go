@@ -1,5 +1,5 @@
-// logger is a logging binary as containerd's "binary" URIs start it: it appends what the container
-// prints to the file named by its argument "file", each line with where it comes from.
+// logger is a logging binary for containerd's "binary" URIs. It writes the container's output to the file named
+// by its argument "file", each line with the container and the stream that it comes from.
 package main
 
 import (
