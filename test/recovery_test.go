@@ -21,7 +21,7 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/internal/testnode"
 )
 
-// The death of a shim ends its Wasm tasks. containerd has the rest cleaned up: the process of the task, its
+// If a shim is killed, its tasks end, and containerd has the rest cleaned up: the process of the task, its
 // execs and, for a native task, the stock shim.
 func TestKilledShimIsCleanedUp(t *testing.T) {
 	eachVersionWithTasks(t, func(t *testing.T, node *testnode.Node) {
