@@ -6,13 +6,13 @@ import (
 	"github.com/opencontainers/cgroups"
 )
 
-// Announce has the kernel get ready for a process to be moved into a cgroup by
-// Add a little later, and returns when it is. To move a process, the kernel keeps
-// all others from forking and ending; the first move in a while waits 5 to 8 ms
-// for the grace period that turns their fast path off
-// (cgroup_threadgroup_rwsem in kernel/cgroup/cgroup.c), those right after it do
-// not. Announce moves the caller to where it is already, so that this wait passes
-// beside other work. Without it Add is slower, and nothing else.
+// Announce prepares the kernel for a move of a process into a cgroup: the Add that
+// follows soon is faster. While the kernel moves a process, no other process can
+// fork or end. The first move in a while waits 5 to 8 ms for the grace period that
+// turns the fast path of fork and exit off (cgroup_threadgroup_rwsem in
+// kernel/cgroup/cgroup.c); a move right after it does not wait. Announce moves the
+// caller to the cgroup that it is already in, so that this wait can run in parallel
+// with other work. Without Announce, Add is only slower.
 func Announce() error {
 	dir, err := own()
 	if err == nil {

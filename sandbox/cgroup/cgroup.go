@@ -1,9 +1,9 @@
 // Package cgroup puts a container's processes into a cgroup of their own with
-// the limits of an OCI runtime spec, and freezes, kills, measures and removes
-// them there. It is a thin layer over github.com/opencontainers/cgroups, runc's
-// library, for v1 and v2, with and without systemd, that refuses by name what the
-// library would leave out; statistics come from github.com/containerd/cgroups,
-// as those of containerd's own shim do.
+// the limits of an OCI runtime spec. It also freezes, kills and measures them, and
+// removes the cgroup. It is a thin layer over github.com/opencontainers/cgroups,
+// runc's library, for v1 and v2, with and without systemd. A field that the library
+// would silently ignore is refused by name. Statistics come from
+// github.com/containerd/cgroups, like those of containerd's own shim.
 //
 // Package cgroup starts no process, keeps nothing on disk, and never touches a
 // process or a limit outside of the container's cgroup.
@@ -28,17 +28,17 @@ type Cgroup struct {
 	manager cgroups.Manager
 	unified bool
 
-	mu     sync.Mutex // guards what follows and the manager's configuration
+	mu     sync.Mutex // guards the fields below and the manager's configuration
 	config *cgroups.Cgroup
-	made   bool // some of it may exist
-	ready  bool // all of it exists, with its limits
+	made   bool // a part of the cgroup may exist
+	ready  bool // the cgroup exists, with its limits
 	stat   func() (any, error)
 
-	killsBefore uint64 // what the slice had counted when the scope began
+	killsBefore uint64 // the slice's count of kills when the scope began
 }
 
-// fromConfig returns the cgroup that config, made by configure, describes. It makes
-// nothing yet: Add does. The error names the field of linux.resources for which
+// fromConfig returns the cgroup that config, made by configure, describes. Only Add
+// makes it in the kernel. The error names the field of linux.resources for which
 // the node has no controller.
 func fromConfig(config *cgroups.Cgroup) (*Cgroup, error) {
 	m, err := manager.New(config)
@@ -55,8 +55,7 @@ func fromConfig(config *cgroups.Cgroup) (*Cgroup, error) {
 	return &Cgroup{manager: m, unified: cgroups.IsCgroup2UnifiedMode(), config: config}, nil
 }
 
-// New returns the cgroup of container id with spec. It comes into being with the first process
-// that is added to it.
+// New returns the cgroup of container id with spec. The first call of Add makes it in the kernel.
 func New(id string, spec *specs.Spec, systemd bool) (*Cgroup, error) {
 	config, err := configure(id, spec, systemd)
 	if err != nil {
@@ -69,12 +68,12 @@ func New(id string, spec *specs.Spec, systemd bool) (*Cgroup, error) {
 	return c, nil
 }
 
-// Load returns the existing cgroup of container id with spec, for one whose shim
-// is gone. The limits in spec are not looked at. The error is fs.ErrNotExist when
+// Load returns the existing cgroup of container id with spec, for a container whose
+// shim is gone. It ignores the limits in spec. The error is fs.ErrNotExist when
 // there is no such cgroup.
 //
-// A cgroupsPath that is relative or empty leads to the same cgroup only for a
-// caller that is in the same cgroup as the one that made it.
+// With a relative or empty cgroupsPath, Load finds the cgroup only if the caller is
+// in the same cgroup as the process that made it.
 func Load(id string, spec *specs.Spec, systemd bool) (*Cgroup, error) {
 	config, err := place(id, spec, systemd)
 	if err != nil {
@@ -94,10 +93,10 @@ func Load(id string, spec *specs.Spec, systemd bool) (*Cgroup, error) {
 }
 
 // Add moves process pid into the cgroup. The first call makes the cgroup and sets
-// its limits, so they hold when it returns: the process should do nothing of
-// consequence before. It fails when the cgroup exists already and is not empty.
-// After an error of the first call the process may be in the cgroup: Destroy kills
-// it and removes what was made.
+// its limits. They apply from its return on: the process should do no real work
+// before. The first call fails when the cgroup exists already and is not empty.
+// After such an error the process may be in the cgroup: Destroy kills the process
+// and removes what was made.
 func (c *Cgroup) Add(pid int) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -118,16 +117,16 @@ func (c *Cgroup) Add(pid int) error {
 		return err
 	}
 	if c.unified && c.config.Systemd {
-		// A slice that was made just now without the memory controller counts
-		// nothing; then there is nothing to subtract.
+		// The slice may be new and lack the memory controller. It has counted
+		// nothing then, and zero is right.
 		c.killsBefore, _ = c.killsInSlice()
 	}
 	c.ready = true
 	return nil
 }
 
-// unused refuses a cgroup in which somebody is: two containers in one would share
-// their limits and die together.
+// unused refuses a cgroup that has processes: two containers in one cgroup would
+// share their limits, and Kill would kill both.
 func (c *Cgroup) unused() error {
 	if !c.manager.Exists() {
 		return nil
@@ -142,7 +141,7 @@ func (c *Cgroup) unused() error {
 	return nil
 }
 
-// set has the manager set r, which on v2 makes it the manager's configuration.
+// set calls the manager's Set with r. On v2, r becomes the manager's configuration.
 func (c *Cgroup) set(r *cgroups.Resources) error {
 	err := checkFiles(r, c.manager)
 	if err == nil {
@@ -154,13 +153,14 @@ func (c *Cgroup) set(r *cgroups.Resources) error {
 	return nil
 }
 
-// Update changes the limits that r sets and leaves the others alone; zero values
-// are "not set", -1 lifts a limit. The error names the field. When several limits
-// change, the error can come after some have.
+// Update changes the limits that r sets and leaves the others unchanged. A zero
+// value is "not set", -1 removes a limit. The error names the field. When several
+// limits change, some may have changed before the error.
 //
-// Devices cannot be changed: containerd hands over all of the container's
-// resources, so those it has are accepted. A memory limit above the current total
-// of memory and swap raises that total too, or the kernel would refuse it.
+// Devices cannot be changed. containerd passes all of the container's resources, so
+// device rules that are equal to the current ones are accepted. A memory limit
+// above the current total of memory and swap raises that total too: otherwise the
+// kernel would refuse the limit.
 func (c *Cgroup) Update(r *specs.LinuxResources) error {
 	change, err := resources(r, c.unified)
 	if err != nil {
@@ -184,7 +184,7 @@ func (c *Cgroup) Update(r *specs.LinuxResources) error {
 	}
 	err = c.set(change)
 	if err != nil {
-		// The v2 manager may have taken the change for its configuration.
+		// The v2 manager may have made the change its configuration.
 		c.config.Resources = &current
 		return err
 	}
@@ -193,7 +193,7 @@ func (c *Cgroup) Update(r *specs.LinuxResources) error {
 	return nil
 }
 
-// merge completes change by what belongs together with it in current.
+// merge adds to change the values of current that must be written with it.
 func merge(change, current *cgroups.Resources) error {
 	if len(change.Devices) > 0 && !reflect.DeepEqual(change.Devices, current.Devices[:min(len(change.Devices), len(current.Devices))]) {
 		return refused("devices", "cannot be changed while the container runs")
@@ -219,7 +219,7 @@ func merge(change, current *cgroups.Resources) error {
 	return nil
 }
 
-// remember takes over into current what later changes are completed with.
+// remember copies the values into current that merge needs for later changes.
 func remember(current, change *cgroups.Resources) {
 	for _, pair := range []struct{ current, change *int64 }{
 		{&current.Memory, &change.Memory},
@@ -236,8 +236,7 @@ func remember(current, change *cgroups.Resources) {
 }
 
 // Pids returns the processes in the cgroup and in cgroups below it, in no order.
-// Those that have ended but are not waited for yet are not among them. A cgroup
-// that is gone has none.
+// Zombies are not included. A cgroup that does not exist has no processes.
 func (c *Cgroup) Pids() ([]int, error) {
 	pids, err := c.manager.GetAllPids()
 	if err := ignoreGone(err); err != nil {
@@ -246,14 +245,14 @@ func (c *Cgroup) Pids() ([]int, error) {
 	return pids, nil
 }
 
-// Paths returns the cgroup's directories by controller; on v2 there is one, under
-// "". On a v1 host that has v2 mounted beside (hybrid), "" is the one there.
+// Paths returns the cgroup's directories by controller. On v2 there is one, with
+// key "". On a v1 host that has v2 mounted too (hybrid), "" is the directory on v2.
 func (c *Cgroup) Paths() map[string]string {
 	return maps.Clone(c.manager.GetPaths())
 }
 
-// Destroy removes the cgroup and everything in it. Processes are killed first. It
-// does nothing when the cgroup is gone, or was never made.
+// Destroy kills all processes in the cgroup and removes the cgroup and those below
+// it. It is a no-op when the cgroup is gone, or was never made.
 func (c *Cgroup) Destroy() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -275,7 +274,7 @@ func (c *Cgroup) Destroy() error {
 	return nil
 }
 
-// name tells the cgroup from others in messages.
+// name returns the cgroup's name for messages.
 func (c *Cgroup) name() string {
 	if path := c.manager.Path("devices"); path != "" {
 		return path

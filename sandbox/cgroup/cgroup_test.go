@@ -37,7 +37,7 @@ func TestMain(m *testing.M) {
 	if role == nil {
 		os.Exit(m.Run())
 	}
-	// The parent says when: after the process is in its cgroup.
+	// The parent writes a byte when the process is in its cgroup.
 	if _, err := io.ReadFull(os.Stdin, make([]byte, 1)); err != nil {
 		os.Exit(1)
 	}
@@ -45,7 +45,7 @@ func TestMain(m *testing.M) {
 	os.Exit(0)
 }
 
-// spin counts in the file that is descriptor 3.
+// spin increments the counter in the file at descriptor 3.
 func spin() {
 	counter, err := mapCounter(3)
 	if err != nil {
@@ -77,7 +77,7 @@ func hog() {
 	fmt.Println(len(kept))
 }
 
-// fork leaves children behind that wait for ever, more than one generation.
+// fork starts five children that wait, and then waits for the end of its input.
 func fork() {
 	for range 5 {
 		child := exec.Command("/proc/self/exe")
@@ -104,7 +104,7 @@ func openDevices() {
 	}
 }
 
-// child is a process of this test binary that waits to be let go.
+// child is a process of this test binary. It waits for letGo, then plays its role.
 type child struct {
 	*exec.Cmd
 	stdin  io.WriteCloser
@@ -157,7 +157,7 @@ func (c *child) killed(t *testing.T) {
 	}
 }
 
-// testSpec has the place of a cgroup of this test alone.
+// testSpec returns a specification with a cgroup that only this test uses.
 func testSpec(t *testing.T, r *specs.LinuxResources) *specs.Spec {
 	t.Helper()
 	name := strings.ToLower(strings.ReplaceAll(t.Name(), "/", "-")) + "-" + strconv.Itoa(os.Getpid())
@@ -167,7 +167,8 @@ func testSpec(t *testing.T, r *specs.LinuxResources) *specs.Spec {
 	return spec("/cgrouptest-"+name, r)
 }
 
-// create returns the cgroup of s and sees to it that nothing of it is left.
+// create returns the cgroup of s. The test's cleanup removes it and checks that
+// nothing is left.
 func create(t *testing.T, s *specs.Spec) *Cgroup {
 	t.Helper()
 	config, err := configure("unused", s, withSystemd)
@@ -199,7 +200,7 @@ func add(t *testing.T, c *Cgroup, p *child) {
 	}
 }
 
-// await polls until done, and fails when that takes absurdly long.
+// await polls until done returns true, and fails after three minutes.
 func await(t *testing.T, what string, done func() bool) {
 	t.Helper()
 	const patience = 3 * time.Minute
@@ -210,8 +211,8 @@ func await(t *testing.T, what string, done func() bool) {
 	}
 }
 
-// limits are the resources that every node of the tests can limit, and in which
-// files of v1 and v2 they show.
+// limits returns limits that every node of the tests supports. The files below
+// show them on v1 and v2.
 func limits() *specs.LinuxResources {
 	return &specs.LinuxResources{
 		Memory: &specs.LinuxMemory{Limit: ptr(int64(64 << 20)), Reservation: ptr(int64(32 << 20))},
@@ -230,7 +231,8 @@ var (
 	quota       = file{"cpu", "cpu.cfs_quota_us", "cpu.max"}
 )
 
-// expect checks what the kernel says in f: v1 on v1, v2 on v2.
+// expect checks the content of file f: it must be the string v1 on cgroup v1, v2
+// on cgroup v2.
 func expect(t *testing.T, c *Cgroup, f file, v1, v2 string) {
 	t.Helper()
 	controller, name, want := f.controller, f.v1, v1
@@ -265,7 +267,7 @@ func TestLimitsAreSetAndUpdated(t *testing.T) {
 		t.Errorf("set again: %v", err)
 	}
 
-	// As the kubelet resizes in place: first one, then the other.
+	// As in an in-place resize by the kubelet: first memory, then CPU.
 	update(t, c, &specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: ptr(int64(128 << 20))}})
 	expect(t, c, memoryLimit, "134217728", "134217728")
 	expect(t, c, reservation, "33554432", "33554432")
@@ -296,8 +298,8 @@ func update(t *testing.T, c *Cgroup, r *specs.LinuxResources) {
 	}
 }
 
-// TestUpdateRaisesSwap has the limits that CRI sets without swap: the total of
-// memory and swap is the memory limit.
+// TestUpdateRaisesSwap uses the limits that CRI sets for a container without swap:
+// the total of memory and swap is equal to the memory limit.
 func TestUpdateRaisesSwap(t *testing.T) {
 	swap := func(bytes int64) *specs.LinuxResources {
 		return &specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: &bytes, Swap: &bytes}}
@@ -335,7 +337,7 @@ func TestUpdateAndDevices(t *testing.T) {
 	expect(t, c, pidsLimit, "7", "7")
 }
 
-// TestKernelsRefusalNamesTheField has a value that only the kernel finds wrong.
+// TestKernelsRefusalNamesTheField uses a value that only the kernel refuses.
 func TestKernelsRefusalNamesTheField(t *testing.T) {
 	noSuchDevice := specs.LinuxThrottleDevice{Rate: 1 << 20}
 	noSuchDevice.Major, noSuchDevice.Minor = 4000, 4000
@@ -399,21 +401,21 @@ func TestPidsAndKill(t *testing.T) {
 	output.Close()
 }
 
-// TestPidsLimit has a process that forks more than it may.
+// TestPidsLimit starts a process that forks more children than its limit allows.
 func TestPidsLimit(t *testing.T) {
 	c := create(t, testSpec(t, &specs.LinuxResources{Pids: &specs.LinuxPids{Limit: ptr(int64(6))}}))
 	p := start(t, "fork").run(t)
 	add(t, c, p)
 	p.letGo(t)
 	p.stdin.Close()
-	// A Go program has more than one thread: with 6 tasks in all, it and five
-	// children cannot be.
+	// A Go program has more than one thread: 6 tasks are not enough for the process
+	// and five children.
 	if err := p.Wait(); err == nil || strings.Contains(p.output.String(), "forked") {
 		t.Errorf("a process with a limit of 6 tasks ended with %v: %s", p.ProcessState, p.output.String())
 	}
 }
 
-// The room is what the process leaves of its cgroup's limit; without one it is a limit's above, or none.
+// The room is the cgroup's limit minus the tasks in it. Without a limit, one of a cgroup above decides, if any.
 func TestPidsRoom(t *testing.T) {
 	const limit = 100
 	t.Run("limited", func(t *testing.T) {
@@ -432,7 +434,7 @@ func TestPidsRoom(t *testing.T) {
 	})
 }
 
-// TestFreeze shows that a frozen process does nothing while another one does.
+// TestFreeze checks that a frozen process stops counting while another one counts.
 func TestFreeze(t *testing.T) {
 	c := create(t, testSpec(t, nil))
 	frozen, frozenCount := spinner(t)
@@ -472,7 +474,7 @@ func TestFreeze(t *testing.T) {
 	frozen.killed(t)
 }
 
-// Nothing is frozen where there is no freezer.
+// Frozen returns false where there is no freezer.
 func TestFrozenWithoutAFreezer(t *testing.T) {
 	frozen, err := create(t, testSpec(t, nil)).Frozen()
 	if frozen || err != nil {
@@ -480,7 +482,7 @@ func TestFrozenWithoutAFreezer(t *testing.T) {
 	}
 }
 
-// spinner starts a process that counts, in the cgroups from the beginning.
+// spinner starts a process that counts. It is in the cgroups before it counts.
 func spinner(t *testing.T, in ...*Cgroup) (*child, *atomic.Uint64) {
 	t.Helper()
 	f, err := os.Create(filepath.Join(t.TempDir(), "counter"))
@@ -503,14 +505,15 @@ func spinner(t *testing.T, in ...*Cgroup) (*child, *atomic.Uint64) {
 	return p, counter
 }
 
-// TestFreezeGivesUp has a context that has ended: nobody stays frozen.
+// TestFreezeGivesUp calls Freeze with a context that has ended: no process stays
+// frozen.
 func TestFreezeGivesUp(t *testing.T) {
 	c := create(t, testSpec(t, nil))
 	p, counter := spinner(t)
 	add(t, c, p)
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	// The kernel may be faster than the context, which is no error then.
+	// The freeze may finish before Freeze looks at the context: no error then.
 	if err := c.Freeze(ctx); err == nil {
 		if err := c.Thaw(); err != nil {
 			t.Fatal(err)
@@ -527,7 +530,7 @@ func TestOOM(t *testing.T) {
 	c := create(t, testSpec(t, &specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: &limit, Swap: &limit}}))
 	p := start(t, "hog").run(t)
 	add(t, c, p)
-	// It keeps the cgroup: systemd removes one that is empty.
+	// This process keeps the cgroup: systemd removes an empty one.
 	add(t, c, start(t, "wait").run(t))
 	if kills, err := c.OOMKills(); err != nil || kills != 0 {
 		t.Fatalf("before: %d out-of-memory kills, %v", kills, err)
@@ -541,10 +544,10 @@ func TestOOM(t *testing.T) {
 
 func TestStats(t *testing.T) {
 	c := create(t, testSpec(t, limits()))
-	// What it used before does not count.
+	// The cgroup does not count what a process used before it was added.
 	_, counter := spinner(t, c)
 	await(t, "the process to count", func() bool { return counter.Load() > 10_000_000 })
-	// One tick at least, which is what v1 counts processor time in.
+	// v1 counts processor time in ticks: wait for one at least.
 	await(t, "the statistics to show processor time", func() bool {
 		metrics, err := c.Stats()
 		if err != nil {
@@ -598,7 +601,7 @@ func TestAddRefusesAnotherContainersCgroup(t *testing.T) {
 	}
 }
 
-// TestLoad does what the shim's delete does after its daemon was killed.
+// TestLoad does the same as the shim's delete after its daemon was killed.
 func TestLoad(t *testing.T) {
 	s := testSpec(t, limits())
 	if _, err := Load("unused", s, withSystemd); !errors.Is(err, fs.ErrNotExist) {
@@ -631,7 +634,8 @@ func TestLoad(t *testing.T) {
 	}
 }
 
-// TestDestroySubgroups has what a guest with a writable cgroup mount leaves.
+// TestDestroySubgroups makes a cgroup below, as a guest with a writable cgroup
+// mount can.
 func TestDestroySubgroups(t *testing.T) {
 	c := create(t, testSpec(t, nil))
 	p := start(t, "wait").run(t)

@@ -10,15 +10,15 @@ import (
 )
 
 // configure returns the cgroup that spec asks for: its place from
-// linux.cgroupsPath, its limits from linux.resources. systemd says that systemd
+// linux.cgroupsPath, its limits from linux.resources. systemd is true if systemd
 // manages the node's cgroups (the option SystemdCgroup of containerd's runtimes).
 //
 // cgroupsPath is a path below the cgroup mounts, or "slice:prefix:name" with
-// systemd, as for runc. Without one, the cgroup is called like the container: id,
-// below the caller's own cgroup, or "runc-ID.scope" in system.slice.
+// systemd, as for runc. If it is empty, the cgroup gets its name from the container:
+// id, below the caller's own cgroup, or "runc-ID.scope" in system.slice.
 //
 // An error names the field that is wrong, or that this node's hierarchy (v1 or
-// v2) cannot honour.
+// v2) does not support.
 func configure(id string, spec *specs.Spec, systemd bool) (*cgroups.Cgroup, error) {
 	config, err := place(id, spec, systemd)
 	if err != nil {
@@ -61,8 +61,8 @@ func place(id string, spec *specs.Spec, systemd bool) (*cgroups.Cgroup, error) {
 	return config, nil
 }
 
-// placePath takes a path of the cgroup file system. One that leads to the root
-// or out of it is refused: there the node's own processes would be ours to kill.
+// placePath sets the place from a path of the cgroup file system. It refuses a path
+// to the root: Kill would kill the node's own processes there.
 func placePath(config *cgroups.Cgroup, path string) error {
 	clean := filepath.Clean("/" + path)
 	if clean == "/" {

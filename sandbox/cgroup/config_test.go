@@ -61,7 +61,7 @@ func TestConfigRefusesPlaces(t *testing.T) {
 	}
 }
 
-// everything has each field that v1 and v2 share.
+// everything sets each field that v1 and v2 share.
 func everything() *specs.LinuxResources {
 	throttle := []specs.LinuxThrottleDevice{{Rate: 1 << 20}}
 	throttle[0].Major, throttle[0].Minor = 8, 16
@@ -121,8 +121,8 @@ func TestResources(t *testing.T) {
 	}
 }
 
-// only holds what one hierarchy alone has: each is a change to everything, and
-// the field that is named when the other hierarchy refuses it.
+// only holds the fields that exist on one hierarchy only. Each entry has a change
+// to everything, and the field that the error names on the other hierarchy.
 var only = []struct {
 	unified bool
 	field   string
@@ -185,8 +185,8 @@ func TestResourcesRefused(t *testing.T) {
 	}
 }
 
-// TestEveryFieldIsKnown fails when a newer runtime spec has a field that nobody
-// has decided about.
+// TestEveryFieldIsKnown fails when a newer runtime spec has a new field: decide
+// whether to support or to refuse it, then add it here.
 func TestEveryFieldIsKnown(t *testing.T) {
 	for _, c := range []struct {
 		of   any

@@ -42,12 +42,11 @@ func onlyPermissions(access string) bool {
 	return !slices.ContainsFunc([]byte(access), func(c byte) bool { return c != 'r' && c != 'w' && c != 'm' })
 }
 
-// defaultDevices are the rules that runc appends to those of every container
-// (AllowedDevices in libcontainer/specconv): the devices that the runtime spec
-// promises (config-linux.md#default-devices), making device files without
-// opening them, pseudo terminals, and the tun device, which users have come to
-// need. A default device for which the spec has one of its own at the same path
-// is left to the spec.
+// defaultDevices returns the rules that runc appends to those of every container
+// (AllowedDevices in libcontainer/specconv). They allow the devices that the runtime
+// spec promises (config-linux.md#default-devices), mknod of any device without
+// opening it, pseudo terminals, and the tun device, which users rely on. A default
+// device has no rule here if the spec has a device of its own at the same path.
 func defaultDevices(spec *specs.Spec) []*devices.Rule {
 	rules := []*devices.Rule{
 		device(devices.CharDevice, devices.Wildcard, devices.Wildcard, "m"),

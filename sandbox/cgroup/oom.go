@@ -9,13 +9,14 @@ import (
 	"github.com/opencontainers/cgroups/fscommon"
 )
 
-// OOMKills returns how many processes of the cgroup and of those below it the
-// kernel has killed for lack of memory, whosever the exhausted limit was.
+// OOMKills returns how many processes of the cgroup and of the cgroups below it
+// the kernel has killed for lack of memory. The exhausted limit may be that of any
+// cgroup.
 //
-// systemd removes a scope as soon as its last process has ended, and the count
-// with it. Of a scope on v2 that is gone it therefore returns how many kills the
-// slice has counted since the scope began; those of the slice's other units are
-// among them, so it is an answer only for a process that was killed.
+// systemd removes a scope, and its count, as soon as the scope's last process has
+// ended. For a removed scope on v2, OOMKills therefore returns how many kills the
+// slice has counted since the scope began. This number includes the kills of the
+// slice's other units: use it only for a process that was killed.
 func (c *Cgroup) OOMKills() (uint64, error) {
 	count, err := c.manager.OOMKillCount()
 	if errors.Is(err, fs.ErrNotExist) && c.unified && c.config.Systemd {
@@ -28,8 +29,9 @@ func (c *Cgroup) OOMKills() (uint64, error) {
 	return count, nil
 }
 
-// killsInSlice reads the slice's count, which the kernel keeps for everything
-// below it, also when that is gone (cgroup-v2.rst, memory.events).
+// killsInSlice reads the slice's count. The kernel counts there for all cgroups
+// below the slice, and keeps the count when they are removed (cgroup-v2.rst,
+// memory.events).
 func (c *Cgroup) killsInSlice() (uint64, error) {
 	slice := filepath.Dir(c.manager.Path(""))
 	count, err := fscommon.GetValueByKey(slice, "memory.events", "oom_kill")

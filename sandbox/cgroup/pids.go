@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// pidsRoom returns how many more processes and threads the limits of the cgroup and of those above it leave,
-// and the path of the one that leaves the fewest. Without any limit it is a great many
+// pidsRoom returns how many more processes and threads the limits of the cgroup and of those above it allow,
+// and the path of the cgroup that allows the fewest. Without any limit, room is math.MaxInt
 // (https://docs.kernel.org/admin-guide/cgroup-v2.html#pid).
 func (c *Cgroup) pidsRoom() (room int, where string) {
 	room = math.MaxInt
@@ -28,7 +28,7 @@ func (c *Cgroup) pidsRoom() (room int, where string) {
 	return room, where
 }
 
-// number reads a file that holds one; one that says "max" does not.
+// number reads a number from a file; false if the file has none, such as "max".
 func number(path string) (int, bool) {
 	text, err := os.ReadFile(path)
 	if err != nil {
@@ -38,7 +38,7 @@ func number(path string) (int, bool) {
 	return n, err == nil
 }
 
-// CheckRoom returns an error if the limits leave room for fewer than least more processes and threads.
+// CheckRoom returns an error if the limits allow fewer than least more processes and threads.
 func (c *Cgroup) CheckRoom(least int) error {
 	room, where := c.pidsRoom()
 	if room >= least {

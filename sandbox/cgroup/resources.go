@@ -8,7 +8,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 )
 
-// refused is the error for a field that cannot be honoured.
+// refused returns the error for a field that is not supported.
 func refused(field, why string) error {
 	return fmt.Errorf("linux.resources.%s: %s", field, why)
 }
@@ -18,9 +18,9 @@ const (
 	onlyV2 = "exists on cgroup v2 only, and this node has v1"
 )
 
-// resources translates r, which may be nil, for a node whose hierarchy is v2 if
-// unified, and refuses what the library would leave out there. Zero values are
-// "not set", as in runc.
+// resources translates r, which may be nil, for a node with v2 (unified) or v1. It
+// refuses the fields that the library would ignore on that hierarchy. Zero values
+// are "not set", as in runc.
 func resources(r *specs.LinuxResources, unified bool) (*cgroups.Resources, error) {
 	out := &cgroups.Resources{}
 	if r == nil {
@@ -67,8 +67,8 @@ func memory(out *cgroups.Resources, m *specs.LinuxMemory, unified bool) error {
 	if m == nil {
 		return nil
 	}
-	// Both are deprecated in the runtime spec, and Linux 5.16 and 6.12 ignore
-	// or refuse them.
+	// The runtime spec has deprecated both. Linux 5.16 and 6.12 ignore or refuse
+	// them.
 	//lint:ignore SA1019 it must not be dropped silently
 	if limited(m.Kernel) {
 		return refused("memory.kernel", "kernels no longer limit kernel memory separately")
@@ -97,8 +97,9 @@ func memory(out *cgroups.Resources, m *specs.LinuxMemory, unified bool) error {
 	return nil
 }
 
-// checkSwap refuses a total of memory and swap that makes no sense beside the
-// memory limit. v1 leaves that to the kernel, which says only "invalid argument".
+// checkSwap refuses a total of memory and swap that does not fit the memory limit.
+// On v1 the library leaves this check to the kernel, which reports only "invalid
+// argument".
 func checkSwap(r *cgroups.Resources) error {
 	if _, err := cgroups.ConvertMemorySwapToCgroupV2Value(r.MemorySwap, r.Memory); err != nil {
 		return refused("memory.swap", err.Error())
@@ -177,7 +178,7 @@ func network(out *cgroups.Resources, n *specs.LinuxNetwork, unified bool) error 
 	return nil
 }
 
-// limited reports whether a limit is set to something; -1 is "no limit".
+// limited reports whether limit is set; -1 is "no limit".
 func limited(limit *int64) bool {
 	return value(limit) != 0 && *limit != -1
 }

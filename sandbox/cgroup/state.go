@@ -13,16 +13,16 @@ import (
 )
 
 const (
-	// killTimeout is how long Kill waits for killed processes to end. One that
-	// has not by then hangs in the kernel.
+	// killTimeout is how long Kill waits for killed processes to end. A process
+	// that has not ended by then hangs in the kernel.
 	killTimeout = 10 * time.Second
-	// quietTimeout is how long Kill waits for a freeze before it kills what is
-	// not frozen.
+	// quietTimeout is how long Kill waits for a freeze before it kills processes
+	// that are not frozen.
 	quietTimeout = 500 * time.Millisecond
 )
 
-// freezer is the file that freezes, what to write to it, and the file and the
-// line that say when it is done (cgroup-v2.rst, freezer-subsystem.rst).
+// freezer has the file that freezes, the values to write to it, and the file and
+// the line that show that all is frozen (cgroup-v2.rst, freezer-subsystem.rst).
 type freezer struct {
 	controller, file, freeze, thaw string
 	stateFile, frozen              string
@@ -36,12 +36,12 @@ func (c *Cgroup) freezer() freezer {
 }
 
 // Freeze stops all processes of the cgroup and returns when none runs any more.
-// When ctx ends first, they are let go again, and the error is ctx's.
+// When ctx ends first, Freeze thaws them and returns ctx's error.
 func (c *Cgroup) Freeze(ctx context.Context) error {
 	f := c.freezer()
 	dir := c.manager.Path(f.controller)
 	err := poll(ctx, func() (bool, error) {
-		// v1 wants to be told again while new processes appear.
+		// v1 needs the write again when a new process has appeared.
 		if err := cgroups.WriteFile(dir, f.file, f.freeze); err != nil {
 			return false, err
 		}
@@ -54,7 +54,7 @@ func (c *Cgroup) Freeze(ctx context.Context) error {
 	return errors.Join(fmt.Errorf("freeze cgroup %s: %w", c.name(), err), ignoreGone(c.Thaw()))
 }
 
-// Thaw lets the processes run again. It does nothing when they do.
+// Thaw lets the processes run again. It is a no-op when they are not frozen.
 func (c *Cgroup) Thaw() error {
 	f := c.freezer()
 	if err := cgroups.WriteFile(c.manager.Path(f.controller), f.file, f.thaw); err != nil {
@@ -63,13 +63,13 @@ func (c *Cgroup) Thaw() error {
 	return nil
 }
 
-// Frozen reports whether the processes are frozen or about to be, by Freeze or by others,
-// in this cgroup or in one above it. They are not where there is no freezer.
+// Frozen reports whether the processes are frozen or about to be, by Freeze or by another
+// program, through this cgroup or one above it. Without a freezer it returns false.
 func (c *Cgroup) Frozen() (bool, error) {
 	f := c.freezer()
 	dir := c.manager.Path(f.controller)
 	if dir == "" {
-		return false, nil // cgroup v1's hierarchy is not mounted
+		return false, nil // v1: the freezer hierarchy is not mounted
 	}
 	state, err := cgroups.ReadFile(dir, f.stateFile)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -82,9 +82,9 @@ func (c *Cgroup) Frozen() (bool, error) {
 }
 
 // Kill kills all processes of the cgroup and of cgroups below it, frozen ones
-// too, and returns when they have ended, though not been waited for. It does
-// nothing when there are none or the cgroup is gone. The error names a process
-// that does not end.
+// too, and returns when they have ended. The caller must still wait for them
+// (wait(2)). Kill is a no-op when there are none or the cgroup is gone. The error
+// names a process that does not end.
 func (c *Cgroup) Kill() error {
 	ctx, cancel := context.WithTimeout(context.Background(), killTimeout)
 	defer cancel()
@@ -111,9 +111,9 @@ func (c *Cgroup) killOnce(ctx context.Context) error {
 			return err
 		}
 	}
-	// Without cgroup.kill (v1, Linux before 5.14): what is frozen neither forks
-	// nor ends, so the list is complete and no number on it changes hands. A
-	// process that does not freeze in time is killed all the same.
+	// Without cgroup.kill (v1, Linux before 5.14): a frozen process does not fork
+	// and does not end. So the list is complete, and the kernel reuses no pid on it.
+	// A process that does not freeze in time is killed too.
 	ctx, cancel := context.WithTimeout(ctx, quietTimeout)
 	defer cancel()
 	freezeErr := c.Freeze(ctx)
@@ -133,7 +133,8 @@ func (c *Cgroup) killOnce(ctx context.Context) error {
 	return c.Thaw()
 }
 
-// poll calls done at growing intervals until it is true or fails, or ctx ends.
+// poll calls done at growing intervals until done returns true or an error, or ctx
+// ends.
 func poll(ctx context.Context, done func() (bool, error)) error {
 	for delay := 200 * time.Microsecond; ; delay = min(2*delay, 10*time.Millisecond) {
 		if ok, err := done(); ok || err != nil {
@@ -147,7 +148,7 @@ func poll(ctx context.Context, done func() (bool, error)) error {
 	}
 }
 
-// ignoreGone leaves out errors that say that the cgroup is no more.
+// ignoreGone returns nil for an error that means that the cgroup does not exist.
 func ignoreGone(err error) error {
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENODEV) {
 		return nil

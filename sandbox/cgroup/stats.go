@@ -15,9 +15,9 @@ import (
 
 const unifiedMountpoint = "/sys/fs/cgroup"
 
-// Stats returns what containerd's own shim answers to a Stats request: a
-// *Metrics of github.com/containerd/cgroups/v3/cgroup1/stats or cgroup2/stats,
-// read by the same code. Controllers that the node lacks are left out.
+// Stats returns the same as containerd's own shim for a Stats request, read by the
+// same code: a *Metrics of github.com/containerd/cgroups/v3/cgroup1/stats or
+// cgroup2/stats. Controllers that the node lacks are left out.
 func (c *Cgroup) Stats() (any, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -55,7 +55,7 @@ func (c *Cgroup) loadV1() (func() (any, error), error) {
 	return func() (any, error) { return group.Stat(cgroup1.IgnoreNotExist) }, nil
 }
 
-// below returns path from the root of the controller's hierarchy on.
+// below returns path relative to the root of the controller's hierarchy.
 func below(controller, path string) (string, error) {
 	mountpoint, err := cgroups.FindCgroupMountpoint("", controller)
 	if err != nil {
@@ -76,9 +76,9 @@ func (c *Cgroup) loadV2() (func() (any, error), error) {
 	return func() (any, error) { return group.Stat() }, nil
 }
 
-// MemoryLimit returns the bytes of memory that the cgroup may use at most, by
-// its own limit or that of a cgroup above it, such as the pod's; false when there
-// is none, or none can be read.
+// MemoryLimit returns the lowest memory limit in bytes that applies to the cgroup:
+// its own or that of a cgroup above it, such as the pod's. It returns false when
+// there is no limit, or none can be read.
 func (c *Cgroup) MemoryLimit() (uint64, bool) {
 	if !c.unified {
 		// The kernel writes "no limit" as the highest number of whole pages.
@@ -89,7 +89,7 @@ func (c *Cgroup) MemoryLimit() (uint64, bool) {
 	for dir := c.manager.Path(""); strings.HasPrefix(dir, unifiedMountpoint+"/"); dir = filepath.Dir(dir) {
 		text, err := cgroups.ReadFile(dir, "memory.max")
 		if err != nil {
-			continue // the controller is not enabled down to here
+			continue // the controller is not enabled for this cgroup
 		}
 		if limit, err := strconv.ParseUint(strings.TrimSpace(text), 10, 64); err == nil {
 			lowest, found = min(lowest, limit), true

@@ -11,7 +11,8 @@ import (
 )
 
 // checkControllers refuses limits for which the node has no controller, before
-// anything is made. has says whether it has one, by the name on v2 or on v1.
+// anything is made. has reports whether the node has one of the named controllers;
+// a controller can have different names on v2 and v1.
 func checkControllers(r *cgroups.Resources, has func(names ...string) bool) error {
 	for _, need := range []struct {
 		field string
@@ -39,7 +40,7 @@ func checkControllers(r *cgroups.Resources, has func(names ...string) bool) erro
 	return nil
 }
 
-// controllers returns what checkControllers asks: which controllers the node has.
+// controllers returns the function has for checkControllers.
 func controllers(m cgroups.Manager) (func(...string) bool, error) {
 	if !cgroups.IsCgroup2UnifiedMode() {
 		return func(names ...string) bool {
@@ -55,8 +56,8 @@ func controllers(m cgroups.Manager) (func(...string) bool, error) {
 	}, nil
 }
 
-// checkFiles refuses limits that the library leaves out without a word when the
-// kernel lacks the file. The cgroup exists.
+// checkFiles refuses limits that the library silently ignores when the kernel
+// lacks the file. The cgroup must exist.
 func checkFiles(r *cgroups.Resources, m cgroups.Manager) error {
 	missing := func(controller, file string) bool {
 		return !cgroups.PathExists(filepath.Join(m.Path(controller), file))
@@ -73,8 +74,8 @@ func checkFiles(r *cgroups.Resources, m cgroups.Manager) error {
 	return nil
 }
 
-// fields are the parts of linux.resources by the prefix of the file that they
-// are written to, the longest first.
+// fields maps the prefix of a cgroup file to the field of linux.resources that is
+// written to it. Of two prefixes that match, the longer one comes first.
 var fields = []struct{ prefix, field string }{
 	{"memory.memsw.", "memory.swap"},
 	{"memory.swap.", "memory.swap"},
@@ -108,7 +109,7 @@ var fields = []struct{ prefix, field string }{
 	{"devices.", "devices"},
 }
 
-// named puts the field in front of an error about a cgroup file.
+// named adds the field to an error about a cgroup file.
 func named(err error) error {
 	var path *fs.PathError
 	if !errors.As(err, &path) {
