@@ -10,11 +10,11 @@ import (
 
 //go:generate go run mksyscalls.go
 
-// arch is what the compiler has to know of an architecture.
+// arch holds what the compiler needs about an architecture.
 type arch struct {
-	audit uint32 // AUDIT_ARCH_*, what the kernel puts into seccomp_data.arch
+	audit uint32 // AUDIT_ARCH_*, the kernel's value of seccomp_data.arch
 	calls []call // every syscall, ordered by name
-	x32   bool   // x32 calls share the audit architecture, told apart by x32Bit
+	x32   bool   // x32 calls share the audit architecture; x32Bit distinguishes them
 }
 
 type call struct {
@@ -30,7 +30,7 @@ const x32Bit = 0x40000000
 // function is inlined, so that the linker keeps only the table that is used.
 var native = archOf(runtime.GOARCH)
 
-// archOf returns an architecture by Go's name of it, nil if there is no table for it.
+// archOf returns an architecture by its GOARCH name, nil if there is no table for it.
 func archOf(goarch string) *arch {
 	switch goarch {
 	case "amd64":
@@ -42,7 +42,7 @@ func archOf(goarch string) *arch {
 	}
 }
 
-// lookup returns the number of the syscall name and whether there is one.
+// lookup returns the number of the syscall name and whether it exists.
 func (a *arch) lookup(name string) (uint32, bool) {
 	i, found := slices.BinarySearchFunc(a.calls, name, func(c call, name string) int {
 		return cmp.Compare(c.name, name)

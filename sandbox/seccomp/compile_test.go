@@ -21,7 +21,7 @@ var architectures = map[string]*arch{
 
 func ptr[T any](v T) *T { return &v }
 
-// defaultProfile is what containerd gives to a container with caps.
+// defaultProfile returns containerd's default profile for a container with caps.
 func defaultProfile(caps ...string) *specs.LinuxSeccomp {
 	return containerd.DefaultProfile(&specs.Spec{
 		Process: &specs.Process{Capabilities: &specs.LinuxCapabilities{Bounding: caps}},
@@ -133,8 +133,8 @@ func TestProgramsAnswerAsTheProfileSays(t *testing.T) {
 	}
 }
 
-// TestProgramsAnswerAsLibseccomp compares with the filters that libseccomp
-// generates, for all calls that both know and that are made in the native ABI.
+// TestProgramsAnswerAsLibseccomp compares our programs with the filters that
+// libseccomp generates, for all calls of the native ABI that both know.
 func TestProgramsAnswerAsLibseccomp(t *testing.T) {
 	generator := buildC(t, "testdata/libseccomp.c", "-lseccomp")
 	for name, profile := range profiles() {
@@ -156,8 +156,8 @@ func TestProgramsAnswerAsLibseccomp(t *testing.T) {
 	}
 }
 
-// hidden reports whether nr answers ENOSYS for being newer than the profile, which
-// runc does in front of libseccomp's filter.
+// hidden reports whether nr returns ENOSYS because it is newer than the profile.
+// runc adds this check in front of libseccomp's filter.
 func hidden(t *testing.T, profile *specs.LinuxSeccomp, a *arch, nr uint32) bool {
 	t.Helper()
 	p, err := parse(profile, a)
@@ -167,9 +167,9 @@ func hidden(t *testing.T, profile *specs.LinuxSeccomp, a *arch, nr uint32) bool 
 	return p.hideNewest && nr > p.newest
 }
 
-// libseccomp has the generator make a filter of profile as runc would, and
-// returns it with the numbers of the syscalls that libseccomp knows. It fails
-// when libseccomp has another number for a name than our table.
+// libseccomp runs the generator, which makes a filter from profile as runc does. It
+// returns the filter and the numbers of the syscalls that libseccomp knows. The test
+// fails when libseccomp and our table have different numbers for a name.
 func libseccomp(t *testing.T, generator, archName string, a *arch, profile *specs.LinuxSeccomp) ([]unix.SockFilter, map[uint32]bool) {
 	t.Helper()
 	fallback := code(profile.DefaultAction, profile.DefaultErrnoRet)
@@ -193,7 +193,7 @@ func libseccomp(t *testing.T, generator, archName string, a *arch, profile *spec
 	}
 	for i, line := range lines {
 		if line[0] == '-' {
-			continue // newer than this libseccomp
+			continue // this libseccomp does not know the syscall
 		}
 		if want := itoa(uint64(a.calls[i].nr)); line != want {
 			t.Errorf("%s on %s is %s in our table, %s in libseccomp's", a.calls[i].name, archName, want, line)
@@ -203,8 +203,9 @@ func libseccomp(t *testing.T, generator, archName string, a *arch, profile *spec
 	return readFilter(t, filter), known
 }
 
-// ruleLines are runc's calls of seccomp_rule_add_array (matchCall in
-// libcontainer/seccomp/seccomp_linux.go) for profile.
+// ruleLines returns, for profile, the generator's input lines: one for each of runc's
+// calls of seccomp_rule_add_array (matchCall in
+// libcontainer/seccomp/seccomp_linux.go).
 func ruleLines(profile *specs.LinuxSeccomp, fallback uint32) string {
 	var b strings.Builder
 	for _, entry := range profile.Syscalls {
@@ -264,7 +265,8 @@ func buildC(t *testing.T, source string, args ...string) string {
 	return binary
 }
 
-// TestConflictingConditions pins the one place where libseccomp is not followed.
+// TestConflictingConditions checks the one case in which a program differs from
+// libseccomp's (see the package comment).
 func TestConflictingConditions(t *testing.T) {
 	profile := &specs.LinuxSeccomp{
 		DefaultAction: specs.ActErrno,
@@ -368,8 +370,8 @@ func TestFlags(t *testing.T) {
 	}
 }
 
-// TestTablesAreCurrent fails when go.mod has moved to another golang.org/x/sys
-// than the tables were made from: run go generate.
+// TestTablesAreCurrent fails when the tables were made from another version of
+// golang.org/x/sys than that in go.mod: run go generate.
 func TestTablesAreCurrent(t *testing.T) {
 	dir := t.TempDir()
 	if output, err := exec.Command("go", "run", "mksyscalls.go", "-out", dir).CombinedOutput(); err != nil {
@@ -390,8 +392,8 @@ func TestTablesAreCurrent(t *testing.T) {
 	}
 }
 
-// FuzzCompile makes profiles out of bytes: none may panic, each program must be
-// valid and answer as the profile says.
+// FuzzCompile makes profiles from bytes. None may cause a panic. Each program must be
+// valid and return the same as evaluate.
 func FuzzCompile(f *testing.F) {
 	f.Add([]byte("\x01\x02\x03seed"))
 	f.Add([]byte{0, 10, 3, 2, 0, 1, 0, 0, 0, 0, 0, 0, 0, 8, 1, 6, 255, 255, 255, 255, 0, 0, 0, 1, 10, 2, 1, 0, 6, 1, 2, 3, 4, 5, 6, 7, 8})
@@ -405,7 +407,7 @@ func FuzzCompile(f *testing.F) {
 		}
 		code, err := assemble(p)
 		if err != nil {
-			return // too long, which is an error of the profile
+			return // the program is too long: Compile refuses such a profile
 		}
 		program := simulate(t, code)
 		for _, call := range calls(profile, a) {

@@ -7,8 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// evaluate answers one call by reading the profile as a person would, without
-// any of the compiler's code: the reference that programs are compared with.
+// evaluate returns the profile's result for one call. It reads the profile entry by
+// entry, and shares no code with the compiler: tests compare programs with it.
 func evaluate(profile *specs.LinuxSeccomp, a *arch, d syscallData) uint32 {
 	if d.arch != a.audit {
 		return unix.SECCOMP_RET_KILL_PROCESS
@@ -43,7 +43,7 @@ func evaluate(profile *specs.LinuxSeccomp, a *arch, d syscallData) uint32 {
 			continue
 		}
 		if len(entry.Args) == 0 {
-			return ret // whatever matched before or would match later
+			return ret // an entry without conditions overrides all others
 		}
 		if holds(entry.Args, d.args) && (!matched || rank(ret) < rank(result)) {
 			result, matched = ret, true
@@ -113,7 +113,7 @@ func code(action specs.LinuxSeccompAction, errno *uint) uint32 {
 	panic("unknown action " + action)
 }
 
-// rank orders actions as seccomp(2) does, the strictest first.
+// rank returns the place of an action in the order of seccomp(2), the strictest first.
 func rank(ret uint32) int {
 	return slices.Index([]uint32{
 		unix.SECCOMP_RET_KILL_PROCESS, unix.SECCOMP_RET_KILL_THREAD, unix.SECCOMP_RET_TRAP,
@@ -121,9 +121,9 @@ func rank(ret uint32) int {
 	}, ret&unix.SECCOMP_RET_ACTION_FULL)
 }
 
-// calls returns the calls that tell a right program for profile from a wrong
-// one: every number of a and some that are none, with arguments at and around
-// every value that a condition of the syscall compares with.
+// calls returns calls that reveal a wrong program for profile. They have every number
+// of a and some unused ones, and arguments equal and close to every value that a
+// condition of the syscall compares with.
 func calls(profile *specs.LinuxSeccomp, a *arch) []syscallData {
 	var out []syscallData
 	for nr := range uint32(600) {

@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestForeignArchitectureIsKilled makes a system call of the i386 ABI, which
-// containerd's default profile lists, from a 64-bit program.
+// TestForeignArchitectureIsKilled makes a system call of the i386 ABI from a 64-bit
+// program. containerd's default profile lists that architecture.
 func TestForeignArchitectureIsKilled(t *testing.T) {
 	program := buildC(t, "testdata/int80.c")
 	if output, err := exec.Command(program).CombinedOutput(); err != nil {
@@ -26,7 +26,7 @@ func TestForeignArchitectureIsKilled(t *testing.T) {
 	}
 }
 
-// TestX32IsHidden shows that a deny list cannot be got around with x32 numbers.
+// TestX32IsHidden checks that x32 numbers cannot bypass a deny list.
 func TestX32IsHidden(t *testing.T) {
 	for name, profile := range profiles() {
 		program := simulate(t, compileFor(t, profile, native))

@@ -14,8 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// roleVariable makes the test binary play a part in a process of its own:
-// a filter cannot be taken off again.
+// roleVariable makes the test binary play a role in a process of its own: a filter
+// cannot be removed.
 const roleVariable = "SECCOMP_TEST_ROLE"
 
 func TestMain(m *testing.M) {
@@ -48,8 +48,8 @@ func expect(t *testing.T, role string) {
 	}
 }
 
-// profileForTests is containerd's default with one call more, denied with an
-// errno that nothing else gives.
+// profileForTests returns containerd's default profile with one more rule: it denies
+// a call with an errno that nothing else returns.
 func profileForTests() *specs.LinuxSeccomp {
 	profile := defaultProfile()
 	profile.Syscalls = append([]specs.LinuxSyscall{{
@@ -58,8 +58,8 @@ func profileForTests() *specs.LinuxSeccomp {
 	return profile
 }
 
-// TestInstall proves from inside that the filter holds on the thread that
-// installed it and on what it executes, and on no other thread.
+// TestInstall checks that the filter applies to the thread that installed it and to
+// the programs that this thread executes, but to no other thread.
 func TestInstall(t *testing.T) { expect(t, "install") }
 
 func TestInstallWithoutPrivileges(t *testing.T) { expect(t, "unprivileged") }
@@ -136,7 +136,7 @@ func seccompMode(status string) (string, error) {
 	return mode, nil
 }
 
-// unprivileged checks what Install says on a thread that may not.
+// unprivileged checks Install's error on a thread that lacks the privilege.
 func unprivileged() error {
 	runtime.LockOSThread()
 	filter, err := Compile(profileForTests())

@@ -1,8 +1,8 @@
 //go:build ignore
 
-// mksyscalls writes the syscall tables of this package from the constants in
-// the version of golang.org/x/sys that go.mod pins, which x/sys takes from the
-// kernel's headers. The argument -out is the directory to write to.
+// mksyscalls writes the syscall tables of this package. It takes them from the
+// constants in the version of golang.org/x/sys that go.mod pins; x/sys takes these
+// from the kernel's headers. The argument -out is the directory to write to.
 package main
 
 import (
@@ -19,8 +19,8 @@ import (
 	"strings"
 )
 
-// notCalls are constants of asm-generic/unistd.h that name no syscall but the
-// start of a range reserved for architectures.
+// notCalls are constants of asm-generic/unistd.h that are not syscalls, but the start
+// of a range reserved for architectures.
 var notCalls = []string{"arch_specific_syscall"}
 
 func main() {

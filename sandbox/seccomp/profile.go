@@ -7,19 +7,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// policy is a validated profile in the kernel's terms.
+// policy is a validated profile, with the kernel's constants.
 type policy struct {
 	arch     *arch
 	flags    uint32 // SECCOMP_FILTER_FLAG_*
 	fallback uint32 // SECCOMP_RET_* for calls that no rule matches
 	rules    [][]rule
-	// Calls with a number above newest answer ENOSYS. See parse.
+	// If hideNewest, calls with a number above newest return ENOSYS. See parse.
 	newest     uint32
 	hideNewest bool
 }
 
 // rule is one alternative of a syscall: when all conditions hold, the filter
-// returns ret. Without conditions it always holds.
+// returns ret. A rule without conditions always matches.
 type rule struct {
 	conditions []condition
 	ret        uint32
@@ -33,13 +33,13 @@ type condition struct {
 }
 
 const (
-	// maxErrno is the highest errno that a filter can return; the kernel caps
-	// what is above (MAX_ERRNO in include/linux/err.h).
+	// maxErrno is the highest errno that a filter can return. The kernel caps a
+	// higher one (MAX_ERRNO in include/linux/err.h).
 	maxErrno = 4095
 	maxArgs  = 6
 )
 
-// parse validates profile and sorts its rules by syscall number of a.
+// parse validates profile and groups its rules by the syscall numbers of a.
 func parse(profile *specs.LinuxSeccomp, a *arch) (*policy, error) {
 	if profile.ListenerPath != "" {
 		return nil, unsupported("linux.seccomp.listenerPath", "user notification is not supported")
@@ -66,17 +66,17 @@ func parse(profile *specs.LinuxSeccomp, a *arch) (*policy, error) {
 			return nil, err
 		}
 	}
-	// A profile knows nothing of syscalls that are newer than itself. Were they
-	// denied with EPERM, a libc that probes for a new call and falls back to an
-	// old one on ENOSYS would fail instead. So runc answers ENOSYS above the
-	// highest number that the profile mentions, whatever the action is that it
-	// mentions it with (libcontainer/seccomp/patchbpf). It does not where the
-	// default lets calls through, or where the profile mentions none.
+	// A profile cannot list syscalls that are newer than itself. If they returned
+	// EPERM, a libc that tries a new call and falls back to an old one on ENOSYS
+	// would fail. So runc returns ENOSYS for numbers above the highest number that
+	// the profile mentions, with any action (libcontainer/seccomp/patchbpf). It
+	// does not if the default action permits calls, or if the profile mentions no
+	// syscall.
 	p.hideNewest = p.rules != nil && !permissive(fallback)
 	return p, nil
 }
 
-// add takes over entry i of the profile's syscalls.
+// add adds the rules of entry i of the profile's syscalls to the policy.
 func (p *policy) add(i int, entry *specs.LinuxSyscall) error {
 	if len(entry.Names) == 0 {
 		return fmt.Errorf("linux.seccomp.syscalls[%d].names: must name at least one syscall", i)
@@ -99,8 +99,8 @@ func (p *policy) add(i int, entry *specs.LinuxSyscall) error {
 			continue
 		}
 		p.mention(nr)
-		// libseccomp refuses rules that ask for the default, so runc leaves
-		// them out.
+		// libseccomp refuses rules with the default action, so runc leaves them
+		// out.
 		if ret != p.fallback {
 			p.rules[nr] = append(p.rules[nr], alternatives...)
 		}
@@ -115,10 +115,10 @@ func (p *policy) mention(nr uint32) {
 	p.newest = max(p.newest, nr)
 }
 
-// parseArgs returns the alternatives that args stand for: one in which all
-// conditions hold, or, when one argument has several conditions, one for each
-// condition. The latter is what runc does since its first release with seccomp
-// (matchCall in libcontainer/seccomp), and profiles rely on it.
+// parseArgs returns the alternatives that args mean: one rule with all conditions
+// or, when one argument has several conditions, one rule for each condition. runc
+// has done the latter since its first release with seccomp (matchCall in
+// libcontainer/seccomp), and profiles rely on it.
 func parseArgs(i int, args []specs.LinuxSeccompArg, ret uint32) ([]rule, error) {
 	var (
 		conditions []condition
@@ -135,8 +135,8 @@ func parseArgs(i int, args []specs.LinuxSeccompArg, ret uint32) ([]rule, error) 
 		case specs.OpEqualTo, specs.OpNotEqual, specs.OpLessThan, specs.OpLessEqual,
 			specs.OpGreaterThan, specs.OpGreaterEqual:
 		case specs.OpMaskedEqual:
-			// Bits outside of the mask cannot be equal to anything; libseccomp
-			// leaves them out of the comparison.
+			// libseccomp does not compare bits outside of the mask: they would
+			// never be equal.
 			c.mask, c.value = arg.Value, arg.ValueTwo&arg.Value
 		default:
 			return nil, fmt.Errorf("%s.op: unknown operator %q", field, arg.Op)
@@ -197,9 +197,9 @@ func withErrno(field string, action specs.LinuxSeccompAction, errno *uint) (uint
 	return ret | uint32(*errno), nil
 }
 
-// parseFlags returns SECCOMP_FILTER_FLAG_*. Without any, not even an empty
-// list, runc lets the container opt out of the speculative store bypass
-// mitigation, which costs a lot on kernels before 5.16; so do we.
+// parseFlags returns SECCOMP_FILTER_FLAG_*. If the profile has no list of flags, not
+// even an empty one, runc disables the mitigation of speculative store bypass for the
+// container: it is expensive on kernels before 5.16. parseFlags does the same.
 func parseFlags(flags []specs.LinuxSeccompFlag) (uint32, error) {
 	if flags == nil {
 		return unix.SECCOMP_FILTER_FLAG_SPEC_ALLOW, nil
@@ -208,7 +208,7 @@ func parseFlags(flags []specs.LinuxSeccompFlag) (uint32, error) {
 	for i, flag := range flags {
 		switch flag {
 		case "SECCOMP_FILTER_FLAG_TSYNC":
-			// The container has no thread yet that could be left out.
+			// The container has no other thread yet to which the filter must be applied.
 		case specs.LinuxSeccompFlagLog:
 			bits |= unix.SECCOMP_FILTER_FLAG_LOG
 		case specs.LinuxSeccompFlagSpecAllow:
@@ -223,8 +223,8 @@ func parseFlags(flags []specs.LinuxSeccompFlag) (uint32, error) {
 	return bits, nil
 }
 
-// checkArchitectures refuses names that the runtime spec does not know. The
-// known ones need nothing: see the package comment.
+// checkArchitectures refuses names that the runtime spec does not define. The others
+// have no effect: see the package comment.
 func checkArchitectures(names []specs.Arch) error {
 	for i, name := range names {
 		switch name {
@@ -241,8 +241,8 @@ func checkArchitectures(names []specs.Arch) error {
 	return nil
 }
 
-// permissive reports whether a call with this result may be made all the same. A
-// tracer is expected to know new calls itself.
+// permissive reports whether a call with this result can be executed. That includes
+// SECCOMP_RET_TRACE: the tracer is expected to handle new calls.
 func permissive(ret uint32) bool {
 	switch ret & unix.SECCOMP_RET_ACTION_FULL {
 	case unix.SECCOMP_RET_ALLOW, unix.SECCOMP_RET_LOG, unix.SECCOMP_RET_TRACE:

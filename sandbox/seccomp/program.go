@@ -9,10 +9,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Classic BPF has forward jumps only, counted in instructions from the next one
-// on, and conditional jumps of at most 255. So programs are put together from
-// fragments, the end first: a fragment either returns or falls off its end, and
-// knows how much follows it.
+// Classic BPF has only forward jumps. They count instructions from the next one on, and
+// a conditional jump can skip at most 255. So a program is built from fragments,
+// starting with the last one: the number of instructions after a fragment is known when
+// it is built. A fragment either returns or continues with the code after it.
 
 // Offsets in struct seccomp_data (include/uapi/linux/seccomp.h).
 const (
@@ -25,8 +25,8 @@ const retENOSYS = unix.SECCOMP_RET_ERRNO | uint32(unix.ENOSYS)
 
 type fragment = []unix.SockFilter
 
-// span is a run of syscall numbers, from first up to the next span's, that the
-// filter answers with the same code.
+// span is a range of syscall numbers with the same code, from first up to the first of
+// the next span (exclusive).
 type span struct {
 	first uint32
 	rules []rule
@@ -79,11 +79,11 @@ func (p *policy) spans() []span {
 	return spans
 }
 
-// resolve orders the rules of one syscall so that the first that matches
-// decides, and ends them with one that always matches. As in libseccomp, the
-// first rule without conditions makes all others of the syscall void. Among
-// conditional rules, the strictest action comes first: the kernel's numbers
-// are ordered by strictness when taken as signed (seccomp_run_filters).
+// resolve orders the rules of one syscall so that the first match decides. The last
+// rule always matches. As in libseccomp, the first rule without conditions overrides
+// all other rules of the syscall. Conditional rules are ordered by action, the
+// strictest first: the kernel's action numbers, read as signed integers, are ordered by
+// strictness (seccomp_run_filters).
 func (p *policy) resolve(rules []rule) []rule {
 	for _, r := range rules {
 		if len(r.conditions) == 0 {
@@ -98,7 +98,7 @@ func (p *policy) resolve(rules []rule) []rule {
 	return append(ordered, rule{ret: p.fallback})
 }
 
-// strictness is lower the stricter the action of ret is.
+// strictness returns a number for the action of ret. A stricter action has a lower one.
 func strictness(ret uint32) int32 {
 	return int32(ret & unix.SECCOMP_RET_ACTION_FULL)
 }
@@ -109,8 +109,8 @@ func equivalent(a, b []rule) bool {
 	})
 }
 
-// search returns the code that finds the span of the loaded syscall number, as
-// a balanced tree: eight comparisons for a usual profile.
+// search returns the code that finds the span of the loaded syscall number. The code
+// is a balanced tree: a usual profile needs eight comparisons.
 func search(spans []span) fragment {
 	if len(spans) == 1 {
 		return body(spans[0].rules)
@@ -136,9 +136,9 @@ func body(rules []rule) fragment {
 	return code
 }
 
-// alternative returns the code of one rule: it returns the rule's action when
-// all conditions hold, and falls off its end otherwise. A rule has at most one
-// condition for each argument, so that no jump is too long.
+// alternative returns the code of one rule. The code returns the rule's action when all
+// conditions hold, and otherwise continues with the code after it. A rule has at most
+// one condition for each argument, so no jump is too long.
 func alternative(r rule) fragment {
 	code := fragment{ret(r.ret)}
 	for _, c := range slices.Backward(r.conditions) {
@@ -147,9 +147,9 @@ func alternative(r rule) fragment {
 	return code
 }
 
-// test returns code that falls off its end when c holds and skips as many
-// instructions more when it does not. Arguments have 64 bits, the machine has
-// 32: the halves are compared one after the other, the higher one first.
+// test returns the code of one condition. The code continues after itself when c holds,
+// and skips skip more instructions when it does not. Arguments have 64 bits, the BPF
+// machine has 32: the code compares the higher half first, then the lower one.
 func test(c condition, skip uint8) fragment {
 	low := offsetArgs + 8*c.arg
 	high := low + 4 // both architectures are little-endian
@@ -173,13 +173,14 @@ func test(c condition, skip uint8) fragment {
 		return testAbove(c, unix.BPF_JGE, skip)
 	case specs.OpLessThan:
 		return testBelow(c, unix.BPF_JGE, skip)
-	default: // specs.OpLessEqual: parseArgs knows no other
+	default: // specs.OpLessEqual: parseArgs refuses all others
 		return testBelow(c, unix.BPF_JGT, skip)
 	}
 }
 
-// testAbove holds when the argument is above c.value, by the comparison op of
-// the lower halves.
+// testAbove returns code that holds when the higher half is greater than that of
+// c.value, or when the higher halves are equal and the comparison op of the lower
+// halves holds.
 func testAbove(c condition, op uint16, skip uint8) fragment {
 	low := offsetArgs + 8*c.arg
 	return fragment{
@@ -189,8 +190,9 @@ func testAbove(c condition, op uint16, skip uint8) fragment {
 	}
 }
 
-// testBelow holds when the comparison op of the lower halves does not, the
-// higher halves being equal, or when the higher half is lower.
+// testBelow returns code that holds when the higher half is less than that of c.value,
+// or when the higher halves are equal and the comparison op of the lower halves does
+// not hold.
 func testBelow(c condition, op uint16, skip uint8) fragment {
 	low := offsetArgs + 8*c.arg
 	return fragment{
@@ -200,8 +202,8 @@ func testBelow(c condition, op uint16, skip uint8) fragment {
 	}
 }
 
-// testMasked holds when the bits of c.mask are as in c.value. A half that the
-// mask does not reach needs no code.
+// testMasked returns code that holds when the bits of c.mask are equal to those in
+// c.value. A half with no bit of the mask needs no code.
 func testMasked(c condition, skip uint8) fragment {
 	var code fragment
 	low := offsetArgs + 8*c.arg

@@ -1,19 +1,19 @@
 // Package seccomp turns the seccomp profile of an OCI runtime spec into a
 // kernel filter and installs it on the calling thread.
 //
-// It speaks to the kernel directly, without libseccomp, so that the launch
-// needs no cgo. A profile means what it means under runc with libseccomp,
-// with these deliberate differences, all of them stricter:
+// It makes the system calls itself, without libseccomp, so that the launch needs no
+// cgo. A profile has the same effect as under runc with libseccomp, with these
+// deliberate differences, all of them stricter:
 //
 //   - Only the native architecture may make system calls. A call in any other
 //     ABI (i386 on amd64, arm on arm64) kills the process even when the profile
 //     lists that architecture: the worker is a static native binary and has no
-//     honest use for it. x32 calls answer ENOSYS, as from a kernel without x32.
-//   - Conditional rules of one syscall that ask for different actions and match
-//     the same call: the strictest action wins, by the kernel's own order. What
-//     libseccomp does there depends on the order of its internal tree.
-//   - What the profile asks for and this package cannot give (a user notifier,
-//     an unknown flag) is an error that names the field.
+//     legitimate use for it. x32 calls return ENOSYS, as on a kernel without x32.
+//   - If conditional rules of one syscall match the same call and have different
+//     actions, the strictest action wins, by the kernel's own order. In libseccomp
+//     the result depends on the order of its internal tree.
+//   - A part of the profile that this package does not support (a user notifier, an
+//     unknown flag) is an error that names the field.
 //
 // Package seccomp never changes the profile, never sets no_new_privs, and never
 // touches a thread other than the caller's.
@@ -39,17 +39,17 @@ type Filter struct {
 
 // Compile translates profile for the architecture this binary was built for.
 //
-// It returns nil and no error when there is nothing to filter: profile is nil,
-// or has neither a default action nor rules, which runc takes for "no seccomp".
-// Syscall names that this architecture does not have are ignored, as runc
-// ignores them. An invalid field, or one that cannot be honoured, is an error
-// that names the field (runtime-spec v1.3.0, config-linux.md#seccomp).
+// It returns nil and no error when there is nothing to filter: profile is nil, or has
+// neither a default action nor rules, which means "no seccomp" in runc. Syscall names
+// that this architecture does not have are ignored, as in runc. An invalid or
+// unsupported field is an error that names the field (runtime-spec v1.3.0,
+// config-linux.md#seccomp).
 func Compile(profile *specs.LinuxSeccomp) (*Filter, error) {
 	return compile(profile, native)
 }
 
-// CompileFor is Compile for an architecture by Go's name of it. A program that calls
-// it holds the tables of all.
+// CompileFor is Compile for an architecture by its GOARCH name. A program that calls
+// it contains the tables of all architectures.
 func CompileFor(goarch string, profile *specs.LinuxSeccomp) (*Filter, error) {
 	return compile(profile, archOf(goarch))
 }
@@ -76,14 +76,14 @@ func compile(profile *specs.LinuxSeccomp, a *arch) (*Filter, error) {
 // this package.
 func (f *Filter) Program() []unix.SockFilter { return slices.Clone(f.program) }
 
-// Install puts the filter on the calling OS thread, for good: threads and
-// processes that it creates from now on inherit it, threads that exist already
-// are not affected. The caller has locked its goroutine to the thread, and the
-// thread has no_new_privs set or CAP_SYS_ADMIN in its user namespace.
+// Install installs the filter on the calling OS thread, permanently: threads and
+// processes that it creates from now on inherit it, threads that exist already are not
+// affected. The caller must have locked its goroutine to the thread, and the thread
+// must have no_new_privs or CAP_SYS_ADMIN in its user namespace.
 //
-// Whatever the thread does afterwards, forking and executing the container's
-// process included, is subject to the filter. Installing a nil Filter does
-// nothing (seccomp(2), SECCOMP_SET_MODE_FILTER).
+// The filter applies to everything that the thread does afterwards, including the fork
+// and the exec of the container's process. Install of a nil Filter is a no-op
+// (seccomp(2), SECCOMP_SET_MODE_FILTER).
 func (f *Filter) Install() error {
 	if f == nil {
 		return nil

@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// syscallData is what the kernel hands to a filter.
+// syscallData is the kernel's input to a filter.
 type syscallData struct {
 	arch uint32
 	nr   uint32
@@ -35,9 +35,9 @@ func simulate(t testing.TB, program []unix.SockFilter) *simulator {
 	return &simulator{vm}
 }
 
-// run returns the filter's return value. The machine of x/net/bpf loads words
-// in network order, the kernel's filter loads them in the host's: so they are
-// laid out in network order here, each at its place in struct seccomp_data.
+// run returns the filter's return value. The machine of x/net/bpf loads words in
+// network order, the kernel's filter in the host's order. So run writes each word in
+// network order at its offset in struct seccomp_data.
 func (s *simulator) run(t testing.TB, d syscallData) uint32 {
 	t.Helper()
 	packet := make([]byte, 64)

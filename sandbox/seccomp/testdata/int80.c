@@ -1,4 +1,4 @@
-// Asks for its process id through the i386 ABI and fails if that is not it.
+// Calls getpid through the i386 ABI and fails if the result is wrong.
 #include <unistd.h>
 
 int main(void)

@@ -2,9 +2,9 @@
 //
 //   libseccomp ARCH DEFAULT_ACTION FILE <<INPUT
 //
-// Input lines are "name SYSCALL", answered with the syscall's number, and
-// "rule SYSCALL ACTION COUNT (INDEX OPERATOR DATUM_A DATUM_B)...". Actions are
-// what a filter returns. A rule for an unknown syscall is ignored. The filter is
+// Input lines are "name SYSCALL", for which it prints the syscall's number, and
+// "rule SYSCALL ACTION COUNT (INDEX OPERATOR DATUM_A DATUM_B)...". An action is the
+// return value of a filter. A rule for an unknown syscall is ignored. The filter is
 // written to FILE.
 #include <errno.h>
 #include <fcntl.h>
@@ -68,7 +68,7 @@ int main(int argc, char **argv)
 		}
 		if (nr < 0)
 			continue;
-		// Numbers are the native architecture's by definition.
+		// seccomp_rule_add_array expects numbers of the native architecture.
 		if ((rc = seccomp_rule_add_array(ctx, action, seccomp_syscall_resolve_name(name), count, args)) < 0 && rc != -EEXIST)
 			die(name, rc);
 	}
