@@ -1,7 +1,7 @@
-// Package children launches the daemon's children in their sandboxes and reaps them, each exactly
-// once, and those that others have made children of the daemon.
+// Package children launches the daemon's children in their sandboxes and reaps each of them exactly
+// once. It also reaps processes that others have made children of the daemon.
 //
-// It starts nothing that package sandbox does not confine, and signals nobody.
+// It starts only processes that package sandbox confines, and sends no signal.
 package children
 
 import (
@@ -22,11 +22,11 @@ type End struct {
 // Killed is the status of a process that SIGKILL ended.
 const Killed = 128 + int(unix.SIGKILL)
 
-// Child is a process that the daemon has launched. Its number is its own until it is reaped, which
-// must happen once; a later user takes the handle.
+// Child is a process that the daemon has launched. The kernel does not reuse its pid before Reap, which
+// must be called once. After that, use the handle.
 type Child struct{ sandbox.Child }
 
-// Launch is Sandbox.Launch of a child that is reaped with Reap.
+// Launch calls Sandbox.Launch. Reap must be called for the child.
 func Launch(ctx context.Context, sb *sandbox.Sandbox, l sandbox.Launch) (Child, error) {
 	var c Child
 	err := own.launch(func() (int, error) {
@@ -37,14 +37,14 @@ func Launch(ctx context.Context, sb *sandbox.Sandbox, l sandbox.Launch) (Child, 
 	return c, err
 }
 
-// AwaitExit waits until the process has ended and returns when that was. It does not reap it.
+// AwaitExit waits until the process has ended and returns the time of that. It does not reap the process.
 func (c Child) AwaitExit() time.Time {
 	conn, err := c.Handle.SyscallConn()
 	if err == nil {
 		err = conn.Read(func(fd uintptr) bool { return hasExited(int(fd)) })
 	}
 	if err != nil {
-		// Without the poller, wait in the call.
+		// The runtime's poller is not available: wait in the system call.
 		_ = unix.Waitid(unix.P_PID, c.PID, nil, unix.WEXITED|unix.WNOWAIT, nil)
 	}
 	return time.Now()
@@ -60,8 +60,8 @@ func hasExited(pidfd int) bool {
 	}
 }
 
-// Reap collects a process that ended at a time. There is one Reap for each child, so
-// nobody steals anybody's exit status.
+// Reap reaps the process and returns its end, with at as the time. It reaps by pid, once for each
+// child, so no exit status gets lost.
 func (c Child) Reap(at time.Time) End {
 	defer own.forget(c.PID)
 	var status unix.WaitStatus

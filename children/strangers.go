@@ -13,20 +13,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// family tells the daemon's children apart. A process that is no child of ours by our own doing can become one:
-// native code that has taken a worker over, or traces one before it confines itself, makes siblings of it
-// (CLONE_PARENT, clone(2)). Nobody else would reap those, and a pid namespace does not end before its last zombie
-// is reaped (pid_namespaces(7)), so no pod would.
+// family distinguishes the children that the daemon has launched from strangers. A stranger is a child that other
+// code has made: native code that controls a worker, or traces one before the worker confines itself, can make
+// siblings of the worker (CLONE_PARENT, clone(2)). Only the daemon can reap them. A pid namespace does not end
+// before its last zombie is reaped (pid_namespaces(7)), so without that the pod would not end.
 type family struct {
 	mu        sync.Mutex
 	launching int         // launches under way: each may have a child that is not known yet
-	known     map[int]int // by pid, which has its next owner before the last one is forgotten
+	known     map[int]int // children by pid: more than one if the kernel reuses a pid before forget
 }
 
-// own are those of this process, as waiting for them is the process's.
+// own is the family of this process: wait(2) is for the children of the whole process.
 var own = family{known: map[int]int{}}
 
-// launch has a child made, which is known from then on.
+// launch calls make and adds the child that it returns to the known ones.
 func (f *family) launch(make func() (pid int, err error)) error {
 	f.mu.Lock()
 	f.launching++
@@ -38,21 +38,21 @@ func (f *family) launch(make func() (pid int, err error)) error {
 		f.known[pid]++
 	}
 	f.mu.Unlock()
-	f.reapStrangers() // which the launch has put off
+	f.reapStrangers() // was a no-op during the launch
 	return err
 }
 
-// forget is called for a known child once it has been reaped.
+// forget removes a known child. Call it after the child has been reaped.
 func (f *family) forget(pid int) {
 	f.mu.Lock()
 	if f.known[pid]--; f.known[pid] == 0 {
 		delete(f.known, pid)
 	}
 	f.mu.Unlock()
-	f.reapStrangers() // which may have waited for this one
+	f.reapStrangers() // does nothing while wait(2) shows a known child first
 }
 
-// Watch reaps, for as long as the process lives, the children that others have given it.
+// Watch reaps strangers: children of this process that other code has made. It never returns.
 func Watch() { own.watch() }
 
 func (f *family) watch() {
@@ -64,8 +64,9 @@ func (f *family) watch() {
 }
 
 // reapStrangers reaps every child that has ended, is not known, and is in another pid namespace than this process.
-// Programs that are run with package exec are in the same, but for hooks that a launch waits for. Of a launch that
-// fails, package sandbox wants no status. While one is under way nothing is done: its end calls again.
+// Programs that are run with package exec are in the same pid namespace, except createContainer hooks, which run
+// during a launch. During a launch reapStrangers is a no-op; the end of the launch calls it again. The child of a
+// launch that fails may be reaped here: package sandbox does not need its status.
 func (f *family) reapStrangers() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -76,7 +77,7 @@ func (f *family) reapStrangers() {
 func (f *family) reapSome() bool {
 	first := anyEnded()
 	if first == 0 || f.known[first] > 0 {
-		// The list is not worth the time: whoever reaps the known one has us look again.
+		// Do not list the children now: after a known child is reaped, forget calls reapStrangers.
 		return false
 	}
 	own, err := os.Readlink("/proc/self/ns/pid")
@@ -88,7 +89,7 @@ func (f *family) reapSome() bool {
 		if f.known[pid] > 0 {
 			continue
 		}
-		// It has one for as long as it is not reaped.
+		// A zombie has this link until it is reaped.
 		if namespace, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/pid", pid)); err != nil || namespace == own {
 			continue
 		}
@@ -98,9 +99,9 @@ func (f *family) reapSome() bool {
 	return some
 }
 
-// anyEnded returns the pid of a child that has ended and is not reaped, 0 if there is none.
+// anyEnded returns the pid of a child that is a zombie, 0 if there is none.
 func anyEnded() int {
-	// siginfo_t as waitid(2) fills it; unix.Siginfo does not name these fields.
+	// siginfo_t as waitid(2) fills it. unix.Siginfo has no names for these fields.
 	var info struct {
 		_   [4]int32
 		pid int32
@@ -114,8 +115,8 @@ func anyEnded() int {
 	}
 }
 
-// listChildren returns the pids of the children of all threads (proc_pid_task(5)); none on a kernel without
-// CONFIG_PROC_CHILDREN, where strangers are reaped in the order in which wait(2) shows them.
+// listChildren returns the pids of the children of all threads (proc_pid_task(5)). A kernel without
+// CONFIG_PROC_CHILDREN has no such list: there, strangers are reaped in the order in which wait(2) shows them.
 func listChildren() []int {
 	lists, _ := filepath.Glob("/proc/self/task/*/children")
 	var pids []int

@@ -15,19 +15,19 @@ import (
 
 const siblingEnv = "TEST_MAKES_A_SIBLING"
 
-// The test's own program, as the init of a pid namespace and as a process in it that makes a sibling.
+// The test binary also runs as the init of a pid namespace, and as a process in that namespace that makes a sibling.
 func init() {
 	switch os.Getenv(siblingEnv) {
 	case "init":
 		fmt.Println("ready")
-		_, _ = io.Copy(io.Discard, os.Stdin) // its end is the test's
+		_, _ = io.Copy(io.Discard, os.Stdin) // the test closes it at its end
 		os.Exit(0)
 	case "maker":
 		makeSibling()
 	}
 }
 
-// makeSibling makes a child of the own parent, which ends at once, and ends too.
+// makeSibling makes a child of its own parent. The child exits at once, then makeSibling exits too.
 func makeSibling() {
 	pid, _, errno := unix.RawSyscall6(unix.SYS_CLONE, unix.CLONE_PARENT|uintptr(unix.SIGCHLD), 0, 0, 0, 0, 0)
 	if pid == 0 && errno == 0 {
@@ -38,8 +38,8 @@ func makeSibling() {
 	os.Exit(int(errno))
 }
 
-// A child that somebody else has given this process is reaped, and so its pid namespace ends; those of our own keep
-// their status, be they launched or run.
+// A stranger is reaped, so its pid namespace ends. Our own children, launched or run with package exec, keep their
+// status until we wait for them.
 func TestStrangersAreReaped(t *testing.T) {
 	go Watch()
 	first := roleOf(t, "init")
@@ -58,7 +58,7 @@ func TestStrangersAreReaped(t *testing.T) {
 	if !bufio.NewScanner(output).Scan() {
 		t.Fatal("the init of the pid namespace says nothing")
 	}
-	run := exec.Command("sh", "-c", "exit 3") // stands before the stranger in the list until the end
+	run := exec.Command("sh", "-c", "exit 3") // wait(2) shows it before the stranger until it is reaped
 	if err := run.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -71,7 +71,7 @@ func TestStrangersAreReaped(t *testing.T) {
 	}
 	own.forget(maker.Process.Pid)
 	end.Close()
-	if err := first.Wait(); err != nil { // for ever, if its namespace does not end
+	if err := first.Wait(); err != nil { // waits for ever if the namespace does not end
 		t.Errorf("the init of the pid namespace: %v", err)
 	}
 	own.forget(first.Process.Pid)
@@ -115,7 +115,7 @@ func inPIDNamespace(pid int, do func() error) error {
 	defer namespace.Close()
 	done := make(chan error)
 	go func() {
-		runtime.LockOSThread() // until it ends
+		runtime.LockOSThread() // the thread ends with the goroutine
 		err := unix.Setns(int(namespace.Fd()), unix.CLONE_NEWPID)
 		if err == nil {
 			err = do()

@@ -1,4 +1,4 @@
-// Package hooks runs the hooks of a container's specification that are programs of the host, as root
+// Package hooks runs, as root, those hooks of a container's specification that are programs of the host
 // (https://github.com/opencontainers/runtime-spec/blob/main/config.md#posix-platform-hooks).
 package hooks
 
@@ -19,7 +19,7 @@ import (
 )
 
 // Check refuses hooks that cannot be run, and names the field. A startContainer hook is a native
-// program of the image that runs inside the container, which a Wasm container has no room for.
+// program of the image that runs inside the container. A Wasm container does not support one.
 func Check(hooks *specs.Hooks) error {
 	if hooks == nil {
 		return nil
@@ -56,12 +56,13 @@ func Create(ctx context.Context, hooks *specs.Hooks, state specs.State) error {
 	return run(ctx, "createRuntime", hooks.CreateRuntime, state)
 }
 
-// CreateContainer runs the createContainer hooks, up to the first that fails. They start in the
-// container's root file system, at rootfs. The caller is locked to a thread that is in the container's
-// namespaces, except its pid namespace: each hook is process 1 of a new one below the runtime's. So
-// nobody in the container's can see it, and the kernel ends whatever it has left behind, before this
-// returns. A hook also ends with the caller's thread, unless it has changed its user: the kernel then
-// clears the parent-death signal (PR_SET_PDEATHSIG(2const)).
+// CreateContainer runs the createContainer hooks, up to the first that fails. Their working directory
+// is the container's root file system, at rootfs. The caller must be locked to a thread that is in the
+// container's namespaces, except its pid namespace. Each hook is process 1 of a new pid namespace below
+// the runtime's. So no process in the container's pid namespace can see the hook, and the kernel kills
+// all processes that the hook has left behind, before CreateContainer returns. A hook also ends with the
+// caller's thread, unless the hook has changed its user: the kernel then clears the parent-death signal
+// (PR_SET_PDEATHSIG(2const)).
 func CreateContainer(ctx context.Context, hooks *specs.Hooks, state specs.State, rootfs string) error {
 	if hooks == nil {
 		return nil
@@ -69,10 +70,10 @@ func CreateContainer(ctx context.Context, hooks *specs.Hooks, state specs.State,
 	return inContainer(rootfs).run(ctx, "createContainer", hooks.CreateContainer, state)
 }
 
-// inContainer is where createContainer hooks are run. A hook without an environment has an empty one,
-// as from runc. The container's could name a library of the image to be loaded (CVE-2025-23266). The
-// runtime's could, too: containerd may set an LD_LIBRARY_PATH that ends with a colon, which stands
-// for the working directory.
+// inContainer returns the place for createContainer hooks. A hook without an environment gets an empty
+// one, as from runc. The container's environment could make it load a library of the image
+// (CVE-2025-23266). The runtime's could too: containerd may set an LD_LIBRARY_PATH that ends with a
+// colon, which means the working directory.
 func inContainer(rootfs string) place {
 	return place{
 		dir: rootfs, env: []string{}, limit: createContainerLimit,
@@ -93,7 +94,7 @@ func Poststart(ctx context.Context, hooks *specs.Hooks, state specs.State) error
 	return run(ctx, "poststart", hooks.Poststart, state)
 }
 
-// Poststop runs every poststop hook, whatever becomes of the others, and joins their errors.
+// Poststop runs every poststop hook, even when others fail, and joins their errors.
 func Poststop(ctx context.Context, hooks *specs.Hooks, state specs.State) error {
 	if hooks == nil {
 		return nil
@@ -107,11 +108,11 @@ func Poststop(ctx context.Context, hooks *specs.Hooks, state specs.State) error 
 
 // run runs hooks in the runtime's namespaces.
 func run(ctx context.Context, kind string, hooks []specs.Hook, state specs.State) error {
-	// A hook without an environment has the runtime's, as from runc.
+	// A hook without an environment gets the runtime's, as from runc.
 	return place{dir: state.Bundle}.run(ctx, kind, hooks, state)
 }
 
-// place is how hooks are run.
+// place holds how hooks are run.
 type place struct {
 	dir   string
 	env   []string      // of a hook without any, nil for the runtime's
@@ -132,8 +133,8 @@ func (p place) run(ctx context.Context, kind string, hooks []specs.Hook, state s
 	return nil
 }
 
-// outputPatience is how long the end of a hook's output is waited for once the hook has ended: what
-// it has started and left behind may hold it open for ever.
+// outputPatience is how long runOne waits for the end of a hook's output after the hook has ended: a
+// process that the hook has left behind may hold the output open for ever.
 const outputPatience = 2 * time.Second
 
 func (p place) runOne(ctx context.Context, hook specs.Hook, state []byte) error {
@@ -157,12 +158,12 @@ func (p place) runOne(ctx context.Context, hook specs.Hook, state []byte) error 
 	command.Stdin = bytes.NewReader(state)
 	var output head
 	command.Stdout, command.Stderr = &output, &output
-	// It goes with what it has started.
+	// Cancel kills the hook's process group, with the processes that the hook has started.
 	attr := p.attr
 	attr.Setpgid = true
 	command.SysProcAttr = &attr
 	command.Cancel = func() error {
-		_ = syscall.Kill(-command.Process.Pid, syscall.SIGKILL) // fails if it has left that group
+		_ = syscall.Kill(-command.Process.Pid, syscall.SIGKILL) // fails if the hook has left that group
 		return command.Process.Kill()
 	}
 	command.WaitDelay = outputPatience
@@ -182,8 +183,8 @@ func (p place) runOne(ctx context.Context, hook specs.Hook, state []byte) error 
 	return err
 }
 
-// closeOnExec marks all descriptors of the runtime, so that a program has only those that it is given.
-// The runtime may have been started with some that are not marked.
+// closeOnExec marks all descriptors of the runtime close-on-exec, so that a program gets only those that
+// exec.Cmd passes. The runtime may have been started with descriptors that are not marked.
 func closeOnExec() error {
 	if err := unix.CloseRange(3, math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
 		return fmt.Errorf("mark descriptors to be closed: %w", err)
@@ -191,7 +192,7 @@ func closeOnExec() error {
 	return nil
 }
 
-// head keeps the beginning of what is written to it.
+// head keeps the first headSize bytes that are written to it.
 type head struct{ text []byte }
 
 const headSize = 4 << 10

@@ -15,11 +15,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// createContainer runs hooks as a launch would, on a thread of its own.
+// createContainer runs hooks as a launch does, on a thread of its own.
 func createContainer(ctx context.Context, p place, state specs.State, hooks ...specs.Hook) error {
 	done := make(chan error)
 	go func() {
-		runtime.LockOSThread() // until it ends
+		runtime.LockOSThread() // the thread ends with the goroutine
 		done <- p.run(ctx, "createContainer", hooks, state)
 	}()
 	return <-done
@@ -29,8 +29,7 @@ func shell(script string, args ...string) specs.Hook {
 	return specs.Hook{Path: "/bin/sh", Args: append([]string{"sh", "-c", script, "hook"}, args...)}
 }
 
-// With a createContainer hook ends what it has started, in whatever session that is, whether the hook comes to
-// its end or is ended.
+// When a createContainer hook ends or is killed, all processes that it has started end too, in any session.
 func TestCreateContainerLeavesNothing(t *testing.T) {
 	called := errors.New("called off")
 	for then, want := range map[string]string{"exit 0": "", "exit 3": "exit status 3", "sleep 1000": "called off"} {
@@ -61,7 +60,7 @@ func TestCreateContainerLeavesNothing(t *testing.T) {
 	}
 }
 
-// expectNobody fails if a process is in the pid namespace.
+// expectNobody fails the test if a process is in the pid namespace.
 func expectNobody(t *testing.T, namespace string) {
 	t.Helper()
 	links, err := filepath.Glob("/proc/[0-9]*/ns/pid")
@@ -75,7 +74,7 @@ func expectNobody(t *testing.T, namespace string) {
 	}
 }
 
-// A createContainer hook that hangs is ended, even if it says nothing of how long it may take.
+// A createContainer hook that hangs is killed, even if it has no timeout.
 func TestCreateContainerHasALimit(t *testing.T) {
 	second := 1
 	hangs := shell("sleep 1000")
@@ -97,8 +96,8 @@ func TestCreateContainerHasALimit(t *testing.T) {
 	}
 }
 
-// A hook gets the state, its own environment, and the root file system for its working directory. Nothing is in
-// its environment that would have it load a file from there.
+// A hook gets the state, its own environment, and the root file system as its working directory. Its environment
+// has no variable that could make it load a library from there.
 func TestCreateContainerIsToldWhatItNeeds(t *testing.T) {
 	t.Setenv("LD_LIBRARY_PATH", "/opt/containerd/lib:") // as containerd sets it
 	rootfs, told := t.TempDir(), filepath.Join(t.TempDir(), "told")
