@@ -13,7 +13,7 @@ import (
 	"testing"
 )
 
-// artifact returns what lies in the S3 server of an output artifact.
+// artifact returns the content that the S3 server stores for an output artifact.
 func (n node) artifact(t testing.TB, name string) []byte {
 	t.Helper()
 	for _, a := range n.Outputs.Artifacts {
@@ -30,7 +30,7 @@ func (n node) artifact(t testing.TB, name string) []byte {
 	return nil
 }
 
-// unpacked tells a line for each entry of an archive that Argo packed, with the contents of files.
+// unpacked returns a line for each entry of an archive that Argo packed, with the contents of files.
 func unpacked(t testing.TB, archive []byte) string {
 	t.Helper()
 	plain, err := gzip.NewReader(bytes.NewReader(archive))
@@ -55,7 +55,8 @@ func unpacked(t testing.TB, archive []byte) string {
 	}
 }
 
-// What one kind of step writes the other reads: a folder, an empty file, names in UTF-8. Both leave the same archive.
+// One kind of step reads what the other writes: a folder, an empty file, names in UTF-8. Both produce the same
+// archive.
 func TestWorkflowArtifacts(t *testing.T) {
 	const spec = `
 entrypoint: main
@@ -137,7 +138,7 @@ templates:
 	})
 }
 
-// Artifacts on a volume of the pod are taken from there by Argo itself.
+// Argo itself takes artifacts from a volume of the pod.
 func TestWorkflowArtifactsOnVolumes(t *testing.T) {
 	sameAsNative(t, `
 entrypoint: main
@@ -160,7 +161,7 @@ templates:
 	})
 }
 
-// The archived log holds what the guest printed and nothing else.
+// The archived log contains exactly what the guest printed.
 func TestWorkflowArchivedLogs(t *testing.T) {
 	sameAsNative(t, `
 entrypoint: main

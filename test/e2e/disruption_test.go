@@ -15,7 +15,7 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/internal/testcluster"
 )
 
-// Tests of this file disturb all pods of the node: they do not run beside others.
+// Tests of this file disturb all pods of the node: they do not run in parallel with others.
 
 // crew are pods of every kind that live through a disruption. Each waits for a file on the node.
 type crew struct {
@@ -55,7 +55,7 @@ func pair(t *testing.T, main, other flavour, args ...string) *corev1.Pod {
 	return pod
 }
 
-// ended checks how every container of the pods ends, and what it prints.
+// ended checks how every container of the pods ends and what it prints.
 func (c *crew) ended(t *testing.T, s *space, phase corev1.PodPhase, code int32, output string) {
 	t.Helper()
 	for name, pod := range c.pods {
@@ -75,7 +75,7 @@ func (c *crew) ended(t *testing.T, s *space, phase corev1.PodPhase, code int32, 
 	}
 }
 
-// processesEnd waits until the containers' processes are gone, when nobody is there to tell.
+// processesEnd waits until the containers' processes are gone. Nothing reports their end.
 func processesEnd(t *testing.T, pids []int) {
 	t.Helper()
 	eventually(t, "the processes have ended", func(context.Context) error {
@@ -102,7 +102,7 @@ func TestNodeRestarts(t *testing.T) {
 	} {
 		t.Run(disruption.name, func(t *testing.T) {
 			after := mixedCrew(t, s, "say", "one", ",", "await", "/h/go", ",", "say", "two")
-			// No native containers: of one that ends while containerd is away, the stock shim's exit code is lost.
+			// No native containers: the stock shim loses the exit code of one that ends while containerd is down.
 			ends := []string{"say", "one", ",", "await", "/h/go", ",", "exit", "5"}
 			during := crewOf(t, s, map[string]*corev1.Pod{"single": asWasm.pod(t, ends...), "pair": pair(t, asWasm, asWasm, ends...)})
 			var pids []int
@@ -129,8 +129,8 @@ func TestNodeRestarts(t *testing.T) {
 	}
 }
 
-// The shims of a pod die: so do its containers, and Kubernetes is told. Pods under runc alone are left out: their shim,
-// killed, leaves its socket and runc's state behind.
+// When the shims of a pod die, its containers die too, and Kubernetes sees that. Pods under runc alone are left out:
+// their shim, when killed, leaves its socket and runc's state behind.
 func TestShimKilled(t *testing.T) {
 	s := newSpace(t)
 	t.Run("never", func(t *testing.T) {
@@ -145,7 +145,7 @@ func TestShimKilled(t *testing.T) {
 		killShims(t, crew.pods["all"])
 		killShims(t, crew.pods["ours"], "containerd-shim-wasm-v1")
 		killShims(t, crew.pods["stock"], "containerd-shim-runc-v2")
-		// How they ended nobody has seen: 255 is containerd's word for it.
+		// Nobody has seen their exit status: containerd reports 255 for that.
 		crew.ended(t, s, corev1.PodFailed, 255, "one\n")
 	})
 	t.Run("always", func(t *testing.T) {
@@ -166,7 +166,7 @@ func TestShimKilled(t *testing.T) {
 	})
 }
 
-// killShims kills those of the pod's shims that have one of the names, or all of them.
+// killShims kills the pod's shims that have one of the names, or all of them.
 func killShims(t *testing.T, pod *corev1.Pod, names ...string) {
 	t.Helper()
 	var found []int
@@ -179,7 +179,7 @@ func killShims(t *testing.T, pod *corev1.Pod, names ...string) {
 	if len(found) == 0 {
 		t.Fatalf("pod %s has no shim %q", pod.Name, names)
 	}
-	// Stopped first, none of them gets to see the end of another.
+	// They are stopped first, so that none of them sees another one end.
 	for _, signal := range []syscall.Signal{syscall.SIGSTOP, syscall.SIGKILL} {
 		for _, pid := range found {
 			if err := syscall.Kill(pid, signal); err != nil {

@@ -66,7 +66,7 @@ func TestPodEnds(t *testing.T) {
 			}
 			return err
 		})
-		// The deadline passes only now: it may have taken long to get there.
+		// The deadline passes only now: the steps before may have taken long.
 		if _, err := s.patch(t, started.Name, `{"spec":{"activeDeadlineSeconds":1}}`); err != nil {
 			t.Fatal(err)
 		}
@@ -74,7 +74,7 @@ func TestPodEnds(t *testing.T) {
 		if ended.Status.Reason != "DeadlineExceeded" {
 			t.Errorf("the pod is %s: %s", ended.Status.Phase, ended.Status.Reason)
 		}
-		// The phase is told before the container has ended.
+		// The phase is reported before the container has ended.
 		ended = await(t, s.name, ended.Name, "has ended its container", func(p *corev1.Pod) bool {
 			status := findStatus(p, "main")
 			return status != nil && status.State.Terminated != nil

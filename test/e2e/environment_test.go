@@ -47,7 +47,7 @@ func TestEnvironment(t *testing.T) {
 			}
 		}
 	})
-	// A guest's environment is that of any container but for PWD, which takes the place of the working directory that
+	// A guest has the same environment as any container, except for PWD. PWD carries the working directory, which
 	// WASI lacks.
 	t.Run("the-same", func(t *testing.T) {
 		t.Parallel()

@@ -9,9 +9,9 @@ import (
 // Images of the tests, imported once for each run. They have a tag other than "latest", so that Kubernetes does
 // not try to pull them.
 const (
-	probeImage  = "example.com/e2e/probe:1"  // /app.wasm is the probe; busybox beside it, for execs that must be refused
+	probeImage  = "example.com/e2e/probe:1"  // /app.wasm is the probe; also busybox, for execs that must be refused
 	nativeImage = "example.com/e2e/native:1" // /app is the same probe, compiled natively; and busybox
-	helloImage  = "example.com/e2e/hello:1"  // nothing but /app.wasm, which prints "hello from C"
+	helloImage  = "example.com/e2e/hello:1"  // only /app.wasm, which prints "hello from C"
 )
 
 var images = map[string]func() (testguest.ImageOpts, error){

@@ -27,7 +27,7 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/internal/testsystemd"
 )
 
-// What deploy/node-installer calls things.
+// Names that deploy/node-installer uses.
 const (
 	installerNamespace = "wasm-shim"
 	installerName      = "node-installer"
@@ -35,8 +35,9 @@ const (
 	shimOnNode         = "/usr/local/bin/containerd-shim-wasm-v1"
 )
 
-// TestInstaller takes the installer's DaemonSet, as deploy/ has it, through its whole life on a node that has no shim:
-// installed, used, upgraded under a running pod, removed with nothing left. It runs alone: it restarts containerd.
+// TestInstaller takes the installer's DaemonSet of deploy/ through its whole life on a node that has no shim: it is
+// installed, used, upgraded under a running pod, and removed with nothing left. It runs alone: it restarts
+// containerd.
 func TestInstaller(t *testing.T) {
 	node := bareNode(t)
 	systemd := serveSystemd(t)
@@ -59,7 +60,7 @@ func TestInstaller(t *testing.T) {
 
 	t.Run("rights", func(t *testing.T) { installerRights(t, node) })
 
-	// The upgrade leaves running pods alone, and so does the next pod of the same version.
+	// The upgrade does not affect running pods. The next pod of the same version does not either.
 	long := s.start(t, asWasm.pod(t, "loop"))
 	upgraded := maps.Clone(binaries)
 	upgraded["/containerd-shim-wasm-v1"] = longer(t, binaries["/containerd-shim-wasm-v1"])
@@ -77,7 +78,7 @@ func TestInstaller(t *testing.T) {
 		t.Error("the running container is another one")
 	}
 
-	// A removal takes the label first, then waits for the pod.
+	// A removal removes the label first, then waits for the pod.
 	kubectl(t, "-n", installerNamespace, "delete", "daemonset", installerName)
 	await(t, "", node, "has lost its label", func(n *corev1.Node) bool { return n.Labels[testcluster.RuntimeLabel] == "" })
 	if readOnNode(t, shimOnNode) == nil {
@@ -102,7 +103,8 @@ func kubectl(t testing.TB, args ...string) string {
 	return text
 }
 
-// bareNode takes the shim off the cluster's node, and puts it back at the end of the test. It returns the node's name.
+// bareNode removes the shim from the cluster's node and restores it at the end of the test. It returns the node's
+// name.
 func bareNode(t *testing.T) string {
 	t.Helper()
 	nodes, err := kube.typed.CoreV1().Nodes().List(t.Context(), metav1.ListOptions{})
@@ -115,11 +117,11 @@ func bareNode(t *testing.T) string {
 		if err != nil {
 			t.Fatalf("putting the shim back: %v", err)
 		}
-		cluster = up // it knows the containerd that was started again
+		cluster = up // the new value has the containerd that was restarted
 		setLabel(t, node, `"true"`)
 	})
 	setLabel(t, node, "null")
-	// It refuses while pods of an earlier test are still being taken down.
+	// The removal is refused while pods of an earlier test are still being torn down.
 	eventually(t, "the shim is removed", func(ctx context.Context) error {
 		return onNodeCommand(ctx, shimOnNode, "uninstall", "--containerd", "/usr/local/bin/containerd")
 	})
@@ -150,7 +152,7 @@ func labelOf(t *testing.T, node string) string {
 	return n.Labels[testcluster.RuntimeLabel]
 }
 
-// onNodeCommand runs a command of the node there.
+// onNodeCommand runs a command of the node on the node.
 func onNodeCommand(ctx context.Context, path string, args ...string) error {
 	command := cluster.NodeCommand(ctx, path, args...)
 	var output bytes.Buffer
@@ -161,7 +163,7 @@ func onNodeCommand(ctx context.Context, path string, args ...string) error {
 	return nil
 }
 
-// serveSystemd offers the node what systemd would: it has none.
+// serveSystemd provides a stand-in for systemd on the node, which has none.
 func serveSystemd(t *testing.T) *testsystemd.Server {
 	t.Helper()
 	socket := cluster.OnNode("/run/systemd/private")
@@ -185,7 +187,7 @@ func serveSystemd(t *testing.T) *testsystemd.Server {
 	return server
 }
 
-// installerBinaries builds the installer and returns what its image holds: path there → file.
+// installerBinaries builds the installer and returns the files of its image: path in the image → file.
 func installerBinaries(t *testing.T) map[string]string {
 	t.Helper()
 	program := filepath.Join(t.TempDir(), "wasm-node-installer")
@@ -206,7 +208,7 @@ func importInstaller(t *testing.T, tag string, files map[string]string) {
 	}
 }
 
-// trailer makes another binary of one that works.
+// trailer makes a different binary from one that works.
 const trailer = "another version"
 
 func longer(t *testing.T, path string) string {
@@ -222,8 +224,8 @@ func longer(t *testing.T, path string) string {
 	return changed
 }
 
-// applyInstaller applies deploy/ as it is; at the end of the test all of it goes, but the RuntimeClass, which the
-// cluster itself has.
+// applyInstaller applies deploy/ unchanged. At the end of the test it deletes everything but the RuntimeClass, which
+// the cluster itself has.
 func applyInstaller(t *testing.T) {
 	t.Helper()
 	kubectl(t, "apply", "--server-side", "-k", "../../deploy")
@@ -236,7 +238,7 @@ func applyInstaller(t *testing.T) {
 	})
 }
 
-// The overlay for k3s still fits what it changes, and the API server would take it.
+// The overlay for k3s still matches the files that it changes, and the API server would accept the result.
 func TestInstallerOverlay(t *testing.T) {
 	set := kubectl(t, "kustomize", "../../deploy/overlays/k3s")
 	for _, want := range []string{"--restart=systemd:k3s.service", "path: /run/k3s/containerd", "mountPath: /run/k3s/containerd"} {
@@ -255,7 +257,7 @@ func TestInstallerOverlay(t *testing.T) {
 	kubectl(t, "apply", "--dry-run=server", "-k", "../../deploy/overlays/k3s")
 }
 
-// The overlay that docs/kubernetes.md shows takes the installer from a registry.
+// The overlay that docs/kubernetes.md shows pulls the installer from a registry.
 func TestInstallerFromRegistry(t *testing.T) {
 	overlay := strings.Join(commandsOf(t, "docs/kubernetes.md", "## Install")[1], "\n")
 	dir, here := t.TempDir(), newTypist(t).dir
@@ -276,7 +278,7 @@ func TestInstallerFromRegistry(t *testing.T) {
 	}
 }
 
-// rollOut waits until the DaemonSet's pods are those of its newest version, and ready.
+// rollOut waits until the DaemonSet's pods have its newest version and are ready.
 func rollOut(t *testing.T) {
 	t.Helper()
 	await(t, installerNamespace, installerName, "is rolled out", func(d *appsv1.DaemonSet) bool {
@@ -285,7 +287,7 @@ func rollOut(t *testing.T) {
 	})
 }
 
-// sameFilesOnNode checks that they are as before.
+// sameFilesOnNode checks that the files are the same as before.
 func sameFilesOnNode(t *testing.T, before map[string]string) {
 	t.Helper()
 	after := filesOnNode(t)
@@ -300,14 +302,14 @@ func sameFilesOnNode(t *testing.T, before map[string]string) {
 	t.Errorf("there were %q", slices.Sorted(maps.Keys(before)))
 }
 
-// filesOnNode returns everything that the installer may write and all of /etc, by path: mode and content.
+// filesOnNode returns all files that the installer may write and all of /etc, by path: mode and content.
 func filesOnNode(t *testing.T) map[string]string {
 	t.Helper()
 	files := map[string]string{}
 	for _, dir := range []string{"/usr/local/bin", "/etc", "/var/lib/containerd-shim-wasm"} {
 		root := cluster.OnNode(dir)
 		err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
-			// The folder above a mount is made for it, and stays.
+			// The folder above a mount is created for the mount, and stays.
 			if err != nil && os.IsNotExist(err) {
 				return nil
 			}
@@ -345,7 +347,7 @@ func readOnNode(t *testing.T, path string) []byte {
 	return content
 }
 
-// installerRights shows what a token of the installer's pod is good for, and what not.
+// installerRights shows what the token of the installer's pod permits and what it does not.
 func installerRights(t *testing.T, node string) {
 	pods, err := kube.typed.CoreV1().Pods(installerNamespace).List(t.Context(), metav1.ListOptions{})
 	if err != nil || len(pods.Items) != 1 {

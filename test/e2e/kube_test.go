@@ -34,14 +34,14 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// within bounds every wait that says nothing else: what takes longer on a busy machine hangs. The kubelet comes
-// back to a pod that nothing has happened to after a minute and a half at the latest.
+// within bounds every wait that sets no other limit: what takes longer, even on a busy machine, hangs. If
+// nothing happens to a pod, the kubelet looks at it again after a minute and a half at the latest.
 const within = 4 * time.Minute
 
 // anyObject is an object of any kind.
 type anyObject = unstructured.Unstructured
 
-// api is how tests speak to the API server.
+// api is the tests' client of the API server.
 type api struct {
 	typed   *kubernetes.Clientset
 	objects *dynamic.DynamicClient
@@ -50,7 +50,7 @@ type api struct {
 
 func connect(config *rest.Config) (*api, error) {
 	config = rest.CopyConfig(config)
-	config.QPS = -1 // a test waits for the cluster, not for itself
+	config.QPS = -1 // a test waits for the cluster, not for the client's own rate limit
 	typed, err := kubernetes.NewForConfig(config)
 	if err != nil {
 		return nil, err
@@ -63,7 +63,7 @@ func connect(config *rest.Config) (*api, error) {
 	return &api{typed: typed, objects: objects, mapper: mapper}, nil
 }
 
-// resource returns where objects of a kind are; namespace is empty for the cluster's.
+// resource returns the client for objects of a kind; namespace is empty for objects of the cluster.
 func (a *api) resource(kind schema.GroupVersionKind, namespace string) (dynamic.ResourceInterface, error) {
 	mapping, err := a.mapper.RESTMapping(kind.GroupKind(), kind.Version)
 	if err != nil {
@@ -115,13 +115,13 @@ func fromYAML(t testing.TB, text string) *anyObject {
 	return object
 }
 
-// space is a namespace of the cluster with what one test keeps there.
+// space is a namespace of the cluster for the objects of one test.
 type space struct {
 	name string
 }
 
-// newSpace makes a namespace for a top-level test. It is deleted at the test's end; that it is gone and has
-// left nothing is seen to at the end of the run.
+// newSpace makes a namespace for a top-level test. It is deleted at the test's end. The end of the run checks
+// that the namespace is gone and has left nothing.
 func newSpace(t *testing.T) *space {
 	t.Helper()
 	made := create(t, "", &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{
@@ -135,12 +135,12 @@ func newSpace(t *testing.T) *space {
 			t.Errorf("deleting namespace %s: %v", s.name, err)
 		}
 	})
-	// Pods are refused before there is one.
+	// The API server refuses pods before the namespace has a service account.
 	await(t, s.name, "default", "exists", func(*corev1.ServiceAccount) bool { return true })
 	return s
 }
 
-// spaceName turns the name of a test into the beginning of a namespace's.
+// spaceName turns the name of a test into the beginning of a namespace's name.
 func spaceName(test string) string {
 	name := strings.ToLower(strings.TrimPrefix(test, "Test"))
 	name = strings.Map(func(r rune) rune {
@@ -189,8 +189,8 @@ func typed[T any, P interface {
 	return object
 }
 
-// await watches the named object of a typed kind until the condition holds, and returns it. What says in a
-// few words what is waited for. The object need not be there yet.
+// await watches the named object of a typed kind until the condition holds, and returns the object. What
+// describes the condition in a few words. The object need not exist yet.
 func await[T any, P interface {
 	*T
 	runtime.Object
@@ -206,7 +206,7 @@ func await[T any, P interface {
 	return typed[T, P](t, u)
 }
 
-// awaitObject is [await] for any kind, Argo's among them, and any time.
+// awaitObject is [await] for any kind, Argo's kinds included, and with any time limit.
 func awaitObject(t testing.TB, kind schema.GroupVersionKind, namespace, name, what string, within time.Duration, condition func(*anyObject) bool) *anyObject {
 	t.Helper()
 	where, err := kube.resource(kind, namespace)
@@ -229,7 +229,7 @@ func awaitObject(t testing.TB, kind schema.GroupVersionKind, namespace, name, wh
 	return last
 }
 
-// gone waits until the named object is no more.
+// gone waits until the named object no longer exists.
 func gone(ctx context.Context, kind schema.GroupVersionKind, namespace, name string) error {
 	where, err := kube.resource(kind, namespace)
 	if err != nil {
@@ -279,7 +279,7 @@ func status(u *anyObject) string {
 }
 
 func (s *space) patch(t testing.TB, pod, patch string) (*corev1.Pod, error) {
-	ctx := context.WithoutCancel(t.Context()) // in clean-ups too
+	ctx := context.WithoutCancel(t.Context()) // also in clean-ups
 	return kube.typed.CoreV1().Pods(s.name).Patch(ctx, pod, types.MergePatchType, []byte(patch), metav1.PatchOptions{})
 }
 
@@ -303,7 +303,7 @@ func (s *space) readLogs(ctx context.Context, pod string, options corev1.PodLogO
 	return string(text), err
 }
 
-// result is what a command left.
+// result is the outcome of a command.
 type result struct {
 	stdout, stderr string
 	code           int
@@ -345,7 +345,7 @@ func (s *space) kubectlOnTerminal(t testing.TB, args ...string) result {
 	if err = errors.Join(err, other.Close()); err != nil {
 		t.Fatal(err)
 	}
-	// The read fails with EIO when kubectl, which has the other end, is gone.
+	// The read fails with EIO after kubectl has exited and its end is closed.
 	output, _ := io.ReadAll(terminal)
 	var exited *exec.ExitError
 	if err := command.Wait(); err != nil && !errors.As(err, &exited) {
@@ -354,7 +354,7 @@ func (s *space) kubectlOnTerminal(t testing.TB, args ...string) result {
 	return result{stdout: string(output), code: command.ProcessState.ExitCode()}
 }
 
-// openTerminal returns both ends of a new pseudoterminal (pts(4)): that of the person and that of the program.
+// openTerminal returns both ends of a new pseudoterminal (pts(4)): the person's and the program's.
 func openTerminal() (person, program *os.File, err error) {
 	person, err = os.OpenFile("/dev/ptmx", os.O_RDWR|syscall.O_NOCTTY, 0)
 	if err != nil {

@@ -33,7 +33,7 @@ func TestLogs(t *testing.T) {
 			t.Errorf("there is more: %q, %v", lines.Text(), lines.Err())
 		}
 	})
-	// Longer than any pipe or buffer on the way.
+	// The text is longer than any pipe or buffer on its way.
 	both(t, "long", func(t *testing.T, f flavour) {
 		const count = 20000
 		ended := s.run(t, f.pod(t, "lines", fmt.Sprint(count)))
@@ -129,7 +129,8 @@ func TestExec(t *testing.T) {
 	})
 }
 
-// A Wasm container has no shell; one beside it sees its network, and its processes when it is told to.
+// A Wasm container has no shell. A debug container beside it sees its network, and also its processes
+// if kubectl names a target container.
 func TestDebug(t *testing.T) {
 	t.Parallel()
 	s := newSpace(t)
@@ -156,7 +157,7 @@ func TestDebug(t *testing.T) {
 		}
 	})
 	both(t, "in-its-processes", func(t *testing.T, f flavour) {
-		// The container's own process is the first in its namespace, the debugger another one.
+		// The container's own process is the first one in its namespace; the debugger is another.
 		file := "/proc/1/root" + f.root + f.program
 		if got := debugged(t, f, []string{"ls", file}, "--target", "main"); got != file+"\n" {
 			t.Errorf("it sees %q", got)

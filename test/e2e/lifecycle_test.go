@@ -12,7 +12,8 @@ import (
 // hold is a finalizer: the API server keeps the pod after its end until the test has looked at it.
 const hold = "example.com/e2e"
 
-// deleted deletes the pod as a person does, waits until its containers have ended and returns what is known then.
+// deleted deletes the pod as a person does, waits until its containers have ended and returns the last state of
+// the pod.
 func (s *space) deleted(t testing.TB, pod *corev1.Pod) *corev1.Pod {
 	t.Helper()
 	pods := kube.typed.CoreV1().Pods(s.name)
@@ -22,7 +23,7 @@ func (s *space) deleted(t testing.TB, pod *corev1.Pod) *corev1.Pod {
 	return s.ended(t, pod.Name)
 }
 
-// held creates a pod that stays visible after its deletion, for the time of the test.
+// held creates a pod that stays visible after its deletion until the test ends.
 func (s *space) held(t testing.TB, pod *corev1.Pod) *corev1.Pod {
 	t.Helper()
 	pod.Finalizers = append(pod.Finalizers, hold)
@@ -39,7 +40,7 @@ func TestShutdown(t *testing.T) {
 	t.Parallel()
 	s := newSpace(t)
 	long := int64(600)
-	// 143 is SIGTERM's, 137 would be that of SIGKILL at the end of the grace period.
+	// 143 is the exit code for SIGTERM. SIGKILL at the end of the grace period would give 137.
 	both(t, "at-sigterm", func(t *testing.T, f flavour) {
 		pod := f.pod(t, "loop")
 		pod.Spec.TerminationGracePeriodSeconds = &long
@@ -51,7 +52,7 @@ func TestShutdown(t *testing.T) {
 	both(t, "exec-hooks", func(t *testing.T, f flavour) {
 		there, here := onNode(t)
 		pod := f.pod(t, "loop")
-		pod.Spec.TerminationGracePeriodSeconds = &long // the hooks' time is part of it
+		pod.Spec.TerminationGracePeriodSeconds = &long // the grace period includes the hooks' time
 		pod.Spec.Containers[0].Lifecycle = &corev1.Lifecycle{
 			PostStart: &corev1.LifecycleHandler{Exec: &corev1.ExecAction{Command: f.command("write", "/h/started", "yes")}},
 			PreStop:   &corev1.LifecycleHandler{Exec: &corev1.ExecAction{Command: f.command("read", "/h/started", ",", "write", "/h/stopping", "yes")}},
@@ -79,7 +80,7 @@ func TestShutdown(t *testing.T) {
 		}
 		s.awaitEvent(t, ended.Name, "FailedPostStartHook")
 	})
-	// A guest cannot listen; the hook asks the native sidecar that shares its network.
+	// A guest cannot listen; the hook sends its request to the native sidecar that shares its network.
 	both(t, "http-hooks", func(t *testing.T, f flavour) {
 		there, here := onNode(t)
 		pod := f.pod(t, "sleep", "1000")
@@ -97,12 +98,12 @@ func TestShutdown(t *testing.T) {
 	})
 }
 
-// webServer is a native sidecar that serves HTTP on port 8080 and logs in /h/log what it is asked for.
+// webServer is a native sidecar that serves HTTP on port 8080 and logs requests in /h/log.
 func webServer() corev1.Container {
 	always := corev1.ContainerRestartPolicyAlways
 	return corev1.Container{
 		Name: "server", Image: nativeImage, RestartPolicy: &always,
-		// The shell is the container's first process, which no signal ends that it does not handle.
+		// The shell is the container's first process. A signal ends that process only if it has a handler.
 		Command: []string{"sh", "-c", "trap 'exit' TERM; mkdir /www; cd /www && touch index.html started stopping; httpd -f -vv -p 8080 -h /www 2> /h/log & wait"},
 		StartupProbe: &corev1.Probe{
 			ProbeHandler:  corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: "/", Port: intstr.FromInt32(8080)}},
@@ -159,7 +160,7 @@ func TestProbes(t *testing.T) {
 			s.awaitEvent(t, made.Name, "Unhealthy")
 		})
 	}
-	// One that hangs is ended after its time.
+	// A hook that hangs is ended when its time is over.
 	both(t, "timeout", func(t *testing.T, f flavour) {
 		pod := f.pod(t, "sleep", "1000")
 		pod.Spec.RestartPolicy = corev1.RestartPolicyAlways

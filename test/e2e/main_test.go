@@ -1,4 +1,4 @@
-// Package e2e runs pods and workflows on a whole Kubernetes cluster, as a person with kubectl does, and looks at
+// Package e2e runs pods and workflows on a whole Kubernetes cluster, as a person with kubectl does, and checks
 // what they and the node show. It holds no code that is shipped.
 package e2e
 
@@ -18,7 +18,7 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/internal/testcluster"
 )
 
-// The cluster that all tests share, and how they speak to it.
+// The cluster that all tests share, and the client of its API server.
 var (
 	cluster *testcluster.Cluster
 	kube    *api
@@ -39,7 +39,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// run brings up what is missing of the cluster, runs the tests and looks at what they have left on it. The
+// run brings up the missing parts of the cluster, runs the tests and checks what they have left behind. The
 // cluster stays up: "make cluster-down" ends it.
 func run(ctx context.Context, m *testing.M) (int, error) {
 	var err error
@@ -52,7 +52,7 @@ func run(ctx context.Context, m *testing.M) (int, error) {
 	if err := importImages(ctx); err != nil {
 		return 1, err
 	}
-	if err := removeSpaces(ctx); err != nil { // of a run that was interrupted
+	if err := removeSpaces(ctx); err != nil { // namespaces of a run that was interrupted
 		return 1, err
 	}
 	before, err := cluster.Snapshot()

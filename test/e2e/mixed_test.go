@@ -6,7 +6,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// mix is a pod of two kinds of containers. All but the last are pods of the Wasm class.
+// mix is a pod of two kinds of containers. All but the last mix are pods of the Wasm
+// class.
 type mix struct {
 	name          string
 	class         *string
@@ -70,7 +71,7 @@ func TestMixedPods(t *testing.T) {
 			t.Errorf("its container ran: %+v", state)
 		}
 	})
-	// A sidecar serves as long as the others run and is ended then.
+	// A sidecar runs as long as the others and is ended after them.
 	each(t, "sidecar", func(t *testing.T, m mix) {
 		always := corev1.ContainerRestartPolicyAlways
 		sidecar := m.first.container("sidecar", "write", "/v/ready", "yes", ",", "sleep", "1000")
@@ -87,14 +88,14 @@ func TestMixedPods(t *testing.T) {
 			t.Errorf("the sidecar ended with %d, want 143", end.ExitCode)
 		}
 	})
-	// Signals of one container reach those of the others, whatever they are.
+	// A container can send signals to the others, whatever their kind.
 	each(t, "shared-processes", func(t *testing.T, m mix) {
 		yes := true
 		pod := m.pod(t, "write", "/v/runs", "", ",", "sleep", "1000")
 		pod.Spec.ShareProcessNamespace = &yes
 		other := m.first.container("other")
 		other.Image = asNative.image
-		// All but the pause container, which is the first process, and itself.
+		// All but the pause container, which is the first process, and the sender itself.
 		other.Command = []string{"sh", "-c", "until [ -e /v/runs ]; do sleep 0.1; done; kill -TERM -1"}
 		pod.Spec.Containers = append(pod.Spec.Containers, other)
 		mountEmptyDir(pod, "/v")

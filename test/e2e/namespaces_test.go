@@ -9,7 +9,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// namespace returns the identity of a namespace of a process (namespaces(7)).
+// namespace returns the identity of a process's namespace (namespaces(7)).
 func namespace(t testing.TB, pid int, name string) string {
 	t.Helper()
 	target, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/%s", pid, name))
@@ -68,7 +68,8 @@ func TestNamespaces(t *testing.T) {
 			}
 		}
 	})
-	// Workers have no user namespaces of their own; the kubelet knows it from the shim and says so.
+	// Workers have no user namespaces of their own. The shim reports that, and the kubelet refuses
+	// the pod with that reason.
 	t.Run("users-refused", func(t *testing.T) {
 		t.Parallel()
 		no := false

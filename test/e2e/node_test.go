@@ -36,7 +36,7 @@ func containerID(t testing.TB, pod *corev1.Pod, container string) string {
 	return id
 }
 
-// hostPID returns the process id of a container that runs, as this machine sees it.
+// hostPID returns the process id of a running container, in the machine's pid namespace.
 func hostPID(t testing.TB, pod *corev1.Pod, container string) int {
 	t.Helper()
 	status, err := criClient(t).ContainerStatus(t.Context(), &cri.ContainerStatusRequest{ContainerId: containerID(t, pod, container), Verbose: true})
@@ -54,7 +54,7 @@ func hostPID(t testing.TB, pod *corev1.Pod, container string) int {
 	return pid
 }
 
-// shimPIDs returns the shims of a pod, as this machine sees them.
+// shimPIDs returns the process ids of a pod's shims, in the machine's pid namespace.
 func shimPIDs(t testing.TB, pod *corev1.Pod) []int {
 	t.Helper()
 	list, err := criClient(t).ListPodSandbox(t.Context(), &cri.ListPodSandboxRequest{Filter: &cri.PodSandboxFilter{
@@ -89,8 +89,7 @@ func processStatus(t testing.TB, pid int, names ...string) map[string]string {
 	return fields
 }
 
-// cgroup returns the folder of the cgroup that a process is in, for a controller: the unified hierarchy's or one of
-// cgroup v1.
+// cgroup returns the folder of a process's cgroup for a controller, in the unified hierarchy or in cgroup v1's.
 func cgroup(t testing.TB, pid int, controller string) string {
 	t.Helper()
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
@@ -111,7 +110,7 @@ func cgroup(t testing.TB, pid int, controller string) string {
 	return filepath.Join("/sys/fs/cgroup", path)
 }
 
-// limits are what a container may use, read from its cgroup in the terms of cgroup v1.
+// limits are the limits of a container, read from its cgroup in the units of cgroup v1.
 type limits struct {
 	memory string // bytes
 	quota  string // µs of CPU in 100 ms

@@ -13,7 +13,7 @@ import (
 )
 
 // packages are the probe in images without files, by the format's name. The tests of package test run all
-// formats; here are those that Kubernetes and Argo might stumble over.
+// formats; these are the ones that may be difficult for Kubernetes and Argo.
 var packages = map[string]string{
 	"layer-application-wasm": "example.com/e2e/layer:1",
 	"artifact-oras":          "example.com/e2e/artifact:1",
@@ -60,11 +60,11 @@ func importPackage(ctx context.Context, path, format, ref, module, component str
 		return err
 	}
 	defer tar.Close()
-	// Neither has files to unpack, and the platform of neither is the node's.
+	// Neither has files to unpack, and neither has the node's platform.
 	return cluster.ImportFrom(ctx, tar, "--all-platforms", "--no-unpack")
 }
 
-// A kubelet runs a module that is a layer of an image, one that is an artifact, and a component.
+// A kubelet runs a module that is a layer of an image, a module that is an artifact, and a component.
 func TestPodPackages(t *testing.T) {
 	t.Parallel()
 	s := newSpace(t)
@@ -80,7 +80,7 @@ func TestPodPackages(t *testing.T) {
 	}
 }
 
-// So does Argo, with outputs.
+// Argo runs them too, with outputs.
 func TestWorkflowPackages(t *testing.T) {
 	eachArgo(t, func(t *testing.T, a *argo) {
 		w := a.run(t, asWasm.workflow(t, `

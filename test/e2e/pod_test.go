@@ -15,15 +15,15 @@ import (
 	watchtools "k8s.io/client-go/tools/watch"
 )
 
-// flavour is one of the two ways in which the same pod runs: as Wasm, and natively under runc, which shows that what
-// a test expects is what Kubernetes does.
+// flavour is one of the two ways to run the same pod: as Wasm, and natively under runc. The native run shows that the
+// test's expectation is Kubernetes' behaviour.
 type flavour struct {
 	name    string
 	image   string
 	program string // the probe in the image
 	class   *string
 
-	root     string // where the first process has the container's root file system: a worker has its own around it
+	root     string // the container's root file system as its first process sees it: a worker has its own root around it
 	readOnly string // how the probe reads EROFS: wasmtime passes errors on that WASI's first preview lacks as EIO
 }
 
@@ -45,12 +45,12 @@ func both(t *testing.T, name string, test func(t *testing.T, f flavour)) {
 	}
 }
 
-// container runs the probe with the arguments.
+// container returns a container that runs the probe with the arguments.
 func (f flavour) container(name string, args ...string) corev1.Container {
 	return corev1.Container{Name: name, Image: f.image, Args: args}
 }
 
-// command is the probe with arguments, for probes, hooks and execs.
+// command is the probe with arguments, for health probes, hooks and execs.
 func (f flavour) command(args ...string) []string { return append([]string{f.program}, args...) }
 
 // pod returns a pod of the test with one container, "main", that runs the probe once with the arguments.
@@ -69,7 +69,7 @@ func (f flavour) pod(t testing.TB, args ...string) *corev1.Pod {
 	}
 }
 
-// podName makes the beginning of a pod's name of what a test is called below its namespace's.
+// podName makes the beginning of a pod's name from the subtest's name.
 func podName(test string) string {
 	_, below, found := strings.Cut(test, "/")
 	if !found {
@@ -78,7 +78,7 @@ func podName(test string) string {
 	return strings.TrimPrefix(spaceName(below), "t-")
 }
 
-// create creates the pod; if the test fails, it shows what is known about it.
+// create creates the pod. If the test fails, it shows the pod's state.
 func (s *space) create(t testing.TB, pod *corev1.Pod) *corev1.Pod {
 	t.Helper()
 	pod = create(t, s.name, pod)
@@ -130,7 +130,7 @@ func (s *space) succeeds(t testing.TB, pod *corev1.Pod, want string) *corev1.Pod
 	return pod
 }
 
-// printed checks the lines that "main" has printed, in any order: standard output and standard error come to the log by
+// printed checks the lines that "main" has printed, in any order: standard output and standard error reach the log on
 // different ways.
 func (s *space) printed(t testing.TB, pod *corev1.Pod, want ...string) {
 	t.Helper()
@@ -161,7 +161,7 @@ func containerStatus(t testing.TB, pod *corev1.Pod, container string) corev1.Con
 	return corev1.ContainerStatus{}
 }
 
-// findStatus returns nil as long as the kubelet tells nothing about the container.
+// findStatus returns nil as long as the pod's status has nothing about the container.
 func findStatus(pod *corev1.Pod, container string) *corev1.ContainerStatus {
 	for _, list := range [][]corev1.ContainerStatus{
 		pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses, pod.Status.EphemeralContainerStatuses,
@@ -175,11 +175,11 @@ func findStatus(pod *corev1.Pod, container string) *corev1.ContainerStatus {
 	return nil
 }
 
-// end deletes a pod that would run for ever, so that it takes no time from the tests after it.
+// end deletes a pod that would run for ever, so that it does not slow down later tests.
 func (s *space) end(t testing.TB, pod *corev1.Pod) {
 	t.Helper()
 	if t.Failed() {
-		return // it is shown first, and goes with the namespace
+		return // the report shows the pod first; the pod is deleted with its namespace
 	}
 	now := int64(0)
 	if err := kube.typed.CoreV1().Pods(s.name).Delete(t.Context(), pod.Name, metav1.DeleteOptions{GracePeriodSeconds: &now}); err != nil {

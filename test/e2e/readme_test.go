@@ -23,10 +23,10 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/internal/testcluster"
 )
 
-// TestReadme types the commands of the README that lead from a cluster to the first Wasm workflow, in their order and
-// as they stand there, on a cluster that has Argo and knows nothing of Wasm; then those of docs/kubernetes.md that
-// remove it all. Only this is not as with an operator: see [typist].
-// It runs alone: it restarts containerd.
+// TestReadme types the commands of the README that lead from a cluster to the first Wasm workflow, unchanged and in
+// their order, on a cluster that has Argo and no support for Wasm. Then it types the commands of docs/kubernetes.md
+// that remove everything. [typist] lists the differences from an operator's environment.
+// TestReadme runs alone: it restarts containerd.
 func TestReadme(t *testing.T) {
 	install := commandsOf(t, "README.md", "## From a cluster to the first Wasm workflow")[0]
 	if len(install) != 5 {
@@ -79,9 +79,10 @@ func TestReadme(t *testing.T) {
 	}
 }
 
-// TestReadmeNode types what the README has people type to install the shim on a node alone and to run a module of their
-// own there, then what other pages say about looking at a node and its cache, and what removes the shim.
-// It runs alone: it restarts containerd.
+// TestReadmeNode types the commands of the README that install the shim on a node alone and run a module of the
+// reader's own there, then the commands of other pages that inspect a node and its cache, then those that remove the
+// shim.
+// TestReadmeNode runs alone: it restarts containerd.
 func TestReadmeNode(t *testing.T) {
 	bareNode(t)
 	before := filesOnNode(t)
@@ -98,7 +99,7 @@ func TestReadmeNode(t *testing.T) {
 	if len(own) != 2 || len(own[0]) != 3 {
 		t.Fatalf("the README has %q", own)
 	}
-	// Debian's Rust has the target wasm32-wasi only, and no cargo comes with it.
+	// Debian's Rust has only the target wasm32-wasi, and comes without cargo.
 	for language, command := range map[string]string{"Go": own[0][0], "C": own[0][2]} {
 		author := newTypist(t)
 		author.dir = sourcesOf(t, language)
@@ -130,14 +131,14 @@ func TestReadmeNode(t *testing.T) {
 	for _, command := range commandsOf(t, "docs/install.md", "## Removing")[0] {
 		operator.onNode(t, command)
 	}
-	// The page says that this stays and may be deleted.
+	// The page says that these files stay and may be deleted.
 	if err := os.RemoveAll(cluster.OnNode("/var/lib/containerd-shim-wasm")); err != nil {
 		t.Fatal(err)
 	}
 	sameFilesOnNode(t, before)
 }
 
-// sourcesOf makes a folder with a program of that language that greets, as its author has it.
+// sourcesOf makes a folder with a program of that language that prints a greeting, as its author would have it.
 func sourcesOf(t *testing.T, language string) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -153,8 +154,8 @@ func sourcesOf(t *testing.T, language string) string {
 	return dir
 }
 
-// withoutRuntimeClass takes the RuntimeClass away that the cluster has for other tests. It comes back, and what
-// deploy has besides it goes, at the end of the test.
+// withoutRuntimeClass deletes the RuntimeClass that the cluster has for other tests. At the end of the test it
+// restores the RuntimeClass and deletes everything else of deploy.
 func withoutRuntimeClass(t *testing.T) {
 	t.Helper()
 	kubectl(t, "delete", "runtimeclass", "wasm")
@@ -168,7 +169,7 @@ func withoutRuntimeClass(t *testing.T) {
 	})
 }
 
-// withoutImages removes the images of other tests whose names begin so, and at the end those of this one. Tests that run
+// withoutImages removes other tests' images with that name prefix, and this test's images at its end. Tests that run
 // later import theirs themselves.
 func withoutImages(t *testing.T, prefix string) {
 	t.Helper()
@@ -182,7 +183,7 @@ func withoutImages(t *testing.T, prefix string) {
 		defer cancel()
 		images := cri.NewImageServiceClient(connection)
 		var list *cri.ListImagesResponse
-		// A containerd that has just been started refuses what CRI is asked, until that is initialized.
+		// A containerd that was just started refuses CRI requests until CRI is initialized.
 		err = poll.Until(ctx, func() (bool, error) {
 			list, err = images.ListImages(ctx, &cri.ListImagesRequest{})
 			if grpcstatus.Code(err) == codes.Unavailable {
@@ -206,8 +207,8 @@ func withoutImages(t *testing.T, prefix string) {
 	t.Cleanup(remove)
 }
 
-// installArgo installs the newest Argo into a namespace of its own, whose workflows alone it sees: the tests' other
-// ones have controllers that do not see these. It goes at the end of the test.
+// installArgo installs the newest Argo into a namespace of its own, and it sees only the workflows of that namespace.
+// The controllers of the tests' other Argos do not see them. It is removed at the end of the test.
 func installArgo(t *testing.T, namespace string) *argo {
 	t.Helper()
 	version := cluster.ArgoVersions()[0]
@@ -217,7 +218,7 @@ func installArgo(t *testing.T, namespace string) *argo {
 	}
 	a := &argo{version, space{namespace}}
 	t.Cleanup(func() {
-		a.removeWorkflows(t) // while there is a controller, whose finalizers their pods have
+		a.removeWorkflows(t) // while the controller runs: the pods have its finalizers
 		kubectl(t, "delete", "--ignore-not-found", "--timeout", within.String(), "namespace/"+namespace, "clusterrolebinding/"+namespace)
 	})
 	if _, err := cluster.KubectlWith(t.Context(), bytes.NewReader(manifest), "apply", "--server-side", "-f", "-"); err != nil {

@@ -18,8 +18,8 @@ const (
 	shownNodeLog  = 40 // of each part of the node, for each pod
 )
 
-// reported has a test, if it fails, show what is known about the pods that the options select: status, events, logs,
-// and what containerd and the kubelet wrote about them. Call it before the pods are made.
+// reported shows, if the test fails, the state of the pods that the options select: status, events, logs, and the
+// lines about them in the logs of containerd and the kubelet. Call it before the pods are made.
 func (s *space) reported(t testing.TB, options metav1.ListOptions) {
 	t.Cleanup(func() {
 		if t.Failed() {
@@ -88,7 +88,7 @@ func allContainers(pod *corev1.Pod) []string {
 	return names
 }
 
-// linesWith returns the last lines of a file that hold one of the words.
+// linesWith returns the last lines of a file that contain one of the words.
 func linesWith(path string, words []string, count int) string {
 	text, err := os.ReadFile(path)
 	if err != nil {
@@ -103,7 +103,7 @@ func linesWith(path string, words []string, count int) string {
 	return strings.Join(found[max(0, len(found)-count):], "\n")
 }
 
-// shorten leaves the middle of a long line out: containerd logs whole specifications.
+// shorten removes the middle of a long line: containerd logs whole specifications.
 func shorten(line string) string {
 	const ends = 250
 	if len(line) <= 2*ends {
@@ -112,7 +112,7 @@ func shorten(line string) string {
 	return line[:ends] + " … " + line[len(line)-ends:]
 }
 
-// note is an error that goes into a report instead of ending it.
+// note is an error that is added to a report and does not end it.
 func note(err error) string {
 	if err == nil {
 		return ""

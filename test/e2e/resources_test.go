@@ -45,7 +45,7 @@ func TestResources(t *testing.T) {
 			t.Errorf("it was restarted %d times", restarts)
 		}
 	})
-	// What a container keeps in a file system of memory counts as its own.
+	// Files in a container's memory file system count as the container's memory.
 	both(t, "oom", func(t *testing.T, f flavour) {
 		pod := f.pod(t, "fill", "/m/file")
 		pod.Spec.Containers[0].Resources.Limits = amounts("1", "32Mi")
@@ -55,7 +55,7 @@ func TestResources(t *testing.T) {
 			t.Errorf("the pod is %s, it ended %s with %d", ended.Status.Phase, end.Reason, end.ExitCode)
 		}
 	})
-	// A guest that wants more memory than it may have is refused by WebAssembly's own means.
+	// If a guest asks for more memory than its limit, memory.grow fails.
 	t.Run("memory-refused", func(t *testing.T) {
 		t.Parallel()
 		pod := asWasm.pod(t, "grow")

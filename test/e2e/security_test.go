@@ -14,14 +14,15 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// rights are fields of /proc/PID/status that tell what a process may do.
+// rights are fields of /proc/PID/status that show a process's privileges.
 type rights map[string]string
 
-// usable are the capabilities that a Wasm guest has a use for: those that change what may be done to files
-// (CAP_CHOWN, the first, to CAP_FSETID, the fifth, capabilities(7)). Its worker has no other, whatever the pod says.
+// usable are the capabilities that are of use to a Wasm guest: those that change its permissions on files
+// (CAP_CHOWN, the first, to CAP_FSETID, the fifth, capabilities(7)). Its worker has no others, whatever the pod
+// says.
 const usable = 0x1f
 
-// of returns what a flavour's process has of the rights that a pod gives.
+// of returns the rights that a flavour's process has of those that a pod grants.
 func (r rights) of(f flavour) rights {
 	if f.class == nil {
 		return r
@@ -35,7 +36,7 @@ func (r rights) of(f flavour) rights {
 	return worker
 }
 
-// What containerd gives by default, and its parts.
+// containerd's default capabilities, and subsets of them.
 const (
 	defaultCapabilities = "00000000a80425fb"
 	noCapabilities      = "0000000000000000"
@@ -81,7 +82,7 @@ func TestSecurityContext(t *testing.T) {
 			}
 		})
 	}
-	// The profile has an effect, in the guest as in any program.
+	// The profile takes effect in the guest as in any program.
 	both(t, "seccomp-local-refuses", func(t *testing.T, f flavour) {
 		pod := f.pod(t, "write", "/v/file", "x", ",", "mkdir", "/v/folder")
 		pod.Spec.SecurityContext = &corev1.PodSecurityContext{SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeLocalhost, LocalhostProfile: &profile}}
@@ -105,7 +106,7 @@ func TestSecurityContext(t *testing.T) {
 			}
 		}
 	})
-	// What Kubernetes gives to fsGroup, a guest with that group can write.
+	// A guest with the group of fsGroup can write to the volumes that Kubernetes gives to that group.
 	both(t, "fs-group", func(t *testing.T, f flavour) {
 		pod := f.pod(t, "write", "/v/file", "x", ",", "sleep", "1000")
 		pod.Spec.SecurityContext = &corev1.PodSecurityContext{RunAsUser: ptr(1000), RunAsGroup: ptr(2000), FSGroup: ptr(3000)}
@@ -135,7 +136,7 @@ func TestSecurityContext(t *testing.T) {
 
 func ptr(n int64) *int64 { return &n }
 
-// wroteFile has the container be ready when it has written a file.
+// wroteFile makes the container ready when it has written a file.
 func wroteFile(container *corev1.Container, f flavour, path string) {
 	container.ReadinessProbe = &corev1.Probe{
 		ProbeHandler:  corev1.ProbeHandler{Exec: &corev1.ExecAction{Command: f.command("read", path)}},
@@ -143,8 +144,8 @@ func wroteFile(container *corev1.Container, f flavour, path string) {
 	}
 }
 
-// localProfile puts a seccomp profile in the kubelet's folder that refuses to make folders, and returns its name as
-// pods give it.
+// localProfile puts a seccomp profile that forbids making folders into the kubelet's folder, and returns its name
+// for use in pods.
 func localProfile(t *testing.T) string {
 	t.Helper()
 	text, err := json.Marshal(map[string]any{

@@ -14,8 +14,7 @@ import (
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
-// eventually asks until the answer is yes, of what announces itself to nobody. When it stays no, the test fails with
-// the last reason.
+// eventually polls a condition that sends no notification. If it never holds, the test fails with the last reason.
 func eventually(t testing.TB, what string, holds func(ctx context.Context) error) {
 	t.Helper()
 	var last error
@@ -28,12 +27,12 @@ func eventually(t testing.TB, what string, holds func(ctx context.Context) error
 	}
 }
 
-// ofNode asks the kubelet for a page, by way of the API server.
+// ofNode gets a page of the kubelet through the API server.
 func ofNode(ctx context.Context, node, path string) ([]byte, error) {
 	return kube.typed.CoreV1().RESTClient().Get().AbsPath("/api/v1/nodes", node, "proxy", path).DoRaw(ctx)
 }
 
-// A guest keeps memory and burns CPU: everything that counts them for containers counts them for it.
+// A guest keeps memory and burns CPU. Everything that measures containers must show both.
 func TestStatistics(t *testing.T) {
 	t.Parallel()
 	s := newSpace(t)
@@ -50,7 +49,7 @@ func TestStatistics(t *testing.T) {
 	})
 }
 
-// usage is what the container must have used at least, by what the probe was told to do.
+// usage is the least that the container must have used, given the probe's arguments.
 func usage(cpu uint64, memory uint64) error {
 	if cpu == 0 || memory < 16<<20 {
 		return fmt.Errorf("it has used %d ns of CPU and uses %d bytes", cpu, memory)

@@ -15,11 +15,11 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/internal/testcluster"
 )
 
-// typedWithin bounds a command that a page has people type; some build the shim.
+// typedWithin bounds one command of a page; some commands build the shim.
 const typedWithin = 10 * time.Minute
 
-// typist is somebody who reads a page and types its commands in a shell, in the folder dir of this machine. The node sees
-// the machine's files, so that nothing has to be copied there. Nobody needs sudo, and kubectl finds the cluster.
+// typist stands for a reader who types a page's commands in a shell, in the folder dir of this machine. The node sees
+// the machine's files, so that nothing has to be copied there. sudo is not needed, and kubectl finds the cluster.
 type typist struct {
 	dir string
 }
@@ -44,7 +44,7 @@ func commandsOf(t *testing.T, page, heading string) [][]string {
 	return commands
 }
 
-// script is what a shell does for a line: it stops at the first failure, which a loop would pass over.
+// script makes the shell stop at the first failure, which a loop would otherwise ignore.
 func script(line string) []string { return []string{"-e", "-c", "sudo() { \"$@\"; }\n" + line} }
 
 // onMachine types a command on this machine, where kubectl speaks to the cluster, and returns what it printed.
@@ -54,7 +54,7 @@ func (p *typist) onMachine(t *testing.T, line string) string {
 	defer cancel()
 	command := exec.CommandContext(ctx, "/bin/bash", script(line)...)
 	if !strings.HasPrefix(line, "kubectl ") {
-		// It is no part of the make that may run this test.
+		// It must not inherit the settings of the make that may run this test.
 		command.Env = append(os.Environ(), "MAKEFLAGS=", "MAKELEVEL=", "MFLAGS=")
 		return p.typed(t, line, command, (*exec.Cmd).Start)
 	}

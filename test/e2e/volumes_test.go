@@ -31,8 +31,8 @@ func mountEmptyDir(pod *corev1.Pod, path string) {
 	mount(pod, corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}, at(path))
 }
 
-// onNode makes a folder on the node for a hostPath, removed at the test's end, and returns its path there and
-// here.
+// onNode makes a folder on the node for a hostPath and returns its path on the node and on the machine. The folder
+// is removed at the test's end.
 func onNode(t *testing.T) (there, here string) {
 	t.Helper()
 	here, err := os.MkdirTemp(cluster.OnNode("/var/lib"), "e2e-")
@@ -74,7 +74,7 @@ func TestVolumes(t *testing.T) {
 		limit := resource.MustParse("1Mi")
 		mount(pod, corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{Medium: corev1.StorageMediumMemory, SizeLimit: &limit}}, at("/m"))
 		ended := s.run(t, pod)
-		// The folder itself takes a page on some kernels.
+		// The folder itself takes one page on some kernels.
 		if got := s.logs(t, ended.Name, "main"); got != "textfilled 1024 KiB: No space left on device\n" && got != "textfilled 1020 KiB: No space left on device\n" {
 			t.Errorf("it printed %q, want 1 MiB or a page less", got)
 		}
@@ -128,7 +128,7 @@ func TestVolumes(t *testing.T) {
 	})
 }
 
-// A volume of a ConfigMap or a Secret shows files through symbolic links, which are exchanged in an update.
+// A volume of a ConfigMap or a Secret shows files through symbolic links. An update replaces the links.
 func TestConfigVolumes(t *testing.T) {
 	t.Parallel()
 	s := newSpace(t)
@@ -143,7 +143,7 @@ func TestConfigVolumes(t *testing.T) {
 		mount(pod, corev1.VolumeSource{ConfigMap: &items}, at("/items"))
 		ended := s.run(t, pod)
 		lines := strings.Split(s.logs(t, ended.Name, "main"), "\n")
-		// The first one has the time of its making as its name.
+		// The first entry is a folder whose name is its creation time.
 		if want := "..data key other value..data/key hiddenrenamed else"; strings.Join(lines[1:], " ") != want || !strings.HasPrefix(lines[0], "..20") {
 			t.Errorf("it printed %q, want ..TIME %q", lines, want)
 		}
@@ -187,8 +187,8 @@ func (s *space) configMap(t *testing.T, name string, data map[string]string) *co
 
 func isRunning(p *corev1.Pod) bool { return p.Status.Phase == corev1.PodRunning }
 
-// touch changes an annotation of the pod, which has the kubelet look at it, and at its volumes, now and not at its
-// next round a minute later.
+// touch changes an annotation of the pod. The kubelet then looks at the pod and its volumes at once, not a minute
+// later in its next round.
 func (s *space) touch(t *testing.T, pod string) {
 	t.Helper()
 	if _, err := s.patch(t, pod, `{"metadata":{"annotations":{"e2e/touched":"yes"}}}`); err != nil {

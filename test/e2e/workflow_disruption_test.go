@@ -7,9 +7,10 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/internal/testcluster"
 )
 
-// Tests of this file disturb all pods of the node: they do not run beside others.
+// Tests of this file disturb all pods of the node: they do not run in parallel with others.
 
-// untilTold is a workflow whose guest ends when there is a file on the node. What is not the guest's own failure is tried again.
+// untilTold is a workflow whose guest ends when a file appears on the node. Argo retries every failure but the
+// guest's own.
 func untilTold(t *testing.T, folder string) *anyObject {
 	return asWasm.workflow(t, `
 entrypoint: main
@@ -26,8 +27,8 @@ templates:
 `)
 }
 
-// disturbed runs a workflow on each version of Argo, disturbs them, lets their guests go on and checks that they succeed in so
-// many tries.
+// disturbed runs a workflow on each version of Argo, disturbs them, lets their guests go on and checks that they
+// succeed after that number of tries.
 func disturbed(t *testing.T, tries int, disturb func(t *testing.T, running []workflow)) {
 	t.Helper()
 	there, here := onNode(t)
@@ -49,7 +50,7 @@ func disturbed(t *testing.T, tries int, disturb func(t *testing.T, running []wor
 	}
 }
 
-// Guests live through the restarts of what runs on the node.
+// Guests survive restarts of the node's services.
 func TestWorkflowNodeRestarts(t *testing.T) {
 	for name, c := range map[string]struct {
 		part string
@@ -73,8 +74,8 @@ func TestWorkflowNodeRestarts(t *testing.T) {
 	}
 }
 
-// The shims of a workflow's pod die, and with them its containers: the step fails, saying why, and is tried again. Argo's wait container
-// lives on when only ours has died, and hears of the end of main.
+// When the shims of a workflow's pod die, its containers die too: the step fails with that reason and is retried. If
+// only our shim has died, Argo's wait container survives and sees the end of main.
 func TestWorkflowShimKilled(t *testing.T) {
 	for name, shims := range map[string][]string{"all": nil, "ours": {"containerd-shim-wasm-v1"}} {
 		t.Run(name, func(t *testing.T) {

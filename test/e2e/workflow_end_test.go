@@ -55,8 +55,9 @@ templates:
   outputs: {parameters: [{name: status, valueFrom: {path: /tmp/status}}]}
 `
 
-// wasEnded checks that a workflow that was asked to end did not succeed, and its guest was ended by SIGTERM. Argo may be done with
-// the workflow before its pod has ended; Argo 3.7 then sometimes takes the pod for deleted, and calls the failure an error.
+// wasEnded checks that a workflow that was asked to end did not succeed, and that SIGTERM ended its guest. Argo may
+// finish the workflow before its pod has ended; Argo 3.7 then sometimes takes the pod for deleted, and reports the
+// failure as an error.
 func (w workflow) wasEnded(t testing.TB) {
 	t.Helper()
 	if phase := w.phase(); phase != "Failed" && phase != "Error" {
@@ -90,7 +91,7 @@ func TestWorkflowTerminate(t *testing.T) {
 	})
 }
 
-// The deadline passes once the guest loops: it may have taken long to get there.
+// The deadline passes once the guest loops: the start may have taken long.
 func TestWorkflowDeadline(t *testing.T) {
 	eachArgo(t, func(t *testing.T, a *argo) {
 		w := a.submit(t, asWasm.workflow(t, looping)).says(t, "", "looping")
@@ -101,7 +102,7 @@ func TestWorkflowDeadline(t *testing.T) {
 	})
 }
 
-// The deadline of a template is its pod's: the kubelet ends it, started or not.
+// The deadline of a template is its pod's: the kubelet ends the pod, started or not.
 func TestWorkflowTemplateDeadline(t *testing.T) {
 	eachArgo(t, func(t *testing.T, a *argo) {
 		w := a.run(t, asWasm.workflow(t, `
@@ -142,7 +143,7 @@ templates:
 		if pods := a.pods(t, w); len(pods) != 0 {
 			t.Errorf("it has %d pods while it is suspended", len(pods))
 		}
-		// As "argo node set" and "argo resume" do.
+		// "argo node set" and "argo resume" do the same.
 		w.patch(t, map[string]any{"status": map[string]any{"nodes": map[string]any{w.node(t, "[1].approve").ID: map[string]any{
 			"phase": "Succeeded", "outputs": map[string]any{"parameters": []any{map[string]any{"name": "answer", "value": "granted"}}},
 		}}}})

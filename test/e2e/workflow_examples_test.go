@@ -10,7 +10,7 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/internal/examples"
 )
 
-// exampleChecks says what each example of examples/argo must come to.
+// exampleChecks has the expected result of each example of examples/argo.
 var exampleChecks = map[string]func(t *testing.T, w workflow){
 	"hello.yaml": func(t *testing.T, w workflow) {
 		w.printed(t, "", "hello Argo, from WebAssembly (wasm32)\n")
@@ -66,7 +66,7 @@ func (w workflow) printed(t testing.TB, name, want string) {
 	}
 }
 
-// TestWorkflowExamples runs every example of examples/argo as it is there.
+// TestWorkflowExamples runs every example of examples/argo unchanged.
 func TestWorkflowExamples(t *testing.T) {
 	all, err := examples.All(t.Context())
 	if err != nil {
@@ -114,7 +114,7 @@ func TestWorkflowExamples(t *testing.T) {
 	})
 }
 
-// apply creates an object that goes at the test's end.
+// apply creates an object that is deleted at the test's end.
 func (a *argo) apply(t testing.TB, object *anyObject) {
 	t.Helper()
 	a.deleted(t, create(t, a.name, object))

@@ -5,10 +5,10 @@ import (
 	"testing"
 )
 
-// A hundred steps at once, of one version of Argo after the other. So many pods that a small machine takes
-// longer to start Argo's wait container than to run main are not what is tested: the controller then kills
-// wait, in native pods too (docs/argo.md). Where it does that nevertheless, the step is tried again as the page
-// advises; any other failure is one.
+// A hundred steps at once, on one version of Argo after the other. With that many pods, a small machine may
+// take longer to start Argo's wait container than to run main. The controller then kills wait, in native pods
+// too (docs/argo.md). That is not what this test checks: such a step is retried, as the page advises. Any other
+// failure fails the test.
 func TestWorkflowFanOut(t *testing.T) {
 	for _, version := range cluster.ArgoVersions() {
 		t.Run(version, func(t *testing.T) {

@@ -71,7 +71,7 @@ templates:
 	})
 }
 
-// The guest's environment is the container's, what Argo puts there included.
+// The guest's environment is the container's, with the variables that Argo adds.
 func TestWorkflowEnvironment(t *testing.T) {
 	sameAsNative(t, `
 entrypoint: main
@@ -115,7 +115,7 @@ templates:
 	})
 }
 
-// A trap has an exit code of its own, and the log says what it was.
+// A trap has an exit code of its own, and the log has its reason.
 func TestWorkflowTrap(t *testing.T) {
 	eachArgo(t, func(t *testing.T, a *argo) {
 		w := a.run(t, asWasm.workflow(t, `
@@ -131,7 +131,7 @@ templates:
 	})
 }
 
-// A module that cannot be run: the node says why, and nothing waits for it.
+// If a module cannot be run, the node's message has the reason, and nothing waits for it.
 func TestWorkflowCannotRun(t *testing.T) {
 	eachArgo(t, func(t *testing.T, a *argo) {
 		w := a.run(t, asWasm.workflow(t, `

@@ -9,11 +9,11 @@ import (
 	"testing"
 )
 
-// up leads to the root from everywhere. WASI has no absolute links.
+// up leads to the root from every folder. WASI has no absolute links.
 const up = "../../../../../../../../../../../.."
 
-// Links that a guest leaves at the place of an output, or in a folder that is one, lead to files of its container as a native
-// program's do, and a folder's are kept as links.
+// A guest may leave links at the path of an output, or in a folder that is an output. They lead to files of its
+// container, as a native program's links do. Links in a folder are kept as links.
 func TestWorkflowLinks(t *testing.T) {
 	sameAsNative(t, `
 entrypoint: main
@@ -35,8 +35,8 @@ templates:
 	})
 }
 
-// There is no link by which a guest has something read or written that is not its container's: files of the node, of the worker's
-// own root, of Argo's volume.
+// No link lets a guest cause a read or a write outside of its container: of files of the node, of the worker's own
+// root, or of Argo's volume.
 func TestWorkflowLinksOut(t *testing.T) {
 	there, here := onNode(t)
 	put(t, "secret of the node", here, "secret")
@@ -85,7 +85,7 @@ templates:
 	})
 }
 
-// stored looks for a text in everything that a workflow has left in the S3 server.
+// stored searches everything that a workflow has left in the S3 server for a text.
 func stored(t *testing.T, w workflow, text string) {
 	t.Helper()
 	err := filepath.WalkDir(filepath.Join(cluster.S3().Dir, w.GetName()), func(path string, entry fs.DirEntry, err error) error {

@@ -8,7 +8,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// A guest that takes more memory than it may have is killed: the pod says so, and so does the workflow.
+// A guest that takes more memory than its limit is killed. The pod and the workflow both report that.
 func TestWorkflowOutOfMemory(t *testing.T) {
 	sameAsNative(t, `
 entrypoint: main
@@ -33,7 +33,8 @@ templates:
 	})
 }
 
-// A guest whose own memory reaches the limit is told so, as Wasm has it, and ends as it likes: a native program is killed.
+// When a guest's own memory reaches the limit, memory.grow fails and the guest decides how to end. A native program
+// is killed.
 func TestWorkflowMemoryLimit(t *testing.T) {
 	eachArgo(t, func(t *testing.T, a *argo) {
 		w := a.run(t, asWasm.workflow(t, `
@@ -160,7 +161,7 @@ templates:
 	})
 }
 
-// A container waits before and after its guest until somebody who looks at the pod lets it go on.
+// A container waits before and after its guest until a person who inspects the pod lets it continue.
 func TestWorkflowDebugPause(t *testing.T) {
 	sameWhen(t, `
 entrypoint: main
@@ -195,7 +196,7 @@ templates:
 	})
 }
 
-// A guest tells how far it is, and the workflow shows it while it runs.
+// A guest reports its progress, and the workflow shows it while the guest runs.
 func TestWorkflowProgress(t *testing.T) {
 	there, here := onNode(t)
 	eachArgo(t, func(t *testing.T, a *argo) {
@@ -210,7 +211,7 @@ templates:
     args: [write, /var/run/argo/progress, "40/100", ",", await, /node/`+a.version+`]
     volumeMounts: [{name: node, mountPath: /node}]
 `)
-		// Argo tells once a minute.
+		// Argo reports once a minute.
 		set(t, object, `{"runtimeClassName":"wasm","containers":[{"name":"wait","env":[
 			{"name":"ARGO_PROGRESS_FILE_TICK_DURATION","value":"1s"},{"name":"ARGO_PROGRESS_PATCH_TICK_DURATION","value":"1s"}]}]}`, "spec", "podSpecPatch")
 		w := a.submit(t, object)
@@ -245,7 +246,7 @@ templates:
 	})
 }
 
-// Arguments that no command line holds come by a file.
+// Arguments that are too long for a command line come in a file.
 func TestWorkflowLongArguments(t *testing.T) {
 	long := strings.Repeat("0123456789", 15000)
 	sameAsNative(t, `
@@ -259,7 +260,7 @@ templates:
 	})
 }
 
-// A step whose inputs are known is not run again; its outputs are those of the first time.
+// A step whose inputs are known is not run again; its outputs are those of the first run.
 func TestWorkflowMemoised(t *testing.T) {
 	eachArgo(t, func(t *testing.T, a *argo) {
 		cache := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{

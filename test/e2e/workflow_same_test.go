@@ -11,14 +11,14 @@ import (
 	"testing"
 )
 
-// sameAsNative runs the workflow as Wasm on every version of Argo, and natively on the newest one, at the same time. All
-// must pass the check, and on the newest one both must leave the same.
+// sameAsNative runs the workflow as Wasm on every version of Argo, and natively on the newest one, at the same time.
+// All runs must pass the check. On the newest version, both must leave the same results.
 func sameAsNative(t *testing.T, spec string, check func(t *testing.T, w workflow)) {
 	t.Helper()
 	sameWhen(t, spec, nil, check)
 }
 
-// sameWhen is [sameAsNative] with something to do while each workflow runs.
+// sameWhen is [sameAsNative] with an action that is done while each workflow runs.
 func sameWhen(t *testing.T, spec string, act, check func(t *testing.T, w workflow)) {
 	t.Helper()
 	eachArgo(t, func(t *testing.T, a *argo) {
@@ -63,7 +63,7 @@ func leftTheSame(t *testing.T, wasm, native workflow) {
 // times are those of RFC 3339, as Argo writes them.
 var times = regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ`)
 
-// left tells how each node ended and what it left, without names that differ from run to run.
+// left describes how each node ended and what it left, without names that differ from run to run.
 func (w workflow) left(t testing.TB) map[string]string {
 	t.Helper()
 	all := map[string]string{"(workflow)": fmt.Sprintf("%s %q", w.phase(), w.text("status", "message"))}
@@ -82,7 +82,7 @@ func (w workflow) left(t testing.TB) map[string]string {
 	for _, pod := range w.argo.pods(t, w) {
 		name := below(w, pod.Annotations["workflows.argoproj.io/node-name"])
 		for _, container := range slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses) {
-			// How Argo's own containers end is up to chance when a pod is ended.
+			// When a pod is ended, the exit codes of Argo's own containers are random.
 			if end := container.State.Terminated; end != nil && container.Name != "init" && container.Name != "wait" {
 				all[name] += fmt.Sprintf("\ncontainer %s: %d %s %q", container.Name, end.ExitCode, end.Reason, end.Message)
 			}

@@ -18,7 +18,7 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/internal/testcluster"
 )
 
-// workflowWithin bounds a workflow, which waits for others on a busy machine.
+// workflowWithin bounds a workflow; on a busy machine it waits for others.
 const workflowWithin = 10 * time.Minute
 
 var workflowKind = schema.GroupVersionKind{Group: "argoproj.io", Version: "v1alpha1", Kind: "Workflow"}
@@ -75,7 +75,8 @@ func set(t testing.TB, object *anyObject, value any, fields ...string) {
 	}
 }
 
-// submit creates the workflow. It is deleted at the test's end; if the test fails, what is known about it is shown first.
+// submit creates the workflow. The workflow is deleted at the test's end; if the test fails, its state is shown
+// first.
 func (a *argo) submit(t testing.TB, object *anyObject) workflow {
 	t.Helper()
 	object = create(t, a.name, object)
@@ -84,7 +85,7 @@ func (a *argo) submit(t testing.TB, object *anyObject) workflow {
 	return workflow{object, a}
 }
 
-// deleted has an object deleted at the test's end.
+// deleted deletes an object at the test's end.
 func (a *argo) deleted(t testing.TB, object *anyObject) {
 	kind, name := object.GroupVersionKind(), object.GetName()
 	t.Cleanup(func() {
@@ -176,7 +177,7 @@ type results struct {
 	}
 }
 
-// nodes returns all of them by their names below the workflow's own, which is "".
+// nodes returns all nodes by their names below the workflow's own, which is "".
 func (w workflow) nodes(t testing.TB) map[string]node {
 	t.Helper()
 	raw, _, err := unstructured.NestedMap(w.Object, "status", "nodes")
@@ -198,7 +199,7 @@ func (w workflow) nodes(t testing.TB) map[string]node {
 	return found
 }
 
-// node returns the one with a name, as in [workflow.nodes].
+// node returns the node with a name, as in [workflow.nodes].
 func (w workflow) node(t testing.TB, name string) node {
 	t.Helper()
 	all := w.nodes(t)
@@ -245,7 +246,7 @@ func (n node) result() string {
 	return *n.Outputs.Result
 }
 
-// pods returns those that the workflow has made.
+// pods returns the pods that the workflow has made.
 func (a *argo) pods(t testing.TB, w workflow) []corev1.Pod {
 	t.Helper()
 	pods, err := kube.typed.CoreV1().Pods(a.name).List(t.Context(), metav1.ListOptions{LabelSelector: "workflows.argoproj.io/workflow=" + w.GetName()})
@@ -268,7 +269,7 @@ func (a *argo) pod(t testing.TB, w workflow, name string) *corev1.Pod {
 	return nil
 }
 
-// logsOf returns what the program of a node's main container has written so far, without Argo's own lines, which come between.
+// logsOf returns what the program of a node's main container has written so far, without Argo's own lines in between.
 func (a *argo) logsOf(t testing.TB, w workflow, name string) string {
 	t.Helper()
 	return argoLines.ReplaceAllString(a.logs(t, a.pod(t, w, name).Name, "main"), "")
@@ -276,7 +277,7 @@ func (a *argo) logsOf(t testing.TB, w workflow, name string) string {
 
 var argoLines = regexp.MustCompile(`(?m)^time=.*\n`)
 
-// summary tells a line for each node.
+// summary returns a line for each node.
 func (w workflow) summary() string {
 	raw, _, _ := unstructured.NestedMap(w.Object, "status", "nodes")
 	var lines []string
