@@ -68,7 +68,7 @@ func TestCheckRefuses(t *testing.T) {
 	}
 }
 
-// Each kind of hook is run or refused by name, and none that cannot be run as it stands.
+// Check accepts each kind of hook or refuses it by name. It refuses a hook of any kind that cannot be run.
 func TestCheckHooks(t *testing.T) {
 	refused := map[string]bool{"StartContainer": true}
 	hooks := reflect.TypeFor[specs.Hooks]()
@@ -92,8 +92,8 @@ func TestCheckHooks(t *testing.T) {
 	}
 }
 
-// A new version of the specification with a field that nobody has thought about fails here: honour it
-// or refuse it, and then add it.
+// This test fails when a new version of the specification has a new field: support or refuse the field,
+// then add it here.
 func TestEveryFieldIsKnown(t *testing.T) {
 	for kind, known := range map[reflect.Type]string{
 		reflect.TypeFor[specs.Spec]():           "Version Process Root Hostname Domainname Mounts Hooks Annotations Linux Solaris Windows VM ZOS FreeBSD",
@@ -115,7 +115,7 @@ func TestEveryFieldIsKnown(t *testing.T) {
 	}
 }
 
-// Check never panics, whatever decodes as a specification.
+// Check never panics for any text that decodes as a specification.
 func FuzzCheck(f *testing.F) {
 	seed, err := json.Marshal(honoured())
 	if err != nil {

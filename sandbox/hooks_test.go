@@ -17,8 +17,8 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/hooks"
 )
 
-// hookSays is a script that writes to a file what it finds of itself and of the root file system, and
-// changes that by a link, a file and a mount.
+// hookSays is a script that writes its own state and that of the root file system to a file. It then changes
+// the root file system: it makes a link, a file and a mount.
 const hookSays = `exec >"$1"
 rootfs=$2
 cd / && cat >/dev/null
@@ -37,7 +37,7 @@ mount -t tmpfs tmpfs $rootfs/v
 touch $rootfs/v/mounted
 `
 
-// said is what it has written, by its first words.
+// said returns the lines that hookSays has written, by their first words.
 func said(t *testing.T, path string) map[string]string {
 	t.Helper()
 	text, err := os.ReadFile(path)
@@ -52,7 +52,7 @@ func said(t *testing.T, path string) map[string]string {
 	return found
 }
 
-// runsHook has a launch run a shell script, as a createContainer hook with its arguments.
+// runsHook returns a Launch.CreateContainer that runs a shell script with arguments as a hook.
 func runsHook(script string, args ...string) func(context.Context, string) error {
 	return func(ctx context.Context, rootfs string) error {
 		hook := specs.Hook{
@@ -72,8 +72,9 @@ func linkAt(t *testing.T, path string) string {
 	return target
 }
 
-// A createContainer hook is in the container's namespaces, with the host's files and the container's at once. What
-// it changes there, and mounts, is the container's, also where that is read-only afterwards; the host has none of it.
+// A createContainer hook is in the container's namespaces and sees both the host's files and the container's. The
+// container has its changes and mounts, also if the root file system becomes read-only afterwards. The host does not
+// have the mounts.
 func TestCreateContainerHook(t *testing.T) {
 	spec, told := probed(t), filepath.Join(t.TempDir(), "told")
 	spec.Mounts[1].Options = []string{"rbind", "rw"}
@@ -93,7 +94,7 @@ func TestCreateContainerHook(t *testing.T) {
 	for name, want := range map[string]string{
 		"umask": "0022", "files": "dev file proc t v", "volume": "kept", "device": "character special file",
 		"descriptors": "0 1 2 3", "ours": "mark",
-		"CapEff": fmt.Sprintf("%016x", ownCapabilities(t)), "NoNewPrivs": "0", "Seccomp": "0", // 3 is of ls itself
+		"CapEff": fmt.Sprintf("%016x", ownCapabilities(t)), "NoNewPrivs": "0", "Seccomp": "0", // ls itself opens 3
 	} {
 		if hook[name] != want {
 			t.Errorf("of %s the hook says %q, want %q", name, hook[name], want)
@@ -119,7 +120,7 @@ func ownCapabilities(t *testing.T) uint64 {
 	return uint64(data[1].Effective)<<32 | uint64(data[0].Effective)
 }
 
-// Where mounts are shared with the host, it sees nothing of the root file system either while a hook does.
+// With shared mount propagation, a hook sees the root file system, and the host still does not.
 func TestCreateContainerHookAlone(t *testing.T) {
 	shared := t.TempDir()
 	if err := unix.Mount("tmpfs", shared, "tmpfs", 0, ""); err != nil {
@@ -155,7 +156,7 @@ func TestCreateContainerHookAlone(t *testing.T) {
 	end(t, child)
 }
 
-// hookWaits is a script that says which process it is, leaves two others behind, and waits.
+// hookWaits is a script that starts two processes, writes its own pid, and waits. The two processes outlive it.
 const hookWaits = `read -r pid rest </proc/self/stat
 sleep 1000 >/dev/null 2>&1 &
 setsid sleep 1000 >/dev/null 2>&1 &
@@ -163,7 +164,8 @@ echo $pid >"$1"
 read -r word <"$2"
 `
 
-// A hook is where nobody of the container's pid namespace sees it, which others may live in, and leaves nobody behind.
+// No process in the container's pid namespace, which other containers may share, sees a hook. A hook leaves no
+// process behind.
 func TestCreateContainerHookIsOutOfReach(t *testing.T) {
 	i, dir := startIntruder(t, 0), t.TempDir()
 	says, hears := filepath.Join(dir, "says"), filepath.Join(dir, "hears")
@@ -217,7 +219,7 @@ func TestCreateContainerHookIsOutOfReach(t *testing.T) {
 	end(t, child)
 }
 
-// processes are the names of the directories of processes in a mount of proc.
+// processes returns the names of the process directories in a mount of proc.
 func processes(t *testing.T, proc string) []string {
 	t.Helper()
 	entries, err := os.ReadDir(proc)
@@ -233,7 +235,7 @@ func processes(t *testing.T, proc string) []string {
 	return pids
 }
 
-// The pid namespace is the one that its path has led to before a hook was run, however long that took.
+// The pid namespace is the one at its path before the hooks were run. A hook cannot exchange it.
 func TestPIDNamespaceIsFoundBeforeTheHooks(t *testing.T) {
 	i, path := startIntruder(t, 0), filepath.Join(t.TempDir(), "pid")
 	spec := i.beside(t, 0)
@@ -258,7 +260,7 @@ func TestPIDNamespaceIsFoundBeforeTheHooks(t *testing.T) {
 	}
 }
 
-// What has a hook fail fails the launch, and nothing is launched.
+// When a hook fails, the launch fails too.
 func TestCreateContainerHookThatFails(t *testing.T) {
 	for name, c := range map[string]struct {
 		script string

@@ -21,13 +21,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// intruder is testdata/intruder at work in a pid namespace of its own.
+// intruder is a running testdata/intruder in a pid namespace of its own.
 type intruder struct {
 	pid    int
-	caught <-chan caught // closed when it has ended
+	caught <-chan caught // closed when the intruder has ended
 }
 
-// caught is a child that had not executed its worker when it was stopped, and what was got of it.
+// caught is a child that was stopped before it executed its worker, with what the intruder could reach of it.
 type caught struct {
 	PID     int
 	Reached []string
@@ -63,7 +63,7 @@ func startIntruder(t *testing.T, user int, more ...string) intruder {
 	return intruder{cmd.Process.Pid, lines}
 }
 
-// hear returns what an intruder says.
+// hear returns the children that an intruder reports.
 func hear(t *testing.T, output io.Reader) <-chan caught {
 	lines := make(chan caught, 10000)
 	go func() {
@@ -79,8 +79,8 @@ func hear(t *testing.T, output io.Reader) <-chan caught {
 	return lines
 }
 
-// launchIntruder launches the intruder in a worker's place: it has what a worker has before it confines itself, and
-// no /proc.
+// launchIntruder launches the intruder in place of a worker. The intruder has the rights of a worker that has not
+// confined itself yet, and no /proc.
 func launchIntruder(t *testing.T, user uint32) (intruder, Child) {
 	t.Helper()
 	spec := probed(t)
@@ -122,23 +122,23 @@ func launchIntruder(t *testing.T, user uint32) (intruder, Child) {
 // usual are capabilities that a container has by default.
 var usual = []string{"CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_KILL", "CAP_SETUID", "CAP_NET_BIND_SERVICE"}
 
-// beside is the specification of a container in the intruder's pid namespace.
+// beside returns the specification of a container in the intruder's pid namespace.
 func (i intruder) beside(t *testing.T, user uint32) *specs.Spec {
 	spec := probed(t)
-	spec.Process.User.UID, spec.Root.Readonly = user, false // for many launches
+	spec.Process.User.UID, spec.Root.Readonly = user, false // the same root file system serves many launches
 	for n, ns := range spec.Linux.Namespaces {
 		if ns.Type == specs.PIDNamespace {
 			spec.Linux.Namespaces[n].Path = fmt.Sprintf("/proc/%d/ns/pid", i.pid)
 		}
 	}
-	// What a container has by default, or the intruder would have more.
+	// The child's default capabilities: without them the intruder would have more than the child.
 	if user == 0 {
 		spec.Process.Capabilities = &specs.LinuxCapabilities{Bounding: usual, Permitted: usual, Effective: usual}
 	}
 	return spec
 }
 
-// launchBusybox launches an applet of busybox in a new sandbox, or in one beside the child.
+// launchBusybox launches an applet of busybox in a new sandbox or, as an exec, in that of the child beside.
 func launchBusybox(ctx context.Context, t *testing.T, spec *specs.Spec, beside *Child, l Launch, input *os.File, applet ...string) (Child, error) {
 	t.Helper()
 	null := open(t, os.DevNull)
@@ -171,7 +171,7 @@ func end(t *testing.T, child Child) {
 	}
 }
 
-// launches are how many launches of each kind an intruder gets to try himself on.
+// launches returns the number of launches of each kind for an intruder.
 func launches() int {
 	if testing.Short() {
 		return 20
@@ -179,9 +179,9 @@ func launches() int {
 	return 200
 }
 
-// From the clone to the exec nobody in the pid namespace gets anything of a child: neither of a worker, of an
-// exec nor of a native program, whoever they run as. There are at least as many launches as rounds, and as many
-// more as it takes to have enough of them caught.
+// Between clone and execve no process in the pid namespace can get into a child. This applies to a worker, an exec
+// and a native program, and to every user. There are at least as many launches as rounds, and more until the
+// intruder has caught enough children.
 func TestLaunchingChildIsOutOfReach(t *testing.T) {
 	const enough = 20
 	rounds := launches()
@@ -229,20 +229,20 @@ func TestLaunchingChildIsOutOfReach(t *testing.T) {
 	}
 }
 
-// Native code that has taken a worker's place, and not confined itself, gets nothing of a child either. It has to
-// guess the child's number, so each child waits for that where its limits are set, and is not executed afterwards:
-// what is reached is what can be until then. Where the kernel has Landlock, that alone would hold.
+// Native code in place of a worker that has not confined itself cannot get into a child either. It must guess the
+// child's pid. So Limit waits in each launch until the intruder has tried, and then fails: the child never executes
+// its worker, and the test covers the time up to that point. On a kernel with Landlock, Landlock alone would be enough.
 func TestLaunchingChildIsOutOfAWorkersReach(t *testing.T) {
 	errCaught := errors.New("caught")
 	for _, user := range []uint32{0, 1000} {
 		i, container := launchIntruder(t, user)
 		spec := i.beside(t, user)
-		spec.Process.Capabilities = nil // not more than the intruder has
+		spec.Process.Capabilities = nil // no more than those of the intruder
 		limit := func(pid int) error {
 			inside := numberInside(t, pid)
 			for c := range i.caught {
 				switch {
-				case c.PID != inside: // it has ended since
+				case c.PID != inside: // an earlier child, which has ended
 				case len(c.Reached) > 0:
 					return fmt.Errorf("of process %d the intruder got %q", inside, c.Reached)
 				default:
@@ -267,7 +267,7 @@ func TestLaunchingChildIsOutOfAWorkersReach(t *testing.T) {
 	}
 }
 
-// numberInside returns a process's number in its own pid namespace.
+// numberInside returns a process's pid in its own pid namespace.
 func numberInside(t *testing.T, pid int) int {
 	t.Helper()
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
@@ -284,11 +284,11 @@ func numberInside(t *testing.T, pid int) int {
 	return inside
 }
 
-// canary lies in the memory of the process that launches.
+// canary is in the memory of the process that launches.
 var canary = [8]byte{'u', 'n', 'h', 'a', 'r', 'm', 'e', 'd'}
 
-// Who may trace a child finds nothing of the launching process's in it: a copy of the memory, and no file of
-// the host but those that the worker is to have.
+// A process that may trace a child cannot get into the launching process through it. The child has only a copy of the
+// memory, and the only open files of the host are those for the worker.
 func TestChildHasNothingOfTheDaemon(t *testing.T) {
 	host := open(t, "/sys/fs/cgroup")
 	i := startIntruder(t, 0, "privileged", fmt.Sprint(uintptr(unsafe.Pointer(&canary))))
@@ -307,7 +307,7 @@ func TestChildHasNothingOfTheDaemon(t *testing.T) {
 			}
 			for _, file := range c.Reached {
 				own := file == os.DevNull || strings.HasPrefix(file, "pipe:")
-				if !own && file != "anon_inode:[eventpoll]" && file != "anon_inode:[eventfd]" { // closed first
+				if !own && file != "anon_inode:[eventpoll]" && file != "anon_inode:[eventfd]" { // the child closes these first
 					t.Errorf("the child has %s open, beside %s of ours", file, host.Name())
 				}
 			}
@@ -315,7 +315,7 @@ func TestChildHasNothingOfTheDaemon(t *testing.T) {
 	}
 }
 
-// A child that is stopped before its exec delays its own launch only, and is killed in the end.
+// A child that is stopped before its execve delays only its own launch, and is killed when the launch's context ends.
 func TestStoppedChildIsGivenUp(t *testing.T) {
 	i := startIntruder(t, 0, "hold")
 	spec := i.beside(t, 0)
@@ -326,7 +326,7 @@ func TestStoppedChildIsGivenUp(t *testing.T) {
 		go func() {
 			select {
 			case c := <-i.caught:
-				// Nothing else waits, not even the collector, which stops the world.
+				// Nothing else waits for the child, not even the garbage collector, which stops the world.
 				runtime.GC()
 				child, err := launchBusybox(t.Context(), t, other, nil, Launch{}, open(t, os.DevNull), "true")
 				if err != nil {
@@ -358,7 +358,7 @@ func TestStoppedChildIsGivenUp(t *testing.T) {
 	}
 }
 
-// awaitGone waits until a process of the intruder's namespace is no more.
+// awaitGone waits until a process of the intruder's namespace no longer exists.
 func awaitGone(t *testing.T, i intruder, pid int) {
 	t.Helper()
 	path := fmt.Sprintf("/proc/%d/root/proc/%d", i.pid, pid)

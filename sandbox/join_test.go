@@ -36,7 +36,7 @@ func buildMover(t *testing.T) string {
 	return path
 }
 
-// launchMover launches testdata/mover in a worker's place, and returns it when it is in namespaces of its own.
+// launchMover launches testdata/mover in place of a worker, and returns when it is in namespaces of its own.
 func launchMover(t *testing.T, mover string, spec *specs.Spec, flags int) Child {
 	t.Helper()
 	input, hold := pipe(t)
@@ -67,16 +67,16 @@ func launchMover(t *testing.T, mover string, spec *specs.Spec, flags int) Child 
 	return child
 }
 
-// Nobody joins a worker that has left the namespaces it was started in: paths lead where it likes then. Whose
-// mount namespace it is shows even when the kernel has given its number anew.
+// Join refuses a worker that has left the namespaces in which it was started: the worker then controls where paths
+// lead. A new mount namespace is detected even if the kernel has reused the number of the old one.
 func TestJoinRefusesAWorkerThatHasMoved(t *testing.T) {
 	mover := buildMover(t)
 	for _, c := range []struct {
 		flags int
-		left  string // nothing if it can still be joined
+		left  string // empty if Join accepts the worker
 	}{
 		{unix.CLONE_NEWUSER, ""},
-		{unix.CLONE_NEWUSER | unix.CLONE_NEWPID, ""}, // that of its children
+		{unix.CLONE_NEWUSER | unix.CLONE_NEWPID, ""}, // changes only its children's pid namespace
 		{unix.CLONE_NEWUSER | unix.CLONE_NEWNS, "mount"},
 		{unix.CLONE_NEWUSER | unix.CLONE_NEWIPC, "ipc"},
 		{unix.CLONE_NEWUSER | unix.CLONE_NEWUTS, "uts"},
@@ -105,7 +105,7 @@ func TestJoinRefusesAWorkerThatHasMoved(t *testing.T) {
 	}
 }
 
-// An exec is not joined: it has a mount namespace that nobody has noted.
+// Join refuses an exec: Launch has not recorded its mount namespace.
 func TestJoinOfAnExec(t *testing.T) {
 	spec := probed(t)
 	container := launchMover(t, buildMover(t), spec, 0)

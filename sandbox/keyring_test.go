@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// No two workers share a session keyring, nor does one have that of whoever launches it.
+// Each worker has a session keyring of its own, different from that of the launching process.
 func TestSessionKeyring(t *testing.T) {
 	program := buildTestdata(t, "keyring")
 	ours, err := unix.KeyctlGetKeyringID(unix.KEY_SPEC_SESSION_KEYRING, false)

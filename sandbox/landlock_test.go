@@ -10,8 +10,8 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 )
 
-// underLandlock returns what an attempt gets that Landlock denies from a version of its interface on,
-// on this kernel: otherwise without it.
+// underLandlock returns the expected result of an attempt that Landlock denies from version since of its
+// interface on. With an older version, or without Landlock, that is otherwise.
 func underLandlock(since int, otherwise string) string {
 	if landlockVersion() >= since {
 		return "EACCES"
@@ -19,7 +19,8 @@ func underLandlock(since int, otherwise string) string {
 	return otherwise
 }
 
-// A worker without a container, the preparer, reaches no file, not even by name.
+// A worker without a container, the preparer, sees no file except its own program. With Landlock it cannot
+// even list its root.
 func TestWorkerWithoutContainer(t *testing.T) {
 	probe := open(t, buildProbe(t))
 	output, input, err := os.Pipe()

@@ -22,7 +22,7 @@ func TestHierarchy(t *testing.T) {
 	}
 }
 
-// Of two controllers in one hierarchy each is found by its own name.
+// When two controllers share a hierarchy, each is found by its own name.
 func TestAttachHierarchies(t *testing.T) {
 	shared, own := t.TempDir(), t.TempDir()
 	s, err := New(t.TempDir(), "")

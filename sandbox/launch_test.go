@@ -17,7 +17,7 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/internal/repo"
 )
 
-// report is what testdata/probe tells; its fields are those of the same name there.
+// report is the output of testdata/probe. It has the same fields as the type there.
 type report struct {
 	PID, UID, GID, Umask        int
 	Groups                      []int
@@ -46,17 +46,17 @@ func buildTestdata(t *testing.T, name string) string {
 	return path
 }
 
-// launchProbe runs the probe as a sandbox's worker, with the descriptors that a daemon may have been
-// left with open, and returns what it tells.
+// launchProbe runs the probe as a sandbox's worker, and returns its report. Descriptors are open that a
+// daemon may have inherited.
 func launchProbe(t *testing.T, probe string, spec *specs.Spec, reserved Reserved) report {
 	t.Helper()
 	return probeBy(t, spec, Launch{Worker: open(t, probe), Reserved: reserved})
 }
 
-// probeBy launches a probe for a specification in a way.
+// probeBy launches a probe for a specification as launch describes, and returns its report.
 func probeBy(t *testing.T, spec *specs.Spec, launch Launch) report {
 	t.Helper()
-	stray, err := unix.Open("/", unix.O_RDONLY|unix.O_DIRECTORY, 0) // not closed at exec
+	stray, err := unix.Open("/", unix.O_RDONLY|unix.O_DIRECTORY, 0) // not close-on-exec
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -106,7 +106,7 @@ func open(t *testing.T, path string) *os.File {
 	return file
 }
 
-// probed is the specification of a container with a volume, a tmpfs and a root file system of one file.
+// probed returns the specification of a container with a volume, a tmpfs and a root file system of one file.
 func probed(t *testing.T) *specs.Spec {
 	t.Helper()
 	root, volume := t.TempDir(), t.TempDir()
@@ -130,8 +130,8 @@ func probed(t *testing.T) *specs.Spec {
 	}
 }
 
-// A worker sees nothing of the host and may do nothing that its specification does not grant, nor
-// what it grants and a guest has no use for.
+// A worker sees nothing of the host. It has no right that its specification does not grant, and no
+// granted right that a guest has no use for.
 func TestLaunchConfines(t *testing.T) {
 	probe := buildProbe(t)
 	inside := report{
@@ -168,7 +168,7 @@ func TestLaunchConfines(t *testing.T) {
 		want.Attempts["denied by seccomp"] = "ENOTSUP"
 		compare(t, launchProbe(t, probe, spec, Reserved{}), want)
 	})
-	// A volume that the guest sees read-only is writable where only the worker gets.
+	// The guest sees the volume read-only. The worker can write to it at a path that the guest cannot reach.
 	t.Run("reserved volume", func(t *testing.T) {
 		spec, want := probed(t), inside
 		spec.Mounts[1].Options = []string{"rbind", "rw"}
@@ -191,7 +191,8 @@ func TestLaunchConfines(t *testing.T) {
 	})
 }
 
-// What another container has put in the place of a shared file is not followed and not written.
+// If another container has put a link, a fifo or a folder in place of a shared file, the launch fails: it does
+// not follow the link and does not write.
 func TestSharedFileIsAFile(t *testing.T) {
 	for name, plant := range map[string]func(path string) error{
 		"link":   func(path string) error { return os.Symlink("/etc/passwd", path) },
@@ -233,7 +234,7 @@ func compare(t *testing.T, got, want report) {
 	}
 }
 
-// OpenFile takes every path as the container sees it, whatever links lie in the way, and opens files only.
+// OpenFile resolves every path as the container does, through any links, and opens only regular files.
 func TestOpenFileStaysInside(t *testing.T) {
 	dir := t.TempDir()
 	root := filepath.Join(dir, "root")
@@ -287,7 +288,7 @@ func TestOpenFileStaysInside(t *testing.T) {
 	}
 }
 
-// What a sandbox mounts, nobody else sees, neither while it is there nor afterwards.
+// The host sees no mount of a sandbox, before the sandbox is closed and afterwards.
 func TestSandboxLeavesNothing(t *testing.T) {
 	base := t.TempDir()
 	s, err := New(base, "")

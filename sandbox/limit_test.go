@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// Whoever may trace a worker has it fork: what is forked has the worker's cgroup and limits only
-// if the worker has had them since before it was executed. Until then nobody may trace it.
+// A process that may trace a worker can make it fork. A forked process has the worker's cgroup and limits
+// only if the worker had them before its execve. Until then no process may trace it.
 func TestLimitComesBeforeTheWorker(t *testing.T) {
 	self, err := os.Readlink("/proc/self/exe")
 	if err != nil {
@@ -29,7 +29,7 @@ func TestLimitComesBeforeTheWorker(t *testing.T) {
 	}
 }
 
-// A child that cannot be limited executes nothing and leaves nothing.
+// A child that cannot be limited does not execute its worker and is removed.
 func TestChildThatCannotBeLimited(t *testing.T) {
 	refused := errors.New("no such cgroup")
 	var born int

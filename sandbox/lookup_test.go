@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// longWay makes an image with as many links as one path may pass, of texts as long as they may be: "/link1"
-// leads through all of them and is some 32,000 names long.
+// longWay makes an image with the highest number of links that a path may have, each with the longest possible
+// target. "/link1" leads through all of them, which is some 32,000 names.
 func longWay(t *testing.T) (root int) {
 	t.Helper()
 	links := map[string]string{}
@@ -22,7 +22,7 @@ func longWay(t *testing.T) (root int) {
 	return root
 }
 
-// A look at the folders of $PATH takes so many steps and no more, however long an image makes the ways.
+// A search of the folders of $PATH takes at most maxSteps steps, even if an image makes the paths very long.
 func TestStepsOfALookUp(t *testing.T) {
 	passed := 0
 	w := newWalk(longWay(t), func(string) { passed++ })
@@ -45,7 +45,7 @@ func TestStepsOfAMountPoint(t *testing.T) {
 	}
 }
 
-// What cannot be said in so many steps is taken for what an exec sees: with the mounts.
+// If maxSteps steps are not enough for an answer, MountsDecide returns true: an exec sees the mounts too.
 func TestMountsDecideInTheEnd(t *testing.T) {
 	s := &Sandbox{thread: newThread(), root: longWay(t), joined: true}
 	defer s.thread.end()

@@ -9,7 +9,7 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/module/filelock"
 )
 
-// A worker holds its module from its birth to its end, whatever it does and whatever its launcher does.
+// A worker holds the lock on its module from its start to its end. The launcher may close the file before.
 func TestWorkerHoldsItsModule(t *testing.T) {
 	module := filepath.Join(t.TempDir(), "module")
 	if err := os.WriteFile(module, []byte("code"), 0o444); err != nil {

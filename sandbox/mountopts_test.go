@@ -52,8 +52,8 @@ func TestParseMountOptionsRefuses(t *testing.T) {
 	}
 }
 
-// Every option is an attribute, a propagation, a known word or the file system's; none is lost, and
-// no attribute is at once set and cleared but the access time's, which has more than two values.
+// Every option is an attribute, a propagation, a known word or the file system's; none is lost. No
+// attribute is both set and cleared, except that of the access time, which has more than two values.
 func FuzzParseMountOptions(f *testing.F) {
 	for name := range attributes {
 		f.Add("bind," + name + ",r" + name)

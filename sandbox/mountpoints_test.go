@@ -17,7 +17,7 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/internal/repo"
 )
 
-// shape is an image and what is to be mounted in it.
+// shape is an image and the mounts in it.
 type shape struct {
 	links  map[string]string // path in the image → target
 	files  []string
@@ -28,7 +28,7 @@ type shape struct {
 	frozen bool // the root file system is read-only
 }
 
-// Sources of mounts: the test replaces them by a folder with one file and by a file.
+// Sources of mounts: the test replaces folder by a folder with one file, and file by a file.
 const folder, file = "FOLDER", "FILE"
 
 func on(destination, source string) []specs.Mount {
@@ -165,7 +165,7 @@ func (s shape) build(t *testing.T, dir, tree string) *specs.Spec {
 	return spec
 }
 
-// outcome is what a program in the container sees, and what the image looks like afterwards.
+// outcome is the list of files that a program in the container sees, and that of the image afterwards.
 type outcome struct{ inside, after string }
 
 func treeOf(t *testing.T, tree, root string) string {
@@ -211,7 +211,7 @@ func byUs(t *testing.T, tree string, spec *specs.Spec) (string, error) {
 	return runTree(t, s, tree, GuestRoot, spec)
 }
 
-// runTree launches the program that shows what lies below root as a sandbox's worker.
+// runTree launches testdata/tree as a sandbox's worker, and returns its list of the files below root.
 func runTree(t *testing.T, s *Sandbox, tree, root string, spec *specs.Spec) (string, error) {
 	t.Helper()
 	output, input, err := os.Pipe()
@@ -238,7 +238,7 @@ func runTree(t *testing.T, s *Sandbox, tree, root string, spec *specs.Spec) (str
 	return string(text), nil
 }
 
-// topOf are the names of the first level in what the program shows.
+// topOf returns the names of the first level in the output of testdata/tree.
 func topOf(text string) []string {
 	var all []string
 	for line := range strings.Lines(text) {
@@ -249,9 +249,9 @@ func topOf(text string) []string {
 	return all
 }
 
-// Whatever an image has in the place of a mount point, a device or a working directory: what
-// starts under runc starts here, with the same mounts at the same places, what fails fails, and
-// the image is left as runc leaves it.
+// Images differ in what they have in place of a mount point, a device or a working directory. A
+// container starts here if and only if it starts under runc. Its mounts are at the same places,
+// and the image is the same afterwards.
 func TestMountpointsAreRuncs(t *testing.T) {
 	tools, err := repo.BuildTools(t.Context(), "runc")
 	if err != nil {

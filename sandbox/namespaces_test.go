@@ -28,7 +28,7 @@ func TestSysctlAllowed(t *testing.T) {
 		{"kernel.shmmax", specs.IPCNamespace},
 		{"kernel.sem", specs.IPCNamespace},
 		{"kernel.domainname", specs.UTSNamespace},
-		{"kernel.hostname", ""}, // hostname of the specification
+		{"kernel.hostname", ""}, // the specification has the field hostname
 		{"kernel.core_pattern", ""},
 		{"kernel.shm", ""},
 		{"vm.swappiness", ""},
@@ -59,7 +59,7 @@ func TestSysctlAllowed(t *testing.T) {
 	}
 }
 
-// No key that is allowed leaves the folders of the namespaces.
+// No allowed key leads out of the folders of the namespaces.
 func FuzzSysctlAllowed(f *testing.F) {
 	for _, key := range []string{"net.core.somaxconn", "net...kernel", "fs.mqueue.x", "net./..", "net.\x00", "kernel.sem"} {
 		f.Add(key)

@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// nativelyProbed is the specification of a container whose root file system holds the probe.
+// nativelyProbed returns the specification of a container whose root file system contains the probe.
 func nativelyProbed(t *testing.T, probe string) *specs.Spec {
 	t.Helper()
 	spec := probed(t)
@@ -21,8 +21,8 @@ func nativelyProbed(t *testing.T, probe string) *specs.Spec {
 	return spec
 }
 
-// A native program has the container's root for its own, sees nothing of its stand-in or of the host, and
-// may do nothing that its specification does not grant.
+// A native program has the container's root as its own and sees nothing of its stand-in or of the host. It has
+// no right that its specification does not grant.
 func TestNativeLaunchConfines(t *testing.T) {
 	probe := buildProbe(t)
 	root := []string{"dev", "file", "probe", "proc", "t", "v"}
@@ -54,7 +54,7 @@ func TestNativeLaunchConfines(t *testing.T) {
 		want.Attempts["denied by seccomp"] = "EPERM"
 		compare(t, probeBy(t, spec, launch()), want)
 	})
-	// With every capability it still is where it is: there is nothing below its root.
+	// Even with CAP_SYS_ADMIN and CAP_SYS_CHROOT it sees only its root: no other mount is below that.
 	t.Run("all-powerful", func(t *testing.T) {
 		spec, want := nativelyProbed(t, probe), inside
 		all := []string{"CAP_SYS_ADMIN", "CAP_SYS_CHROOT"}
@@ -68,7 +68,7 @@ func TestNativeLaunchConfines(t *testing.T) {
 	})
 }
 
-// What a native launch refuses, on top of what every launch does, goes to another runtime.
+// CheckNative refuses more than Check. A container that it refuses is run by another runtime.
 func TestCheckNative(t *testing.T) {
 	good := func() *specs.Spec {
 		return &specs.Spec{

@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// imageOf makes a folder with links, path to target, and returns it opened.
+// imageOf makes a folder with links, path to target. It returns the folder's path and a descriptor of it.
 func imageOf(t testing.TB, links map[string]string) (string, int) {
 	t.Helper()
 	dir := t.TempDir()
@@ -51,7 +51,7 @@ func TestExpand(t *testing.T) {
 	}
 }
 
-// While somebody exchanges folders and links, mount points are made within the root or not at all.
+// While another process exchanges folders and links, mount points are made below the root or not at all.
 func TestMountpointsInMotion(t *testing.T) {
 	outside := t.TempDir()
 	for name, target := range map[string]string{"absolute": outside, "relative": strings.Repeat("../", 20) + strings.TrimPrefix(outside, "/"), "dangling": outside + "/new"} {
@@ -75,7 +75,7 @@ func TestMountpointsInMotion(t *testing.T) {
 		for i := range 300 {
 			fd, _, err := mountpoint(root, "/a/b/c", i%2 == 0)
 			if err != nil {
-				continue // it was exchanged on the way
+				continue // a folder was exchanged meanwhile
 			}
 			made++
 			if path, err := os.Readlink(descriptorPath(fd)); err != nil || !strings.HasPrefix(path, dir+"/") {
@@ -97,7 +97,7 @@ func TestMountpointsInMotion(t *testing.T) {
 	}
 }
 
-// removeBelow removes what is there of a path below a folder, and follows no link.
+// removeBelow removes a path below a folder, and follows no link.
 func removeBelow(t *testing.T, dir, path string) {
 	t.Helper()
 	root, err := os.OpenRoot(dir)
@@ -105,5 +105,5 @@ func removeBelow(t *testing.T, dir, path string) {
 		t.Fatal(err)
 	}
 	defer root.Close()
-	_ = root.RemoveAll(path) // a link that leads out is refused, and what is missing is fine
+	_ = root.RemoveAll(path) // fails at a link that leads out of the folder, ignores a missing file
 }

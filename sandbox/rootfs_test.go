@@ -28,7 +28,7 @@ func TestCommonDir(t *testing.T) {
 	}
 }
 
-// layers makes the folders of an image with that many layers and returns overlay's option.
+// layers makes the folders of an image with count layers and returns overlay's option.
 func layers(t *testing.T, count int) (dir, option string) {
 	t.Helper()
 	dir = filepath.Join(t.TempDir(), "snapshots")
@@ -68,7 +68,7 @@ func TestShortenLowers(t *testing.T) {
 	}
 }
 
-// What is short, or nothing that a snapshotter makes, stays as it is.
+// shortenLowers does not change an option that is short, or that no snapshotter makes.
 func TestShortenLowersLeavesAlone(t *testing.T) {
 	t.Chdir(t.TempDir())
 	before, err := os.Getwd()
@@ -104,7 +104,7 @@ func TestShortenLowersNamesTheMissingDirectory(t *testing.T) {
 	}
 }
 
-// The directory is a proper parent of every path, and none deeper is.
+// commonDir returns the deepest directory that is a proper parent of every path.
 func FuzzCommonDir(f *testing.F) {
 	f.Add("/a/b:/a/c")
 	f.Add("/a:/a/b")

@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// image is a container's root file system of two layers, mounted in a sandbox.
+// image is a container's root file system with two image layers, mounted in a sandbox.
 type image struct {
 	*Sandbox
 	upper, middle, lower string
@@ -49,10 +49,10 @@ func newImage(t *testing.T, options ...string) *image {
 	return i
 }
 
-// inside is where this test reaches a path of the container.
+// inside returns the path at which the test can open a path of the container.
 func (i *image) inside(path string) string { return descriptorPath(i.root) + path }
 
-// stored returns the inode of the layer's file behind path, 0 for none.
+// stored returns the inode number of the layer's file for path, 0 for none.
 func (i *image) stored(t *testing.T, path string) uint64 {
 	t.Helper()
 	file, err := i.OpenFile(path)
@@ -101,7 +101,7 @@ func TestStoredFindsTheLayersFile(t *testing.T) {
 	}
 }
 
-// A layer may have all of a file but its data.
+// A layer may have a file's metadata without its data (metacopy).
 func TestStoredLeavesFilesWithoutData(t *testing.T) {
 	i := newImage(t, "metacopy=on")
 	if i.stored(t, "/twice.wasm") == 0 {
@@ -115,7 +115,7 @@ func TestStoredLeavesFilesWithoutData(t *testing.T) {
 	}
 }
 
-// A file that the container has written keeps its number, and may get back its size and its time.
+// A file that the container has written keeps its inode number. The container can restore its size and its time too.
 func TestStoredLeavesWhatTheContainerWrote(t *testing.T) {
 	i := newImage(t)
 	before := status(t, i.inside("/app.wasm"))
@@ -145,7 +145,7 @@ func TestStoredLeavesWhatTheContainerWrote(t *testing.T) {
 	}
 }
 
-// A volume's file is no layer's, even where a layer has one of that name.
+// A file of a volume is not a layer's file, even if a layer has a file with that name.
 func TestStoredLeavesVolumes(t *testing.T) {
 	i := newImage(t)
 	volume := filepath.Join(t.TempDir(), "app.wasm")

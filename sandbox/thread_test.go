@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// No step runs on the main thread: what it takes on there would stay with the process. The goroutines of
-// this test land on every thread that the runtime has.
+// No step runs on the main thread: its changes to the main thread would stay with the process. The goroutines of
+// this test run on every thread that the runtime has.
 func TestThreadIsNeverTheMainOne(t *testing.T) {
 	var all sync.WaitGroup
 	for range 50 {

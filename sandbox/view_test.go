@@ -55,7 +55,8 @@ func wantFile(t *testing.T, s *Sandbox, path, want string) {
 	}
 }
 
-// A view shows what the container will have, its own changes too, and leaves none.
+// A view shows the files that the container will have, with the container's own changes. The view's mounts
+// change nothing in the container's layer.
 func TestViewLeavesNoTrace(t *testing.T) {
 	volume := t.TempDir()
 	if err := os.WriteFile(filepath.Join(volume, "file"), []byte("volume"), 0o644); err != nil {
@@ -91,8 +92,8 @@ func TestViewLeavesNoTrace(t *testing.T) {
 	}
 }
 
-// What comes after a view is the root file system itself: what is written there stays, and of what was mounted
-// in the view nothing is left.
+// MountRootfs after a view mounts the root file system itself: writes to it stay, and all mounts of the view are
+// gone.
 func TestViewGivesWay(t *testing.T) {
 	tree := buildTestdata(t, "tree")
 	volume := t.TempDir()

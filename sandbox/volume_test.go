@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What is done in a volume for a container is what the container could do itself.
+// InVolume has the container's rights in a volume: it can do only what the container can do itself.
 func TestInVolumeHasTheContainersRights(t *testing.T) {
 	root := specs.User{}
 	user := specs.User{UID: 1000, GID: 1000, AdditionalGids: []uint32{2000}}

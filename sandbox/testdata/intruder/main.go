@@ -1,9 +1,10 @@
-// intruder is a hostile process in a pid namespace in which children are born. It stops whatever gets the
-// next process ids, and tries on each that has not executed a program yet to get into it.
+// intruder is a hostile process in a pid namespace in which sandboxes start their children. It stops the process that
+// gets the next pid. If that process has not executed a program yet, intruder tries to get into it.
 //
-// Its arguments are its user, what a process is called until it has executed a program, and a mode: "hold" if
-// it is never to let go what it has caught, "privileged" if it is to have CAP_SYS_PTRACE and write to an address
-// of each, which comes next, "blind" if it is what it is to be already and has no /proc. It prints one line of JSON for each process that it has caught.
+// The arguments are the user, the name of a process before its execve, and optionally a mode. "hold" does not resume
+// the processes that were stopped. "privileged" has CAP_SYS_PTRACE and writes to each of these processes, at the
+// address in the next argument. "blind" keeps its user and capabilities, and has no /proc. intruder prints one line
+// of JSON for each process that it has stopped in time.
 package main
 
 import (
@@ -19,16 +20,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// caught is what the test expects.
+// caught is one line of output. The test has the same type.
 type caught struct {
 	PID     int
-	Reached []string // what it has got of the process, or as privileged, which files that has open
-	Written bool     // as privileged: the process's memory was changed
+	Reached []string // what the intruder could reach of the process; if privileged, the files that it has open
+	Written bool     // if privileged: the process's memory was changed
 }
 
-// mode is how to treat what is caught.
+// mode holds what to do with a stopped process.
 type mode struct {
-	unborn  string // what a process is called before its execve
+	unborn  string // the name of a process before its execve
 	hold    bool
 	blind   bool
 	address uint64 // to write to, 0 if not privileged
@@ -52,7 +53,7 @@ func main() {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	runtime.LockOSThread() // a tracer is a thread
+	runtime.LockOSThread() // ptrace(2): the tracer is one thread
 	fmt.Println("{}")
 	if m.blind {
 		m.guess()
@@ -60,8 +61,8 @@ func main() {
 	m.hunt()
 }
 
-// enter makes the process what a native container's is: it sees its pid namespace and has no more than the
-// usual capabilities, CAP_SYS_PTRACE not among them.
+// enter gives the process the rights of one in a native container: it sees its pid namespace and has only the
+// default capabilities, without CAP_SYS_PTRACE.
 func (m mode) enter(user string) error {
 	uid, err := strconv.Atoi(user)
 	if err != nil {
@@ -74,7 +75,7 @@ func (m mode) enter(user string) error {
 		return err
 	}
 	if m.address != 0 {
-		return nil // it keeps all of them
+		return nil // privileged: keep all capabilities
 	}
 	if uid != 0 {
 		return syscall.Setresuid(uid, uid, uid)
@@ -94,23 +95,23 @@ func (m mode) enter(user string) error {
 	return nil
 }
 
-// hunt stops whatever comes next, for ever.
+// hunt stops and examines each new process, for ever.
 func (m mode) hunt() {
 	for {
 		for next := lastPID() + 1; ; next++ {
 			if !stop(next) {
-				break // it may have been given already, to a thread of ours
+				break // a thread of ours may have got this number
 			}
 			m.examine(next)
 		}
 	}
 }
 
-// guesses are how many numbers after the last one guess tries.
+// guesses is how many numbers after the last one guess tries.
 const guesses = 64
 
-// guess stops whatever comes next, for ever. Without /proc nothing tells it which number that is, nor whether
-// what it has caught has executed a program.
+// guess stops each new process, for ever. Without /proc it must guess the pid, and cannot find out whether the process
+// has executed a program.
 func (m mode) guess() {
 	for last := os.Getpid(); ; {
 		for pid := last + 1; pid <= last+guesses; pid++ {
@@ -128,7 +129,7 @@ func (m mode) guess() {
 	}
 }
 
-// tell prints what was caught.
+// tell prints found as one line of JSON.
 func tell(found caught) {
 	line, err := json.Marshal(found)
 	if err != nil {
@@ -137,7 +138,7 @@ func tell(found caught) {
 	fmt.Println(string(line))
 }
 
-// stop stops a process as soon as it exists, and gives up after a while.
+// stop stops a process as soon as it exists, and gives up after 1000 attempts.
 func stop(pid int) bool {
 	for range 1000 {
 		if unix.Kill(pid, unix.SIGSTOP) == nil {
@@ -147,7 +148,7 @@ func stop(pid int) bool {
 	return false
 }
 
-// lastPID returns the process id that was given last in our namespace (proc_loadavg(5)).
+// lastPID returns the most recent pid in our namespace (proc_loadavg(5)).
 func lastPID() int {
 	text, err := os.ReadFile("/proc/loadavg")
 	if err != nil {
@@ -158,7 +159,7 @@ func lastPID() int {
 	return pid
 }
 
-// examine looks at what has been sent SIGSTOP, if that has come before the execve.
+// examine tries to get into a process after stop, if it was stopped before its execve.
 func (m mode) examine(pid int) {
 	if awaitStop(pid) == m.unborn {
 		found := caught{PID: pid}
@@ -172,15 +173,15 @@ func (m mode) examine(pid int) {
 			return
 		}
 	}
-	// All go on: pid may have been a thread of a worker, which stops as a whole, and have ended since.
+	// Continue all processes: pid may have been a thread of a worker. Then the whole worker is stopped, and the
+	// thread may have ended.
 	_ = unix.Kill(-1, unix.SIGCONT)
 }
 
-// awaitStop waits until a process has stopped and returns what it is called then, or nothing if it has
-// ended.
+// awaitStop waits until a process has stopped and returns its name then, or "" if it has ended.
 func awaitStop(pid int) string {
 	if _, err := os.Stat(fmt.Sprintf("/proc/self/task/%d", pid)); err == nil {
-		return "" // a thread of ours: process 1 is not stopped
+		return "" // a thread of ours: we are process 1, which SIGSTOP does not stop
 	}
 	for {
 		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
@@ -198,7 +199,7 @@ func awaitStop(pid int) string {
 	}
 }
 
-// reach tries what a process may be got into by, and returns what has worked.
+// reach tries all ways to get into a process, and returns those that worked.
 func reach(pid int) []string {
 	reached := []string{}
 	note := func(what string, err error) {
@@ -212,7 +213,7 @@ func reach(pid int) []string {
 		note(name, err)
 	}
 	links := []string{"root", "cwd", "exe", "ns/mnt", "ns/net"}
-	for fd := range 32 { // root may see the numbers that there are, and no more
+	for fd := range 32 { // try the numbers: root may list fd/, which is allowed
 		links = append(links, fmt.Sprintf("fd/%d", fd))
 	}
 	for _, name := range links {
@@ -234,7 +235,7 @@ func reach(pid int) []string {
 	return reached
 }
 
-// readSome fails for a file that can be opened but tells nothing, too.
+// readSome reads from a file. It also fails if the file can be opened but not read, or is empty.
 func readSome(path string) error {
 	file, err := os.Open(path)
 	if err != nil {
@@ -246,14 +247,14 @@ func readSome(path string) error {
 }
 
 func reachBySyscall(pid int, note func(what string, err error)) {
-	const text = 0x401000 // of a program of Go
+	const text = 0x401000 // address of the code of a Go program
 	var buffer [8]byte
 	local, remote := []unix.Iovec{{Base: &buffer[0], Len: 8}}, []unix.RemoteIovec{{Base: text, Len: 8}}
 	_, err := unix.ProcessVMReadv(pid, local, remote, 0)
 	note("process_vm_readv", err)
 	_, err = unix.ProcessVMWritev(pid, local, remote, 0)
 	if err == unix.EFAULT {
-		err = nil // allowed, but that page is read-only
+		err = nil // the access is allowed, only the page is read-only
 	}
 	note("process_vm_writev", err)
 	if handle, err := unix.PidfdOpen(pid, 0); err == nil {
@@ -272,14 +273,14 @@ func reachBySyscall(pid int, note func(what string, err error)) {
 	}
 }
 
-// letGo ends tracing, for which the process must be stopped by us.
+// letGo ends tracing. Only a stopped tracee can be detached, so it interrupts the process first.
 func letGo(pid int) {
 	_ = unix.PtraceInterrupt(pid)
 	_, _ = unix.Wait4(pid, nil, unix.WALL, nil)
 	_ = unix.PtraceDetach(pid)
 }
 
-// files returns what a process has open.
+// files returns the open files of a process.
 func files(pid int) []string {
 	dir := fmt.Sprintf("/proc/%d/fd/", pid)
 	entries, err := os.ReadDir(dir)

@@ -1,4 +1,4 @@
-// probe tells as JSON on its standard output what a worker sees and may do in its sandbox.
+// probe prints, as JSON, what a worker sees and may do in its sandbox.
 package main
 
 import (
@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// report is what the test expects, field by field.
+// report is the output. The test has the same type.
 type report struct {
 	PID, UID, GID, Umask int
 	Groups               []int
@@ -23,10 +23,10 @@ type report struct {
 	Files                int
 }
 
-// standInFor names in the environment the program that the probe stands in for.
+// standInFor is the environment variable with the program for which the probe is the stand-in.
 const standInFor = "STAND_IN_FOR"
 
-// rootfs is where the container's root file system is.
+// rootfs is the path of the container's root file system.
 var rootfs = "/rootfs"
 
 func main() {
@@ -53,8 +53,8 @@ func main() {
 	}
 }
 
-// become is what a stand-in does: it leaves the directory it was started in, from
-// which its own file can be reached and nothing else, and executes the program.
+// become does the same as a stand-in: it leaves the directory in which it was started
+// and executes the program. Only the stand-in's own file can be reached from that directory.
 func become(program string) {
 	err := os.Chdir("/")
 	if err == nil {
@@ -84,7 +84,7 @@ func names(dir string) []string {
 	return found
 }
 
-// attempts are things that a sandboxed process may not do, most of them.
+// attempts tries operations, most of which a sandboxed process may not do. It returns their results.
 func attempts() map[string]string {
 	write := func(path string) error { return os.WriteFile(path, []byte("x"), 0o644) }
 	tried := map[string]string{}
@@ -114,7 +114,7 @@ func attempts() map[string]string {
 	return tried
 }
 
-// execute tries a program whose interpreter is missing: what may be executed answers ENOENT.
+// execute tries to execute a program whose interpreter is missing: if execve is allowed, it returns ENOENT.
 func execute() error {
 	program := rootfs + "/t/program"
 	if err := os.WriteFile(program, []byte("#!/missing\n"), 0o755); err != nil {
@@ -159,7 +159,7 @@ func (r *report) capabilities() {
 	}
 }
 
-// descriptors counts what is open beyond the standard streams.
+// descriptors counts the open descriptors after the standard streams.
 func (r *report) descriptors() {
 	for fd := 3; fd < 1024; fd++ {
 		var st unix.Stat_t

@@ -1,5 +1,5 @@
-// Command tree prints what lies below a folder, one thing a line: its mode, its path and, of a link,
-// where that leads. It leaves out what is below /dev and /proc.
+// Command tree prints the files below the folder $TREE, one on a line: the mode, the path and, for a link,
+// the target. It leaves out all files below dev and proc there.
 package main
 
 import (
