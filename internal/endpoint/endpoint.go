@@ -1,5 +1,5 @@
-// Package endpoint says where containerd is: its default, and the flags and variables by which people say
-// otherwise.
+// Package endpoint has the address of containerd: its default, and the flags and variables that change
+// it.
 package endpoint
 
 import (
@@ -10,7 +10,7 @@ import (
 // DefaultAddress is containerd's own default for its socket (defaults/defaults_unix.go).
 const DefaultAddress = "/run/containerd/containerd.sock"
 
-// Containerd is a namespace of a containerd.
+// Containerd is a namespace of a containerd: its socket and the namespace's name.
 type Containerd struct{ Address, Namespace string }
 
 // AddressFlag adds the flag for containerd's socket, with the variable of ctr.
@@ -18,8 +18,8 @@ func AddressFlag(set *flag.FlagSet, address *string) {
 	set.StringVar(address, "address", environment("CONTAINERD_ADDRESS", DefaultAddress), "containerd's `socket`")
 }
 
-// Flags adds the flags that say which containerd and which of its namespaces a command is about, with the
-// variables and defaults of ctr.
+// Flags adds the flags that select a containerd and one of its namespaces, with the variables and
+// defaults of ctr.
 func (c *Containerd) Flags(set *flag.FlagSet) {
 	AddressFlag(set, &c.Address)
 	set.StringVar(&c.Namespace, "namespace", environment("CONTAINERD_NAMESPACE", "default"), "containerd's `namespace`: k8s.io is the kubelet's")

@@ -1,5 +1,6 @@
-// Package environ reads a container's environment as the process will see it: what runc makes of several
-// variables of one name is written here once, for all that look at an environment before the process does.
+// Package environ reads a container's environment as its process will see it. Several variables may have
+// one name; runc's rule for them is implemented once, here, for all code that reads an environment before
+// the process does.
 package environ
 
 import (
@@ -7,8 +8,8 @@ import (
 	"strings"
 )
 
-// Lookup returns the value of a variable, and reports whether it is set. Of several of one name the last
-// counts, the one that runc leaves a process (libcontainer/env.go, prepareEnv).
+// Lookup returns the value of a variable, and reports whether it is set. If several have that name, the
+// last one counts: runc leaves only that one to a process (libcontainer/env.go, prepareEnv).
 func Lookup(env []string, name string) (string, bool) {
 	for _, variable := range slices.Backward(env) {
 		if value, ok := strings.CutPrefix(variable, name+"="); ok {

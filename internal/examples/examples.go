@@ -23,7 +23,7 @@ const (
 	prefix = "localhost/wasm-examples/"
 	tag    = ":1"
 
-	// Native is the one image of the examples that is not ours, as Kubernetes completes its name.
+	// Native is the only image of the examples that is not ours, with the name as Kubernetes completes it.
 	Native = "docker.io/library/busybox:1.37"
 )
 
@@ -63,7 +63,7 @@ func Workflows() ([]string, error) {
 func Reference(name string) string { return prefix + name + tag }
 
 // Image returns the image of a program: /app.wasm, which is its entry point, and an empty /tmp. The program is built
-// first if it is not there yet.
+// first if it is missing.
 func Image(ctx context.Context, name string) (testguest.ImageOpts, error) {
 	file, err := build(ctx, name)
 	if err != nil {
@@ -92,7 +92,7 @@ func All(ctx context.Context) (map[string]testguest.ImageOpts, error) {
 	return images, err
 }
 
-// build returns the path of a program's module in the cache, which is kept for its sources and its compiler.
+// build returns the path of a program's module in the cache. The cache keeps it for its sources and its compiler.
 func build(ctx context.Context, name string) (string, error) {
 	dir, err := guests()
 	if err != nil {
@@ -103,7 +103,7 @@ func build(ctx context.Context, name string) (string, error) {
 		return "", err
 	}
 	source := filepath.Join(dir, name)
-	// Debian's compiler by its path: another one that comes first may lack the target.
+	// Debian's compiler by its path: a different one earlier in the PATH may lack the target.
 	version, compile := []string{"go", "version"}, []string{"go", "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-o"}
 	if _, err := os.Stat(source); os.IsNotExist(err) {
 		source += ".rs"

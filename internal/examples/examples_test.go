@@ -11,7 +11,7 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// workflow has those fields of an example that the test checks.
+// workflow has the fields of an example that the test checks.
 type workflow struct {
 	Spec struct {
 		PodSpecPatch string     `json:"podSpecPatch"`

@@ -32,8 +32,8 @@ func (s Snapshot) Since(before Snapshot) []string {
 	return fresh
 }
 
-// Wait returns what look finds and was not there before, sorted. It looks again until nothing is left or
-// the context's time is over, because much is cleaned up after the last answer.
+// Wait returns what look finds and before does not have, sorted. It looks again until nothing is left or
+// the context's time is over, because much is cleaned up after the last reply.
 func Wait(ctx context.Context, before Snapshot, look func() (Snapshot, error)) ([]string, error) {
 	var left []string
 	err := poll.Until(ctx, func() (bool, error) {
@@ -50,8 +50,8 @@ func Wait(ctx context.Context, before Snapshot, look func() (Snapshot, error)) (
 	return left, err
 }
 
-// RemoveCgroups removes the cgroups that list returns, parents before their children; one is busy until the
-// kernel has let go of its last process.
+// RemoveCgroups removes the cgroups that list returns, which has parents before their children. A cgroup is
+// busy until the kernel has released its last process.
 func RemoveCgroups(ctx context.Context, list func() ([]string, error)) error {
 	return poll.Until(ctx, func() (bool, error) {
 		cgroups, err := list()

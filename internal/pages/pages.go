@@ -1,5 +1,5 @@
-// Package pages reads what the project's pages tell people to type, so that tests can type it. No shipped binary
-// imports it.
+// Package pages reads the commands in the project's pages, so that tests can run them. No shipped binary imports
+// it.
 package pages
 
 import (
@@ -11,7 +11,7 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/internal/repo"
 )
 
-// Block is a block of code: lines that are indented by four spaces, with blank ones between them or not.
+// Block is a block of code: lines that are indented by four spaces, and blank lines between them.
 type Block struct {
 	Heading string // the line above that begins with "#", as in "## Install"
 	Lines   []string

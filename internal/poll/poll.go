@@ -1,5 +1,5 @@
-// Package poll waits for conditions that send no notification, by asking again and again. No shipped
-// binary imports it.
+// Package poll waits for conditions that send no notification, by repeated checks. No shipped binary
+// imports it.
 package poll
 
 import (
@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// Until asks done, fifty times a second, until it says yes or fails, or the context ends.
+// Until calls done, fifty times a second, until it returns true or an error, or the context ends.
 func Until(ctx context.Context, done func() (bool, error)) error {
 	ticker := time.NewTicker(20 * time.Millisecond)
 	defer ticker.Stop()

@@ -64,7 +64,8 @@ func BuildTools(ctx context.Context, args ...string) ([]string, error) {
 	return strings.Split(strings.TrimSpace(string(output)), "\n"), nil
 }
 
-// programsEnv names a folder with programs that Program need not build: the machine may be unable to.
+// programsEnv names a folder with ready programs, which Program does not build: the machine may be unable
+// to.
 const programsEnv = "TEST_PROGRAMS"
 
 // Program builds the Go program in a folder of the tree, without cgo, into dir, and returns its path.

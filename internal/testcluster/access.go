@@ -37,7 +37,7 @@ func (c *Cluster) RESTConfig() *rest.Config {
 	}
 }
 
-// get asks the API server for a path.
+// get sends the API server a request for a path.
 func (c *Cluster) get(ctx context.Context, path string) ([]byte, error) {
 	client, err := rest.HTTPClientFor(c.RESTConfig())
 	if err != nil {
@@ -124,9 +124,10 @@ func (c *Cluster) KubectlWith(ctx context.Context, stdin io.Reader, args ...stri
 }
 
 // Containerd returns a client of the node's containerd in the namespace of Kubernetes, which the caller closes.
-// Process ids that it tells are the node's: see [Cluster.HostPID].
+// The process ids that it reports are the node's: see [Cluster.HostPID].
 func (c *Cluster) Containerd() (*client.Client, error) {
-	// By way of the node's root, which is short: the path of a unix socket may have 107 bytes.
+	// The path leads through the node's root, because it is short: the path of a unix socket may have 107
+	// bytes.
 	socket := c.OnNode("/run/containerd/containerd.sock")
 	connection, err := grpc.NewClient("passthrough:///containerd",
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
@@ -141,8 +142,7 @@ func (c *Cluster) Containerd() (*client.Client, error) {
 
 const containerdNamespace = "k8s.io"
 
-// OnNode returns the path by which the machine sees a file of the node. It follows no absolute symbolic link
-// that lies on the node.
+// OnNode returns the machine's path of a file of the node. It follows no absolute symbolic link on the node.
 func (c *Cluster) OnNode(path string) string {
 	return filepath.Join(fmt.Sprintf("/proc/%d/root", c.state.Holder.PID), path)
 }

@@ -14,7 +14,8 @@ import (
 
 const cgroupRoot = "/sys/fs/cgroup"
 
-// hierarchies returns where cgroups are made: the unified hierarchy, or every one of cgroup v1.
+// hierarchies returns the folders in which cgroups are made: the unified hierarchy, or every
+// one of cgroup v1.
 func hierarchies() ([]string, error) {
 	if _, err := os.Stat(filepath.Join(cgroupRoot, "cgroup.controllers")); err == nil {
 		return []string{cgroupRoot}, nil
@@ -35,7 +36,7 @@ func hierarchies() ([]string, error) {
 	return slices.Sorted(maps.Keys(dirs)), nil
 }
 
-// makeCgroup makes the cgroup that kubelet makes the pods' in.
+// makeCgroup makes the cgroup in which the kubelet makes those of the pods.
 func (c *Cluster) makeCgroup() error {
 	parents, err := hierarchies()
 	if err != nil {
@@ -46,7 +47,8 @@ func (c *Cluster) makeCgroup() error {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return err
 		}
-		// A new cpuset of cgroup v1 is empty and holds nobody.
+		// A new cpuset of cgroup v1 has no processors and no memory nodes: no process can join
+		// it.
 		for _, file := range []string{"cpuset.cpus", "cpuset.mems"} {
 			if err := copyWhereEmpty(filepath.Join(parent, file), filepath.Join(dir, file)); err != nil {
 				return err
@@ -79,7 +81,7 @@ func (c *Cluster) cgroups() ([]string, error) {
 	var found []string
 	for _, parent := range parents {
 		err := filepath.WalkDir(filepath.Join(parent, c.cgroup()), func(path string, entry fs.DirEntry, err error) error {
-			// They come and go while this one looks.
+			// Cgroups come and go during the walk.
 			if errors.Is(err, fs.ErrNotExist) {
 				return nil
 			}
@@ -108,7 +110,7 @@ func (c *Cluster) thaw() error {
 				continue
 			}
 			err := os.WriteFile(path, []byte(value), 0)
-			// It went away meanwhile.
+			// The cgroup went away meanwhile.
 			if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENODEV) {
 				return err
 			}

@@ -2,14 +2,14 @@
 // server, controller manager, scheduler, kubelet, containerd with our shim, an S3 server and Argo
 // Workflows in two versions, all real and of pinned versions.
 //
-// The node has network, process, mount and host name namespaces of its own. In there /etc, /var, /run and
-// /usr/local/bin are the node's, so everything lies where it does on any node; on the machine nothing
-// changes but a cgroup of the cluster's name and the files below .cache/cluster. When the node's first
-// process dies, the kernel takes all of it away. Up, Down and the tests may be different programs.
+// The node has network, process, mount and host name namespaces of its own. Its /etc, /var, /run and
+// /usr/local/bin are its own too, so every file has the same path as on any node. The only changes to the
+// machine are a cgroup with the cluster's name and the files below .cache/cluster. When the node's first
+// process dies, the kernel ends and removes all of the node. Up, Down and the tests may be different programs.
 //
-// There is no kube-proxy and no DNS: pods reach the API server at its service address and the S3 server by
-// its address, and no Service of their own. Images are imported, never pulled. No shipped binary imports
-// this package.
+// There is no kube-proxy and no DNS. Pods reach the API server at its service address and the S3 server at its
+// address; Services of their own do not work. Images are imported, never pulled. No shipped binary imports this
+// package.
 package testcluster
 
 import (
@@ -39,9 +39,9 @@ type Options struct {
 	Shim       string // our shim; $CONTAINERD_SHIM_WASM if empty, else bin/containerd-shim-wasm-v1 in the tree
 	NoArgo     bool   // leave Argo out
 
-	// Requeue is how soon Argo's controllers look at a workflow again; if 0, after their own ten seconds. After
-	// a few, on a busy machine, they now and then end wait containers whose program has not even begun to
-	// listen for signals (docs/argo.md, For operators).
+	// Requeue is the time after which Argo's controllers look at a workflow again; 0 means their default of ten
+	// seconds. With a few seconds, on a busy machine, they now and then end wait containers whose program has
+	// not yet begun to listen for signals (docs/argo.md, For operators).
 	Requeue time.Duration
 }
 
@@ -52,7 +52,7 @@ type Cluster struct {
 	mu    sync.Mutex // guards state.Parts
 }
 
-// state is what one program must know of what another one started.
+// state is what one program must know about the parts that another program started.
 type state struct {
 	Containerd string             `json:"containerd"` // version, as in Options
 	Shim       string             `json:"shim"`
@@ -85,7 +85,7 @@ func Open() (*Cluster, error) {
 	return c, nil
 }
 
-// load reads the state; a cluster that never was is an empty one.
+// load reads the state; it is empty if no cluster was ever started.
 func load(l layout) (*Cluster, error) {
 	c := &Cluster{layout: l, state: state{Parts: map[string]process{}, Done: map[string]string{}}}
 	text, err := os.ReadFile(l.stateFile())
@@ -151,8 +151,8 @@ func (c *Cluster) tool(name, program string) string {
 	return filepath.Join(c.state.Tools[name].Bin, program)
 }
 
-// binaries are the programs that an operator has installed on the node: path there → file. All but runc, which
-// is in writeFolders.
+// binaries are the programs that an operator has installed on the node: path there → file. runc is missing
+// here: writeFolders has it.
 func (c *Cluster) binaries() map[string]string {
 	found := map[string]string{
 		"/usr/local/bin/kubelet": c.tool("kubernetes", "kubelet"),
@@ -164,7 +164,7 @@ func (c *Cluster) binaries() map[string]string {
 	return found
 }
 
-// lock keeps other programs from bringing the same cluster up or down meanwhile.
+// lock keeps other programs from bringing the same cluster up or down at the same time.
 func (l layout) lock() (unlock func(), err error) {
 	file, err := os.OpenFile(l.dir+".lock", os.O_CREATE|os.O_RDWR, 0o644)
 	if err != nil {
@@ -176,8 +176,8 @@ func (l layout) lock() (unlock func(), err error) {
 	return func() { _ = file.Close() }, nil
 }
 
-// Up brings the cluster up, or the missing parts of it, and reports its steps on progress, a line for each
-// part. It returns when everything is ready.
+// Up brings the cluster up, or the missing parts of it, and writes a line for each part to progress. It returns
+// when everything is ready.
 func Up(ctx context.Context, options Options, progress io.Writer) (*Cluster, error) {
 	l, err := findLayout()
 	if err != nil {
@@ -269,7 +269,7 @@ func (c *Cluster) bringUp(ctx context.Context, r *report) error {
 
 const running = "runs already"
 
-// upNode makes the node. What is left of an earlier one, which a crash or a reboot ended, goes first.
+// upNode makes the node. It first removes the rest of an earlier one, which a crash or a reboot ended.
 func (c *Cluster) upNode(ctx context.Context) (string, error) {
 	if c.state.Holder.alive() {
 		return running, nil
@@ -300,7 +300,7 @@ func (c *Cluster) upShim(ctx context.Context) (string, error) {
 	return "installed", nil
 }
 
-// upParts starts every part as soon as those that it needs are ready.
+// upParts starts every part as soon as the parts that it needs are ready.
 func (c *Cluster) upParts(ctx context.Context, r *report) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -316,7 +316,7 @@ func (c *Cluster) upParts(ctx context.Context, r *report) error {
 				select {
 				case <-ready[other]:
 				case <-ctx.Done():
-					failures <- nil // the first failure is told
+					failures <- nil // only the first failure is reported
 					return
 				}
 			}
@@ -327,7 +327,7 @@ func (c *Cluster) upParts(ctx context.Context, r *report) error {
 				r.line(p.name, what, time.Since(began))
 				close(ready[p.name])
 			case ctx.Err() != nil:
-				err = nil // it was told to stop: the first failure is told
+				err = nil // the context stopped it: only the first failure is reported
 			default:
 				r.line(p.name, "FAILED", time.Since(began))
 				err = fmt.Errorf("bring up %s: %w", p.name, err)
@@ -367,8 +367,8 @@ func (c *Cluster) version(part string) string {
 	return c.state.Tools["kubernetes"].Version
 }
 
-// Down takes the cluster down: everything that Up started and made, but the logs and the tools. It is no
-// error if none is up.
+// Down takes the cluster down: everything that Up started and made, except the logs and the tools. It is no
+// error if no cluster is up.
 func Down(ctx context.Context) error {
 	l, err := findLayout()
 	if err != nil {
@@ -402,8 +402,8 @@ func (c *Cluster) clean(ctx context.Context) error {
 	return errors.Join(failures...)
 }
 
-// killNode kills the node's first process, and with it the kernel kills all others. Frozen ones die when they
-// are thawed.
+// killNode kills the node's first process. The kernel then kills all others. Frozen processes die when they are
+// thawed.
 func (c *Cluster) killNode(ctx context.Context) error {
 	if !c.state.Holder.alive() {
 		return nil

@@ -14,7 +14,8 @@ import (
 
 const within = 5 * time.Minute
 
-// up returns the cluster, brought up where it was not; it stays up for other tests.
+// up returns the cluster and brings it up if necessary; it stays up for other
+// tests.
 func up(t *testing.T) *Cluster {
 	t.Helper()
 	c, err := Up(t.Context(), Options{}, t.Output())
@@ -24,7 +25,8 @@ func up(t *testing.T) *Cluster {
 	return c
 }
 
-// namespace makes one that is deleted, and waited for, at the end of the test.
+// namespace makes a namespace. The end of the test deletes it and waits until it is
+// gone.
 func namespace(t *testing.T, c *Cluster, name string) {
 	t.Helper()
 	kubectl(t, c, "create", "namespace", name)
@@ -152,7 +154,7 @@ spec:
 	}
 }
 
-// A part that is killed is down, and a second Up brings it back and nothing else.
+// A part that is killed is down. A second Up starts that part again and no other.
 func TestRepair(t *testing.T) {
 	c := up(t)
 	pids := map[string]int{}
@@ -181,7 +183,7 @@ func TestRepair(t *testing.T) {
 	}
 }
 
-// The machine sees nothing of the node's network, mounts and folders.
+// The machine does not see the node's network, mounts and folders.
 func TestSeparation(t *testing.T) {
 	c := up(t)
 	addresses, err := exec.Command("ip", "address").Output()

@@ -56,7 +56,7 @@ current-context: testcluster
 `, apiServer, c.cert(authority), c.cert(user), c.key(user))
 }
 
-// containerdConfig is what an operator has written before our shim is installed: nothing in it knows of Wasm.
+// containerdConfig is the operator's configuration before our shim is installed: it has no Wasm runtime.
 func (c *Cluster) containerdConfig() string {
 	// Raising the priority of processes against the OOM killer needs CAP_SYS_RESOURCE, which test machines lack.
 	if c.state.Containerd == "1.7" {
@@ -87,7 +87,8 @@ oom_score = 0
 `, pauseImage, binDirs)
 }
 
-// cniConfig: pods are on one bridge whose address on the node is their gateway. There is no way further.
+// cniConfig puts pods on one bridge, whose address on the node is their gateway. They have no route to other
+// networks.
 const cniConfig = `{
   "cniVersion": "1.0.0",
   "name": "pods",
@@ -138,8 +139,8 @@ maxPods: 250
 `)
 }
 
-// installShim lets the shim install itself on the node, as docs/install.md has it, and reports whether containerd
-// must be restarted to see it.
+// installShim runs the shim's own installation on the node, as docs/install.md describes it, and reports whether
+// containerd must be restarted for it.
 func (c *Cluster) installShim(ctx context.Context) (bool, error) {
 	var text strings.Builder
 	command := c.NodeCommand(ctx, c.state.Shim, "install",

@@ -12,11 +12,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The main thread cannot end, and a throw-away goroutine must never land on it: see enter.
+// The main thread cannot end, so a throw-away goroutine must never run on it: see enter.
 func init() { runtime.LockOSThread() }
 
-// namespaces of the node that a thread can enter, in the order of entering: the mount namespace last,
-// because /proc of the machine is what the others are found by.
+// namespaces are the node's namespaces that a thread can enter, in the order of entering. The mount
+// namespace is the last, because the machine's /proc is needed to find the others.
 var allNamespaces = []string{"net", "uts", "pid", "mnt"}
 
 // enter runs f on a thread of its own in the given namespaces of the node. The thread dies with it. A
@@ -66,7 +66,7 @@ func (c *Cluster) join(namespaces []string) error {
 }
 
 // Dial connects to an address inside the cluster's network: the API server, the S3 server, a pod. The
-// host must be an IP address; there are no names.
+// host must be an IP address; there is no DNS.
 func (c *Cluster) Dial(ctx context.Context, network, address string) (net.Conn, error) {
 	var conn net.Conn
 	err := c.enter([]string{"net"}, func() (err error) {
@@ -76,8 +76,9 @@ func (c *Cluster) Dial(ctx context.Context, network, address string) (net.Conn, 
 	return conn, err
 }
 
-// StartOnNode starts a command as on a shell of the node: its network, processes, folders. Its path must
-// be absolute as seen there. Pass a command that was not started; call Wait on it as usual.
+// StartOnNode starts a command in the node's network, process and mount namespaces, as a shell of the
+// node would. Its path must be absolute in the node's file system. Pass a command that was not started;
+// call Wait on it as usual.
 func (c *Cluster) StartOnNode(command *exec.Cmd) error {
 	if command.Dir == "" {
 		command.Dir = "/"

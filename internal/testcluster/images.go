@@ -12,7 +12,7 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/internal/testguest"
 )
 
-// Import gives the node's containerd the images of a tar, as [testguest.WriteImage] writes it.
+// Import imports the images of a tar, as [testguest.WriteImage] writes it, into the node's containerd.
 func (c *Cluster) Import(ctx context.Context, tarPath string) error {
 	file, err := os.Open(tarPath)
 	if err != nil {
@@ -77,12 +77,12 @@ func (c *Cluster) upImages(ctx context.Context) (string, error) {
 	return fmt.Sprintf("%d imported", len(imported)), nil
 }
 
-// argoImage is the name of upstream's image of this version.
+// argoImage is upstream's name of the image of this version.
 func (c *Cluster) argoImage(name, program string) string {
 	return fmt.Sprintf("quay.io/argoproj/%s:v%s", program, strings.TrimPrefix(c.state.Tools[name].Version, "v"))
 }
 
-// argoImageOpts is what upstream's Dockerfile makes: the static program on a base with little but /tmp.
+// argoImageOpts follows upstream's Dockerfile: the static program on a base with little but /tmp.
 func (c *Cluster) argoImageOpts(name, program, user string) testguest.ImageOpts {
 	return testguest.ImageOpts{
 		Files: map[string]string{"/bin/" + program: c.tool(name, program)},

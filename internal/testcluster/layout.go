@@ -8,7 +8,7 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/internal/repo"
 )
 
-// Addresses inside the cluster's network namespace. Nothing of them exists on the machine.
+// Addresses inside the cluster's network namespace. None of them exists on the machine.
 const (
 	nodeName   = "wasm-node"
 	nodeIP     = "10.200.0.1"
@@ -41,13 +41,13 @@ func (l layout) etcd() string       { return filepath.Join(l.dir, "etcd") }
 func (l layout) s3() string         { return filepath.Join(l.dir, "s3") }
 func (l layout) kubeconfig() string { return filepath.Join(l.dir, "kubeconfig") }
 
-// node is the folder of what stands in for the node's /etc, /var and /usr/local/bin.
+// node is the folder that holds the node's /etc, /var and /usr/local/bin.
 func (l layout) node() string { return filepath.Join(l.dir, "node") }
 
 func (l layout) cert(name string) string { return filepath.Join(l.pki(), name+".crt") }
 func (l layout) key(name string) string  { return filepath.Join(l.pki(), name+".key") }
 
-// volatile is what ends with the cluster: everything but the logs.
+// volatile is the folder of everything that ends with the cluster: all but the logs.
 func (l layout) volatile() []string {
 	return []string{l.stateFile(), l.pki(), l.etcd(), l.s3(), l.kubeconfig(), l.node()}
 }

@@ -15,12 +15,12 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/internal/leaks"
 )
 
-// leaksWithin bounds the wait for what kubelet, containerd and shims clean up after a pod has gone. The kubelet
-// looks for dead sandboxes once a minute, and a busy machine takes its time.
+// leaksWithin bounds the wait for what kubelet, containerd and shims clean up after a pod has gone. The kubelet looks
+// for dead sandboxes once a minute, and a busy machine is slow.
 const leaksWithin = 5 * time.Minute
 
-// Snapshot is what pods have made of the node at one moment, each thing described in a line: processes, mounts,
-// cgroups, network namespaces, volumes, and files of containerd, runc and the shims.
+// Snapshot is the traces of pods on the node at one moment, one line for each: processes, mounts, cgroups, network
+// namespaces, volumes, and files of containerd, runc and the shims.
 type Snapshot = leaks.Snapshot
 
 // shimFolders are where shims keep files for each task or pod.
@@ -86,7 +86,7 @@ func (c *Cluster) seeMounts(seen Snapshot) error {
 func (c *Cluster) seeCgroups(seen Snapshot) error {
 	cgroups, err := c.cgroups()
 	for _, cgroup := range cgroups {
-		// Those of the classes of pods come with the first pod of a class and stay.
+		// The cgroups of the pod classes are created with the first pod of a class and stay.
 		if strings.Contains(cgroup, "/pod") {
 			seen.Add("cgroup %s", cgroup)
 		}
@@ -110,8 +110,8 @@ func (c *Cluster) seeFiles(seen Snapshot) error {
 	return nil
 }
 
-// ShimPIDs returns the shims that serve a container or sandbox, as seen from the machine: of a pod with Wasm
-// and native containers ours and the stock one. The id may be the beginning of one.
+// ShimPIDs returns the process ids, on the machine, of the shims that serve a container or sandbox. A pod with Wasm
+// and native containers has two: ours and the stock one. The id may be the beginning of one.
 func (c *Cluster) ShimPIDs(id string) ([]int, error) {
 	all, err := c.onNode()
 	if err != nil {

@@ -18,15 +18,16 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/internal/testguest"
 )
 
-// stand-ins are the folders of the machine that the node has of its own, so that everything can be where it
-// is on any node, and nothing of the machine changes.
+// standIns are the machine's folders that the node replaces with its own. So every file has the same path
+// as on any node, and the machine's folders do not change.
 var standIns = []string{"/etc", "/var", "/usr/local/bin"}
 
-// fromEtc is what of the machine's /etc programs on the node need.
+// fromEtc are the files of the machine's /etc that programs on the node need.
 var fromEtc = []string{"passwd", "group", "nsswitch.conf", "ld.so.cache", "ld.so.conf", "localtime"}
 
 // startHolder makes the node: a process that holds its namespaces and, as their init, collects orphans. It
-// does nothing else. When it dies the kernel kills everything on the node, and its network and mounts go.
+// does nothing else. When it dies, the kernel kills everything on the node and removes its network and
+// mounts.
 func (c *Cluster) startHolder(ctx context.Context) error {
 	if err := c.writeFolders(); err != nil {
 		return err
@@ -81,7 +82,7 @@ func (c *Cluster) writeFolders() error {
 	for name, text := range map[string]string{
 		"hostname":    nodeName + "\n",
 		"hosts":       fmt.Sprintf("127.0.0.1 localhost\n%s %s\n", nodeIP, nodeName),
-		"resolv.conf": "nameserver 127.0.0.1\n", // nobody answers there, at once
+		"resolv.conf": "nameserver 127.0.0.1\n", // nothing listens there, so requests fail at once
 	} {
 		if err := os.WriteFile(filepath.Join(c.node(), "etc", name), []byte(text), 0o644); err != nil {
 			return err
@@ -100,7 +101,7 @@ func (c *Cluster) writeFolders() error {
 
 // furnish mounts the node's own folders over the machine's, in its mount namespace only.
 func (c *Cluster) furnish(ctx context.Context) error {
-	// Not shared with the machine, but shared within the node, as a machine's is with its containers.
+	// Mounts do not propagate between the machine and the node, but they do between the node and its containers.
 	err := c.enter([]string{"mnt"}, func() error {
 		if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 			return fmt.Errorf("make mounts private: %w", err)
@@ -123,7 +124,7 @@ func (c *Cluster) furnish(ctx context.Context) error {
 	})
 }
 
-// coverFolders takes hold of every source first: the source tree itself may lie below a covered folder.
+// coverFolders opens every source first: the source tree itself may lie below a covered folder.
 func (c *Cluster) coverFolders() error {
 	over := map[string]string{}
 	for _, dir := range standIns {
@@ -154,7 +155,7 @@ func (c *Cluster) coverFolders() error {
 	if err := os.MkdirAll("/run/lock", 0o755); err != nil {
 		return err
 	}
-	// Folders before what lies in them.
+	// Folders come before their contents.
 	for _, target := range slices.SortedFunc(maps.Keys(over), func(a, b string) int { return len(a) - len(b) }) {
 		if err := attach(trees[target], target, over[target]); err != nil {
 			return err
@@ -191,7 +192,7 @@ func makeLike(tree int, target string) error {
 	return file.Close()
 }
 
-// connect gives the node its addresses. It has no way out to any other network.
+// connect gives the node its addresses. The node has no route to any other network.
 func (c *Cluster) connect(ctx context.Context) error {
 	for _, line := range []string{
 		"link set lo up",
@@ -207,7 +208,7 @@ func (c *Cluster) connect(ctx context.Context) error {
 	return nil
 }
 
-// output runs a command on the node; what it printed is in the error.
+// output runs a command on the node; the error has the command's output.
 func (c *Cluster) output(command *exec.Cmd) error {
 	var text strings.Builder
 	if command.Stdout == nil {

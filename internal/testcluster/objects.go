@@ -19,8 +19,8 @@ import (
 //go:embed manifests
 var manifests embed.FS
 
-// Namespaces of one version of Argo. Its controller sees the workflows in Workflows only, so that both
-// versions run in one cluster.
+// ArgoNamespaces are the namespaces of one version of Argo. Its controller sees the workflows in Workflows only,
+// so that both versions run in one cluster.
 type ArgoNamespaces struct {
 	Controller string // as in argo-4-0
 	Workflows  string // as in wf-4-0
@@ -64,7 +64,7 @@ func (c *Cluster) upObjects(ctx context.Context) (string, error) {
 	return c.apply(ctx, "objects", text)
 }
 
-// argoDefinitions are those of the newest version; the older one works with them too.
+// argoDefinitions are the resource definitions of the newest version; the older one works with them too.
 func (c *Cluster) argoDefinitions(ctx context.Context) ([]byte, error) {
 	name := c.state.Argo[0]
 	command := exec.CommandContext(ctx, "go", "list", "-mod=readonly", "-f", "{{with .Module}}{{.Dir}}{{end}}", "github.com/argoproj/argo-workflows/v4/pkg/apis/workflow")
@@ -92,8 +92,8 @@ func (c *Cluster) argoDefinitions(ctx context.Context) ([]byte, error) {
 	return bytes.Join(all, []byte("\n---\n")), nil
 }
 
-// apply applies manifests unless the same ones were before. The server does it: the definitions of Argo are larger
-// than the annotation that a client would keep.
+// apply applies manifests unless they are the same as before. It is a server-side apply: Argo's definitions are
+// larger than the annotation that a client-side apply would keep.
 func (c *Cluster) apply(ctx context.Context, step string, text []byte) (string, error) {
 	sum := sha256.Sum256(text)
 	key := hex.EncodeToString(sum[:8])
@@ -124,8 +124,8 @@ func (c *Cluster) upArgo(ctx context.Context, name string) (string, error) {
 	return fmt.Sprintf("%s in %s", c.state.Tools[name].Version, namespace), nil
 }
 
-// ArgoManifest returns what installs a version of Argo, of those that run in the cluster, into the given namespaces, for
-// a server-side apply. Both may be the same one.
+// ArgoManifest returns the manifest that installs a version of Argo, one that runs in the cluster, into the given
+// namespaces, for a server-side apply. Both namespaces may be the same.
 func (c *Cluster) ArgoManifest(version string, in ArgoNamespaces) ([]byte, error) {
 	manifest, err := template.ParseFS(manifests, "manifests/argo.yaml")
 	if err != nil {

@@ -18,7 +18,7 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/internal/poll"
 )
 
-// Parts of the cluster, as [Cluster.Restart] and the others call them: the name of the program.
+// Parts of the cluster, as [Cluster.Restart] and others take them: the program's name.
 const (
 	Containerd        = "containerd"
 	Etcd              = "etcd"
@@ -127,7 +127,7 @@ func (c *Cluster) kubeletArgs() []string {
 	}
 }
 
-// run starts a part. Its parent is the node's init, as with any daemon, which reaps it.
+// run starts a part. Its parent is the node's init, which reaps it like any daemon.
 func (c *Cluster) run(p part) error {
 	log, err := os.OpenFile(c.Log(p.name), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
@@ -137,7 +137,7 @@ func (c *Cluster) run(p part) error {
 	command := exec.Command("/bin/sh", append([]string{"-c", `"$@" </dev/null & echo $! >&3`, "sh", p.path}, p.args...)...)
 	command.Env = append(c.nodeEnv(), p.env...)
 	command.Stdout, command.Stderr = log, log
-	command.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // a terminal's signals are not meant for it
+	command.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // signals of a terminal must not reach it
 	number, err := c.printed(command)
 	if err != nil {
 		return err
@@ -176,7 +176,7 @@ func (c *Cluster) printed(command *exec.Cmd) (int, error) {
 	return strconv.Atoi(strings.TrimSpace(string(line[:n])))
 }
 
-// wait returns when the part is ready, and fails when it has ended.
+// wait returns when the part is ready. It fails if the part has ended.
 func (c *Cluster) wait(ctx context.Context, p part) error {
 	ctx, cancel := context.WithTimeout(ctx, readyWithin)
 	defer cancel()
@@ -199,7 +199,7 @@ func (c *Cluster) wait(ctx context.Context, p part) error {
 	return fmt.Errorf("%s is not ready: %w\n%s", p.name, err, c.logTail(p.name, 15))
 }
 
-// http returns a check that asks for a page.
+// http returns a check that requests a page.
 func (c *Cluster) http(url string) func(context.Context) error {
 	return func(ctx context.Context) error {
 		client := &http.Client{Transport: &http.Transport{
@@ -234,8 +234,8 @@ func (c *Cluster) containerdReady(ctx context.Context) error {
 	return c.output(c.NodeCommand(ctx, "/usr/local/bin/ctr", "plugins", "list", "-q"))
 }
 
-// kubeletReady asks the kubelet itself, then the API server whether the node is: after a restart of the kubelet
-// the node is shown as ready all the time.
+// kubeletReady asks the kubelet itself, then asks the API server whether the node is ready: during a restart of
+// the kubelet the node is shown as ready all the time.
 func (c *Cluster) kubeletReady(ctx context.Context) error {
 	if err := c.http("http://127.0.0.1:10248/healthz")(ctx); err != nil {
 		return err
@@ -255,7 +255,7 @@ func (c *Cluster) logTail(part string, lines int) string {
 	return strings.Join(all[max(0, len(all)-lines):], "\n")
 }
 
-// PID is the process id of a part, as seen from the machine; 0 if it does not run.
+// PID is the process id of a part on the machine; 0 if it does not run.
 func (c *Cluster) PID(part string) int {
 	if p := c.process(part); p.alive() {
 		return p.PID

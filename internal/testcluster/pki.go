@@ -15,7 +15,8 @@ import (
 	"time"
 )
 
-// identity is a certificate that the cluster's authority signs. The API server knows its bearer by it.
+// identity is a certificate that the cluster's authority signs. It identifies its holder to the API
+// server.
 type identity struct {
 	name   string // of the files
 	user   string
@@ -79,7 +80,7 @@ func (i identity) template() *x509.Certificate {
 	return c
 }
 
-// issue writes a new key and its certificate, signed by the issuer, or by itself without one.
+// issue writes a new key and its certificate, signed by the issuer, or self-signed if there is none.
 func (l layout) issue(name string, template, issuer *x509.Certificate, issuerKey crypto.Signer) (crypto.Signer, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

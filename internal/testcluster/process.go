@@ -14,8 +14,8 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/internal/poll"
 )
 
-// process names one process of the machine for good: a number may be given to another later, but not with
-// the same start.
+// process identifies one process of the machine: its number may be reused later, but not with the same
+// start time.
 type process struct {
 	PID   int    `json:"pid"`   // as seen from the machine
 	Start string `json:"start"` // in clock ticks since the boot
@@ -37,7 +37,7 @@ func (p process) alive() bool {
 	return err == nil && stat.start == p.Start && stat.state != "Z" && stat.state != "X"
 }
 
-// signal sends a signal if it still is the same process.
+// signal sends a signal if the number still belongs to the same process.
 func (p process) signal(s syscall.Signal) error {
 	if !p.alive() {
 		return nil
@@ -58,7 +58,7 @@ type stat struct {
 	name         string
 }
 
-// readStat reads what proc_pid_stat(5) describes. The name is in parentheses and may hold some itself.
+// readStat reads what proc_pid_stat(5) describes. The name is in parentheses and may contain parentheses.
 func readStat(pid int) (stat, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
@@ -77,8 +77,8 @@ func readStat(pid int) (stat, error) {
 	return stat{state: fields[0], start: fields[19], parent: parent, name: string(text[first+1 : last])}, err
 }
 
-// onNode returns the processes that descend from the node's first one, by their number on the machine.
-// A command of [Cluster.StartOnNode] is not among them, nor is what it starts.
+// onNode returns the processes that descend from the node's first one, by their number on the machine. A
+// command of [Cluster.StartOnNode] and its children are not among them.
 func (c *Cluster) onNode() (map[int]stat, error) {
 	folders, err := filepath.Glob("/proc/[0-9]*")
 	if err != nil {
@@ -90,7 +90,7 @@ func (c *Cluster) onNode() (map[int]stat, error) {
 		if err != nil {
 			return nil, err
 		}
-		// One that ends meanwhile is none.
+		// A process that ends meanwhile is skipped.
 		if s, err := readStat(pid); err == nil {
 			all[pid] = s
 		}
@@ -134,8 +134,8 @@ func namespacedNumbers(pid int) []int {
 	return nil
 }
 
-// HostPID returns the machine's number of a process that has the given one on the node, as containerd
-// tells it; 0 if there is none.
+// HostPID returns the machine's number of the process that has the given number on the node, which is the
+// one that containerd reports; 0 if there is none.
 func (c *Cluster) HostPID(onNode int) (int, error) {
 	pids, err := c.onNode()
 	if err != nil {

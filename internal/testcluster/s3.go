@@ -5,8 +5,8 @@ import (
 	"path/filepath"
 )
 
-// S3 is where the S3 server is and how to get in, from pods and through [Cluster.Dial]. What is stored are
-// plain files below Dir, on the machine.
+// S3 has the address and the credentials of the S3 server, for pods and for [Cluster.Dial]. Objects are
+// stored as plain files below Dir, on the machine.
 type S3 struct {
 	Endpoint  string // address:port, plain HTTP
 	Bucket    string
@@ -43,7 +43,7 @@ func (c *Cluster) S3() S3 {
 func (c *Cluster) s3Args() []string {
 	return []string{
 		"--port", s3Endpoint, "--region", s3Region, "--health", s3Health, "--quiet",
-		// Not in extended attributes, which not every file system has.
+		// Metadata is not kept in extended attributes, which not every file system has.
 		"posix", "--sidecar", filepath.Join(c.s3(), "metadata"), filepath.Join(c.s3(), "buckets"),
 	}
 }

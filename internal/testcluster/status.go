@@ -17,7 +17,7 @@ func (s PartStatus) String() string {
 	return fmt.Sprintf("%-24s %-10s pid %-8d  %s", s.Name, s.Version, s.PID, s.Log)
 }
 
-// Status tells what runs of the cluster.
+// Status returns the cluster's parts and whether they run.
 func (c *Cluster) Status() []PartStatus {
 	var all []PartStatus
 	for _, p := range c.parts() {
@@ -26,7 +26,7 @@ func (c *Cluster) Status() []PartStatus {
 	return all
 }
 
-// Env returns variables for scripts. KUBECONFIG is of use in the cluster's network only.
+// Env returns variables for scripts. KUBECONFIG works in the cluster's network only.
 func (c *Cluster) Env() map[string]string {
 	return map[string]string{
 		"KUBECONFIG":          c.kubeconfig(),

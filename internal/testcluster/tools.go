@@ -28,7 +28,7 @@ func (c *Cluster) findTools(ctx context.Context) (string, error) {
 		return "", fmt.Errorf("hack/tools/build.sh named %d folders for %d tools", len(folders), len(names))
 	}
 	if c.state.Tools != nil && c.state.Holder.alive() {
-		return fmt.Sprintf("%d, found", len(names)), nil // those it was started with
+		return fmt.Sprintf("%d, found", len(names)), nil // the tools that the cluster was started with
 	}
 	c.state.Tools = map[string]tool{}
 	for i, name := range names {

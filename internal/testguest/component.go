@@ -10,8 +10,8 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/internal/repo"
 )
 
-// texts are the guests that are written as the text of a module or of a component; each file says what
-// it does. hack/component translates them.
+// texts are the guests that are written as the text of a module or of a component; a comment in each file describes
+// the guest. hack/component translates them.
 var texts = map[string]string{
 	"component-functions":  "component-functions.wat",
 	"component-error":      "component-error.wat",
@@ -23,8 +23,8 @@ var texts = map[string]string{
 	"exceptions":           "exceptions.wat",
 }
 
-// What makes components of modules. wasm-tools must be newer than 1.230, which refuses the modules of Go's
-// compiler because they import a function twice.
+// The tools that make components of modules. wasm-tools must be newer than 1.230: that one refuses the modules of
+// Go's compiler because they import a function twice.
 var (
 	// wasm-tools, compiled to a module for WASI preview 1 itself.
 	wasmTools = packaged{
@@ -32,7 +32,7 @@ var (
 		sha256: "8386c1fe1919f57747626ac9622f7505efd560394ee0b43544907ff963fb6aff",
 		member: "package/vendor/wasm-tools.core.wasm",
 	}
-	// WASI preview 1 for commands, by WASI 0.2.12.
+	// The adapter of WASI preview 1 for commands, to WASI 0.2.12.
 	commandAdapter = packaged{
 		name: "@bytecodealliance/jco", version: "1.35.0",
 		sha256: "893e80e993a2cb3735e195a0c2dc3ab7d683877a813bb024a27499ee86e12b13",
@@ -40,11 +40,11 @@ var (
 	}
 )
 
-// Component returns the absolute path of a component that does what the command at path does, a core
-// module for WASI preview 1: it exports wasi:cli/run and imports what of WASI 0.2 the command uses.
-// Of exit codes it has only 0 and 1, for all that are not 0: the adapter calls wasi:cli/exit's exit. The
-// same module gives the same file, made once. The first one has npm fetch wasm-tools and the adapter, 2.4 MB, which
-// are kept below .cache/tools.
+// Component returns the absolute path of a component that does the same as the command at path, a core module for
+// WASI preview 1. The component exports wasi:cli/run and imports the parts of WASI 0.2 that the command uses. Its
+// exit code is 0 or 1, for every code that is not 0: the adapter calls wasi:cli/exit's exit. The component of a
+// module is made once. The first call makes npm fetch wasm-tools and the adapter, 2.4 MB, which are kept below
+// .cache/tools.
 func Component(path string) (string, error) {
 	core, err := os.ReadFile(path)
 	if err != nil {
@@ -89,7 +89,7 @@ func translate(name, file string) (string, error) {
 	})
 }
 
-// makeComponent runs hack/component, for this machine whatever the caller is built for.
+// makeComponent runs hack/component, built for this machine even if the caller is built for another.
 func makeComponent(args ...string) error {
 	root, err := repo.Root()
 	if err != nil {

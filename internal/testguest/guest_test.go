@@ -13,8 +13,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 )
 
-// call runs an exported function of a guest under wasmtime with root as its "/" and returns its
-// standard output and the error of the call.
+// call runs an exported function of a guest under wasmtime, with root as its "/". It returns
+// the guest's standard output and the error of the call.
 func call(t *testing.T, root, guest, function string, args ...string) (string, error) {
 	t.Helper()
 	engine := wasmtime.NewEngine()
@@ -55,7 +55,7 @@ func call(t *testing.T, root, guest, function string, args ...string) (string, e
 	return string(text), err
 }
 
-// exitCode is what a call ended with: 0 when it returned, -1 when it trapped.
+// exitCode is the result of a call: 0 when it returned, -1 when it trapped.
 func exitCode(err error) int {
 	if err == nil {
 		return 0
@@ -141,7 +141,7 @@ func TestOtherFunction(t *testing.T) {
 	}
 }
 
-// What a guest is made to be refused for must be the only thing that is wrong with it.
+// A guest that must be refused has exactly one defect.
 func TestHandmade(t *testing.T) {
 	engine := wasmtime.NewEngine()
 	for _, name := range []string{"noexports", "unknownimports"} {

@@ -5,7 +5,7 @@ import (
 	"slices"
 )
 
-// handmade are the guests that no compiler makes: what a shim must refuse with a clear error.
+// handmade are the guests that no compiler makes: a shim must refuse them with a clear error.
 var handmade = map[string]func() []byte{
 	"noexports":      noExports,
 	"unknownimports": unknownImports,
@@ -66,7 +66,7 @@ func Importing(module string, names ...string) []byte {
 	return importing(imports...)
 }
 
-// importing is a valid command that imports functions, each a module's name and its own.
+// importing is a valid command that imports functions, each given as a module's name and its own.
 func importing(imports ...[2]string) []byte {
 	listed := unsigned(len(imports))
 	for _, i := range imports {
@@ -89,7 +89,7 @@ func truncated() []byte {
 }
 
 // Big returns a command that does nothing and is at least size bytes long. All of it is code that a
-// compiler has to work through: 4 KiB a function, none of which it can leave out.
+// compiler has to process: functions of 4 KiB, none of which it can leave out.
 func Big(size int) []byte {
 	const bodySize = 4 << 10
 	// local.get 0; i32.const 3; i32.mul; local.get 0; i32.xor; local.set 0

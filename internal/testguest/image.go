@@ -27,7 +27,7 @@ type ImageOpts struct {
 	Files map[string]string // path in the rootfs → file on this machine; its permission bits are kept
 	Texts map[string]string // path in the rootfs → content of a plain file
 	Links map[string]string // path in the rootfs → target of a symbolic link
-	Dirs  []string          // folders; those above files are made anyway
+	Dirs  []string          // folders; the parents of files are made in any case
 
 	Entrypoint []string
 	Cmd        []string
@@ -159,9 +159,9 @@ func WasmImage(guest string, cmd ...string) (ImageOpts, error) {
 	}, nil
 }
 
-// BusyboxImage returns the options of a native image with Debian's static busybox and a link for
-// every applet, /tmp and a root user, which runs "sh" unless told otherwise. /hello is a static
-// native program that prints "hello from native C".
+// BusyboxImage returns the options of a native image with Debian's static busybox and a link for every
+// applet, /tmp and a root user. By default the image runs "sh". /hello is a static native program that
+// prints "hello from native C".
 func BusyboxImage() (ImageOpts, error) {
 	hello, err := File("hello-native")
 	if err != nil {
@@ -204,7 +204,7 @@ func PauseImage() (ImageOpts, error) {
 	return ImageOpts{Files: map[string]string{"/pause": pause}, Entrypoint: []string{"/pause"}, User: "65535:65535"}, nil
 }
 
-// staticBusybox finds a busybox that needs no libraries: the package "busybox" has one too that does.
+// staticBusybox finds a busybox that needs no libraries. The package "busybox" has one that needs them.
 func staticBusybox() (string, error) {
 	found, err := exec.LookPath("busybox")
 	if err != nil {

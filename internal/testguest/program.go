@@ -17,21 +17,20 @@ const (
 	opLocalGet, opLocalSet, opLoad, opStore, opConst                = 0x20, 0x21, 0x28, 0x36, 0x41
 	opEqual, opLess, opAdd, opMultiply, opExcl                      = 0x46, 0x49, 0x6a, 0x6c, 0x73
 
-	noResult = 0x40 // of a block
+	noResult = 0x40 // a block's type
 
 	programMemory = 512 // pages
 	programDataAt = 64 << 10
-	tableShare    = 4 // one function of so many is in the table
+	tableShare    = 4 // one of that many functions is in the table
 )
 
-// Program returns a command of so many functions, made as a large program in C or Rust is: of functions
-// of different lengths that call one another, a table with a quarter of them, a memory and data. It does the
-// same, however large it is: "_start" calls sixteen functions, from everywhere in the module.
-// "sleep" calls all that are in the table, so that most of the code is in memory, says so by a dot on standard output, and
-// sleeps for an hour. Compiled it has 1.5 KB for each function: what Go's compiler makes has 4.5 KB, what Rust's
-// makes 1.1 KB.
+// Program returns a command with that number of functions, similar to a large program in C or Rust: functions of
+// different lengths that call one another, a table with a quarter of them, a memory and data. It does the same at
+// every size: "_start" calls sixteen functions, from everywhere in the module. "sleep" calls all functions in the
+// table, so that most of the code is in memory, prints a dot on standard output, and sleeps for an hour. The compiled
+// code has 1.5 KB for each function; with Go's compiler a function has 4.5 KB, with Rust's 1.1 KB.
 func Program(functions int) []byte {
-	const first = 2 // the imports come before
+	const first = 2 // the imports have the first indices
 	var indices []byte
 	inTable := (functions + tableShare - 1) / tableShare
 	bodies := make([]byte, 0, 512*functions)
@@ -75,8 +74,8 @@ func constant(n int32) []byte {
 	}
 }
 
-// programFunction is function number i: arithmetic, memory and a call of another function that never
-// happens.
+// programFunction is function number i: arithmetic, memory accesses and a call of another function that is never
+// executed.
 func programFunction(i, other int) []byte {
 	body := []byte{1, 1, i32} // one local
 	step := func(n int) {
@@ -104,7 +103,7 @@ func programStart(inTable int) []byte {
 	return append(body, opEnd)
 }
 
-// programSleep calls what is in the table, from the first to the last, prints a dot and waits for a clock.
+// programSleep calls the functions in the table, from the first to the last, prints a dot and waits for a clock.
 func programSleep(inTable int) []byte {
 	const subscription, event, vector, dot, count = 32 << 10, 33 << 10, 34 << 10, 35 << 10, 36 << 10
 	const hour = int64(3600 * 1e9) // ns
@@ -117,12 +116,12 @@ func programSleep(inTable int) []byte {
 		[]byte{opLocalGet, 0}, constant(int32(inTable)), []byte{opLess, opBranchIf, 0, opEnd},
 		store(dot, '.'), store(vector, dot), store(vector+4, 1),
 		constant(1), constant(vector), constant(1), constant(count), []byte{opCall, 1, opDrop},
-		// A subscription to a clock (WASI preview 1): what is 0 says so, and which one.
+		// A subscription to a clock (WASI preview 1): the fields that stay 0 select that, and which clock.
 		store(subscription+24, int32(hour&0xffffffff)), store(subscription+28, int32(hour>>32)),
 		constant(subscription), constant(event), constant(1), constant(count), []byte{opCall, 0, opDrop, opEnd})
 }
 
-// programData is what such a program has in tables and texts: 64 bytes for each function.
+// programData stands for the tables and texts of such a program: 64 bytes for each function.
 func programData(functions int) []byte {
 	const most = programMemory<<16 - programDataAt
 	content := make([]byte, 0, min(64*functions, most))

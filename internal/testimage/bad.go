@@ -10,9 +10,9 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// Bad returns images that must not run, each with a clear error: whatever goes through containerd
-// unharmed. For a digest mismatch and a truncated blob, which do not, see [Replace], [Truncate] and the
-// registry's Replace.
+// Bad returns images that must be refused with a clear error: those that containerd stores unchanged.
+// For a digest mismatch and a truncated blob, which it does not store, see [Replace], [Truncate] and
+// the registry's Replace.
 func Bad() []Format {
 	entry := []string{"app.wasm"}
 	return []Format{
@@ -142,9 +142,10 @@ func BlobPath(root string, blob digest.Digest) string {
 	return filepath.Join(root, "io.containerd.content.v1.content", "blobs", blob.Algorithm().String(), blob.Encoded())
 }
 
-// Replace puts other content under a blob's digest, behind containerd's back: a digest mismatch that
-// neither a registry nor a tar can bring, because containerd verifies what it takes in. As a disk that
-// fails does, it keeps the size if it can: content is cut or padded with zeros to the blob's.
+// Replace puts other content under a blob's digest, directly in containerd's store. This makes a digest
+// mismatch that neither a registry nor a tar can cause, because containerd verifies all content that it
+// stores. The size stays the same, as on a disk that fails: content is cut or padded with zeros to the
+// blob's size.
 func Replace(root string, blob digest.Digest, content []byte) error {
 	path := BlobPath(root, blob)
 	info, err := os.Stat(path)
@@ -169,7 +170,7 @@ func Truncate(root string, blob digest.Digest, size int) error {
 	return renewed(path, content[:size])
 }
 
-// renewed writes the file anew, because workers may have mapped the one that is there.
+// renewed writes a new file, because workers may have mapped the existing one.
 func renewed(path string, content []byte) error {
 	partial := path + ".partial"
 	if err := os.WriteFile(partial, content, 0o444); err != nil {

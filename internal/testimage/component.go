@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// Component returns the binary of a component that imports and exports interfaces of those names,
-// which have nothing in them: enough for whoever reads it, nothing to run
+// Component returns the binary of a component that imports and exports interfaces with those
+// names. The interfaces are empty: a parser can read the component, but there is nothing to run
 // (https://github.com/WebAssembly/component-model/blob/main/design/mvp/Binary.md).
 func Component(imports, exports []string) []byte {
 	const instance = 5
@@ -24,7 +24,7 @@ func Component(imports, exports []string) []byte {
 	for _, name := range imports {
 		in = append(in, named(name, instance, 0)) // of type 0
 	}
-	own := append(number(len(imports)), 0) // comes after the imported ones, and is given no type
+	own := append(number(len(imports)), 0) // its index follows the imported ones; it has no type
 	for _, name := range exports {
 		out = append(out, named(name, append([]byte{instance}, own...)...))
 	}
@@ -39,10 +39,10 @@ func isComponent(guest []byte) bool {
 	return strings.HasPrefix(string(guest), "\x00asm\x0d\x00\x01\x00")
 }
 
-// interfaceName is the name of an interface of WASI as it stands in a component.
+// interfaceName is the full name of a WASI interface in a component.
 var interfaceName = regexp.MustCompile(`wasi:[a-z]+/[a-z-]+@0\.2\.[0-9]+`)
 
-// interfaces finds what a command component imports and exports, by the names in it alone.
+// interfaces finds the imports and exports of a command component, only by the names in it.
 func interfaces(guest []byte) (imports, exports []string) {
 	for _, name := range interfaceName.FindAllString(string(guest), -1) {
 		into := &imports

@@ -5,8 +5,8 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// CountedLayer is an image whose config lists its Wasm layer among the diff ids, as some tools wrote
-// it: containerd counts layers of files only.
+// CountedLayer is an image whose config lists its Wasm layer among the diff ids, as some tools did:
+// containerd counts only file layers.
 func CountedLayer(guest []byte) *Image {
 	i := newImage()
 	layer := i.addWasm(wasm{wasmPlain, guest, ""})

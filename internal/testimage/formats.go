@@ -12,8 +12,8 @@ import (
 
 // Format is one way to ship a Wasm module or component that must run.
 type Format struct {
-	Name  string // fit for a repository
-	About string // what makes such images, or what is special about it
+	Name  string // usable as a repository's name
+	About string // the tools that make such images, or their special property
 
 	// Build makes the image around a guest: a module unless Component says otherwise.
 	Build func(guest []byte) *Image
@@ -21,15 +21,15 @@ type Format struct {
 	// Component says that such images hold components.
 	Component bool
 
-	// Entry is the command to give a container where the image has none, because its config is not that
-	// of an image or has an empty entry point. It is nil where the image brings its own.
+	// Entry is the command for a container if the image has none, because its config is not an image's or
+	// has an empty entry point. Entry is nil if the image has a command.
 	Entry []string
 
-	// Platform is the image's, or the one of an index that a node is to choose for Wasm.
+	// Platform is the image's, or the one in an index that a node must choose for Wasm.
 	Platform string
 
-	// Asks is the platform that must be asked for, as in "ctr images pull --platform", because containerd
-	// takes another manifest of the index by itself, or none. It is empty for all others.
+	// Asks is the platform that must be requested, as in "ctr images pull --platform", because containerd
+	// by default takes another manifest of the index, or none. It is empty for all other formats.
 	Asks string
 
 	// ArtifactConfig says that the config is not an image's: "ctr run" refuses it, CRI does not.
@@ -39,7 +39,7 @@ type Format struct {
 	InTar bool
 }
 
-// NeedsCommand reports whether a container must be given a command: CRI and ctr refuse one without.
+// NeedsCommand reports whether a container needs an explicit command: without one, CRI and ctr refuse it.
 func (f Format) NeedsCommand() bool { return f.Entry != nil }
 
 // Native is the platform of this machine.
@@ -50,7 +50,7 @@ func Formats() []Format {
 	return slices.Concat(tarFormats(), layerFormats(), artifactFormats(), severalFormats(), compressedFormats())
 }
 
-// Named returns the format of that name, a good or a bad one; false if there is none.
+// Named returns the format with that name, a good or a bad one, and false if there is none.
 func Named(name string) (Format, bool) {
 	for _, f := range slices.Concat(Formats(), Bad()) {
 		if f.Name == name {
@@ -227,7 +227,7 @@ func sideFiles() map[string][]byte { return map[string][]byte{SideFile: []byte(S
 // other returns a module that differs from guest: with one more custom section.
 func other(guest []byte) []byte { return append(slices.Clone(guest), customSection("other", nil)...) }
 
-// customSection is a section that changes nothing of what a module does
+// customSection is a section that does not change a module's behaviour
 // (https://webassembly.github.io/spec/core/binary/modules.html#custom-section).
 func customSection(name string, content []byte) []byte {
 	body := append(append([]byte{byte(len(name))}, name...), content...)

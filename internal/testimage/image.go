@@ -1,5 +1,5 @@
-// Package testimage makes images of every format in which Wasm is shipped, and of every way to get
-// one wrong, byte for byte: it shares no code with what packs and reads images in the product, so that
+// Package testimage makes images of every format in which Wasm is shipped, and faulty images of every
+// kind, byte for byte. It shares no code with the product's packing and reading of images, so that
 // neither is checked against itself. No shipped binary imports it.
 package testimage
 
@@ -20,12 +20,12 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// Image is a manifest or an index with all that it refers to.
+// Image is a manifest or an index with everything that it refers to.
 type Image struct {
 	Root  ocispec.Descriptor
 	Blobs map[digest.Digest][]byte // configs, layers, manifests and the root itself
 
-	manifests []ocispec.Descriptor // in the order in which a registry takes them, the root last
+	manifests []ocispec.Descriptor // in the order that a registry needs, the root last
 }
 
 // Manifests returns the descriptors of the manifests that the image holds, without an index's own.
@@ -33,7 +33,7 @@ func (i *Image) Manifests() []ocispec.Descriptor {
 	return slices.DeleteFunc(slices.Clone(i.manifests), func(d ocispec.Descriptor) bool { return isIndex(d.MediaType) })
 }
 
-// Wasm returns the digests of the layers of all manifests that are no file layers.
+// Wasm returns the digests of all layers, in all manifests, that are not file layers.
 func (i *Image) Wasm() []digest.Digest {
 	var found []digest.Digest
 	for _, d := range i.Manifests() {
@@ -52,14 +52,15 @@ func (i *Image) Wasm() []digest.Digest {
 
 func newImage() *Image { return &Image{Blobs: map[digest.Digest][]byte{}} }
 
-// add keeps content as a blob and describes it.
+// add stores content as a blob and returns its descriptor.
 func (i *Image) add(mediaType string, content []byte) ocispec.Descriptor {
 	d := ocispec.Descriptor{MediaType: mediaType, Digest: digest.FromBytes(content), Size: int64(len(content))}
 	i.Blobs[d.Digest] = content
 	return d
 }
 
-// addJSON keeps a value as a blob and describes it. The values of this package can all be written.
+// addJSON stores a value as a blob and returns its descriptor. All values of this package can be
+// marshalled.
 func (i *Image) addJSON(mediaType string, value any) ocispec.Descriptor {
 	content, err := json.Marshal(value)
 	if err != nil {
@@ -68,13 +69,13 @@ func (i *Image) addJSON(mediaType string, value any) ocispec.Descriptor {
 	return i.add(mediaType, content)
 }
 
-// manifest makes value, of the media type, a manifest and the root of the image.
+// manifest stores value as a manifest of the media type and makes it the root of the image.
 func (i *Image) manifest(mediaType string, value any) {
 	i.Root = i.addJSON(mediaType, value)
 	i.manifests = append(i.manifests, i.Root)
 }
 
-// merge takes over what another image holds and describes its root.
+// merge adds the content of another image and returns the descriptor of its root.
 func (i *Image) merge(other *Image) ocispec.Descriptor {
 	maps.Copy(i.Blobs, other.Blobs)
 	for _, d := range other.manifests {
@@ -114,7 +115,7 @@ func (i *Image) isManifest(key digest.Digest) bool {
 	return slices.ContainsFunc(i.manifests, func(d ocispec.Descriptor) bool { return d.Digest == key })
 }
 
-// raw is a manifest as go-containerregistry puts it.
+// raw is a manifest in the form that go-containerregistry pushes.
 type raw struct {
 	descriptor ocispec.Descriptor
 	content    []byte
@@ -141,7 +142,8 @@ func (i *Image) writeTar(path, ref string) (err error) {
 		return err
 	}
 	root := i.Root
-	// The annotations that containerd's importer names images by (core/images/annotations.go).
+	// containerd's importer takes the names of images from these annotations
+	// (core/images/annotations.go).
 	root.Annotations = map[string]string{"io.containerd.image.name": ref, ocispec.AnnotationRefName: tag.TagStr()}
 	index, err := json.Marshal(ocispec.Index{
 		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex,

@@ -21,7 +21,7 @@ import (
 
 var guest = []byte("\x00asm\x01\x00\x00\x00")
 
-// guestOf is what a format is made for.
+// guestOf returns the guest for a format.
 func guestOf(f testimage.Format) []byte {
 	if f.Component {
 		return testimage.Component([]string{"wasi:io/streams@0.2.0"}, []string{"wasi:cli/run@0.2.0"})
@@ -56,7 +56,8 @@ func TestFormatsAreWellFormed(t *testing.T) {
 	}
 }
 
-// checkManifest makes sure that all that a manifest refers to is there, with its size.
+// checkManifest checks that everything that a manifest refers to is present, with its
+// size.
 func checkManifest(t *testing.T, image *testimage.Image, d ocispec.Descriptor) {
 	t.Helper()
 	var manifest ocispec.Manifest
@@ -111,7 +112,7 @@ func TestRegistryTakesEveryFormat(t *testing.T) {
 	registry := testregistry.Start(t)
 	for _, f := range slices.Concat(testimage.Formats(), testimage.Bad(), testimage.Bombs(1<<16)) {
 		if f.Name == "bad-no-config" {
-			continue // which its About says, and TestRegistryRefusesManifestWithoutConfig
+			continue // its About says that, and TestRegistryRefusesManifestWithoutConfig checks it
 		}
 		image := f.Build(guestOf(f))
 		ref, err := name.ParseReference(registry.Push(t, f.Name, image))

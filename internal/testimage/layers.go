@@ -31,7 +31,7 @@ const (
 
 	configCNCF   = "application/vnd.wasm.config.v0+json"
 	configToOCI  = "application/vnd.wasm.config.v1+json"
-	artifactOras = "application/vnd.unknown.artifact.v1" // what oras says if it is told nothing
+	artifactOras = "application/vnd.unknown.artifact.v1" // oras' default
 )
 
 func isFiles(mediaType string) bool {
@@ -56,7 +56,7 @@ func files(content map[string][]byte) []byte {
 	return buffer.Bytes()
 }
 
-// above returns the folders above a path, the outermost first.
+// above returns the parent folders of a path, the outermost first.
 func above(at string) []string {
 	var dirs []string
 	for dir := path.Dir(at); dir != "."; dir = path.Dir(dir) {
@@ -65,7 +65,8 @@ func above(at string) []string {
 	return dirs
 }
 
-// addFiles keeps a compressed file layer and returns its descriptor and its diff id.
+// addFiles stores a compressed file layer and returns its descriptor and its diff
+// id.
 func (i *Image) addFiles(mediaType string, content map[string][]byte) (ocispec.Descriptor, digest.Digest) {
 	plain := files(content)
 	return i.add(mediaType, gzipped(plain)), digest.FromBytes(plain)
@@ -99,7 +100,8 @@ func zipped(name string, content []byte) []byte {
 	return buffer.Bytes()
 }
 
-// must is for writes to memory, which fail only when this package asks for nonsense.
+// must is for writes to memory, which fail only if this package passes invalid
+// values.
 func must(err error) {
 	if err != nil {
 		panic(err)

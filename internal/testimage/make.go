@@ -9,7 +9,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// created is a time for formats that tools always give one.
+// created is the creation time for formats whose tools always set one.
 var created = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 
 // inTar is an ordinary image with the module as /app.wasm.
@@ -71,8 +71,8 @@ type wasm struct {
 	title     string // the file's name, "" for none
 }
 
-// asLayers has the config of an image. containerd wants a diff id for each file layer in it, and none
-// for others: it would refuse the image as mismatched (rootfs.go of its client).
+// asLayers has the config of an image. containerd requires a diff id in it for each file layer, and
+// for no other layer: otherwise it refuses the image as mismatched (rootfs.go of its client).
 func asLayers(p string, entrypoint []string, modules []wasm, content map[string][]byte) *Image {
 	i := newImage()
 	var layers []ocispec.Descriptor
@@ -113,8 +113,8 @@ func nativeIndex(guest []byte) *Image {
 	})
 }
 
-// cncfConfig is https://tag-runtime.cncf.io/wgs/wasm/deliverables/wasm-oci-artifact/ as wkg writes it,
-// which leaves the target of a component open.
+// cncfConfig is https://tag-runtime.cncf.io/wgs/wasm/deliverables/wasm-oci-artifact/ as wkg writes it.
+// wkg leaves a component's target open.
 func cncfConfig(guest []byte) map[string]any {
 	config := map[string]any{
 		"created": created, "author": nil, "architecture": "wasm", "os": "wasip1",
@@ -150,8 +150,8 @@ func orasWithConfig(guest []byte) *Image {
 	return i
 }
 
-// oras is "oras push REF app.wasm:application/wasm": the empty config of image-spec 1.1, embedded
-// too, and an artifact type.
+// oras is "oras push REF app.wasm:application/wasm": the empty config of image-spec 1.1, which is also
+// embedded, and an artifact type.
 func oras(guest []byte) *Image {
 	i := newImage()
 	config := i.add(ocispec.MediaTypeEmptyJSON, []byte("{}"))
@@ -163,8 +163,8 @@ func oras(guest []byte) *Image {
 	return i
 }
 
-// wasmToOCI is "wasm-to-oci push app.wasm REF": a manifest without a media type of its own, as the
-// library it uses wrote them before image-spec 1.1.
+// wasmToOCI is "wasm-to-oci push app.wasm REF": a manifest without a media type of its own, as its
+// library wrote manifests before image-spec 1.1.
 func wasmToOCI(guest []byte) *Image {
 	i := newImage()
 	config := i.add(configToOCI, []byte("{}"))
@@ -180,7 +180,7 @@ func (i *Image) parsed(d ocispec.Descriptor) map[string]any {
 	return value
 }
 
-// WithConfig is an image with the configuration of another one and a guest that is not that one's.
+// WithConfig is an image with the configuration of another image and a guest that does not match it.
 func WithConfig(config, guest []byte) *Image {
 	i := newImage()
 	layer := i.addWasm(wasm{wasmPlain, guest, "app.wasm"})

@@ -1,5 +1,5 @@
-// Package testworker has the worker's binary compile modules for tests and the benchmark. "make build"
-// makes the binary. No shipped binary imports the package.
+// Package testworker compiles modules with the worker's binary, for tests and the benchmark. "make
+// build" makes the binary. No shipped binary imports the package.
 package testworker
 
 import (
