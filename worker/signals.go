@@ -6,8 +6,8 @@ package worker
 
 static void end(int number) { _exit(128 + number); }
 
-// On the alternative stack, as the Go runtime asks of every handler: guests may
-// have used up the other one.
+// The Go runtime requires that every handler runs on the alternative stack. A guest may
+// have used up the other stack.
 static int end_on(int number) {
 	struct sigaction action = {.sa_handler = end, .sa_flags = SA_ONSTACK};
 	sigfillset(&action.sa_mask);

@@ -12,7 +12,7 @@ static void *wait_for(void *lock) {
 	return NULL;
 }
 
-// at_once starts so many threads that exist at the same time, and returns errno if they cannot.
+// at_once starts count threads (at most 64) that exist at the same time, and ends them. It returns 0 or errno.
 static int at_once(int count) {
 	pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 	pthread_t threads[most];

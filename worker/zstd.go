@@ -7,7 +7,7 @@ package worker
 #cgo LDFLAGS: -Wl,--unresolved-symbols=ignore-all
 #include <stddef.h>
 
-// From zstd.h, whose stable part this is
+// From the stable part of zstd.h
 // (https://facebook.github.io/zstd/doc/api_manual_latest.html).
 typedef struct { const void *src; size_t size, pos; } ZSTD_inBuffer;
 typedef struct { void *dst; size_t size, pos; } ZSTD_outBuffer;
@@ -17,7 +17,7 @@ size_t ZSTD_decompressStream(void *, ZSTD_outBuffer *, ZSTD_inBuffer *);
 unsigned ZSTD_isError(size_t);
 const char *ZSTD_getErrorName(size_t);
 
-// Go may hand C no pointer to a pointer.
+// decompress makes the two structs in C: Go must not pass C a pointer to memory that holds a Go pointer.
 static size_t decompress(void *state, void *dst, size_t room, size_t *written, const void *src, size_t size, size_t *read) {
 	ZSTD_outBuffer out = { dst, room, 0 };
 	ZSTD_inBuffer in = { src, size, 0 };

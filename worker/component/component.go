@@ -11,7 +11,7 @@ package component
 #include <stdlib.h>
 #include "capi.h"
 
-// Go may hand C no pointer to a pointer.
+// These wrappers return the component, which the C API writes to a pointer.
 static wasmtime_component_t *compile(wasm_engine_t *engine, const uint8_t *wasm, size_t size, wasmtime_error_t **err) {
 	wasmtime_component_t *component = NULL;
 	*err = wasmtime_component_new(engine, wasm, size, &component);

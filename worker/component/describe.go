@@ -3,7 +3,7 @@ package component
 /*
 #include "capi.h"
 
-// An item that a component imports or exports, as far as we look at it.
+// An item that a component imports or exports, with the properties that we need.
 typedef struct {
 	const char *name;
 	size_t size;
@@ -29,7 +29,7 @@ static item_t import_nth(const wasmtime_component_type_t *type, const wasm_engin
 	return found;
 }
 
-// What an instance exports is counted in members; the caller frees *instance.
+// If the export is an instance, *members is the number of its exports. The caller deletes *item.
 static item_t export_nth(const wasmtime_component_type_t *type, const wasm_engine_t *engine, size_t nth,
 	wasmtime_component_item_t *item, size_t *members) {
 	const char *name = NULL;

@@ -4,7 +4,7 @@ package component
 #include <stdlib.h>
 #include "capi.h"
 
-// The error unwinds the guest.
+// leave returns an error, which unwinds the guest's stack.
 static wasmtime_error_t *leave(int *status, int code) {
 	*status = code;
 	return wasmtime_error_new("exit");

@@ -8,7 +8,7 @@ package component
 
 static const char denied[] = "HTTP-request-denied";
 
-// drop gives up what the guest has handed over: it no longer owns it.
+// drop drops a resource that the guest has passed: the guest no longer owns it.
 static wasmtime_error_t *drop(wasmtime_context_t *context, const wasmtime_component_val_t *value) {
 	if (value != NULL && value->kind == VAL_OPTION)
 		value = value->of.option;
@@ -17,7 +17,7 @@ static wasmtime_error_t *drop(wasmtime_context_t *context, const wasmtime_compon
 	return wasmtime_component_resource_any_drop(context, value->of.resource);
 }
 
-// deny takes a request and its options, and returns the error of the interface's own.
+// deny drops the request and its options, and returns the interface's error HTTP-request-denied.
 static wasmtime_error_t *deny(void *said, wasmtime_context_t *context, const wasmtime_component_func_type_t *type,
 	wasmtime_component_val_t *args, size_t count, wasmtime_component_val_t *results, size_t results_count) {
 	for (size_t i = 0; i < count; i++) {

@@ -4,8 +4,8 @@ package component
 #include <stdlib.h>
 #include "capi.h"
 
-// call calls a function without parameters. *failed is set when it returns the error of a
-// result.
+// call calls a function without parameters. *failed is true if the function returns a result
+// with an error.
 static wasmtime_error_t *call(const wasmtime_component_func_t *func, wasmtime_context_t *context, bool *failed) {
 	wasmtime_component_func_type_t *type = wasmtime_component_func_type(func, context);
 	wasmtime_component_valtype_t result_type;

@@ -7,17 +7,17 @@ package engine
 #include "capi.h"
 
 static void configure(wasm_config_t *config) {
-	// Backtraces of guests walk frame pointers; the native tables would be parsed at every load
-	// and are for native debuggers only.
+	// Backtraces of guests follow frame pointers. Only native debuggers need the native unwind
+	// tables, and every load would parse them.
 	wasmtime_config_native_unwind_info_set(config, false);
 
-	// What compilers for WASI make, some of it only when they are asked to.
+	// Compilers for WASI use these features, some only with an option.
 	wasmtime_config_wasm_multi_value_set(config, true);
 	wasmtime_config_wasm_bulk_memory_set(config, true);
 	wasmtime_config_wasm_reference_types_set(config, true);
 	wasmtime_config_wasm_simd_set(config, true);
 	wasmtime_config_wasm_tail_call_set(config, true);
-	// Exceptions are objects of the collector, whose instructions (wasm_gc) stay off.
+	// Exceptions are garbage-collected objects. The instructions of the GC proposal (wasm_gc) stay off.
 	wasmtime_config_gc_support_set(config, true);
 	wasmtime_config_wasm_exceptions_set(config, true);
 
@@ -32,7 +32,7 @@ static void configure(wasm_config_t *config) {
 	wasmtime_config_wasm_custom_page_sizes_set(config, false);
 	wasmtime_config_wasm_stack_switching_set(config, false);
 	wasmtime_config_wasm_component_model_map_set(config, false);
-	// Tasks of components that run at once, of WASI 0.3.
+	// Concurrent tasks of components (WASI 0.3).
 	wasmtime_config_concurrency_support_set(config, false);
 }
 */
