@@ -122,7 +122,7 @@ func (g guest) build(name string) (string, error) {
 	return once("guests", file, key, func(path string) error { return g.run(source, path) })
 }
 
-// run compiles the source into output. The source is written to a file beside output, and removed
+// run compiles the source into output. It writes the source to a temporary folder.
 // afterwards.
 func (g guest) run(source []byte, output string) error {
 	dir, err := os.MkdirTemp("", "guest-")
@@ -152,7 +152,7 @@ func (g guest) run(source []byte, output string) error {
 	return nil
 }
 
-// once returns the path of file for key in the named folder of the cache. If the file is missing, make
+// once returns the path of file for key in the named folder of the cache. If the file is missing, produce
 // writes it under another name first; a lock keeps others from making it at the same time.
 func once(folder, file, key string, produce func(path string) error) (string, error) {
 	cache, err := repo.Cache(folder)

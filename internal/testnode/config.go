@@ -7,9 +7,9 @@ import (
 	"strings"
 )
 
-// Timeouts are how long containerd waits for shims. What it does when its few seconds are over, to leave the
-// rest of a dead shim where it is or to take a task's state for unknown, is of no use in a test: the machine
-// was busy. They are a table of its configuration.
+// Timeouts are how long containerd waits for shims, a table of its configuration. After its default of a few
+// seconds, containerd leaves the rest of a dead shim where it is, or takes a task's state for unknown. In a
+// test on a busy machine that is of no use.
 const Timeouts = `[timeouts]
   "io.containerd.timeout.shim.cleanup" = "1m"
   "io.containerd.timeout.shim.load" = "1m"
@@ -18,8 +18,8 @@ const Timeouts = `[timeouts]
 
 func (n *Node) config() string { return filepath.Join(n.Dir, "config.toml") }
 
-// writeConfig writes containerd's configuration: everything below the node's folder, and nothing
-// that two containerds on one machine would quarrel about.
+// writeConfig writes containerd's configuration: all paths are below the node's folder, and nothing
+// conflicts with a second containerd on the machine.
 func (n *Node) writeConfig() error {
 	extra := filepath.Join(n.Dir, "extra.toml")
 	format := 3

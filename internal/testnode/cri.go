@@ -17,7 +17,7 @@ import (
 )
 
 const (
-	// PauseImage is what the node's pods are held by; a test imports it.
+	// PauseImage is the image of the pause container in the node's pods; a test imports it.
 	PauseImage = "example.com/testnode/pause:latest"
 	// WasmHandler is the runtime handler of our shim; the default one is the stock shim's.
 	WasmHandler = "wasm"
@@ -25,8 +25,8 @@ const (
 	podNamespace = "k8s.io"
 )
 
-// criConfig keeps the network namespaces of pods below the state folder, where [Node.Snapshot] sees
-// them as this node's.
+// criConfig keeps the network namespaces of pods below the state folder, so that [Node.Snapshot]
+// finds them and attributes them to this node.
 func (n *Node) criConfig() string {
 	if !n.options.CRI {
 		return ""
@@ -50,7 +50,8 @@ func (n *Node) criConfig() string {
 %[5]s`, section, plain, fmt.Sprintf(folders, n.cni("bin")), n.cni("net.d"), image) + n.shimConfig(section)
 }
 
-// shimConfig is what install enters: our runtime, and what pulls of its images need.
+// shimConfig has the entries that install makes: our runtime, and the settings for pulling its
+// images.
 func (n *Node) shimConfig(section string) string {
 	if n.options.WithoutShim {
 		return ""
@@ -86,8 +87,8 @@ func (n *Node) writeNetwork(plugins string) error {
 }
 
 // launchApart is launch in a network namespace of containerd's own, with a loopback interface that
-// is up: the network of pods then changes nothing of the machine's, and is gone with the last of
-// its processes.
+// is up. The network of pods then changes nothing on the machine, and ends with the last of its
+// processes.
 func launchApart(command *exec.Cmd) (*daemon, error) {
 	return launchOn(command, func() error {
 		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
@@ -107,7 +108,7 @@ func launchApart(command *exec.Cmd) (*daemon, error) {
 	})
 }
 
-// Pods is what a kubelet talks to: containerd's CRI services. The caller closes it.
+// Pods is a client of containerd's CRI services, which a kubelet uses too. The caller closes it.
 type Pods struct {
 	criapi.RuntimeServiceClient
 	images     criapi.ImageServiceClient
@@ -115,7 +116,7 @@ type Pods struct {
 	node       *Node
 }
 
-// Pods returns the CRI services of a node that was started with them.
+// Pods returns the CRI services of a node that was started with CRI.
 func (n *Node) Pods() (*Pods, error) {
 	connection, err := grpc.NewClient("unix://"+n.Address(), grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
@@ -167,8 +168,8 @@ func (p *Pods) Has(ctx context.Context, ref string) bool {
 // CgroupParent is the cgroup of a pod with the given name, below the node's.
 func (n *Node) CgroupParent(pod string) string { return "/" + n.Namespace + "/" + pod }
 
-// Exits returns a channel that gets the ids of containers as CRI tells of their ends. It is closed
-// when the context ends or the connection is lost.
+// Exits returns a channel that receives the ids of containers when CRI reports their ends. It is
+// closed when the context ends or the connection is lost.
 func (p *Pods) Exits(ctx context.Context) (<-chan string, error) {
 	stream, err := p.GetContainerEvents(ctx, &criapi.GetEventsRequest{})
 	if err != nil {
@@ -194,7 +195,7 @@ func (p *Pods) Exits(ctx context.Context) (<-chan string, error) {
 	return exits, nil
 }
 
-// Pull makes CRI pull an image as a kubelet does and returns what CRI calls it.
+// Pull makes CRI pull an image as a kubelet does and returns CRI's id for the image.
 func (p *Pods) Pull(ctx context.Context, ref string) (string, error) {
 	response, err := p.images.PullImage(ctx, &criapi.PullImageRequest{Image: &criapi.ImageSpec{Image: ref, UserSpecifiedImage: ref, RuntimeHandler: WasmHandler}})
 	return response.GetImageRef(), err

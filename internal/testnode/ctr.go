@@ -28,7 +28,7 @@ type Result struct {
 
 // CtrOpts change how [Node.RunCtr] runs ctr.
 type CtrOpts struct {
-	Stdin   io.Reader     // its end is held back until the task or exec has started
+	Stdin   io.Reader     // its EOF is held back until the task or exec has started
 	Timeout time.Duration // two minutes if 0
 }
 
@@ -38,15 +38,15 @@ func (n *Node) CtrCommand(ctx context.Context, args ...string) *exec.Cmd {
 	args = append([]string{"--address", n.Address(), "--namespace", n.Namespace}, args...)
 	command := exec.CommandContext(ctx, filepath.Join(n.tools, "ctr"), args...)
 	command.Dir = n.Dir
-	// It would tell of cgroup v1 among the container's own output.
+	// The warning about cgroup v1 would be mixed with the container's own output.
 	command.Env = append(os.Environ(), "CONTAINERD_SUPPRESS_DEPRECATION_WARNINGS=1")
-	// A pipe that a forgotten child holds open must not hold up the caller.
+	// A pipe that a forgotten child holds open must not block the caller.
 	command.WaitDelay = 5 * time.Second
 	return command
 }
 
-// RunCtr runs ctr to its end. It fails when ctr could not be started or did not end in time, not when
-// its exit code is another than 0.
+// RunCtr runs ctr to its end. It returns an error if ctr could not be started or did not end in time, but
+// not for a nonzero exit code.
 func (n *Node) RunCtr(ctx context.Context, opts CtrOpts, args ...string) (Result, error) {
 	if opts.Timeout == 0 {
 		opts.Timeout = 2 * time.Minute
@@ -78,9 +78,9 @@ func (n *Node) RunCtr(ctx context.Context, opts CtrOpts, args ...string) (Result
 	return result, err
 }
 
-// feed makes stdin the standard input of ctr, not yet started. ctr closes the container's standard
-// input when its own ends, but never if that happens before it has created the task or exec
-// (stdinCloser in cmd/ctr/commands/tasks): so the end waits for the event of the start.
+// feed makes stdin the standard input of ctr, which is not started yet. ctr closes the container's
+// standard input at the EOF of its own, but not if the EOF comes before it has created the task or exec
+// (stdinCloser in cmd/ctr/commands/tasks). So the EOF waits for the event of the start.
 func (n *Node) feed(ctx context.Context, command *exec.Cmd, stdin io.Reader) error {
 	c, err := n.Connect()
 	if err != nil {
@@ -97,7 +97,7 @@ func (n *Node) feed(ctx context.Context, command *exec.Cmd, stdin io.Reader) err
 	go func() {
 		defer c.Close()
 		defer pipe.Close()
-		// ctr may end first and break the pipe: what it then says is what the caller looks at.
+		// ctr may end first and break the pipe: the caller then looks at ctr's own message.
 		_, _ = io.Copy(pipe, stdin)
 		for {
 			select {
@@ -113,8 +113,8 @@ func (n *Node) feed(ctx context.Context, command *exec.Cmd, stdin io.Reader) err
 	return nil
 }
 
-// subscribe returns when containerd is telling: an event of our own has come back. What it tells before it
-// has taken notice of a subscriber is lost.
+// subscribe returns when containerd delivers events: an event that we published has come back. Events
+// before containerd has registered the subscriber are lost.
 func subscribe(ctx context.Context, c *client.Client, filters ...string) (<-chan *events.Envelope, <-chan error, error) {
 	const marker = "/testnode/subscribed"
 	told, lost := c.Subscribe(ctx, append(filters, fmt.Sprintf("topic==%q", marker))...)
@@ -134,7 +134,7 @@ func subscribe(ctx context.Context, c *client.Client, filters ...string) (<-chan
 	return told, lost, err
 }
 
-// concerns reports whether an event is the start of a task or exec that the arguments name.
+// concerns reports whether an event is the start of the task or exec that the arguments name.
 func concerns(envelope *events.Envelope, args []string) bool {
 	event, err := typeurl.UnmarshalAny(envelope.Event)
 	if err != nil {

@@ -14,12 +14,12 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/internal/leaks"
 )
 
-// leaksWithin bounds the wait for what containerd and shims clean up after their last answer. What gives
-// compiled code to containerd does so at a low priority: on a busy machine it takes its time.
+// leaksWithin bounds the wait for what containerd and shims clean up after their last reply. The process
+// that copies compiled code to containerd has a low priority: on a busy machine it is slow.
 const leaksWithin = 2 * time.Minute
 
-// bundles is where containerd's runtime plugin keeps bundles, below its state, and their work
-// folders, below its root.
+// bundles is the folder in which containerd's runtime plugin keeps bundles, below its state, and their
+// work folders, below its root.
 const bundles = "io.containerd.runtime.v2.task"
 
 // Folders outside of the node's own that shims keep files in: the stock shim's sockets and runc's
@@ -30,12 +30,12 @@ const (
 	shimState    = "/run/containerd-shim-wasm"
 )
 
-// Snapshot is what of a node's tasks is on the machine at one moment, each thing described in a
-// line: processes, mounts, cgroups, network namespaces, sockets, bundles and files of the shims.
+// Snapshot is the traces of a node's tasks on the machine at one moment, one line for each: processes,
+// mounts, cgroups, network namespaces, sockets, bundles and files of the shims.
 type Snapshot = leaks.Snapshot
 
-// Snapshot looks at the machine now. What belongs to other nodes is left out; files below the
-// shims' folders that tell nothing about their node are kept in.
+// Snapshot looks at the machine now. It leaves out what belongs to other nodes. It includes files below
+// the shims' folders that cannot be attributed to a node.
 func (n *Node) Snapshot() (Snapshot, error) {
 	seen := Snapshot{}
 	var failures []error
@@ -47,8 +47,8 @@ func (n *Node) Snapshot() (Snapshot, error) {
 	return seen, errors.Join(failures...)
 }
 
-// Leaks returns the things that exist now and did not before, sorted. Containerd and shims tidy up after
-// they have answered, so it looks again until nothing is left or a bounded time has passed.
+// Leaks returns the things that exist now and did not before, sorted. Containerd and shims clean up after
+// their reply, so Leaks looks again until nothing is left or a bounded time has passed.
 func (n *Node) Leaks(before Snapshot) ([]string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), leaksWithin)
 	defer cancel()
@@ -83,8 +83,8 @@ func (n *Node) seeMounts(seen Snapshot) error {
 	return err
 }
 
-// mounts returns the mount points that name the node, in the order of mounting. Every mount of the
-// test's own mount namespace is looked at: shims' private ones end with their processes.
+// mounts returns the mount points that name the node, in the order of mounting. It looks at every mount
+// of the test's own mount namespace: the shims' private mounts end with their processes.
 func (n *Node) mounts() ([]string, error) {
 	file, err := os.Open("/proc/self/mountinfo")
 	if err != nil {
@@ -103,7 +103,7 @@ func (n *Node) mounts() ([]string, error) {
 }
 
 // seeCgroups notes cgroups at and below those named like the namespace: containerd's default path for a
-// container is /NAMESPACE/ID. The parent stays when its last child goes, with runc as well.
+// container is /NAMESPACE/ID. The parent stays when its last child is removed, with runc as well.
 func (n *Node) seeCgroups(seen Snapshot) error {
 	cgroups, err := n.cgroups()
 	for _, cgroup := range cgroups {
@@ -118,7 +118,7 @@ func (n *Node) seeCgroups(seen Snapshot) error {
 func (n *Node) cgroups() ([]string, error) {
 	var found []string
 	err := filepath.WalkDir("/sys/fs/cgroup", func(path string, entry fs.DirEntry, err error) error {
-		// Others make and remove cgroups while this one looks.
+		// Other processes make and remove cgroups during the walk.
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil
 		}
@@ -148,8 +148,8 @@ func (n *Node) seeBundles(seen Snapshot) error {
 	return nil
 }
 
-// seeShimFiles notes sockets and other files of shims, unless they are known to be of another node:
-// by its name in their path, or by a listener that is no process of this node.
+// seeShimFiles notes sockets and other files of shims, except those that are known to be of another node:
+// by its name in their path, or because their listener is no process of this node.
 func (n *Node) seeShimFiles(seen Snapshot) error {
 	_, others, err := n.listeners()
 	if err != nil {
@@ -217,8 +217,8 @@ func (n *Node) listeners() (own, others map[string]bool, err error) {
 	return own, others, nil
 }
 
-// socketTables returns the unix sockets of every network namespace that a process is in, as
-// /proc/PID/net/unix has them: one of that namespace's.
+// socketTables returns the unix sockets of every network namespace that a process is in.
+// /proc/PID/net/unix lists those of one namespace.
 func socketTables() (string, error) {
 	spaces, err := filepath.Glob("/proc/[0-9]*/ns/net")
 	if err != nil {
@@ -229,7 +229,7 @@ func socketTables() (string, error) {
 	for _, space := range spaces {
 		name, err := os.Readlink(space)
 		if err != nil || seen[name] {
-			continue // it has ended meanwhile
+			continue // the process has ended meanwhile
 		}
 		table, err := os.ReadFile(filepath.Join(filepath.Dir(filepath.Dir(space)), "net/unix"))
 		if err == nil {

@@ -1,5 +1,5 @@
 // Package testnode runs a real, private containerd of a pinned version for tests, the demo and the
-// benchmark, with folders, sockets and a namespace of its own, and tells what tasks leave behind on
+// benchmark, with folders, sockets and a namespace of its own, and reports what tasks leave behind on
 // the machine. It never touches a containerd that it did not start. No shipped binary imports it.
 package testnode
 
@@ -25,7 +25,7 @@ const (
 	stopWithin  = 2 * time.Minute
 )
 
-// Options say what to start. The zero value is the default version without CRI.
+// Options are the node's settings. The zero value is the default version without CRI.
 type Options struct {
 	Version  string   // one of [Versions]; [DefaultVersion] if empty
 	Shim     string   // our shim; by default $CONTAINERD_SHIM_WASM, else bin/containerd-shim-wasm-v1 in the tree
@@ -39,8 +39,8 @@ type Options struct {
 	WithoutShim bool // CRI's configuration is a node's on which install has not run; [Node.ConfigPath] may be edited
 }
 
-// Node is one containerd with its folders. Its methods are not safe for concurrent use except those
-// that only talk to it: Ctr, CtrCommand, Client, Import, Snapshot and Leaks.
+// Node is one containerd with its folders. Its methods are not safe for concurrent use, except those
+// that only send requests to it: Ctr, CtrCommand, Client, Import, Snapshot and Leaks.
 type Node struct {
 	Dir       string // all of the node's files
 	Namespace string // containerd namespace, and so the cgroup parent of its containers; unique
@@ -53,15 +53,15 @@ type Node struct {
 	daemon  *daemon
 }
 
-// daemon is one life of containerd.
+// daemon is one process of containerd.
 type daemon struct {
 	process *os.Process
 	exited  chan struct{} // closed when it is gone
 	err     error         // how it ended, valid after exited
 }
 
-// Start builds the tools that are missing, starts containerd and returns when it serves. Whoever
-// calls it must call [Node.Stop].
+// Start builds the tools that are missing, starts containerd and returns when it serves. The caller
+// must call [Node.Stop].
 func Start(ctx context.Context, options Options) (*Node, error) {
 	if options.Version == "" {
 		options.Version = DefaultVersion
@@ -135,7 +135,7 @@ func shimPath(wanted string) (string, error) {
 // Address is the path of containerd's gRPC socket.
 func (n *Node) Address() string { return filepath.Join(n.Dir, "c.sock") }
 
-// NRI is the path of the socket for plugins of NRI, of a node that was started with it.
+// NRI is the path of the socket for NRI plugins, of a node that was started with NRI.
 func (n *Node) NRI() string { return filepath.Join(n.Dir, "nri.sock") }
 
 // ConfigPath is the path of containerd's configuration.
@@ -158,7 +158,7 @@ func (n *Node) Bundle(id string) string {
 	return filepath.Join(n.State(), bundles, n.Namespace, id)
 }
 
-// PID is the process id of containerd in its present life.
+// PID is the process id of the containerd that runs now.
 func (n *Node) PID() int { return n.daemon.process.Pid }
 
 // Restart starts containerd on the node's folders, after [Node.Kill9] or [Node.Terminate], and returns
@@ -196,14 +196,14 @@ func (n *Node) Restart(ctx context.Context) error {
 	return nil
 }
 
-// launch starts the command on a thread that lives as long as the process does, because
-// Pdeathsig fires when the thread that forked ends (prctl(2)).
+// launch starts the command on a thread that lives as long as the process does, because Pdeathsig
+// fires when the thread that forked ends (prctl(2)).
 func launch(command *exec.Cmd) (*daemon, error) {
 	return launchOn(command, func() error { return nil })
 }
 
-// launchOn prepares the thread before. The thread ends with the command, so nothing of what was
-// prepared outlives it.
+// launchOn calls prepare on the thread first. The thread ends with the command, so the prepared state
+// ends with it.
 func launchOn(command *exec.Cmd, prepare func() error) (*daemon, error) {
 	d := &daemon{exited: make(chan struct{})}
 	started := make(chan error)
@@ -233,11 +233,11 @@ func (d *daemon) gone() bool {
 	}
 }
 
-// ready waits until containerd answers, or is gone.
+// ready waits until containerd answers or has ended.
 func (n *Node) ready(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, readyWithin)
 	defer cancel()
-	exited := n.daemon.exited // not that of its next life
+	exited := n.daemon.exited // that of this process, not of a later one
 	go func() {
 		select {
 		case <-exited:
@@ -263,10 +263,10 @@ func (n *Node) ready(ctx context.Context) error {
 	return err
 }
 
-// Kill9 kills containerd with SIGKILL and returns when it is gone. Its tasks go on.
+// Kill9 kills containerd with SIGKILL and returns when it is gone. Its tasks keep running.
 func (n *Node) Kill9() error { return n.end(syscall.SIGKILL) }
 
-// Terminate asks containerd to end with SIGTERM and returns when it is gone. Its tasks go on.
+// Terminate sends containerd SIGTERM and returns when it is gone. Its tasks keep running.
 func (n *Node) Terminate() error { return n.end(syscall.SIGTERM) }
 
 func (n *Node) end(signal os.Signal) error {

@@ -48,8 +48,8 @@ func TestVersions(t *testing.T) {
 	})
 }
 
-// A running task shows up as a leak with all that belongs to it, outlives containerd, and is gone
-// after its deletion.
+// A running task shows up as a leak with everything that belongs to it. It outlives containerd.
+// After its deletion all of it is gone.
 func TestLeaksAndRestart(t *testing.T) {
 	nodes.EachVersion(t, func(t *testing.T, node *Node) {
 		node.Import(t, testguest.Busybox(t, busybox))
@@ -86,7 +86,7 @@ func TestLeaksAndRestart(t *testing.T) {
 	})
 }
 
-// Stop takes away what a test forgot, paused containers included.
+// Stop removes what a test forgot, paused containers included.
 func TestStop(t *testing.T) {
 	node, err := Start(t.Context(), Options{})
 	if err != nil {
@@ -146,7 +146,7 @@ func TestStartNamesTheUnknownVersion(t *testing.T) {
 	}
 }
 
-// The list in Go and the modules below hack/tools must not drift apart.
+// The list in Go and the modules below hack/tools must match.
 func TestVersionsArePinned(t *testing.T) {
 	root, err := sourceTree()
 	if err != nil {

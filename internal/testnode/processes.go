@@ -23,10 +23,10 @@ func (p process) String() string {
 	return fmt.Sprintf("process %d (%s, state %s)", p.pid, p.name, p.state)
 }
 
-// processes returns those that belong to the node, without containerd itself. A process belongs to
-// it when its environment carries the marker, its command line names the node's folder or namespace,
-// its cgroup lies below the namespace's, or its parent belongs to it. Each can be missing: shims
-// leave their parents, workers have an empty environment.
+// processes returns the processes that belong to the node, without containerd itself. A process belongs
+// to the node if its environment contains the marker, its command line names the node's folder or
+// namespace, its cgroup lies below the namespace's, or its parent belongs to the node. Each of these
+// can be missing: shims leave their parents, workers have an empty environment.
 func (n *Node) processes() ([]process, error) {
 	folders, err := filepath.Glob("/proc/[0-9]*")
 	if err != nil {
@@ -61,7 +61,7 @@ func (n *Node) descends(all map[int]process, p process) bool {
 	return false
 }
 
-// examine reads one process; it is not ok when the process went away meanwhile.
+// examine reads one process; it is not ok if the process ended meanwhile.
 func (n *Node) examine(folder string) (process, bool) {
 	pid, err := strconv.Atoi(filepath.Base(folder))
 	if err != nil {
@@ -71,7 +71,7 @@ func (n *Node) examine(folder string) (process, bool) {
 	if err != nil {
 		return process{}, false
 	}
-	// The name is in parentheses and may hold some itself: proc_pid_stat(5).
+	// The name is in parentheses and may contain parentheses: proc_pid_stat(5).
 	first, last := bytes.IndexByte(stat, '('), bytes.LastIndexByte(stat, ')')
 	fields := strings.Fields(string(stat[last+1:]))
 	if first < 0 || len(fields) < 2 {
@@ -82,12 +82,12 @@ func (n *Node) examine(folder string) (process, bool) {
 		return process{}, false
 	}
 	p := process{pid: pid, parent: parent, name: string(stat[first+1 : last]), state: fields[0]}
-	// A process that ends between two reads shows less and less; what is left decides.
+	// For a process that ends between two reads, later reads return less; the rest decides.
 	environment, _ := os.ReadFile(filepath.Join(folder, "environ"))
 	arguments, _ := os.ReadFile(filepath.Join(folder, "cmdline"))
 	cgroups, _ := os.ReadFile(filepath.Join(folder, "cgroup"))
-	// Where the first process of the machine collects late or never, an orphan that has ended stays, in
-	// its cgroup even (v2). One whose parent is the node's is told by that.
+	// If the machine's first process reaps late or never, an orphan that has ended stays a zombie, even
+	// in its cgroup (v2). Such a zombie counts only if its parent belongs to the node.
 	ended := p.state == "Z" || p.state == "X"
 	p.ours = pid == n.PID() && !n.daemon.gone() || !ended &&
 		(bytes.Contains(environment, append([]byte(n.marker()), 0)) ||

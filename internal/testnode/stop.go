@@ -17,9 +17,9 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/internal/poll"
 )
 
-// Stop ends the node and removes all of it: containerd, the tasks and shims that are left, their
+// Stop ends the node and removes all of it: containerd, the remaining tasks and shims, their
 // mounts and cgroups, and the node's folder. What tests left behind is not an error here; see
-// [Node.Leaks]. A data race that a shim built with Go's race detector has found is one.
+// [Node.Leaks]. A data race that a shim built with Go's race detector has found is an error.
 func (n *Node) Stop() error {
 	ctx, cancel := context.WithTimeout(context.Background(), stopWithin)
 	defer cancel()
@@ -42,7 +42,7 @@ func (n *Node) dataRaces() error {
 	return fmt.Errorf("%d data races, the first of them:\n%s", strings.Count(string(log), "WARNING: DATA RACE\n"), report)
 }
 
-// killAll kills the node's processes until none is left: a shim may start one while it looks.
+// killAll kills the node's processes until none is left: a shim may start one during the search.
 func (n *Node) killAll(ctx context.Context) error {
 	return poll.Until(ctx, func() (bool, error) {
 		own, err := n.processes()
@@ -52,7 +52,7 @@ func (n *Node) killAll(ctx context.Context) error {
 		alive := 0
 		for _, p := range own {
 			if p.state == "Z" {
-				continue // its parent's to reap
+				continue // its parent must reap it
 			}
 			alive++
 			if err := syscall.Kill(p.pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
@@ -90,7 +90,7 @@ func writeExisting(path, value string) error {
 	return errors.Join(err, file.Close())
 }
 
-// unmountAll takes the mounts below the node's folder away, the last one first.
+// unmountAll unmounts everything below the node's folder, the last mount first.
 func (n *Node) unmountAll() error {
 	points, err := n.mounts()
 	for _, point := range slices.Backward(points) {
@@ -101,7 +101,7 @@ func (n *Node) unmountAll() error {
 	return err
 }
 
-// removeState removes the files of the node and of the shims that had no chance to do so.
+// removeState removes the files that the node and the shims could not remove themselves.
 func (n *Node) removeState(sockets map[string]bool) error {
 	failures := []error{
 		os.RemoveAll(filepath.Join(runcState, n.Namespace)),

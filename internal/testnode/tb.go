@@ -109,8 +109,8 @@ func (n *Node) showLog(t testing.TB) {
 	})
 }
 
-// NoLeaks fails the test at its end for everything it left behind. What the test itself cleans up,
-// it must register for clean-up after this call.
+// NoLeaks fails the test at its end for everything that it left behind. The test must register its
+// own clean-ups after this call.
 func (n *Node) NoLeaks(t testing.TB) {
 	t.Helper()
 	before, err := n.Snapshot()

@@ -15,7 +15,7 @@ const DefaultVersion = "2.2"
 // versionsEnv names, separated by commas, the versions of containerd to test against.
 const versionsEnv = "CONTAINERD_VERSIONS"
 
-// Narrowed reports whether [Versions] are chosen, and so perhaps not all.
+// Narrowed reports whether the environment selects the [Versions], so that some may be missing.
 func Narrowed() bool { return os.Getenv(versionsEnv) != "" }
 
 // Versions returns the versions of containerd that tests run against, oldest first, or those that
@@ -29,7 +29,7 @@ func Versions() []string {
 
 func sourceTree() (string, error) { return repo.Root() }
 
-// Tools returns the folder of each named tool, built first if it is not there yet.
+// Tools returns the folder of each named tool, and builds it first if it is missing.
 func Tools(ctx context.Context, names ...string) ([]string, error) {
 	return repo.BuildTools(ctx, names...)
 }

@@ -9,8 +9,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// listenIn opens a listener in the network namespace of a process; nil if that is this one. A socket
-// stays in the namespace it was made in (network_namespaces(7)), so only this needs a thread there.
+// listenIn opens a listener in the network namespace of a process; nil if that is this process's
+// own. A socket stays in the namespace in which it was made (network_namespaces(7)), so only this
+// function needs a thread there.
 func listenIn(pid int, address string) (net.Listener, error) {
 	theirs := fmt.Sprintf("/proc/%d/ns/net", pid)
 	// Not /proc/self: the main thread may be one that a node was launched from.

@@ -2,8 +2,8 @@
 // the process of the test, without TLS. It never listens on another interface, and no shipped binary
 // imports it.
 //
-// Clients take 127.0.0.1 for a registry without TLS by themselves: CRI and the transfer service of
-// containerd, go-containerregistry, and "ctr images pull" when it is told --plain-http.
+// By default, CRI, containerd's transfer service and go-containerregistry treat 127.0.0.1 as a
+// registry without TLS. "ctr images pull" does so with --plain-http.
 package testregistry
 
 import (
@@ -38,8 +38,9 @@ type Registry struct {
 
 // Start serves an empty registry until the end of the test.
 //
-// The library writes a line for each request to the process-wide logger of logrus, and takes no other:
-// its level is raised, because a client that asks whether a blob is there is an "error" too.
+// The library writes a line for each request to the process-wide logger of logrus, and accepts no
+// other logger. The logger's level is raised, because a request for a missing blob is logged as an
+// "error" too.
 func Start(t testing.TB) *Registry {
 	t.Helper()
 	logrus.SetLevel(logrus.FatalLevel)
@@ -71,8 +72,8 @@ func config(dir string) *configuration.Configuration {
 			"uploadpurging": map[any]any{"enabled": false}, // it would leave a goroutine behind
 		},
 	}}
-	c.HTTP.Secret = "of no use to anybody" // one that is missing is made up, with a warning
-	// An index may name platforms that were never pushed, as mirrors of a part of them do.
+	c.HTTP.Secret = "of no use to anybody" // if it is missing, the library generates one and logs a warning
+	// An index may name platforms that were never pushed, as in mirrors that have only some of them.
 	c.Validation.Manifests.Indexes.Platforms = "none"
 	return c
 }
@@ -87,9 +88,9 @@ func (r *Registry) Serve(t testing.TB, listener net.Listener) {
 	}()
 }
 
-// ServeIn serves the same registry, under the same address, in the network namespace of a process, as
-// that of a node with CRI: the loopback interface of this one is out of its reach. It does nothing
-// if the process shares this network namespace.
+// ServeIn serves the same registry, under the same address, in the network namespace of a process. A
+// node with CRI needs it: that node cannot reach this process's loopback interface. ServeIn does
+// nothing if the process shares this network namespace.
 func (r *Registry) ServeIn(t testing.TB, pid int) {
 	t.Helper()
 	listener, err := listenIn(pid, r.Addr)
@@ -174,6 +175,6 @@ func (r *Registry) watch(registry http.Handler) http.Handler {
 		w.Header().Set("Content-Type", "application/octet-stream")
 		w.Header().Set("Content-Length", strconv.Itoa(len(other)))
 		w.Header().Set("Docker-Content-Digest", content.String())
-		_, _ = w.Write(other) // a client that hangs up has seen enough
+		_, _ = w.Write(other) // errors of a client that has disconnected do not matter
 	})
 }

@@ -94,8 +94,8 @@ func TestReplacedBlob(t *testing.T) {
 	}
 }
 
-// Nodes with CRI have a network namespace of their own. Each containerd pulls without being told
-// that this registry has no TLS.
+// Nodes with CRI have a network namespace of their own. Each containerd pulls without a setting
+// for a registry without TLS.
 func TestNodesPull(t *testing.T) {
 	registry := testregistry.Start(t)
 	image, layer := randomImage(t)

@@ -1,7 +1,8 @@
-// Package testsystemd stands in for systemd on machines where it is not process 1: it
-// serves the D-Bus protocol at a socket as systemd does at /run/systemd/private, for the
-// calls that restart a unit, which a function of the test then does. It is compared with
-// the real one by the tests of package incluster on systemd. No shipped binary imports it.
+// Package testsystemd is a substitute for systemd on machines where systemd is not process
+// 1. It serves the D-Bus protocol at a socket, as systemd does at /run/systemd/private,
+// for the calls that restart a unit. A function of the test does the restart. On machines
+// with systemd, the tests of package incluster compare it with the real one. No shipped
+// binary imports it.
 package testsystemd
 
 import (
@@ -49,14 +50,14 @@ func Serve(socket, unit string, restart func(context.Context) error) (*Server, e
 	return s, nil
 }
 
-// Close ends the connections and the context of a restart that goes on.
+// Close ends the connections and cancels the context of a running restart.
 func (s *Server) Close() error {
 	s.stop()
 	err := s.listener.Close()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, peer := range s.peers {
-		peer.Close() // also those that have hung up
+		peer.Close() // also those that have disconnected
 	}
 	return err
 }
@@ -78,13 +79,14 @@ func (s *Server) accept() {
 	}
 }
 
-// greet lets the peer in and offers it the manager's object and those of the units.
+// greet authenticates the peer and exports the manager's object and those of the units to
+// it.
 func (s *Server) greet(conn net.Conn) {
 	if err := authenticate(conn); err != nil {
 		conn.Close()
 		return
 	}
-	// It may ask for a restart at once, and must hear of its end.
+	// The peer may ask for a restart at once, and must receive the signal of its end.
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	peer, err := dbus.NewConn(&authenticated{ReadWriteCloser: conn})
@@ -102,8 +104,8 @@ func (s *Server) greet(conn net.Conn) {
 }
 
 // authenticate is the server's side of the EXTERNAL mechanism (D-Bus specification,
-// "Authentication Protocol"), for any user: the socket's folder belongs to the test.
-// It reads byte by byte, for what follows BEGIN is not its own.
+// "Authentication Protocol"), for any user: the socket's folder belongs to the test. It
+// reads byte by byte, because the bytes after BEGIN are for the next reader.
 func authenticate(conn net.Conn) error {
 	in := bufio.NewReaderSize(oneByte{conn}, 16)
 	for {
@@ -131,8 +133,9 @@ type oneByte struct{ io.Reader }
 
 func (r oneByte) Read(p []byte) (int, error) { return r.Reader.Read(p[:1]) }
 
-// authenticated is a connection whose authentication is over. The library knows only the
-// client's side of it, so that is played to an end here, without the peer.
+// authenticated is a connection whose authentication is over. The library implements only
+// the client's side of authentication. That side gets prepared replies here, without the
+// peer.
 type authenticated struct {
 	io.ReadWriteCloser
 	step int
@@ -161,7 +164,7 @@ type manager struct{ s *Server }
 // ResetFailedUnit forgets that a unit has failed.
 func (m manager) ResetFailedUnit(string) *dbus.Error { return nil }
 
-// RestartUnit starts a job and returns its path. Its end is told by a signal.
+// RestartUnit starts a job and returns its path. A signal reports its end.
 func (m manager) RestartUnit(unit, mode string) (dbus.ObjectPath, *dbus.Error) {
 	if unit != m.s.unit {
 		return "", dbus.NewError("org.freedesktop.systemd1.NoSuchUnit", []any{fmt.Sprintf("Unit %s not found.", unit)})
@@ -184,7 +187,7 @@ func (s *Server) run(id uint32, path dbus.ObjectPath) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, peer := range s.peers {
-		peer.Emit(managerPath, managerInterface+".JobRemoved", id, path, s.unit, result) // those that have hung up hear nothing
+		peer.Emit(managerPath, managerInterface+".JobRemoved", id, path, s.unit, result) // fails for those that have disconnected
 	}
 }
 
