@@ -1,6 +1,6 @@
-// What the worker does first in the role "compile" (see package control), before the Go
-// runtime has started threads: unshare(2) takes a user namespace for a process of one
-// thread only.
+// The first steps of a worker in the role "compile" (see package control). They come before
+// the Go runtime starts threads: unshare(2) creates a user namespace only for a process with
+// a single thread.
 
 #define _GNU_SOURCE
 #include <linux/capability.h>
@@ -10,10 +10,10 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-// A user namespace of its own, in which it is nobody and may do nothing: what the kernel
-// keeps by user and namespace, keys and counts, is not shared with others of its user
-// id. Many nodes forbid such namespaces, and then it goes on without; what it must not do,
-// no namespace need forbid (package confine).
+// Creates a user namespace, in which the process is nobody and has no rights. The kernel keeps
+// keys and counts by user and user namespace, so they are then not shared with other processes
+// of the same user id. Many nodes forbid such namespaces. The process then runs without one:
+// package confine forbids what it must not do in either case.
 // See RATIONALE.md, "Why do all preparers have one user id?"
 static void leave_users(void)
 {
@@ -22,7 +22,7 @@ static void leave_users(void)
 
 	if (unshare(CLONE_NEWUSER) < 0)
 		return;
-	// The process that makes one has every capability in it.
+	// The process that creates a user namespace has every capability in it.
 	for (unsigned long cap = 0; prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) == 0; cap++)
 		;
 	if (syscall(SYS_capset, &header, none) < 0)
@@ -34,7 +34,7 @@ __attribute__((constructor)) static void prepare(int argc, char **argv, char **e
 	if (argc < 1 || envp[0] == NULL || strcmp(envp[0], "WASM_WORKER_ROLE=compile") != 0)
 		return;
 	(void)argv;
-	// Other processes of its user id, on the host, may not look into it (ptrace(2)).
+	// Other processes of the same user id on the host may not trace it (ptrace(2)).
 	if (prctl(PR_SET_DUMPABLE, 0) < 0)
 		_exit(126);
 	leave_users();

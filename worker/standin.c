@@ -1,8 +1,8 @@
-// The worker in the role "stand-in" (see control.StandInEnv): it holds the place,
-// the process id and the rights of a native program until the word to start, and
-// then becomes it. It does so before the Go runtime starts, which would only cost
-// time and memory, and with the system calls that nearly every seccomp profile
-// allows. It must agree with package control, which is its other side.
+// The worker in the role "stand-in" (see control.StandInEnv). It has the process id and
+// the rights of a native program, waits for the start message, and then becomes the
+// program. It runs before the Go runtime starts, which would only cost time and memory,
+// and uses only system calls that nearly every seccomp profile allows. It must agree with
+// package control, which has the other end of the socket.
 // See RATIONALE.md, "Why do we launch pause containers?"
 
 #include <errno.h>
@@ -15,9 +15,10 @@
 
 enum { control = 3, last_signal = 64 };
 
-// The program must not inherit the signals that the daemon ignores or blocks. The call is the kernel's
-// own: glibc keeps two signals to itself, which make(1), by posix_spawn(3), leaves
-// ignored. All zeros is SIG_DFL; eight is the size of the kernel's signal sets.
+// The program must not inherit the signals that the daemon ignores or blocks. This calls the
+// kernel directly, because glibc does not let a program set the two signals that it uses itself,
+// and make(1), which uses posix_spawn(3), leaves them ignored. All zeros is SIG_DFL; eight is the
+// size of the kernel's signal sets.
 static void reset_signals(void)
 {
 	static const long action[8];
@@ -36,7 +37,7 @@ static void become(const char *program, char **argv, char **envp)
 	if (fcntl(control, F_SETFD, FD_CLOEXEC) < 0 || read(control, &word, 1) != 1 || word != 's')
 		_exit(128);
 	reset_signals();
-	// The directory it was started in lies outside of the container.
+	// The directory in which it was started is outside of the container.
 	if (chdir("/") == 0)
 		execve(program, argv, envp);
 

@@ -1,7 +1,7 @@
-// What of wasmtime's C API for components is used here, as wasmtime 44 declares it in
-// wasmtime.h and the files that it includes: wasmtime-go links the library that has it,
-// but wraps core modules only, and its headers are in no place that cgo looks in. TestHeaders
-// compares all of it with them: the functions, and what capitypes.h says of types and values.
+// The part of wasmtime's C API for components that is used here, as wasmtime 44 declares it in
+// wasmtime.h and the files that it includes. wasmtime-go links the library, but wraps only core
+// modules, and cgo does not find its headers. TestHeaders compares the functions here, and the
+// types and values of capitypes.h, with those headers.
 
 #include "capitypes.h"
 
@@ -62,7 +62,7 @@ bool wasmtime_component_func_type_result(const wasmtime_component_func_type_t *,
 void wasmtime_component_valtype_delete(wasmtime_component_valtype_t *);
 
 // wasmtime/component/val.h
-wasmtime_component_val_t *wasmtime_component_val_new(wasmtime_component_val_t *); // takes what is in it
+wasmtime_component_val_t *wasmtime_component_val_new(wasmtime_component_val_t *); // takes over its content
 void wasmtime_component_val_delete(wasmtime_component_val_t *);
 wasmtime_error_t *wasmtime_component_resource_any_drop(wasmtime_context_t *, const wasmtime_component_resource_any_t *);
 

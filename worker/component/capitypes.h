@@ -1,5 +1,5 @@
-// The types and values that capi.h speaks of, as far as they are used. TestHeaders compares them with
-// wasmtime's, and capi.h with those in their place.
+// The types and values in capi.h, as far as they are used. TestHeaders compares them with wasmtime's,
+// and compiles capi.h with wasmtime's in their place.
 
 #pragma once
 
@@ -23,7 +23,7 @@ typedef struct wasmtime_component_linker_t wasmtime_component_linker_t;
 typedef struct wasmtime_component_linker_instance_t wasmtime_component_linker_instance_t;
 typedef struct wasmtime_component_resource_any wasmtime_component_resource_any_t;
 
-// wasm.h: also wasm_byte_vec_t.
+// wasm.h, as wasm_byte_vec_t too
 typedef struct {
 	size_t size;
 	char *data;
@@ -42,7 +42,7 @@ typedef struct {
 	union {
 		wasmtime_component_instance_type_t *instance;
 		wasmtime_component_func_type_t *func;
-		uint64_t room[4]; // at least what the largest of the kinds needs
+		uint64_t room[4]; // at least as large as the largest member of wasmtime's union
 	} of;
 } wasmtime_component_item_t;
 

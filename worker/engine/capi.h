@@ -1,5 +1,5 @@
-// What of wasmtime's C API configures an engine, as wasmtime/config.h declares it. TestHeaders
-// compares it with that.
+// The part of wasmtime's C API that configures an engine, as wasmtime/config.h declares it.
+// TestHeaders compares the two.
 
 #include <stdbool.h>
 

@@ -1,9 +1,9 @@
-// What we declare of wasmtime's C API, compared with its own headers. This is compiled and never run.
+// Compares our declarations of wasmtime's C API with its own headers. It is compiled and never run.
 
 #include <stddef.h>
 #include <wasmtime.h>
 
-// Our types, under names of their own. Those without members must be the same as wasmtime's.
+// Our types, under other names. Those without members must be the same as wasmtime's.
 #define wasm_name_t our_name
 #define wasm_frame_vec_t our_frames
 #define wasmtime_component_item_t our_item
@@ -22,7 +22,7 @@
 #undef wasmtime_component_instance_t
 #undef wasmtime_component_func_t
 
-// Our functions, with wasmtime's types: a compiler refuses a second declaration that differs.
+// Our functions, with wasmtime's types: the compiler refuses a second declaration that differs.
 #include "../../component/capi.h"
 #include "../capi.h"
 
