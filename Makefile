@@ -1,4 +1,4 @@
-# Everything runs from a fresh checkout; built things go below bin/ and .cache/.
+# Everything runs from a fresh checkout; build results are below bin/ and .cache/.
 # `make help` lists the targets.
 
 SHELL := /bin/bash
@@ -69,13 +69,13 @@ deps: ## install the Debian packages that tests need and that are missing
 
 test: need-root deps cross build lint test-unit test-integration test-race test-cgroup2 ## everything: lint, unit, integration, race detector, cgroup v2
 
-# The programs that tests compare ours with. They are built here, because go test limits the time and
-# hides the output of the first test that needs one. deps comes first: runc without libseccomp
-# applies no profiles.
+# The programs that tests compare ours with. They are built here, because go test limits the time and hides
+# the output of the first test that needs one. deps comes first: runc without libseccomp applies no
+# profiles.
 tools: deps
 	@hack/tools/build.sh argo-3.6 argo-3.7 argo-4.0 containerd-1.7 containerd-2.1 containerd-2.2 containerd-2.4 cni-plugins nerdctl runc >/dev/null
 
-# One package after the other, so that a leak is reported by the package that has it.
+# One package after the other, so that the package with a leak is the one that reports it.
 test-unit: tools build ## tests of the packages
 	@echo "testing the packages"
 	@go test -p 1 -timeout 40m $$(go list ./... | grep -v '/test$$\|/test/e2e$$\|/internal/testcluster$$')
@@ -84,11 +84,10 @@ test-integration: need-root tools build ## tests against real containerds (1.7, 
 	@echo "testing against real containerds"
 	@go test -timeout 40m ./test
 
-# One containerd is enough: its version hardly changes what happens at the same time in the daemon. With
-# halt_on_error a report ends the daemon and fails the test, instead of being a line in a log. TSan's sleep
-# at the end of each process, meant for reports of other threads, would cost a second per container. The
-# comparison with the real argoexec is left out, because that one loses output on a busy machine;
-# test-unit has it.
+# One containerd is enough: its version hardly changes the concurrency in the daemon. With halt_on_error a
+# report ends the daemon and fails the test; otherwise it is only a line in a log. TSan's sleep at the end
+# of each process, for reports of other threads, would cost a second per container. The comparison with the
+# real argoexec is left out, because argoexec loses output on a busy machine; test-unit has it.
 test-race: need-root tools race ## the daemon's packages, and one round against a containerd, with Go's race detector
 	@echo "testing with the race detector"
 	@CGO_ENABLED=1 go test -race -p 1 -timeout 40m -skip '^TestAsArgoexec$$' $$(go list -deps ./cmd/containerd-shim-wasm-v1 | grep "^$$(go list -m)/")

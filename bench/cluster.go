@@ -17,7 +17,7 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/internal/testguest"
 )
 
-// clusterBench measures on a whole Kubernetes node, as a user waits for it.
+// clusterBench measures on a whole Kubernetes node, including every wait that a user sees.
 type clusterBench struct {
 	cluster   *testcluster.Cluster
 	pods      *kubernetes.Clientset
@@ -36,12 +36,12 @@ var clusterPair = []clusterContender{
 	{name: "runc", image: "example.com/bench/runc:1", command: "/app"},
 }
 
-// measureCluster brings up the cluster, unless it runs already, and takes it down again if it was not
-// there before.
+// measureCluster brings up the cluster unless it runs already. A cluster that it brought up is taken
+// down again.
 func (p plan) measureCluster(ctx context.Context) (err error) {
 	progress("bringing up a Kubernetes node")
 	_, openErr := testcluster.Open()
-	// Argo's ten seconds would be most of a small workflow's time, and hide the rest.
+	// With Argo's default of ten seconds, most of a small workflow's time would be that wait.
 	cluster, err := testcluster.Up(ctx, testcluster.Options{Requeue: 3 * time.Second}, os.Stderr)
 	if err != nil {
 		return err
@@ -105,7 +105,7 @@ func (b *clusterBench) measurePods(ctx context.Context, n int) error {
 		for k, c := range clusterPair {
 			into := times[k]
 			if i == 0 {
-				into = samples{} // the first one compiles, and fills caches
+				into = samples{} // the first pod compiles the module and fills caches
 			}
 			if err := b.pod(ctx, c, fmt.Sprintf("bench-%s-%d", c.name, i), into); err != nil {
 				return fmt.Errorf("%s: %w", c.name, err)
@@ -119,7 +119,7 @@ func (b *clusterBench) measurePods(ctx context.Context, n int) error {
 	return nil
 }
 
-// pod runs one pod and notes where its time went.
+// pod runs one pod and records how long each part of its life took.
 func (b *clusterBench) pod(ctx context.Context, c clusterContender, name string, times samples) error {
 	api := b.pods.CoreV1().Pods(benchNamespace)
 	watcher, err := api.Watch(ctx, metav1.ListOptions{FieldSelector: fields.OneTermEqualSelector("metadata.name", name).String()})

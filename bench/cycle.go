@@ -79,7 +79,8 @@ func importImage(ctx context.Context, node *testnode.Node, c *client.Client, nam
 	return c.GetImage(ctx, ref)
 }
 
-// cycle takes one container from its creation to its removal and notes how long each phase took.
+// cycle takes one container from its creation to its removal and records how long each phase
+// took.
 func (c contender) cycle(ctx context.Context, id string, times samples) error {
 	watch := stopwatch{times: times, begun: time.Now(), last: time.Now()}
 	container, err := c.newContainer(ctx, id)
@@ -89,7 +90,7 @@ func (c contender) cycle(ctx context.Context, id string, times samples) error {
 	watch.lap("new container, snapshot")
 	err = runTask(ctx, container, &watch)
 	if err != nil {
-		_ = container.Delete(ctx, client.WithSnapshotCleanup) // the first error is the one to show
+		_ = container.Delete(ctx, client.WithSnapshotCleanup) // the first error is the one to report
 		return fmt.Errorf("%s: %w", c.runtime, err)
 	}
 	if err := container.Delete(ctx, client.WithSnapshotCleanup); err != nil {
@@ -117,7 +118,7 @@ func runTask(ctx context.Context, container client.Container, watch *stopwatch) 
 		err = task.Start(ctx)
 	}
 	if err != nil {
-		_, _ = task.Delete(ctx, client.WithProcessKill) // the first error is the one to show
+		_, _ = task.Delete(ctx, client.WithProcessKill) // the first error is the one to report
 		return err
 	}
 	watch.lap("start")
@@ -134,7 +135,7 @@ func runTask(ctx context.Context, container client.Container, watch *stopwatch) 
 	return nil
 }
 
-// stopwatch notes the time since its last lap under the phase that it ends.
+// stopwatch adds the time since its last lap to the phase that has just ended.
 type stopwatch struct {
 	times       samples
 	begun, last time.Time

@@ -46,7 +46,7 @@ func (l launches) print(w io.Writer) {
 	printGoal(w, "launch to the guest's exit, p50", l.module.quantile(launchToExit, 0.5), "≤", 6, "ms")
 }
 
-// stage is what all launches share.
+// stage is the state that all launches share.
 type stage struct {
 	worker, code *os.File
 	base, rootfs string
@@ -90,7 +90,7 @@ func measureLaunch(ctx context.Context, n int) (launches, error) {
 	return result, nil
 }
 
-// warmStage makes dir for a stage, and brings its files into memory.
+// warmStage makes dir for a stage and loads its files into memory.
 func warmStage(ctx context.Context, dir, program string) (*stage, error) {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return nil, err
@@ -106,7 +106,7 @@ func warmStage(ctx context.Context, dir, program string) (*stage, error) {
 	return s, nil
 }
 
-// newStage compiles a module and prepares to launch it. It uses dir for itself.
+// newStage compiles a module and prepares to launch it. It uses dir as its own folder.
 func newStage(ctx context.Context, dir, module string) (*stage, error) {
 	s := &stage{base: filepath.Join(dir, "base"), rootfs: filepath.Join(dir, "rootfs")}
 	if err := errors.Join(os.Mkdir(s.base, 0o700), os.Mkdir(s.rootfs, 0o755)); err != nil {
@@ -180,7 +180,7 @@ func (s *stage) launch(ctx context.Context, times samples) error {
 	return nil
 }
 
-// run has a launched worker call a function of its module.
+// run makes a launched worker call a function of its module.
 func (s *stage) run(worker control.Daemon, function string) error {
 	err := worker.Run(control.Run{Code: sandbox.CodePath, Root: sandbox.GuestRoot, Args: s.spec.Process.Args, Function: function})
 	report, reportErr := worker.Report()
@@ -210,5 +210,5 @@ func (s *stage) start(ctx context.Context, theirs, stdout *os.File) (int, error)
 	return child.PID, child.Close()
 }
 
-// workerEnv is what the shim gives workers (package shim).
+// workerEnv is the environment that the shim gives workers (package shim).
 var workerEnv = []string{control.RoleEnv + "=" + control.RoleRun, "GOGC=off", "GOMAXPROCS=2", "GLIBC_TUNABLES=glibc.malloc.arena_max=1", "TOKIO_WORKER_THREADS=1"}

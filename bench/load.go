@@ -10,7 +10,8 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// oneAtATime alternates between the runtimes, so that a drift of the machine hits both.
+// oneAtATime alternates between the runtimes, so that a drift of the machine's speed affects
+// both.
 func (p plan) oneAtATime(ctx context.Context, pair []contender) error {
 	progress("%d containers of each runtime, one at a time", p.n)
 	times := []samples{{}, {}}

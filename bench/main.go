@@ -1,4 +1,4 @@
-// Command bench measures the shim beside runc on this machine and prints what it finds next to the
+// Command bench measures the shim and runc on this machine and prints the results next to the
 // project's goals: whole containers through a real containerd, the sandbox launch below it, and
 // memory. It needs root and bin/containerd-shim-wasm-v1 (make bench builds it first), and changes
 // nothing outside of the private containerd that it starts.
@@ -21,19 +21,19 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/internal/testnode"
 )
 
-// plan is how much to measure.
+// plan has the amounts to measure.
 type plan struct {
 	n          int  // containers of each runtime one after the other; twice as many at once
 	parallel   int  // containers at once
 	launchOnly bool // measure the sandbox launch only
 	sizesOnly  bool // measure the start of a small and of a large module only
 	workers    int  // workers of one module that share its code
-	podsOnly   bool // leave out what is below and beside pods
+	podsOnly   bool // leave out the measurements below and beside pods
 	pods       int  // Kubernetes pods of each runtime; 0 leaves the cluster out
 	fanOut     int  // tasks of a workflow
 	fanOuts    int  // workflows of each runtime
 
-	clusterOnly bool // leave out what is below the cluster
+	clusterOnly bool // leave out the measurements below the cluster
 	crowd       int  // running containers when memory is measured
 	versions    []string
 }
@@ -115,7 +115,8 @@ func (p plan) measureLaunches(ctx context.Context) error {
 	return nil
 }
 
-// onNode returns measure for one version of containerd, which it starts and stops.
+// onNode returns measure for one version of containerd; the result starts and stops that
+// containerd.
 func onNode(measure func(context.Context, *testnode.Node, *client.Client) error) func(context.Context, string) error {
 	return func(ctx context.Context, version string) (err error) {
 		progress("starting containerd %s", version)
@@ -133,7 +134,7 @@ func onNode(measure func(context.Context, *testnode.Node, *client.Client) error)
 	}
 }
 
-// measureNode measures containers beside runc's.
+// measureNode measures our containers and runc's.
 func (p plan) measureNode(ctx context.Context, node *testnode.Node, client *client.Client) error {
 	fmt.Printf("\ncontainerd %s, hello world in C, as Wasm (precompiled) and as a static native program\n", node.Release)
 	pair, err := contenders(ctx, node, client)
@@ -149,7 +150,8 @@ func (p plan) measureNode(ctx context.Context, node *testnode.Node, client *clie
 	return p.measureMemory(ctx, node, client)
 }
 
-// printMachine prints the machine on which the figures are measured, and how busy it was before.
+// printMachine prints the machine on which the figures are measured, and its load before the
+// measurement.
 func printMachine(w io.Writer) error {
 	load, err := os.ReadFile("/proc/loadavg")
 	if err != nil {

@@ -20,7 +20,7 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/internal/testnode"
 )
 
-// measureMemory looks at workers and daemons while a crowd of guests sleeps.
+// measureMemory reads the memory of workers and daemons while many guests sleep.
 func (p plan) measureMemory(ctx context.Context, node *testnode.Node, c *client.Client) error {
 	progress("memory of %d running containers", p.crowd)
 	opts, err := testguest.WasmImage("probe")
@@ -36,7 +36,7 @@ func (p plan) measureMemory(ctx context.Context, node *testnode.Node, c *client.
 	for i := range p.crowd {
 		task, err := sleeper.sleep(ctx, fmt.Sprintf("sleeper-%d", i), filepath.Join(node.Dir, fmt.Sprintf("sleeper-%d.log", i)))
 		if task != nil {
-			// Also when the benchmark is interrupted.
+			// The tasks are also removed when the benchmark is interrupted.
 			defer remove(context.WithoutCancel(ctx), task, c)
 		}
 		if err != nil {
@@ -63,8 +63,8 @@ func printMemory(what string, sizes []float64, goal float64) {
 	printGoal(os.Stdout, fmt.Sprintf("%s (%.2f)", what, sizes[len(sizes)-1]), sizes[len(sizes)/2], "≤", goal, "MB")
 }
 
-// sleep starts a guest that sleeps and returns when it does. The task is not nil when there is
-// something to remove.
+// sleep starts a guest that sleeps and returns when it does. The task is not nil if there is something to
+// remove, even after an error.
 func (c contender) sleep(ctx context.Context, id, log string) (client.Task, error) {
 	container, err := c.newContainer(ctx, id, oci.WithProcessArgs("/app.wasm", "sleep", "3600"))
 	if err != nil {
@@ -80,7 +80,7 @@ func (c contender) sleep(ctx context.Context, id, log string) (client.Task, erro
 	return task, await(ctx, log, "sleeping\n")
 }
 
-// await returns when the file holds text.
+// await returns when the file contains text.
 func await(ctx context.Context, path, text string) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
@@ -118,7 +118,8 @@ func privateMemory(worker int) (ofWorker, ofDaemon float64, err error) {
 	if err != nil {
 		return 0, 0, err
 	}
-	// The name in parentheses may hold anything; the parent comes second after it (proc_pid_stat(5)).
+	// The name in parentheses may contain anything; the parent's id is the second field after it
+	// (proc_pid_stat(5)).
 	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
 	if len(fields) < 2 {
 		return 0, 0, fmt.Errorf("process %d: short stat", worker)

@@ -16,8 +16,8 @@ import (
 
 const sleeperImage = "example.com/bench/sleeper:1"
 
-// overheadPods are kinds of pods whose own memory is measured: that of the processes beside the
-// containers'. A pod of Argo's is of the second kind.
+// overheadPods are kinds of pods whose own memory is measured: the memory of the processes other
+// than the containers'. Argo's pods are of the second kind.
 var overheadPods = []struct {
 	name       string
 	class      *string
@@ -28,7 +28,8 @@ var overheadPods = []struct {
 	{"native (runc)", nil, []string{"/app"}},
 }
 
-// measureOverhead looks at what a pod takes beside its containers: RuntimeClass's overhead.podFixed.
+// measureOverhead measures the memory that a pod takes in addition to its containers: RuntimeClass's
+// overhead.podFixed.
 func (b *clusterBench) measureOverhead(ctx context.Context, n int) error {
 	progress("memory of %d running pods of each kind", n)
 	opts := testguest.ImageOpts{Files: map[string]string{}}

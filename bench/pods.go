@@ -14,8 +14,8 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/internal/testnode"
 )
 
-// podPhases are the parts of the life of a pod with one container, in their order, as a kubelet asks
-// for them.
+// podPhases are the parts of the life of a pod with one container, in the order of a kubelet's
+// requests.
 var podPhases = []string{"run pod", "create container", "start container", "exit", "remove container", "stop pod", "remove pod", total}
 
 // podContender is a runtime handler with the image it runs.
@@ -26,7 +26,7 @@ type podContender struct {
 	exits                <-chan string // ids of containers that have ended
 }
 
-// measurePods measures whole pods through containerd's CRI, below the kubelet.
+// measurePods measures whole pods through containerd's CRI, without a kubelet.
 func (p plan) measurePods(ctx context.Context, version string) (err error) {
 	progress("starting containerd %s with CRI", version)
 	node, err := testnode.Start(ctx, testnode.Options{Version: version, LogLevel: "warn", CRI: true})
@@ -99,7 +99,7 @@ func podContenders(ctx context.Context, node *testnode.Node, pods *testnode.Pods
 	return pair, nil
 }
 
-// cycle takes one pod from its creation to its removal and notes how long each phase took.
+// cycle takes one pod from its creation to its removal and records how long each phase took.
 func (c podContender) cycle(ctx context.Context, name string, times samples) error {
 	pod := &criapi.PodSandboxConfig{
 		Metadata:     &criapi.PodSandboxMetadata{Name: name, Uid: name, Namespace: "bench"},
@@ -166,7 +166,7 @@ func (c podContender) runContainer(ctx context.Context, podID string, pod *criap
 	return nil
 }
 
-// awaitExit returns when CRI has told of the container's end, as it tells the kubelet.
+// awaitExit returns when CRI has reported the container's end, as it does to the kubelet.
 func (c podContender) awaitExit(ctx context.Context, id string) error {
 	for {
 		select {

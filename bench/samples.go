@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// samples are measured times by what was measured.
+// samples are measured times, by the name of the phase.
 type samples map[string][]time.Duration
 
 func (s samples) add(what string, d time.Duration) { s[what] = append(s[what], d) }
@@ -20,7 +20,7 @@ func (s samples) merge(other samples) {
 	}
 }
 
-// quantile returns the least time that the share q of the sample does not exceed (nearest rank), in
+// quantile returns the smallest time that the share q of the sample does not exceed (nearest rank), in
 // milliseconds; NaN without samples.
 func (s samples) quantile(what string, q float64) float64 {
 	times := slices.Sorted(slices.Values(s[what]))
@@ -76,7 +76,7 @@ func newTable(w io.Writer) *tabwriter.Writer {
 	return tabwriter.NewWriter(w, 0, 0, 3, ' ', tabwriter.AlignRight)
 }
 
-// verdict is the word beside a figure.
+// verdict is the word next to a figure.
 func verdict(met bool) string {
 	if met {
 		return "met"
@@ -84,7 +84,7 @@ func verdict(met bool) string {
 	return "missed"
 }
 
-// printGoal prints a figure beside its goal.
+// printGoal prints a figure and its goal.
 func printGoal(w io.Writer, what string, figure float64, sign string, goal float64, unit string) {
 	met := map[string]bool{"≤": figure <= goal, "<": figure < goal, "≥": figure >= goal}[sign]
 	fmt.Fprintf(w, "  %-46s %7.2f %-3s goal %s %g: %s\n", what, figure, unit, sign, goal, verdict(met))

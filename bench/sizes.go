@@ -19,14 +19,14 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/worker/control"
 )
 
-// Two programs that do the same and differ in size. A container of either starts alike if
-// nothing in a start grows with the module.
+// Two programs that do the same and differ in size. Containers of both start equally fast if no part of
+// a start grows with the module.
 const (
 	smallProgram = 67     // functions, which are about 100 KB of machine code
 	largeProgram = 26_600 // and 40 MB
 )
 
-// programs are the two, as files.
+// programs are the files of the two programs.
 func programs() (small, large string, err error) {
 	if small, err = testguest.Keep("small.wasm", testguest.Program(smallProgram)); err != nil {
 		return "", "", err
@@ -35,7 +35,8 @@ func programs() (small, large string, err error) {
 	return small, large, err
 }
 
-// measureSizes compares the two below containerd, and has many workers share the code of the large one.
+// measureSizes compares the two programs below containerd, and makes many workers share the code of the
+// large one.
 func (p plan) measureSizes(ctx context.Context) error {
 	dir, err := os.MkdirTemp("", "bench-")
 	if err != nil {
@@ -66,7 +67,7 @@ func (p plan) measureSizes(ctx context.Context) error {
 	return p.shareCode(ctx, stages[1])
 }
 
-// launchSizes alternates between the two.
+// launchSizes alternates between the two programs.
 func (p plan) launchSizes(ctx context.Context, stages []*stage) error {
 	progress("launching %d sandboxes of each size", p.n)
 	times := []samples{{}, {}}
@@ -74,7 +75,7 @@ func (p plan) launchSizes(ctx context.Context, stages []*stage) error {
 		for k, s := range stages {
 			into := times[k]
 			if i == 0 {
-				into = samples{} // brings the files into memory
+				into = samples{} // the first launches load the files into memory
 			}
 			if err := errors.Join(ctx.Err(), s.launch(ctx, into)); err != nil {
 				return err
@@ -88,7 +89,7 @@ func (p plan) launchSizes(ctx context.Context, stages []*stage) error {
 	return nil
 }
 
-// printSizes prints the times of the two with the given number of decimals.
+// printSizes prints the times of the two programs with the given number of decimals.
 func printSizes(times []samples, phases []string, decimals int) {
 	table := newTable(os.Stdout)
 	fmt.Fprintln(table, "ms\tsmall p50\tsmall p95\tlarge p50\tlarge p95\tratio p50\t")
@@ -108,7 +109,7 @@ func (s *stage) megabytes() float64 {
 	return float64(info.Size()) / 1e6
 }
 
-// measureSizesNode compares the two as containers.
+// measureSizesNode compares the two programs as containers.
 func (p plan) measureSizesNode(ctx context.Context, node *testnode.Node, client *client.Client) error {
 	small, large, err := programs()
 	if err != nil {
@@ -144,7 +145,7 @@ func (p plan) cycleSizes(ctx context.Context, release string, pair []contender) 
 	return nil
 }
 
-// shareCode lets many workers run one module and measures how much of its code each has for itself.
+// shareCode starts many workers of one module and measures how much of its code each has for itself.
 func (p plan) shareCode(ctx context.Context, s *stage) error {
 	progress("%d workers of one module", p.workers)
 	var resident, proportional float64
@@ -181,8 +182,8 @@ func (p plan) shareCode(ctx context.Context, s *stage) error {
 	return nil
 }
 
-// sleeper starts a worker whose guest has called its code and sleeps. The process is not 0
-// when there is something to end.
+// sleeper starts a worker whose guest has called its code and sleeps. The process is not 0 if there is
+// something to end, even after an error.
 func (s *stage) sleeper(ctx context.Context) (int, error) {
 	ours, theirs, err := control.Pair()
 	if err != nil {
@@ -207,7 +208,7 @@ func (s *stage) sleeper(ctx context.Context) (int, error) {
 	return pid, err
 }
 
-// readMapping sums what a worker has in memory of its compiled module's file, in MB: all, and its share
+// readMapping sums a worker's resident memory of its compiled module's file, in MB: all, and its share
 // (proc_pid_smaps(5)).
 func readMapping(pid int) (resident, proportional float64, err error) {
 	smaps, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps", pid))

@@ -13,10 +13,11 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// taskTime is when a container's process was started and when it ended, as its shim told containerd.
+// taskTime has the start and the end of a container's process, as its shim reported them to
+// containerd.
 type taskTime struct{ started, ended time.Time }
 
-// taskTimes listens to containerd.
+// taskTimes collects the times of tasks from containerd's events.
 type taskTimes struct {
 	containerd *client.Client
 	stop       context.CancelFunc

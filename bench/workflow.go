@@ -18,8 +18,8 @@ import (
 
 var workflowResource = schema.GroupVersionResource{Group: "argoproj.io", Version: "v1alpha1", Resource: "workflows"}
 
-// taskSpans are the parts of the life of a pod of Argo's: its init container, the main one, and the
-// wait container, which reports to Argo.
+// taskSpans are the parts of the life of one of Argo's pods: its init container, the main one, and
+// the wait container, which reports to Argo.
 var taskSpans = []string{"scheduling", "sandbox", "init", "main", "wait", total}
 
 // measureFanOut measures workflows that run n pods at once.
@@ -31,7 +31,7 @@ func (b *clusterBench) measureFanOut(ctx context.Context, n, rounds int) error {
 		for k, c := range clusterPair {
 			intoWhole, intoParts := whole[k], parts[k]
 			if i == 0 {
-				intoWhole, intoParts = samples{}, samples{} // the first one fills caches, Argo's images among them
+				intoWhole, intoParts = samples{}, samples{} // the first one fills caches and loads Argo's images
 			}
 			if err := b.fanOut(ctx, namespace, c, n, intoWhole, intoParts); err != nil {
 				return fmt.Errorf("%s: %w", c.name, err)
@@ -80,8 +80,8 @@ func (b *clusterBench) fanOut(ctx context.Context, namespace string, c clusterCo
 	return fmt.Errorf("workflow %s: the watch ended: %w", name, ctx.Err())
 }
 
-// noteTasks adds where the time of a workflow's pods went. Kubernetes tells whole seconds of when it
-// scheduled; what containerd tells is exact.
+// noteTasks records how long the parts of a workflow's pods took. Kubernetes reports the time of
+// scheduling in whole seconds; containerd's times are exact.
 func (b *clusterBench) noteTasks(ctx context.Context, namespace, workflow string, parts samples) error {
 	pods, err := b.pods.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{LabelSelector: "workflows.argoproj.io/workflow=" + workflow})
 	if err != nil {

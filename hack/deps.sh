@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs the Debian packages that building and testing need, those that are missing only.
-# Says nothing when all are there. Needs apt and root only when something is missing.
+# Installs the Debian packages that building and testing need, if they are missing. Prints nothing if all are
+# there. Needs apt and root only if something is missing.
 
 set -euo pipefail
 
@@ -38,7 +38,8 @@ if ! { command -v dpkg-query && command -v apt-get; } >/dev/null; then
 fi
 
 mapfile -t wanted < <(missing)
-# Fetches what makes components of modules. Node.js from elsewhere brings one that Debian's package would displace.
+# npm fetches the tools that make components of modules. A Node.js from elsewhere has an npm of its own, and
+# Debian's package would replace it.
 command -v npm >/dev/null || wanted+=(npm)
 [[ ${#wanted[@]} -gt 0 ]] || exit 0
 

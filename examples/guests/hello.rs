@@ -1,4 +1,4 @@
-//! Greets whom its arguments name, and says where it runs.
+//! Prints a greeting for the names in its arguments, and the architecture that it runs on.
 
 use std::env;
 

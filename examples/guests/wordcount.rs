@@ -1,4 +1,4 @@
-//! Reads a text and leaves in a folder what it found:
+//! Reads a text and writes the results into a folder:
 //!
 //!     wordcount TEXT FOLDER
 //!

@@ -1,6 +1,6 @@
 #!/bin/bash
-# First process of the guest. Makes the read-only root usable, then runs job.sh, itself
-# or through systemd. Started by run.sh, which leaves its choices in $EXCHANGE/job.
+# First process of the guest. Makes the read-only root usable, then runs job.sh, itself or
+# through systemd. run.sh starts it and puts its options into $EXCHANGE/job.
 
 set -eu
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
@@ -34,7 +34,7 @@ filesystems() {
 	mount -t tmpfs -o mode=1777 tmpfs /tmp
 }
 
-# hidden DIR reports whether one of the tmpfs above lies over DIR.
+# hidden DIR reports whether one of the tmpfs above covers DIR.
 hidden() {
 	case $1/ in
 	/run/* | /tmp/* | /var/lib/* | /var/tmp/* | /var/run/*) true ;;
@@ -42,7 +42,7 @@ hidden() {
 	esac
 }
 
-# The kernel looks for modules where a distribution's own would be; tell it where ours are.
+# The kernel looks for modules in a distribution's folder; this sets the path of ours.
 modules() {
 	mkdir -p /run/kernel/lib
 	ln -s /usr/lib/uml/modules /run/kernel/lib/modules
@@ -52,7 +52,7 @@ modules() {
 	/run/kernel/modprobe -a overlay fuse
 }
 
-# A hierarchy as systemd leaves it: every controller may be used below the root.
+# A hierarchy in the state that systemd leaves: every controller is available below the root.
 controllers() {
 	local name
 	for name in $(</sys/fs/cgroup/cgroup.controllers); do
@@ -60,7 +60,7 @@ controllers() {
 	done >/sys/fs/cgroup/cgroup.subtree_control
 }
 
-# drop_in UNIT writes what stands on standard input into a drop-in of UNIT.
+# drop_in UNIT writes its standard input into a drop-in of UNIT.
 drop_in() {
 	mkdir -p "/run/systemd/system/$1.d"
 	cat >"/run/systemd/system/$1.d/guest.conf"
@@ -129,6 +129,6 @@ if [[ $init == systemd ]]; then
 	exec /lib/systemd/systemd --system --unit=job.target
 fi
 controllers
-# Not exec: the first process stays and reaps what the command leaves behind.
+# Not exec: the first process stays and reaps the command's orphans.
 /run/exchange/job.sh &
 wait $!

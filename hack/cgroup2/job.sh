@@ -1,10 +1,10 @@
 #!/bin/bash
 # Runs the command that run.sh was given, sends its output through the first serial line,
-# leaves its exit code in the exchange folder and turns the guest off.
+# writes its exit code into the exchange folder and turns the guest off.
 
 set -u
 
-# How long output that somebody else still holds open is waited for.
+# How long to wait for the end of output that another process still holds open.
 readonly grace=5
 
 # shellcheck source=/dev/null
@@ -13,7 +13,7 @@ readonly grace=5
 exec 3>/dev/ttyS0
 stty raw -echo <&3 2>/dev/null || stty -F /dev/ttyS0 raw -echo
 
-# A pipe and not the line itself: commands behave differently on a terminal.
+# A pipe, not the serial line itself: commands behave differently on a terminal.
 mkfifo /run/output
 cat /run/output >&3 &
 copier=$!

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
 # Runs a command as root in a User-Mode Linux guest that has unified cgroup v2, on a
 # read-only view of this machine's root, and ends with the command's exit code.
-# README.md beside this file says what the guest offers and what it lacks.
+# README.md in this folder lists what the guest has and what is missing.
 
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
 repo=$(cd "$here/../.." && pwd -P)
 
-# Exit codes of our own; the first is the one timeout(1) uses.
+# Exit codes of run.sh itself; the first is timeout(1)'s.
 readonly timed_out=124 no_guest=125
 
 usage() {
@@ -42,7 +42,7 @@ need() {
 		die "$1 is missing: apt-get install $2"
 }
 
-# folder DIR prints DIR as an absolute path that a mount option can carry.
+# folder DIR prints DIR as an absolute path that is safe in a mount option.
 folder() {
 	[[ -d $1 ]] || die "\"$1\" is not a folder"
 	local dir
@@ -51,8 +51,8 @@ folder() {
 	echo "$dir"
 }
 
-# memory_folder MIB prints where User-Mode Linux may keep its memory file: in memory if
-# there is room for it and mappings may be executable, else beside the other files.
+# memory_folder MIB prints the folder for User-Mode Linux's memory file: in memory if
+# there is room and mappings may be executable, otherwise beside the other files.
 memory_folder() {
 	local options free
 	options=$(findmnt --noheadings --output OPTIONS --target /dev/shm || true)
@@ -115,8 +115,8 @@ mib=$(mebibytes "$mem")
 scratch=$(mktemp -d)
 guest=
 reader=
-# Ends the guest if it still runs: with its first process the pid namespace goes, and
-# with that every helper of the kernel.
+# Ends the guest if it still runs: when its first process dies, the kernel ends the pid
+# namespace and all of User-Mode Linux's helper processes.
 # shellcheck disable=SC2317 # called by a trap
 finish() {
 	if [[ -n $guest ]]; then
@@ -130,8 +130,8 @@ trap 'exit 129' HUP
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
-# What the guest's init.sh and job.sh read. Copies, so that paths on the kernel's command
-# line are ones that we choose.
+# The files that the guest's init.sh and job.sh read. They are copies, so that run.sh
+# chooses the paths on the kernel's command line.
 job=("$@")
 cwd=$PWD
 path=$PATH
@@ -140,8 +140,8 @@ declare -p job cwd path home init ro rw >"$scratch/job"
 cp "$here/init.sh" "$here/job.sh" "$scratch/"
 : >"$scratch/console"
 
-# The command's output comes through the guest's first serial line. The kernel puts its
-# end into non-blocking raw mode, so it gets a pipe of its own.
+# The command's output comes through the guest's first serial line. The kernel sets its
+# end to non-blocking raw mode, so the line gets a pipe of its own.
 mkfifo "$scratch/output"
 cat "$scratch/output" &
 reader=$!

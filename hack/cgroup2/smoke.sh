@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Shows that run.sh keeps its promises: output, exit codes, cgroup v2, a read-only host,
-# an end for certain, nothing left behind. Takes about 30 s. "smoke.sh --systemd" tries
-# systemd as the first process as well.
+# Checks that run.sh works as documented: output, exit codes, cgroup v2, a read-only
+# host, a guaranteed end, nothing left behind. Takes about 30 s. "smoke.sh --systemd"
+# also checks systemd as the first process.
 
 set -euo pipefail
 
@@ -10,7 +10,7 @@ run=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)/run.sh
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 mkdir "$work/tmp" "$work/results"
-export TMPDIR=$work/tmp # where run.sh makes its files: it must be empty afterwards
+export TMPDIR=$work/tmp # run.sh makes its files there: it must be empty afterwards
 
 # expect WHAT WANT GOT ends the test unless GOT is WANT.
 expect() {
@@ -21,7 +21,7 @@ expect() {
 	echo "ok: $1"
 }
 
-# guest [OPTION…] -- COMMAND runs a command with run.sh and leaves $output and $code.
+# guest [OPTION…] -- COMMAND runs a command with run.sh and sets $output and $code.
 guest() {
 	code=0
 	output=$("$run" "$@" 2>"$work/stderr") || code=$?

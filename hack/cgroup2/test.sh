@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Runs the core of the integration tests on unified cgroup v2, in the User-Mode Linux guest
-# of run.sh, with one containerd. What the guest cannot build (it has no network and one
-# slow processor) is built here first.
+# Runs the core of the integration tests on unified cgroup v2, in the User-Mode Linux guest of run.sh, with
+# one containerd. The guest has no network and one slow processor, so everything that needs a build is
+# built here first.
 
 set -euo pipefail
 
@@ -13,8 +13,8 @@ containerd=2.2
 # The tests that make up the core: hello, exit codes, limits, OOM, kill, pause, exec,
 # statistics, launches beside an intruder; each checks for leaks itself.
 core='^(TestRunHello|TestRunExitCodes|TestRunTraps|TestRunNative|TestGrowingGuest|TestOutOfMemoryKill|TestCPUQuota|TestPidsLimit|TestMetrics|TestUpdate|TestKill|TestPause|TestExec|TestLaunchesBesideAnIntruder)'
-# Of the launch, what others in the container's pid namespace can reach. The guest has no Landlock, so that
-# here the other walls are tried.
+# Of the launch tests, those about access from other processes in the container's pid namespace. The guest
+# has no Landlock, so they test the other barriers.
 intruders='^(TestLaunchingChild|TestChildHasNothing|TestStoppedChild|TestJoin)'
 
 mkdir -p .cache/cgroup2

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # usage: view.sh DIR… -- COMMAND [ARG…]
 #
-# Makes every mount of its mount namespace read-only except the folders DIR, then becomes
-# COMMAND. Called by run.sh in a namespace of its own: what the guest mounts read-only, its
-# root could mount anew; what is read-only for the process that runs the guest stays so.
+# Makes every mount of its mount namespace read-only except the folders DIR, then executes
+# COMMAND. run.sh calls it in a namespace of its own. Reason: the guest's root could
+# remount what the guest itself mounts read-only. It cannot change a mount that is
+# read-only for the process that runs the guest.
 
 set -euo pipefail
 
@@ -14,7 +15,7 @@ while [[ $1 != -- ]]; do
 done
 shift
 
-# kept DIR reports whether the mount on DIR is one of those to be left alone.
+# kept DIR reports whether the mount on DIR must stay as it is.
 kept() {
 	local dir
 	for dir in "${kept[@]}"; do
@@ -23,7 +24,7 @@ kept() {
 	return 1
 }
 
-# Mounts hidden below others are out of the guest's reach, too.
+# Mounts that others cover cannot be reached by the guest either.
 findmnt --noheadings --raw --output TARGET | sort --unique | while read -r target; do
 	printf -v target %b "$target"
 	if ! kept "$target" && mountpoint --quiet "$target"; then

@@ -88,7 +88,7 @@ func with(ctx context.Context, args []string) (code int, err error) {
 	return exitCode(command.Run())
 }
 
-// exitCode is that of a command which has ended.
+// exitCode is the exit code of a command that has ended.
 func exitCode(err error) (int, error) {
 	var exit *exec.ExitError
 	switch {
@@ -100,7 +100,7 @@ func exitCode(err error) (int, error) {
 	return 0, nil
 }
 
-// status ends with 3 when the cluster is down, as service managers do.
+// status exits with 3 when the cluster is down, as service managers do.
 func status() (int, error) {
 	c, err := testcluster.Open()
 	if err != nil {

@@ -3,9 +3,10 @@
 //	go run ./hack/component text SOURCE.wat OUTPUT
 //	go run ./hack/component new -tools wasm-tools.core.wasm -adapter ADAPTER CORE OUTPUT
 //
-// The first translates a component's text. The second makes a component of a core module for WASI
-// preview 1, as "wasm-tools component new" does; the work is that of wasm-tools, compiled to such a
-// module itself. It is a program of its own because it needs wasmtime, which guests are built without.
+// The first form translates a component's text. The second form makes a component of a core module for
+// WASI preview 1, as "wasm-tools component new" does. wasm-tools, compiled to such a module itself,
+// does the work. This is a program of its own because it needs wasmtime, and guests are built without
+// wasmtime.
 package main
 
 import (

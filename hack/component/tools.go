@@ -9,7 +9,7 @@ import (
 	"github.com/bytecodealliance/wasmtime-go/v44"
 )
 
-// adapted is the import module that an adapter stands in for.
+// adapted is the import module that an adapter implements.
 const adapted = "wasi_snapshot_preview1"
 
 // componentNew makes a component of a core module with the adapter at the given path.
@@ -25,8 +25,8 @@ func componentNew(toolsPath, adapterPath string, core []byte) ([]byte, error) {
 	return t.componentNew(core, adapter)
 }
 
-// tools is wasm-tools as jco ships it: a component taken apart, whose main module is called here by
-// the canonical ABI (component-model/CanonicalABI.md).
+// tools is wasm-tools as jco ships it: the core modules of a component. Its main module is called here
+// with the canonical ABI (component-model/CanonicalABI.md).
 type tools struct {
 	store    *wasmtime.Store
 	instance *wasmtime.Instance
@@ -58,8 +58,9 @@ func load(path string) (*tools, error) {
 	return t, nil
 }
 
-// compiled keeps compiled code beside the module, as compiling takes far longer than all the rest.
-// wasmtime refuses what another version of it or another engine has written: then it is written anew.
+// compiled keeps compiled code beside the module, because compiling takes far longer than everything
+// else. wasmtime refuses the code of another version or of another engine; then the code is compiled
+// again.
 func compiled(engine *wasmtime.Engine, path string) (*wasmtime.Module, error) {
 	kept := path + ".compiled"
 	if module, err := wasmtime.NewModuleDeserializeFile(engine, kept); err == nil {
@@ -108,7 +109,7 @@ func (t *tools) componentNew(core, adapter []byte) ([]byte, error) {
 	return t.result(at)
 }
 
-// give copies content into the module's memory and returns where it is.
+// give copies content into the module's memory and returns its address.
 func (t *tools) give(content []byte, align int32) (int32, error) {
 	at, err := t.call("cabi_realloc", int32(0), int32(0), align, int32(len(content)))
 	if err != nil {
@@ -122,7 +123,8 @@ func (t *tools) give(content []byte, align int32) (int32, error) {
 	return at, nil
 }
 
-// result reads a result<list<u8>, string>: a byte that is 0 for the list, then where it is and how long.
+// result reads a result<list<u8>, string>: a byte that is 0 for the list, then the address and the
+// length.
 func (t *tools) result(at int32) ([]byte, error) {
 	header, err := t.bytes(uint32(at), 12)
 	if err != nil {
@@ -138,7 +140,7 @@ func (t *tools) result(at int32) ([]byte, error) {
 	return append([]byte(nil), content...), nil
 }
 
-// bytes returns a piece of the module's memory, valid until the next call.
+// bytes returns a part of the module's memory, valid until the next call.
 func (t *tools) bytes(at, length uint32) ([]byte, error) {
 	memory := t.memory.UnsafeData(t.store)
 	if uint64(at)+uint64(length) > uint64(len(memory)) {

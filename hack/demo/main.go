@@ -1,5 +1,5 @@
 // Command demo shows the shim at work: it starts a private containerd, makes an
-// image that holds nothing but a Go program compiled to Wasm, and runs it with
+// image with a Go program compiled to Wasm and nothing else, and runs it with
 // ctr. It touches no containerd that it did not start.
 package main
 

@@ -1,6 +1,6 @@
 // Command diagrams draws the pictures of docs/architecture.md: it reads each text in docs/diagrams
 // and writes an SVG beside it. NAME.tree.txt becomes a tree of processes, NAME.steps.txt a diagram
-// of who calls whom. A test fails when a committed SVG is not what its text makes.
+// of calls between them. A test fails if a committed SVG differs from the output for its text.
 package main
 
 import (
@@ -33,13 +33,13 @@ func run() error {
 	return nil
 }
 
-// kinds are the ways to draw a text, by the end of its name.
+// kinds are the ways to draw a text, by its file name's suffix.
 var kinds = map[string]func(text string) (string, error){
 	".tree.txt":  drawTree,
 	".steps.txt": drawSteps,
 }
 
-// drawAll returns the pictures of all texts, by the name of the file that each belongs into.
+// drawAll returns the pictures of all texts, by the name of the picture's file.
 func drawAll() (map[string]string, error) {
 	root, err := repo.Root()
 	if err != nil {

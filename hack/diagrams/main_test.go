@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// The pictures in docs are those that their texts make.
+// The pictures in docs match their texts.
 func TestPicturesAreOfTheirTexts(t *testing.T) {
 	pictures, err := drawAll()
 	if err != nil {
@@ -22,7 +22,7 @@ func TestPicturesAreOfTheirTexts(t *testing.T) {
 	}
 }
 
-// A mistake in a text is an error that has the line.
+// A mistake in a text gives an error with the line.
 func TestMistakesAreNamed(t *testing.T) {
 	for _, c := range []struct {
 		draw       func(string) (string, error)

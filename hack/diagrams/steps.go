@@ -11,7 +11,7 @@ const (
 	stepGap    = 12
 )
 
-// lane is one that takes part, with its lifeline at x.
+// lane is one participant, with its lifeline at x.
 type lane struct {
 	name, class, about string
 	x                  int
@@ -24,9 +24,9 @@ type steps struct {
 	y     int
 }
 
-// drawSteps draws a text of which the first line is a title. Lines "lane NAME | CLASS | ABOUT" say who
-// takes part, from left to right. After them come the steps: "A > B: TEXT" is an arrow, "A: TEXT" is
-// something that A does by itself, and "-- TEXT" is a heading.
+// drawSteps draws a text whose first line is a title. Lines "lane NAME | CLASS | ABOUT" define the
+// participants, from left to right. After them come the steps: "A > B: TEXT" is an arrow, "A: TEXT" is
+// an action of A alone, and "-- TEXT" is a heading.
 func drawSteps(text string) (string, error) {
 	lines := content(text)
 	if len(lines) < 2 {

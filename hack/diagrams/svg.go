@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// Sizes in pixels. A character is as wide as one of a wide font may be: no text is measured.
+// Sizes in pixels. A character's width is that of a wide font: text is not measured.
 const (
 	lineHeight = 16
 	charWidth  = 7
@@ -45,7 +45,7 @@ path, line { stroke: #9198a1; }
 }
 `
 
-// colours are the classes of boxes, with what the legend says of each.
+// colours are the classes of boxes, with the legend's text for each.
 var colours = []struct{ class, about string }{
 	{"root", "ours, root on the host"},
 	{"confined", "confined"},
@@ -74,7 +74,7 @@ func (d *drawing) rect(x, y, w, h int, class string) {
 	d.add(`<rect x="%d" y="%d" width="%d" height="%d" rx="6" class="%s"/>`, x, y, w, h, class)
 }
 
-// box draws a box with a name and quiet lines below it.
+// box draws a box with a name and subdued lines below it.
 func (d *drawing) box(x, y, w, h int, class, name string, lines []string) {
 	d.rect(x, y, w, h, class)
 	top := y + (h-lineHeight*(1+len(lines)))/2 + lineHeight - 4
@@ -84,7 +84,8 @@ func (d *drawing) box(x, y, w, h int, class, name string, lines []string) {
 	}
 }
 
-// head draws an arrow's head whose tip is at a place; it points to the right, or to the left.
+// head draws an arrowhead with its tip at the given place; it points to the right or to the
+// left.
 func (d *drawing) head(x, y int, left bool) {
 	back := x - 8
 	if left {

@@ -20,9 +20,9 @@ type node struct {
 	x, y, h int
 }
 
-// drawTree draws a text of lines "NAME | CLASS | ABOUT", of which the first is a title. A process is
-// indented by two spaces more than the one that starts it; "= " before a name says that the process
-// above becomes this one.
+// drawTree draws a text of lines "NAME | CLASS | ABOUT"; the first line is a title. A process is
+// indented by two spaces more than its parent. "= " before a name means that the process above becomes
+// this one by exec.
 func drawTree(text string) (string, error) {
 	lines := content(text)
 	if len(lines) < 2 {
@@ -65,7 +65,8 @@ func parseTree(lines []string) ([]*node, error) {
 	return top.children, nil
 }
 
-// place gives a process and all below it their places, from y on, and returns where the next may begin.
+// place sets the places of a process and of all processes below it, from y on, and returns the first
+// free y.
 func (n *node) place(column, y int) int {
 	n.x = margin + column*(nodeWidth+columnGap)
 	n.h = 2*padding + lineHeight*(1+len(n.lines()))
@@ -79,7 +80,7 @@ func (n *node) place(column, y int) int {
 	}
 	first, last := n.children[0], n.children[len(n.children)-1]
 	n.y = (first.y+first.h/2+last.y+last.h/2)/2 - n.h/2
-	if n.y < y { // taller than all of them together
+	if n.y < y { // taller than all of its children together
 		by := y - n.y
 		n.move(by)
 		next += by
@@ -87,7 +88,7 @@ func (n *node) place(column, y int) int {
 	return max(next, n.y+n.h+rowGap)
 }
 
-// move moves a process and all below it down.
+// move moves a process and all processes below it down.
 func (n *node) move(by int) {
 	n.y += by
 	for _, child := range n.children {

@@ -1,6 +1,6 @@
 // Command examples builds the images of the example workflows in examples/argo and writes each as a
-// tar, NAME.tar, into the folder that its argument names. It leaves out the images of other people
-// that the examples use: a cluster pulls those.
+// tar, NAME.tar, into the folder that its argument names. It leaves out third-party images that the
+// examples use: a cluster pulls those.
 package main
 
 import (

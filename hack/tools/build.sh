@@ -1,11 +1,10 @@
 #!/usr/bin/env bash
-# Builds pinned tools from their module, once per version, into
-# .cache/tools/NAME-VERSION/bin, and prints that folder for each NAME. What a tool was built
-# with, if that is not the same everywhere, is part of its folder's name: a tool that was built
-# before something was installed is not mistaken for one that was built after.
+# Builds pinned tools from their module, once per version, into .cache/tools/NAME-VERSION/bin, and prints that
+# folder for each NAME. If optional packages change a tool's build, the folder's name has a suffix for them: a
+# tool that was built before such a package was installed is not mistaken for one that was built after.
 #
-# The version of a tool stands in one place: the require line of NAME/go.mod.
-# Standard output carries the folders only; progress goes to standard error.
+# The version of a tool is in one place: the require line of NAME/go.mod. Standard output has only the folders;
+# progress goes to standard error.
 
 set -euo pipefail
 
@@ -52,7 +51,7 @@ packages_of() {
 		inside { print $1 }' "$here/$1/go.mod"
 }
 
-# estimate NAME prints what a build with empty caches takes on two cores.
+# estimate NAME prints how long a build with empty caches takes on two cores.
 estimate() {
 	case $1 in
 	kubernetes) echo "about 10 min" ;;
@@ -64,8 +63,8 @@ estimate() {
 	esac
 }
 
-# copy_module NAME MODULE VERSION DIR writes into DIR a copy of the module, in "module", and a go.mod
-# that builds NAME from that copy. An overlay would be less to copy, but Go refuses those below its module cache.
+# copy_module NAME MODULE VERSION DIR writes into DIR a copy of the module, in "module", and a go.mod that builds
+# NAME from that copy. An overlay would copy less, but Go refuses overlays below its module cache.
 copy_module() {
 	local name=$1 module=$2 version=$3 out=$4 source
 	source=$(cd "$here/$name" && GOWORK=off GOFLAGS=-mod=readonly go list -m -f '{{.Dir}}' "$module")
@@ -80,24 +79,24 @@ copy_module() {
 	echo "replace $module => $out/module" >>"$out/go.mod"
 }
 
-# mend_argo DIR adds the file that Argo's archive lacks. Upstream's signal_linux.go is a symbolic link,
-# module archives hold none, and without it argoexec does not compile.
+# mend_argo DIR adds a file that is missing in Argo's module archive. Upstream's signal_linux.go is a symbolic
+# link, and module archives contain no links. Without the file argoexec does not compile.
 mend_argo() {
 	local source
 	for source in "$1/module/workflow/executor/"os*specific/signal_darwin.go; do
-		cp "$source" "${source%darwin.go}linux.go" || return # 3.6 names the folder differently
+		cp "$source" "${source%darwin.go}linux.go" || return # the folder has another name in 3.6
 	done
 }
 
-# mend_nerdctl DIR takes away what is for nerdctl's own tests: it needs a module that is nowhere published.
+# mend_nerdctl DIR removes files for nerdctl's own tests: they need a module that is not published anywhere.
 mend_nerdctl() {
 	rm "$1/module/cmd/nerdctl/helpers/"testing*.go
 }
 
-# has_libseccomp reports whether runc can be built to apply seccomp profiles: its cgo asks pkg-config.
+# has_libseccomp reports whether runc can be built with seccomp support: its cgo asks pkg-config.
 has_libseccomp() { "${PKG_CONFIG:-pkg-config}" --exists libseccomp 2>/dev/null; }
 
-# variant NAME prints what NAME is built with of what may or may not be installed.
+# variant NAME prints the suffix for the optional packages that NAME is built with.
 variant() {
 	[[ $1 != runc ]] || if has_libseccomp; then echo -seccomp; else echo -noseccomp; fi
 }
@@ -150,15 +149,15 @@ compile() {
 	esac
 	(cd "$here/$name" && GOWORK=off GOFLAGS='' CGO_ENABLED=$cgo \
 		go build "${flags[@]}" -buildvcs=false -o "$out/" "${packages[@]}") >&2 || return
-	# Its package is called otherwise.
+	# etcd's package has another name.
 	[[ $name != etcd ]] || mv "$out/server" "$out/etcd"
 	rm -rf "${out%/bin}/source"
 }
 
-# provide NAME makes sure that NAME is there and prints its bin folder.
+# provide NAME builds NAME if necessary and prints its bin folder.
 provide() {
 	local name=$1 module version dir partial began
-	# The machine's own, if it applies seccomp profiles: "runc --version" names the library then.
+	# The machine's own runc, if it applies seccomp profiles: "runc --version" then names the library.
 	if [[ $name == runc ]] && command -v runc >/dev/null && [[ $(runc --version 2>/dev/null) == *libseccomp* ]]; then
 		dirname "$(command -v runc)"
 		return
@@ -174,7 +173,7 @@ provide() {
 	command -v go >/dev/null || die "building $label needs Go: https://go.dev/dl"
 	mkdir -p "$cache"
 
-	# One builder per version; the others wait for it and find its result.
+	# One builder per version; the others wait for it and use its result.
 	exec 9>"$dir.lock"
 	flock 9
 	if [[ ! -d $dir ]]; then

@@ -1,4 +1,4 @@
-// Package tools has the modules that pin the tools, and the script that builds them.
+// Package tools holds the modules that pin the tools, and the script that builds them.
 package tools
 
 import (
@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// builder runs build.sh in a machine whose go and pkg-config are the test's.
+// builder runs build.sh with the go and the pkg-config of the test.
 type builder struct {
 	t                *testing.T
 	cache, bin, said string
@@ -27,7 +27,7 @@ func newBuilder(t *testing.T) builder {
 	return b
 }
 
-// program puts a shell script on the machine's PATH.
+// program puts a shell script on the test's PATH.
 func (b builder) program(name, script string) {
 	b.t.Helper()
 	if err := os.WriteFile(filepath.Join(b.bin, name), []byte("#!/bin/sh\n"+script+"\n"), 0o755); err != nil {
@@ -35,7 +35,7 @@ func (b builder) program(name, script string) {
 	}
 }
 
-// runc has runc provided, and returns its folder and how often one has been built so far.
+// runc makes build.sh provide runc, and returns its folder and the number of builds so far.
 func (b builder) runc() (folder string, builds int) {
 	b.t.Helper()
 	build := exec.Command("./build.sh", "runc")
@@ -51,9 +51,9 @@ func (b builder) runc() (folder string, builds int) {
 	return strings.TrimSpace(string(output)), strings.Count(string(said), "\n")
 }
 
-// A runc that was built on a machine without libseccomp's headers is not used once they are
-// installed: it would refuse every pod with a profile. "make demo" builds it before "make test"
-// installs them.
+// A runc that was built without libseccomp's headers is not used after they are installed: it
+// would refuse every pod with a profile. "make demo" builds runc before "make test" installs
+// the headers.
 func TestRuncIsBuiltAnewWithLibseccomp(t *testing.T) {
 	b := newBuilder(t)
 	b.program("pkg-config", "exit 1")

@@ -1,5 +1,5 @@
-;; A command that exits with code 42, which commands that are made of modules cannot: their adapter
-;; knows of one code for all failures. WASI has had exit-with-code as a stable function since 0.2.12.
+;; A command that exits with code 42. Commands that are made of modules cannot do that: their adapter
+;; has one code for all failures. WASI has had exit-with-code as a stable function since 0.2.12.
 (component
   (import "wasi:cli/exit@0.2.12" (instance $exit (export "exit-with-code" (func (param "status-code" u8)))))
   (core func $exit (canon lower (func $exit "exit-with-code")))

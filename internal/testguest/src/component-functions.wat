@@ -1,5 +1,6 @@
-;; A component that is no command: it exports plain functions. "greet" prints a line, "fail" traps,
-;; "refuse" and "accept" return the two cases of a result, "number" a number, and "add" takes arguments.
+;; A component that is not a command: it exports plain functions. "greet" prints a line, "fail" traps,
+;; "refuse" and "accept" return the two cases of a result, "number" returns a number, and "add" takes
+;; arguments.
 (component
   (import "wasi:io/error@0.2.0" (instance $io-error
     (export "error" (type (sub resource)))))

@@ -1,4 +1,5 @@
-;; A command that needs an interface that no host here has: example:host/api.
+;; A command that needs an interface that no host implements here:
+;; example:host/api.
 (component
   (import "example:host/api" (instance $api (export "ask" (func (result u32)))))
   (core func $ask (canon lower (func $api "ask")))

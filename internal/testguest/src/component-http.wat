@@ -1,5 +1,5 @@
 ;; A command that imports wasi:http as compilers do, in two versions at once. It makes a request and sends
-;; it by both. It succeeds if it is told each time that its request is denied, and traps if not.
+;; it with both. It succeeds if both calls return that the request is denied, and traps if not.
 (component
   (import "wasi:http/types@0.2.10" (instance $types
     (export "fields" (type $fields (sub resource)))
@@ -42,7 +42,7 @@
     (import "host" "request" (func $request (param i32) (result i32)))
     (import "host" "handle" (func $handle (param i32 i32 i32 i32)))
     (import "host" "older" (func $older (param i32 i32 i32 i32)))
-    ;; The result at 0 is the error, 1, whose case is that of the number 1.
+    ;; The result at 0 is the error case, 1. The error's case is number 1.
     (func $check
       (if (i32.or (i32.ne (i32.load8_u (i32.const 0)) (i32.const 1)) (i32.ne (i32.load8_u (i32.const 4)) (i32.const 1)))
         (then unreachable))

@@ -1,5 +1,5 @@
-;; A command that makes a TCP socket and connects it to 127.0.0.1:80. It returns ok if the one or the other
-;; is refused with access-denied and its error in every other case.
+;; A command that makes a TCP socket and connects it to 127.0.0.1:80. It returns ok if one of these calls
+;; fails with access-denied, and its error in every other case.
 (component
   (import "wasi:sockets/network@0.2.0" (instance $network
     (export "network" (type (sub resource)))
@@ -66,8 +66,8 @@
       (if (i32.load8_u (i32.const 0)) (then (return (i32.ne (i32.load8_u (i32.const 4)) (i32.const 1)))))
       (call $connect (i32.load (i32.const 4)) (call $network)
         (i32.const 0) (i32.const 80) (i32.const 127) (i32.const 0) (i32.const 0) (i32.const 1) ;; IPv4, port, address
-        (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) ;; IPv6 has more
-        (i32.const 16)) ;; the result at 16: an error, and which
+        (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) ;; more fields for IPv6
+        (i32.const 16)) ;; the result at 16: whether it is an error, and which one
       (i32.ne (i32.load16_u (i32.const 16)) (i32.const 0x0101))))
   (core instance $code (instantiate $code (with "host" (instance
     (export "memory" (memory $mem)) (export "network" (func $network))

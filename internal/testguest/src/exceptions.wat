@@ -1,5 +1,6 @@
-;; A module that uses exceptions as C++ and setjmp do: _start catches what a function two calls further down
-;; throws, says so and exits with what was thrown, 7. Its function uncaught lets it go.
+;; A module that uses exceptions as C++ and setjmp do. _start catches an exception that is thrown two calls
+;; further down, prints a line and exits with the exception's value, 7. Its function uncaught does not catch
+;; it.
 (module
   (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
   (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))

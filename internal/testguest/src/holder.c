@@ -1,4 +1,5 @@
-// Waits for a module in another process's root, takes every lock on it that it gets, and keeps them.
+// Waits for a module in another process's root, takes every lock on it that it can get, and keeps
+// them.
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <glob.h>
@@ -22,12 +23,13 @@ static int module(void) {
 }
 
 int main(void) {
-	signal(SIGIO, SIG_IGN); // somebody wants to open what we lease
+	signal(SIGIO, SIG_IGN); // the kernel sends SIGIO when another process opens the leased file
 	int fd = module();
 	struct flock all = {.l_type = F_WRLCK};
 	printf("write lock %d\n", fcntl(fd, F_OFD_SETLK, &all));
 	fflush(stdout);
-	// As soon as nobody else has it locked, and as soon as nobody has it open.
+	// The lock needs that no other process has the file locked, the lease that no other process has
+	// it open.
 	while (flock(fd, LOCK_EX | LOCK_NB) != 0)
 		usleep(10000);
 	while (fcntl(fd, F_SETLEASE, F_WRLCK) != 0)

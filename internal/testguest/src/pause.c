@@ -1,5 +1,5 @@
-// What a pod's pause container runs: it holds the pod's namespaces, ends when it is asked to and,
-// where it is the first process, collects orphans.
+// The program of a pod's pause container: it holds the pod's namespaces, ends on SIGINT or
+// SIGTERM and, if it is the first process, collects orphans.
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/wait.h>

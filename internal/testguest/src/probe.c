@@ -1,9 +1,9 @@
-// probe does one thing per run, named by its first argument, and tells what came of it: what the
-// tests know about a guest's view of the world they know through it. An operation that the host
-// refuses prints "OPERATION PATH: REASON" to stderr and exits with 1; misuse exits with 2. Arguments
-// "," separate several things to do one after the other, up to the first that fails.
+// probe does one thing per run, named by its first argument, and prints the result. Through it the
+// tests see what a guest sees. An operation that the host refuses prints "OPERATION PATH: REASON" to
+// stderr and exits with 1; misuse exits with 2. Arguments "," separate several things to do one
+// after the other, up to the first that fails.
 //
-// Compiled for the machine itself it is the yardstick that a Wasm container is compared with.
+// Compiled natively, it is the reference for the behaviour of a Wasm container.
 
 #include <dirent.h>
 #include <errno.h>
@@ -37,7 +37,7 @@ static volatile char *one_mib(void) {
 	return start == MAP_FAILED ? NULL : start;
 }
 
-// A program that is the first of its pid namespace is not ended by signals that it does not handle.
+// A signal ends the first process of a pid namespace only if the process handles it.
 static void end_by_signal(int number) { _exit(128 + number); }
 
 __attribute__((constructor)) static void handle_signals(void) {
@@ -71,7 +71,7 @@ static int copy(int from, int to, const char *name) {
 // exit CODE
 static int do_exit(char **arg) { exit(atoi(arg[0])); }
 
-// cat: stdin to stdout, byte by byte the same
+// cat: copies stdin to stdout unchanged
 static int do_cat(char **arg) {
 	(void)arg;
 	return copy(0, 1, "stdin");
@@ -212,7 +212,7 @@ static int sleep_for(const char *seconds) {
 }
 
 // grow [MIB [SECONDS]]: grows memory by MIB MiB, or without end, and writes to every page of it,
-// then sleeps. Prints "grew N MiB"; exits with 3 when the host refuses to give more.
+// then sleeps. Prints "grew N MiB"; exits with 3 when the host refuses more memory.
 static int do_grow(char **arg) {
 	long limit = arg[0] ? atol(arg[0]) : 1 << 20;
 	for (long grown = 0; grown < limit; grown++) {
@@ -229,7 +229,7 @@ static int do_grow(char **arg) {
 	return arg[0] && arg[1] ? sleep_for(arg[1]) : 0;
 }
 
-// fill PATH: writes until the host refuses, then says how much it took: "filled N KiB: REASON"
+// fill PATH: writes until the host refuses, then prints how much was written: "filled N KiB: REASON"
 static int do_fill(char **arg) {
 	static char block[64 << 10];
 	memset(block, 'x', sizeof block);
@@ -255,7 +255,8 @@ static int do_loop(char **arg) {
 		__asm__ volatile("");
 }
 
-// sleep SECONDS [PATH TEXT]: prints "sleeping" first, with TEXT in the file by then; "awake" after
+// sleep SECONDS [PATH TEXT]: prints "sleeping" first, with TEXT in the file at that time; "awake"
+// afterwards
 static int do_sleep(char **arg) {
 	if (arg[1] && arg[2] && put_text(arg[1], arg[2], O_TRUNC))
 		return 1;
@@ -280,7 +281,7 @@ static int holds(const char *path, const char *text) {
 	return !text || !strcmp(buffer, text);
 }
 
-// await PATH [TEXT]: returns when the file is there, and holds nothing but TEXT
+// await PATH [TEXT]: returns when the file exists and, with TEXT, contains exactly TEXT
 static int do_await(char **arg) {
 	while (!holds(arg[0], arg[1])) {
 		struct timespec rest = {.tv_nsec = 20 * 1000 * 1000};
@@ -330,7 +331,7 @@ __attribute__((export_name("other"))) void other(void) {
 
 static const struct {
 	const char *name;
-	int least; // arguments it cannot do without
+	int least; // the minimum number of arguments
 	int (*run)(char **arg);
 } commands[] = {
 	{"append", 2, do_append}, {"args", 0, do_args},     {"await", 1, do_await},     {"cat", 0, do_cat},
@@ -356,7 +357,7 @@ int main(int argc, char **argv) {
 	for (int first = 1, end; !status && first <= argc; first = end + 1) {
 		for (end = first; end < argc && strcmp(argv[end], ","); end++)
 			;
-		argv[end] = NULL; // after the last one it is that already
+		argv[end] = NULL; // already NULL after the last argument
 		status = run(end - first, argv + first);
 		fflush(stdout);
 	}
