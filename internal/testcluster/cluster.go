@@ -33,7 +33,7 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/internal/leaks"
 )
 
-// Options say what to bring up. The zero value is what tests use.
+// Options select what to bring up. The zero value is what tests use.
 type Options struct {
 	Containerd string // "1.7", "2.1", "2.2" or "2.4"; $CONTAINERD if empty, else that of the running cluster, else 2.2
 	Shim       string // our shim; $CONTAINERD_SHIM_WASM if empty, else bin/containerd-shim-wasm-v1 in the tree

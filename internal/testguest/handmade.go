@@ -45,7 +45,7 @@ func noArguments() []byte { return section(typeSection, []byte{1, functionType, 
 // emptyBody is a function without locals that returns at once, with its size before it.
 var emptyBody = []byte{2, 0, 0x0b}
 
-// noExports is a valid module with a function that nobody can call.
+// noExports is a valid module with a function that is not exported.
 func noExports() []byte {
 	return slices.Concat(preamble, noArguments(),
 		section(funcSection, []byte{1, 0}),

@@ -22,7 +22,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 )
 
-// ImageOpts says what an image holds. The zero value is an image of one empty layer.
+// ImageOpts are the contents and the config of an image. The zero value is an image of one empty layer.
 type ImageOpts struct {
 	Files map[string]string // path in the rootfs → file on this machine; its permission bits are kept
 	Texts map[string]string // path in the rootfs → content of a plain file
