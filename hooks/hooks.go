@@ -70,12 +70,12 @@ func CreateContainer(ctx context.Context, hooks *specs.Hooks, state specs.State,
 	return inContainer(rootfs).run(ctx, "createContainer", hooks.CreateContainer, state)
 }
 
-// inContainer returns the place for createContainer hooks. A hook without an environment gets an empty
+// inContainer returns the runner of createContainer hooks. A hook without an environment gets an empty
 // one, as from runc. The container's environment could make it load a library of the image
 // (CVE-2025-23266). The runtime's could too: containerd may set an LD_LIBRARY_PATH that ends with a
 // colon, which means the working directory.
-func inContainer(rootfs string) place {
-	return place{
+func inContainer(rootfs string) runner {
+	return runner{
 		dir: rootfs, env: []string{}, limit: createContainerLimit,
 		attr: syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID, Pdeathsig: syscall.SIGKILL},
 	}
@@ -109,24 +109,24 @@ func Poststop(ctx context.Context, hooks *specs.Hooks, state specs.State) error 
 // run runs hooks in the runtime's namespaces.
 func run(ctx context.Context, kind string, hooks []specs.Hook, state specs.State) error {
 	// A hook without an environment gets the runtime's, as from runc.
-	return place{dir: state.Bundle}.run(ctx, kind, hooks, state)
+	return runner{dir: state.Bundle}.run(ctx, kind, hooks, state)
 }
 
-// place holds how hooks are run.
-type place struct {
+// runner holds how hooks are run.
+type runner struct {
 	dir   string
 	env   []string      // of a hook without any, nil for the runtime's
 	limit time.Duration // of a hook without a timeout, 0 for none
 	attr  syscall.SysProcAttr
 }
 
-func (p place) run(ctx context.Context, kind string, hooks []specs.Hook, state specs.State) error {
+func (r runner) run(ctx context.Context, kind string, hooks []specs.Hook, state specs.State) error {
 	text, err := json.Marshal(state)
 	if err != nil {
 		return fmt.Errorf("encode the state for %s hooks: %w", kind, err)
 	}
 	for _, hook := range hooks {
-		if err := p.runOne(ctx, hook, text); err != nil {
+		if err := r.runOne(ctx, hook, text); err != nil {
 			return fmt.Errorf("run %s hook %s: %w", kind, hook.Path, err)
 		}
 	}
@@ -137,8 +137,8 @@ func (p place) run(ctx context.Context, kind string, hooks []specs.Hook, state s
 // process that the hook has left behind may hold the output open for ever.
 const outputPatience = 2 * time.Second
 
-func (p place) runOne(ctx context.Context, hook specs.Hook, state []byte) error {
-	limit := p.limit
+func (r runner) runOne(ctx context.Context, hook specs.Hook, state []byte) error {
+	limit := r.limit
 	if hook.Timeout != nil {
 		limit = time.Duration(*hook.Timeout) * time.Second
 	}
@@ -151,15 +151,15 @@ func (p place) runOne(ctx context.Context, hook specs.Hook, state []byte) error 
 	if len(hook.Args) > 0 {
 		command.Args = hook.Args
 	}
-	command.Env, command.Dir = hook.Env, p.dir
+	command.Env, command.Dir = hook.Env, r.dir
 	if len(hook.Env) == 0 {
-		command.Env = p.env
+		command.Env = r.env
 	}
 	command.Stdin = bytes.NewReader(state)
 	var output head
 	command.Stdout, command.Stderr = &output, &output
 	// Cancel kills the hook's process group, with the processes that the hook has started.
-	attr := p.attr
+	attr := r.attr
 	attr.Setpgid = true
 	command.SysProcAttr = &attr
 	command.Cancel = func() error {

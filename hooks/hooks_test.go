@@ -16,11 +16,11 @@ import (
 )
 
 // createContainer runs hooks as a launch does, on a thread of its own.
-func createContainer(ctx context.Context, p place, state specs.State, hooks ...specs.Hook) error {
+func createContainer(ctx context.Context, r runner, state specs.State, hooks ...specs.Hook) error {
 	done := make(chan error)
 	go func() {
 		runtime.LockOSThread() // the thread ends with the goroutine
-		done <- p.run(ctx, "createContainer", hooks, state)
+		done <- r.run(ctx, "createContainer", hooks, state)
 	}()
 	return <-done
 }
@@ -86,10 +86,10 @@ func TestCreateContainerHasALimit(t *testing.T) {
 	}
 	impatient.limit = time.Second
 	for name, c := range map[string]struct {
-		place place
-		hook  specs.Hook
+		runner runner
+		hook   specs.Hook
 	}{"timeout": {patient, hurries}, "no timeout": {impatient, hangs}} {
-		err := createContainer(t.Context(), c.place, specs.State{}, c.hook)
+		err := createContainer(t.Context(), c.runner, specs.State{}, c.hook)
 		if err == nil || !strings.Contains(err.Error(), "timeout of 1s") {
 			t.Errorf("%s: got %v", name, err)
 		}

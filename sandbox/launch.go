@@ -273,10 +273,10 @@ func (s *Sandbox) enterRoot(ctx context.Context, l Launch, k *kit) error {
 
 // enterWorkerRoot adds the files that only the worker sees and makes the whole root read-only.
 func (s *Sandbox) enterWorkerRoot(k *kit) error {
-	if err := place(s.base+workerPath, k.worker); err != nil {
+	if err := attachFile(s.base+workerPath, k.worker); err != nil {
 		return err
 	}
-	if err := place(s.base+codePath, k.code); err != nil {
+	if err := attachFile(s.base+codePath, k.code); err != nil {
 		return err
 	}
 	if err := remountReadonly(s.base); err != nil {
@@ -356,9 +356,9 @@ func makeCwd(root int, cwd string) error {
 	return unix.Close(fd)
 }
 
-// place attaches a detached mount of a file at path, which it creates. It is a no-op
+// attachFile attaches a detached mount of a file at path, which it creates. It is a no-op
 // for -1.
-func place(path string, mount int) error {
+func attachFile(path string, mount int) error {
 	if mount < 0 {
 		return nil
 	}

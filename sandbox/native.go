@@ -46,7 +46,7 @@ func (s *Sandbox) standIn(worker int) (int, error) {
 	if err := unix.Mount("tmpfs", dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=0755,size=4k"); err != nil {
 		return -1, pathError("mount", dir, err)
 	}
-	if err := place(dir+"/"+standInName, worker); err != nil {
+	if err := attachFile(dir+"/"+standInName, worker); err != nil {
 		return -1, err
 	}
 	return cloneTree(dir, true)

@@ -15,7 +15,7 @@ type Format struct {
 	Name  string
 	About string // one line for the user
 
-	place     place
+	carrier   carrier
 	platform  string // by default; "" is this machine's
 	manifest  string // media types
 	config    string
@@ -28,13 +28,13 @@ type Format struct {
 	noType    bool   // the manifest does not repeat its media type
 }
 
-// place is the place of a module in an image.
-type place int
+// carrier is the part of an image that holds a module.
+type carrier int
 
 const (
-	inFiles    place = iota // in a layer of files
-	inLayer                 // it is a layer
-	inArtifact              // it is a layer, and the config is not an image config
+	inFiles    carrier = iota // in a layer of files
+	inLayer                   // it is a layer
+	inArtifact                // it is a layer, and the config is not an image config
 )
 
 const (
@@ -58,19 +58,19 @@ var (
 			f.manifest, f.config, f.files = dockerManifest, dockerConfig, dockerFiles
 		}),
 		ociImage.with("layer", "an OCI image whose layer is the module; --media-type says which kind", func(f *Format) {
-			f.place, f.platform = inLayer, "wasi/wasm"
+			f.carrier, f.platform = inLayer, "wasi/wasm"
 		}),
 		ociImage.with("runwasi", "the same with runwasi's media type", func(f *Format) {
-			f.place, f.platform, f.mediaType = inLayer, "wasi/wasm", oci.MediaTypeBytecodeAlliance
+			f.carrier, f.platform, f.mediaType = inLayer, "wasi/wasm", oci.MediaTypeBytecodeAlliance
 		}),
 		ociImage.with("artifact", "a Wasm artifact in the CNCF's layout, as wkg pushes it", func(f *Format) {
-			f.place, f.config = inArtifact, oci.MediaTypeWasmConfigV0 // its platform depends on its content
+			f.carrier, f.config = inArtifact, oci.MediaTypeWasmConfigV0 // its platform depends on its content
 		}),
 		ociImage.with("oras", "an artifact as oras pushes it, but for its config, which is not empty", func(f *Format) {
-			f.place, f.config, f.artifact = inArtifact, orasConfig, orasArtifact
+			f.carrier, f.config, f.artifact = inArtifact, orasConfig, orasArtifact
 		}),
 		ociImage.with("wasm-to-oci", "an artifact as wasm-to-oci pushes it", func(f *Format) {
-			f.place, f.config, f.mediaType, f.noType = inArtifact, oci.MediaTypeWasmConfigV1, oci.MediaTypeWasmContent, true
+			f.carrier, f.config, f.mediaType, f.noType = inArtifact, oci.MediaTypeWasmConfigV1, oci.MediaTypeWasmContent, true
 		}),
 		ociImage.with("compat", "an image of Istio's compat variant: /plugin.wasm as a file, no entry point", func(f *Format) {
 			f.file, f.noEntry = "plugin.wasm", true

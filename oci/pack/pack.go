@@ -96,12 +96,12 @@ func (j *job) check() error {
 		return err
 	}
 	switch {
-	case j.Format.place == inFiles && (j.Compression == "zip" || j.Compression == "zstd" && j.Format.files == dockerFiles):
+	case j.Format.carrier == inFiles && (j.Compression == "zip" || j.Compression == "zstd" && j.Format.files == dockerFiles):
 		return fmt.Errorf("its layers cannot be compressed with %s", j.Compression)
 	case !slices.Contains([]string{"", "none", "gzip", "zstd", "zip"}, j.Compression):
 		return fmt.Errorf("unknown compression %q: give gzip, zstd, zip or none", j.Compression)
 	}
-	if j.Format.place == inArtifact {
+	if j.Format.carrier == inArtifact {
 		return j.checkArtifact()
 	}
 	if len(j.Entrypoint) == 0 && !j.Format.noEntry {
@@ -114,7 +114,7 @@ func (j *job) check() error {
 }
 
 func (j *job) checkMediaType() error {
-	if j.Format.place == inFiles {
+	if j.Format.carrier == inFiles {
 		if j.MediaType != "" {
 			return errors.New("a media type can only be given where the module is a layer")
 		}
@@ -157,7 +157,7 @@ func (j *job) checkEntry(name string) error {
 	for _, m := range j.modules {
 		// A name without a slash would be looked up in PATH.
 		same := strings.Contains(file, "/") && path.Clean("/"+file) == "/"+m.name
-		if j.Format.place == inLayer {
+		if j.Format.carrier == inLayer {
 			same = same || path.Base(file) == m.name || len(j.modules) == 1
 		}
 		if same {
@@ -172,7 +172,7 @@ func (j *job) make() error {
 	if err := j.makeFiles(); err != nil {
 		return err
 	}
-	if j.Format.place != inFiles {
+	if j.Format.carrier != inFiles {
 		for _, m := range j.modules {
 			if err := j.makeWasm(m); err != nil {
 				return err
@@ -228,7 +228,7 @@ func (j *job) makeFiles() error {
 		}
 		files[at] = entry{f.Host, mode}
 	}
-	if j.Format.place == inFiles {
+	if j.Format.carrier == inFiles {
 		for _, m := range j.modules {
 			if _, ok := files[m.name]; ok {
 				return fmt.Errorf("two files are to be /%s in the image", m.name)
@@ -252,7 +252,7 @@ func (j *job) makeFiles() error {
 // Compression applies to them only.
 func (j *job) filesCompression() string {
 	switch {
-	case j.Format.place != inFiles, j.Compression == "":
+	case j.Format.carrier != inFiles, j.Compression == "":
 		return "gzip"
 	case j.Compression == "none":
 		return ""
@@ -310,7 +310,7 @@ func (j *job) config(p ocispec.Platform) any {
 	switch {
 	case j.Format.config == oci.MediaTypeWasmConfigV0:
 		return wasmConfig(p, j.layers, j.world)
-	case j.Format.place == inArtifact:
+	case j.Format.carrier == inArtifact:
 		// The tools that these formats come from write {} for every module.
 		return struct {
 			Config ocispec.ImageConfig `json:"config"`
@@ -321,7 +321,7 @@ func (j *job) config(p ocispec.Platform) any {
 		diffIDs = []digest.Digest{} // null is not valid
 	}
 	config := ocispec.ImageConfig{Entrypoint: j.Entrypoint, Cmd: j.Args, Env: j.Env}
-	if j.Format.place == inLayer {
+	if j.Format.carrier == inLayer {
 		config.Labels = labels(j.layers)
 	}
 	return ocispec.Image{

@@ -75,7 +75,7 @@ func New(id string, spec *specs.Spec, systemd bool) (*Cgroup, error) {
 // With a relative or empty cgroupsPath, Load finds the cgroup only if the caller is
 // in the same cgroup as the process that made it.
 func Load(id string, spec *specs.Spec, systemd bool) (*Cgroup, error) {
-	config, err := place(id, spec, systemd)
+	config, err := located(id, spec, systemd)
 	if err != nil {
 		return nil, err
 	}

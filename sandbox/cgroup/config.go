@@ -9,7 +9,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 )
 
-// configure returns the cgroup that spec asks for: its place from
+// configure returns the cgroup that spec asks for: its path from
 // linux.cgroupsPath, its limits from linux.resources. systemd is true if systemd
 // manages the node's cgroups (the option SystemdCgroup of containerd's runtimes).
 //
@@ -20,7 +20,7 @@ import (
 // An error names the field that is wrong, or that this node's hierarchy (v1 or
 // v2) does not support.
 func configure(id string, spec *specs.Spec, systemd bool) (*cgroups.Cgroup, error) {
-	config, err := place(id, spec, systemd)
+	config, err := located(id, spec, systemd)
 	if err != nil {
 		return nil, err
 	}
@@ -39,8 +39,8 @@ func configure(id string, spec *specs.Spec, systemd bool) (*cgroups.Cgroup, erro
 	return config, nil
 }
 
-// place returns the cgroup's place, without limits.
-func place(id string, spec *specs.Spec, systemd bool) (*cgroups.Cgroup, error) {
+// located returns the cgroup at its path, without limits.
+func located(id string, spec *specs.Spec, systemd bool) (*cgroups.Cgroup, error) {
 	var path string
 	if spec.Linux != nil {
 		path = spec.Linux.CgroupsPath
@@ -54,16 +54,16 @@ func place(id string, spec *specs.Spec, systemd bool) (*cgroups.Cgroup, error) {
 	case path == "":
 		config.Name = id
 	case systemd:
-		return config, placeUnit(config, path)
+		return config, setUnit(config, path)
 	default:
-		return config, placePath(config, path)
+		return config, setPath(config, path)
 	}
 	return config, nil
 }
 
-// placePath sets the place from a path of the cgroup file system. It refuses a path
+// setPath sets the path from a path of the cgroup file system. It refuses a path
 // to the root: Kill would kill the node's own processes there.
-func placePath(config *cgroups.Cgroup, path string) error {
+func setPath(config *cgroups.Cgroup, path string) error {
 	clean := filepath.Clean("/" + path)
 	if clean == "/" {
 		return fmt.Errorf("linux.cgroupsPath %q is the root of all cgroups", path)
@@ -75,7 +75,7 @@ func placePath(config *cgroups.Cgroup, path string) error {
 	return nil
 }
 
-func placeUnit(config *cgroups.Cgroup, path string) error {
+func setUnit(config *cgroups.Cgroup, path string) error {
 	parts := strings.Split(path, ":")
 	if len(parts) != 3 {
 		return fmt.Errorf("linux.cgroupsPath %q: systemd needs the form slice:prefix:name", path)

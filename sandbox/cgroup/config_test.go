@@ -17,26 +17,26 @@ func spec(path string, r *specs.LinuxResources) *specs.Spec {
 }
 
 func TestConfigPlace(t *testing.T) {
-	type place struct{ path, parent, prefix, name string }
+	type location struct{ path, parent, prefix, name string }
 	for _, c := range []struct {
 		cgroupsPath string
 		systemd     bool
-		want        place
+		want        location
 	}{
-		{"/kubepods/burstable/pod1/abc", false, place{path: "/kubepods/burstable/pod1/abc"}},
-		{"/a/../../b//c/.", false, place{path: "/b/c"}},
-		{"mine/../../abc", false, place{path: "abc"}},
-		{"", false, place{name: "id"}},
-		{"", true, place{prefix: "runc", name: "id"}},
-		{"kubepods-pod1.slice:cri-containerd:abc", true, place{parent: "kubepods-pod1.slice", prefix: "cri-containerd", name: "abc"}},
-		{"::abc", true, place{name: "abc"}},
+		{"/kubepods/burstable/pod1/abc", false, location{path: "/kubepods/burstable/pod1/abc"}},
+		{"/a/../../b//c/.", false, location{path: "/b/c"}},
+		{"mine/../../abc", false, location{path: "abc"}},
+		{"", false, location{name: "id"}},
+		{"", true, location{prefix: "runc", name: "id"}},
+		{"kubepods-pod1.slice:cri-containerd:abc", true, location{parent: "kubepods-pod1.slice", prefix: "cri-containerd", name: "abc"}},
+		{"::abc", true, location{name: "abc"}},
 	} {
 		config, err := configure("id", spec(c.cgroupsPath, nil), c.systemd)
 		if err != nil {
 			t.Errorf("cgroupsPath %q: %v", c.cgroupsPath, err)
 			continue
 		}
-		got := place{config.Path, config.Parent, config.ScopePrefix, config.Name}
+		got := location{config.Path, config.Parent, config.ScopePrefix, config.Name}
 		if got != c.want || config.Systemd != c.systemd {
 			t.Errorf("cgroupsPath %q: got %+v, systemd %t, want %+v, systemd %t", c.cgroupsPath, got, config.Systemd, c.want, c.systemd)
 		}
