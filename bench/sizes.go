@@ -208,7 +208,7 @@ func (s *stage) sleeper(ctx context.Context) (int, error) {
 	return pid, err
 }
 
-// readMapping sums a worker's resident memory of its compiled module's file, in MB: all, and its share
+// readMapping sums a worker's resident memory of the file with its code, in MB: all, and its share
 // (proc_pid_smaps(5)).
 func readMapping(pid int) (resident, proportional float64, err error) {
 	smaps, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps", pid))

@@ -27,10 +27,10 @@ const DefaultPath = "/etc/containerd-shim-wasm/config.toml"
 
 // Config is the node's configuration. Default returns the values of an empty file.
 type Config struct {
-	// CacheDir is the absolute path of the folder for compiled modules. Only
+	// CacheDir is the absolute path of the folder for machine code. Only
 	// root may write to it, because workers execute the code in it.
 	CacheDir string
-	// CacheSize is how many bytes the compiled modules of all engines may take together. They may take more,
+	// CacheSize is how many bytes the code for all engines may take together. They may take more,
 	// because modules in use are never removed.
 	CacheSize int64
 	// MaxModuleSize is the largest module that is accepted, in bytes.

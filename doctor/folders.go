@@ -16,7 +16,7 @@ import (
 // libDir is where the shim places the programs that it carries (module.LibDir).
 const libDir = "/var/lib/containerd-shim-wasm"
 
-// leastFree is what should be free for compiled modules, in bytes.
+// leastFree is what should be free for machine code, in bytes.
 const leastFree = 256 << 20
 
 // checkPrograms checks the folder whose programs run as root for every container.

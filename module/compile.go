@@ -175,10 +175,10 @@ func (j *job) compileFrozen(ctx context.Context, out *os.File) (*control.Module,
 		return nil, err
 	}
 	defer module.Close()
-	if err := j.turn.takeNodes(ctx); err != nil {
+	if err := j.turn.takeNodeTurn(ctx); err != nil {
 		return nil, fmt.Errorf("module %s: %w", module.Name(), err)
 	}
-	// Replicas wait in takeNodes while one of them compiles, and then find its entry.
+	// Replicas wait in takeNodeTurn while one of them compiles, and then find its entry.
 	if j.made != nil && j.made() {
 		return nil, cache.ErrMade
 	}
@@ -193,7 +193,7 @@ func (j *job) order() control.Compile {
 	}
 }
 
-// check fails if a compiled module must not run, or not as ordered.
+// check fails if the code of a module must not run, or not as ordered.
 func check(module control.Module, order control.Compile) error {
 	// The operator may have withdrawn the permission that the entry had when it was made.
 	if module.Precompiled && !order.Trusted {

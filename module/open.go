@@ -36,35 +36,35 @@ func (l *Loader) Container(about About) *Container { return &Container{loader: l
 // Open opens the file that an entry point names: a file of the container or, if there is none, a Wasm layer
 // of its image. It returns ErrNative if the file is not Wasm and does not claim to be. The caller closes the
 // source.
-func (c *Container) Open(ctx context.Context, sb *sandbox.Sandbox, process *specs.Process, entry entrypoint.Point) (Source, error) {
-	from, err := c.find(ctx, sb, process, entry)
-	from.function = &entry.Function
+func (c *Container) Open(ctx context.Context, sb *sandbox.Sandbox, process *specs.Process, point entrypoint.Point) (Source, error) {
+	from, err := c.find(ctx, sb, process, point)
+	from.function = &point.Function
 	return from, err
 }
 
-func (c *Container) find(ctx context.Context, sb *sandbox.Sandbox, process *specs.Process, entry entrypoint.Point) (Source, error) {
+func (c *Container) find(ctx context.Context, sb *sandbox.Sandbox, process *specs.Process, point entrypoint.Point) (Source, error) {
 	files := files{sb, c.about.Rootfs}
-	from, err := files.open(ctx, process, entry)
+	from, err := files.open(ctx, process, point)
 	if !errors.Is(err, os.ErrNotExist) {
 		return from, err
 	}
 	found, findErr := c.image(ctx)
 	if findErr != nil {
-		return Source{}, fmt.Errorf("entry point %s is no file of the container; look for it among the image's layers: %w", entry.File, findErr)
+		return Source{}, fmt.Errorf("entry point %s is no file of the container; look for it among the image's layers: %w", point.File, findErr)
 	}
-	layer, selectErr := found.Select(entry)
+	layer, selectErr := found.Select(point)
 	if selectErr == nil {
 		return openLayer(found, layer)
 	}
-	if local := entry.Local(process.Cwd); local != "" {
-		if from, err := files.openAt(local, entry); !errors.Is(err, os.ErrNotExist) {
+	if local := point.Local(process.Cwd); local != "" {
+		if from, err := files.openAt(local, point); !errors.Is(err, os.ErrNotExist) {
 			return from, err
 		}
 	}
 	if errors.Is(selectErr, oci.ErrNoModule) {
 		return Source{}, err
 	}
-	return Source{}, fmt.Errorf("entry point %s is no file of the container: %w", entry.File, selectErr)
+	return Source{}, fmt.Errorf("entry point %s is no file of the container: %w", point.File, selectErr)
 }
 
 // files are the files of a container: its root file system, mounted in a sandbox from rootfs.
@@ -74,22 +74,22 @@ type files struct {
 }
 
 // open opens the file of the container that an entry point names.
-func (f files) open(ctx context.Context, process *specs.Process, entry entrypoint.Point) (Source, error) {
-	path, err := f.sandbox.LookPath(ctx, entry, process.Cwd, process.Env)
+func (f files) open(ctx context.Context, process *specs.Process, point entrypoint.Point) (Source, error) {
+	path, err := f.sandbox.LookPath(ctx, point, process.Cwd, process.Env)
 	if err != nil {
-		return Source{}, NotWasm(entry, err)
+		return Source{}, NotWasm(point, err)
 	}
-	return f.openAt(path, entry)
+	return f.openAt(path, point)
 }
 
-func (f files) openAt(path string, entry entrypoint.Point) (Source, error) {
+func (f files) openAt(path string, point entrypoint.Point) (Source, error) {
 	file, err := f.sandbox.OpenFile(path)
 	if err != nil {
-		return Source{}, NotWasm(entry, explainOpen(path, err))
+		return Source{}, NotWasm(point, explainOpen(path, err))
 	}
 	if err := checkMagic(file, path); err != nil {
 		file.Close()
-		return Source{}, NotWasm(entry, err)
+		return Source{}, NotWasm(point, err)
 	}
 	if stored, ok := f.sandbox.Stored(file, f.rootfs); ok {
 		file.Close()
@@ -100,8 +100,8 @@ func (f files) openAt(path string, entry entrypoint.Point) (Source, error) {
 
 // NotWasm returns the error for an entry point that does not lead to WebAssembly: the reason, if it claims to
 // be WebAssembly, or else ErrNative with the reason.
-func NotWasm(entry entrypoint.Point, reason error) error {
-	if entry.IsWasm() {
+func NotWasm(point entrypoint.Point, reason error) error {
+	if point.IsWasm() {
 		return reason
 	}
 	return fmt.Errorf("%w: %w", ErrNative, reason)

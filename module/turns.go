@@ -54,9 +54,9 @@ func (l *Loader) takePodTurn(ctx context.Context, payer Account, s config.Config
 	return t, nil
 }
 
-// takeNodes waits for a turn of the node, too. The holder of such a turn waits for nothing else but the
+// takeNodeTurn waits for a turn of the node, too. The holder of such a turn waits for nothing else but the
 // entry's lock: no volume, and no other turn.
-func (t *turn) takeNodes(ctx context.Context) error {
+func (t *turn) takeNodeTurn(ctx context.Context) error {
 	if err := t.take(ctx, t.payer.nodeQueues(t.settings)); err != nil {
 		return err
 	}

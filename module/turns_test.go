@@ -32,7 +32,7 @@ func takeBoth(ctx context.Context, l *Loader, payer Account, s config.Config) (*
 	if err != nil {
 		return nil, err
 	}
-	if err := turn.takeNodes(ctx); err != nil {
+	if err := turn.takeNodeTurn(ctx); err != nil {
 		turn.end()
 		return nil, err
 	}

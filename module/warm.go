@@ -101,10 +101,10 @@ func (w warmer) file(ctx context.Context) (_ string, err error) {
 	if err := sb.MountRootfs(rootfs, nil, ""); err != nil {
 		return "", err
 	}
-	entry, files := entrypoint.Parse(args[0]), files{sb, rootfs}
-	from, err := files.open(ctx, &specs.Process{Cwd: view.Cwd, Env: view.Env}, entry)
-	if local := entry.Local(view.Cwd); local != "" && errors.Is(err, os.ErrNotExist) {
-		from, err = files.openAt(local, entry)
+	point, files := entrypoint.Parse(args[0]), files{sb, rootfs}
+	from, err := files.open(ctx, &specs.Process{Cwd: view.Cwd, Env: view.Env}, point)
+	if local := point.Local(view.Cwd); local != "" && errors.Is(err, os.ErrNotExist) {
+		from, err = files.openAt(local, point)
 	}
 	if err != nil {
 		return "", fmt.Errorf("image %s: %w", w.image.Image, err)

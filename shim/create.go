@@ -52,7 +52,7 @@ func (d *daemon) newContainer(r *tasks.CreateTaskRequest, spec *specs.Spec, even
 	rootfs := rootfsMounts(r, spec)
 	return &container{
 		daemon: d, events: events, id: r.ID, bundle: r.Bundle, spec: spec, rootfs: rootfs,
-		modules: d.modules.Container(module.About{ID: r.ID, ImageName: spec.Annotations[imageNameAnnotation], Rootfs: rootfs}),
+		modules: d.loader.Container(module.About{ID: r.ID, ImageName: spec.Annotations[imageNameAnnotation], Rootfs: rootfs}),
 		execs:   map[string]*process{}, counted: make(chan struct{}),
 	}
 }
@@ -84,17 +84,17 @@ func (c *container) prepare(r *tasks.CreateTaskRequest, unknown error) error {
 // the entry point does not say that it is Wasm, findModule first looks at the file in a view: the stock shim
 // mounts the root file system of a native container.
 func (c *container) findModule(ctx context.Context, sb *sandbox.Sandbox) (module.Source, error) {
-	entry := c.command.entry()
-	if entry.IsWasm() {
+	point := c.command.point()
+	if point.IsWasm() {
 		if err := sb.MountRootfs(c.rootfs, c.spec.Root, c.bundle); err != nil {
 			return module.Source{}, err
 		}
-		return c.openModule(ctx, sb, entry)
+		return c.openModule(ctx, sb, point)
 	}
 	if err := sb.ViewRootfs(c.rootfs, c.spec.Root, c.bundle); err != nil {
-		return module.Source{}, module.NotWasm(entry, err)
+		return module.Source{}, module.NotWasm(point, err)
 	}
-	from, err := c.openModule(ctx, sb, entry)
+	from, err := c.openModule(ctx, sb, point)
 	if err != nil {
 		return module.Source{}, err
 	}
@@ -107,18 +107,18 @@ func (c *container) findModule(ctx context.Context, sb *sandbox.Sandbox) (module
 
 // openModule opens the module. It mounts the volumes first if they decide which file a command names, as for
 // any program.
-func (c *container) openModule(ctx context.Context, sb *sandbox.Sandbox, entry entrypoint.Point) (module.Source, error) {
+func (c *container) openModule(ctx context.Context, sb *sandbox.Sandbox, point entrypoint.Point) (module.Source, error) {
 	process := c.spec.Process
-	paths := entry.Paths(process.Cwd, process.Env)
-	if local := entry.Local(process.Cwd); local != "" {
+	paths := point.Paths(process.Cwd, process.Env)
+	if local := point.Local(process.Cwd); local != "" {
 		paths = append(paths, local)
 	}
 	if sb.MountsDecide(ctx, c.spec, paths) {
 		if err := sb.MountAll(c.spec); err != nil {
-			return module.Source{}, module.NotWasm(entry, err)
+			return module.Source{}, module.NotWasm(point, err)
 		}
 	}
-	return c.modules.Open(ctx, sb, process, entry)
+	return c.modules.Open(ctx, sb, process, point)
 }
 
 // rootfsMounts returns the mounts of a container's root file system. It leaves out the id mappings that
@@ -193,7 +193,7 @@ func (c *container) account() module.Account {
 // launch starts the container's process, which then waits for Start, runs the hooks, and publishes the
 // creation.
 func (c *container) launch(ctx context.Context, r *tasks.CreateTaskRequest, sb *sandbox.Sandbox, runs payload, launch sandbox.Launch) error {
-	worker, err := c.daemon.modules.Worker()
+	worker, err := c.daemon.loader.Worker()
 	if err != nil {
 		return err
 	}

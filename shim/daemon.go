@@ -25,7 +25,7 @@ type daemon struct {
 	bootstrap []byte // containerd's input to the start verb
 	stateDir  string
 	log       *logrus.Entry
-	modules   *module.Loader
+	loader    *module.Loader
 }
 
 // stock returns the flags for the verbs of the stock shim.

@@ -21,8 +21,8 @@ import (
 
 // command is the command line of a process of a Wasm container.
 type command struct {
-	// guest is the module and its arguments.
-	guest []string
+	// args are the entry point of the module and the guest's arguments.
+	args []string
 	// emissary is the whole command line if it starts with Argo's emissary.
 	emissary []string
 }
@@ -35,13 +35,13 @@ func parseCommand(args []string) (command, error) {
 		return command{}, fmt.Errorf("%w: %w", module.ErrNative, err)
 	}
 	if !wrapped {
-		return command{guest: guest}, nil
+		return command{args: guest}, nil
 	}
-	return command{guest: guest, emissary: args}, nil
+	return command{args: guest, emissary: args}, nil
 }
 
-// entry returns the entry point that names the module.
-func (c command) entry() entrypoint.Point { return entrypoint.Parse(c.guest[0]) }
+// point returns the entry point that names the module.
+func (c command) point() entrypoint.Point { return entrypoint.Parse(c.args[0]) }
 
 // workers returns the number of workers: Argo's contract takes one beside the guest's.
 func (c command) workers() uint64 {

@@ -141,7 +141,7 @@ func (c *container) launchExec(ctx context.Context, p *process) error {
 // release after the launch.
 func (c *container) prepareExec(ctx context.Context, sb *sandbox.Sandbox, p *process) (_ sandbox.Launch, release func(), err error) {
 	launch := sandbox.Launch{Spec: c.spec, Process: p.spec}
-	worker, err := c.daemon.modules.Worker()
+	worker, err := c.daemon.loader.Worker()
 	if err != nil {
 		return launch, nil, err
 	}
@@ -150,7 +150,7 @@ func (c *container) prepareExec(ctx context.Context, sb *sandbox.Sandbox, p *pro
 	if !ok {
 		return launch, func() {}, nil
 	}
-	from, err := c.modules.Open(ctx, sb, p.spec, command.entry())
+	from, err := c.modules.Open(ctx, sb, p.spec, command.point())
 	if err != nil {
 		return launch, nil, explainExec(p.spec.Args[0], err)
 	}

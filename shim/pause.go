@@ -49,8 +49,8 @@ func (d *daemon) launchPause(ctx context.Context, r *tasks.CreateTaskRequest, sp
 	if err := sb.ViewRootfs(c.rootfs, spec.Root, r.Bundle); err != nil {
 		return nil, err
 	}
-	entry := entrypoint.Point{File: spec.Process.Args[0]}
-	if sb.MountsDecide(ctx, spec, entry.Paths(spec.Process.Cwd, spec.Process.Env)) {
+	point := entrypoint.Point{File: spec.Process.Args[0]}
+	if sb.MountsDecide(ctx, spec, point.Paths(spec.Process.Cwd, spec.Process.Env)) {
 		if err := sb.MountAll(spec); err != nil {
 			return nil, err
 		}

@@ -50,8 +50,8 @@ func (g guest) env() []string {
 func (g guest) order(w *worker) error {
 	order := control.Run{
 		Code: sandbox.CodePath, Root: sandbox.GuestRoot,
-		Args: g.command.guest, Env: g.process.Env, Cwd: g.process.Cwd,
-		Function: g.command.entry().Function, Emissary: g.command.emissary,
+		Args: g.command.args, Env: g.process.Env, Cwd: g.process.Cwd,
+		Function: g.command.point().Function, Emissary: g.command.emissary,
 	}
 	if limit, ok := g.container.cgroup.MemoryLimit(); ok {
 		order.MemoryLimit = guestMemory(limit, g.command.workers())
@@ -103,7 +103,7 @@ func (g guest) module() (command, bool) { return g.command, g.role == control.Ro
 func (guest) started(context.Context, *worker) error { return nil }
 
 func (g guest) exec(process *specs.Process) (payload, error) {
-	exec := guest{container: g.container, process: process, command: command{guest: process.Args}, role: control.RoleRun, isExec: true}
+	exec := guest{container: g.container, process: process, command: command{args: process.Args}, role: control.RoleRun, isExec: true}
 	_, kills, err := argo.ParseKill(process.Args)
 	if kills {
 		exec.role = control.RoleKill

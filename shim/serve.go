@@ -32,8 +32,8 @@ func Serve(flags Flags, programs module.Programs) error {
 		log.WithError(err).Error("start the daemon")
 		return err
 	}
-	modules := &module.Loader{Address: flags.Address, Namespace: flags.Namespace, StateDir: StateDir, Programs: programs, Log: log}
-	d := &daemon{flags: flags, bootstrap: bootstrap, stateDir: StateDir, log: log, modules: modules}
+	loader := &module.Loader{Address: flags.Address, Namespace: flags.Namespace, StateDir: StateDir, Programs: programs, Log: log}
+	d := &daemon{flags: flags, bootstrap: bootstrap, stateDir: StateDir, log: log, loader: loader}
 	return d.serve(listener)
 }
 

@@ -26,7 +26,7 @@ func shimVerb(t *testing.T, args ...string) string {
 	return string(output)
 }
 
-// ownCode lists the compiled modules that are files in the cache, not blobs of containerd.
+// ownCode lists the code that is in files in the cache, not blobs of containerd.
 func ownCode(t *testing.T, cache string) []string {
 	t.Helper()
 	found, err := filepath.Glob(filepath.Join(cache, "*", "*.cwasm"))

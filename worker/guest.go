@@ -25,7 +25,7 @@ type guest interface {
 	run(stderr io.Writer) int
 }
 
-// load maps the compiled module and sets up its world.
+// load maps the code and sets up its world.
 func load(order control.Run) (guest, error) {
 	isComponent, err := component.IsCompiled(order.Code)
 	if err != nil {

@@ -92,7 +92,7 @@ func checkImports(e *wasmtime.Engine, imports []outline.Import, name string) err
 	return unprovided(name, unknown, "build it for WASI preview 1 (wasm32-wasip1)")
 }
 
-// importsOf returns the imports of a compiled module.
+// importsOf returns the imports of a module, from its code.
 func importsOf(module *wasmtime.Module) []outline.Import {
 	var imports []outline.Import
 	for _, i := range module.Imports() {

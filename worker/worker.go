@@ -1,7 +1,7 @@
 // Package worker is the worker: the only process that contains wasmtime. It compiles a module or a component,
 // or runs a compiled one as a guest under WASI preview 1 or 0.2. It expects to be started confined (package
 // sandbox), and gives up the system calls that its role does not need (package confine). It opens only the
-// compiled module, the guest's root, and the files that the guest opens there.
+// machine code, the guest's root, and the files that the guest opens there.
 package worker
 
 import (

@@ -1,4 +1,4 @@
-// Package cache keeps compiled modules on the node, for workers to map. Loading compiled code needs as much
+// Package cache keeps machine code on the node, for workers to map. Loading compiled code needs as much
 // trust as loading a shared library. So only root can write to the folder, an entry appears whole or not at
 // all, and an entry that is not exactly the file that was written is never returned: it is compiled anew.
 //
@@ -29,7 +29,7 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/worker/control"
 )
 
-// Cache is a folder of compiled modules for one engine.
+// Cache is a folder of machine code for one engine.
 type Cache struct {
 	dir      string
 	patience time.Duration
@@ -76,7 +76,7 @@ func Unusable(err error) bool {
 	return false
 }
 
-// Compiler writes the compiled module to out and describes it.
+// Compiler writes the code of a module to out and describes it.
 type Compiler func(ctx context.Context, out *os.File) (*control.Module, error)
 
 // Entry is compiled code, open for reading and locked: it is not removed while Code is open.

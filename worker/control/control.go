@@ -106,7 +106,7 @@ type Report struct {
 	// Refusal is the reason why no container could run the module, under any name and for any caller: the
 	// error without the module's name.
 	Refusal string `json:",omitempty"`
-	// Module describes the compiled module.
+	// Module describes the module of the code.
 	Module *Module `json:",omitempty"`
 }
 

@@ -9,7 +9,7 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/internal/text"
 )
 
-// Module is the description of a compiled module that the daemon needs.
+// Module is what the daemon needs to know of the module of some code.
 type Module struct {
 	// Name is the module's name when it was compiled, and Tenant the tenant that it was compiled for. The
 	// daemon adds both, for users and to divide the cache.
