@@ -15,6 +15,7 @@ type Child struct {
 	// refers to another process.
 	Handle *os.File
 	home   home // none for an exec
+	native bool // its root is the container's (Launch.Native)
 }
 
 // Close closes the handle and the worker's namespaces. Until then the namespaces stay,

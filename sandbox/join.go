@@ -27,7 +27,11 @@ func (s *Sandbox) join(worker Child) error {
 	if err := worker.home.check(s.thread.id); err != nil {
 		return err
 	}
-	return s.thread.do(func() error { return s.openRoot(rootfsPath) })
+	root := rootfsPath
+	if worker.native {
+		root = "/"
+	}
+	return s.thread.do(func() error { return s.openRoot(root) })
 }
 
 // joinProcess enters the namespaces of the worker with the given pidfd, all of them

@@ -24,10 +24,11 @@ type Launch struct {
 	// CodePath below its root. The worker is born with one more descriptor after
 	// Files: that of the code, with a shared lock on it.
 	Worker, Code *os.File
-	// Native starts the worker as the stand-in of a native program: its root is the
+	// Native starts the worker in the place of a native program: its root is the
 	// container's root file system itself, and it is started from a directory
-	// outside of that. It then changes to "/" and becomes a program of the container by
-	// execve(2). Code and Reserved are not used then.
+	// outside of that. It then changes to "/". A stand-in becomes a program of the container
+	// by execve(2). Code and Reserved are not used then. An exec beside a worker is Native
+	// if the worker is.
 	Native bool
 	// Argv and Env are those of the worker; Files become its descriptors from 0 on.
 	Argv, Env []string
@@ -87,6 +88,7 @@ func (s *Sandbox) fork(ctx context.Context, l Launch) (Child, error) {
 	if err != nil {
 		return Child{}, err
 	}
+	child.native = l.Native
 	if !s.joined {
 		child.home, err = homeOf(s.thread.id)
 	}
@@ -259,7 +261,10 @@ func holdCode(mount int) (int, error) {
 
 // enterRoot completes the worker's root and makes it the root of the thread.
 func (s *Sandbox) enterRoot(ctx context.Context, l Launch, k *kit) error {
-	if s.joined {
+	switch {
+	case s.joined && l.Native:
+		return joinOwnRoot(k)
+	case s.joined:
 		return attachCodeToCopy(k)
 	}
 	if err := s.buildRoot(ctx, l); err != nil {
@@ -372,11 +377,8 @@ func attachFile(path string, mount int) error {
 // container's worker has the container's code. The exec therefore sees a copy of the
 // worker's mount namespace that differs in that one file only.
 func attachCodeToCopy(k *kit) error {
-	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
-		return fmt.Errorf("copy mount namespace: %w", err)
-	}
-	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil {
-		return fmt.Errorf("set propagation of the copy: %w", err)
+	if err := copyMounts(); err != nil {
+		return err
 	}
 	if k.code < 0 {
 		return nil
@@ -387,6 +389,17 @@ func attachCodeToCopy(k *kit) error {
 		return pathError("unmount", codePath, err)
 	}
 	return attachAt(codePath, k.code)
+}
+
+// copyMounts gives the thread a copy of its mount namespace. Mounts in the copy are not seen outside of it.
+func copyMounts() error {
+	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
+		return fmt.Errorf("copy mount namespace: %w", err)
+	}
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil {
+		return fmt.Errorf("set propagation of the copy: %w", err)
+	}
+	return nil
 }
 
 // pivot makes base the root and detaches the old one (pivot_root(2) describes

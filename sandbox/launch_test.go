@@ -56,6 +56,20 @@ func launchProbe(t *testing.T, probe string, spec *specs.Spec, reserved Reserved
 // probeBy launches a probe for a specification as launch describes, and returns its report.
 func probeBy(t *testing.T, spec *specs.Spec, launch Launch) report {
 	t.Helper()
+	s, err := New(t.TempDir(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if err := s.MountRootfs(nil, spec.Root, ""); err != nil {
+		t.Fatal(err)
+	}
+	return probeIn(t, s, spec, launch)
+}
+
+// probeIn launches a probe in a sandbox.
+func probeIn(t *testing.T, s *Sandbox, spec *specs.Spec, launch Launch) report {
+	t.Helper()
 	stray, err := unix.Open("/", unix.O_RDONLY|unix.O_DIRECTORY, 0) // not close-on-exec
 	if err != nil {
 		t.Fatal(err)
@@ -68,14 +82,6 @@ func probeBy(t *testing.T, spec *specs.Spec, launch Launch) report {
 	}
 	defer output.Close()
 	defer input.Close()
-	s, err := New(t.TempDir(), "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
-	if err := s.MountRootfs(nil, spec.Root, ""); err != nil {
-		t.Fatal(err)
-	}
 	launch.Spec, launch.Process, launch.Argv = spec, spec.Process, spec.Process.Args
 	launch.Files = []*os.File{null, input, input}
 	child, err := s.Launch(t.Context(), launch)

@@ -69,3 +69,41 @@ func (s *Sandbox) enterOwnRoot(k *kit) error {
 	}
 	return nil
 }
+
+// joinOwnRoot makes a directory with the worker the working directory of an exec beside a worker
+// whose root is the container's. The directory is mounted nowhere in the end, as in a first launch.
+// It is made on the root of a copy of the mount namespace, so it needs no mount point in the
+// container: nothing can be attached below a mount that is itself detached.
+func joinOwnRoot(k *kit) error {
+	if err := copyMounts(); err != nil {
+		return err
+	}
+	dir, err := newFilesystem("tmpfs", "tmpfs", mountOptions{
+		set: unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV, data: []string{"mode=0755", "size=4k"},
+	})
+	if err != nil {
+		return err
+	}
+	defer unix.Close(dir)
+	if err := unix.MoveMount(dir, "", unix.AT_FDCWD, "/", unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+		return fmt.Errorf("attach the worker's directory: %w", err)
+	}
+	if err := unix.Fchdir(dir); err != nil {
+		return fmt.Errorf("change to the worker's directory: %w", err)
+	}
+	if err := attachFile(standInName, k.worker); err != nil {
+		return err
+	}
+	detached, err := cloneTree(".", true)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(detached)
+	if err := unix.Unmount(".", unix.MNT_DETACH); err != nil {
+		return fmt.Errorf("detach the worker's directory: %w", err)
+	}
+	if err := unix.Fchdir(detached); err != nil {
+		return fmt.Errorf("change to the worker's directory: %w", err)
+	}
+	return nil
+}

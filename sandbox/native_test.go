@@ -68,6 +68,28 @@ func TestNativeLaunchConfines(t *testing.T) {
 	})
 }
 
+// An exec beside a native program sees and may do what that does, wherever it was started from.
+func TestNativeExecConfines(t *testing.T) {
+	probe := buildProbe(t)
+	spec := nativelyProbed(t, probe)
+	launch := Launch{Native: true, Worker: open(t, probe), Env: []string{"STAND_IN_FOR=/probe"}}
+	want := probeBy(t, spec, launch)
+	want.PID = 2
+	input, hold := pipe(t)
+	container, err := launchBusybox(t.Context(), t, spec, nil, Launch{Native: true}, input, "cat")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer end(t, container)
+	defer hold.Close()
+	s, err := Join(container)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	compare(t, probeIn(t, s, spec, launch), want)
+}
+
 // CheckNative refuses more than Check. A container that it refuses is run by another runtime.
 func TestCheckNative(t *testing.T) {
 	good := func() *specs.Spec {
