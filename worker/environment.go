@@ -11,6 +11,7 @@ import (
 	"github.com/moby/sys/user"
 	"golang.org/x/sys/unix"
 
+	"github.com/wasmshim/containerd-shim-wasm/internal/environ"
 	"github.com/wasmshim/containerd-shim-wasm/worker/control"
 )
 
@@ -39,20 +40,7 @@ func complete(env []string, root string, uid int) []string {
 	if env == nil {
 		return nil
 	}
-	seen := map[string]bool{}
-	var completed []string
-	for _, variable := range slices.Backward(env) {
-		name, value, _ := strings.Cut(variable, "=")
-		if seen[name] {
-			continue
-		}
-		seen[name] = true
-		if name == "HOME" && value == "" {
-			continue
-		}
-		completed = append(completed, variable)
-	}
-	slices.Reverse(completed)
+	completed := slices.DeleteFunc(environ.Unique(env), func(variable string) bool { return variable == "HOME=" || variable == "HOME" })
 	if hasHome(completed) {
 		return completed
 	}

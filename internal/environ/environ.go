@@ -24,3 +24,18 @@ func Get(env []string, name string) string {
 	value, _ := Lookup(env, name)
 	return value
 }
+
+// Unique returns the environment that runc leaves a process: of several variables of one name the last, in its place.
+func Unique(env []string) []string {
+	seen := map[string]bool{}
+	var left []string
+	for _, variable := range slices.Backward(env) {
+		name, _, _ := strings.Cut(variable, "=")
+		if !seen[name] {
+			seen[name] = true
+			left = append(left, variable)
+		}
+	}
+	slices.Reverse(left)
+	return left
+}

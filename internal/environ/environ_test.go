@@ -1,6 +1,7 @@
 package environ_test
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/wasmshim/containerd-shim-wasm/internal/environ"
@@ -20,5 +21,15 @@ func TestLookup(t *testing.T) {
 		if value := environ.Get(env, name); value != want.value {
 			t.Errorf("%s: got %q, want %q", name, value, want.value)
 		}
+	}
+}
+
+func TestUnique(t *testing.T) {
+	got := environ.Unique([]string{"A=1", "B=2", "A=3", "C", "B=", "D=4"})
+	if want := []string{"A=3", "C", "B=", "D=4"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if got := environ.Unique(nil); got != nil {
+		t.Errorf("of none: %q", got)
 	}
 }
