@@ -1,13 +1,8 @@
-// Package executor does what Argo Workflows' "argoexec init" and "argoexec wait" do in a pod, for
-// templates that need no artifacts: a small program instead of argoexec, which is above 100 MB.
-// The sources are upstream's cmd/argoexec, workflow/executor and workflow/executor/emissary, in
-// versions 3.6, 3.7 and 4.0.
+// Package executor knows which init and wait containers of Argo's workflows our own program can do the work of, in
+// the place of "argoexec init" and "argoexec wait". Known tells it from a container's command and environment alone,
+// Release from its image's name; everything else is left to the real argoexec.
 //
-// Only what is known is stood in for. Known decides by the command line and the environment alone,
-// so that a daemon can ask before the container starts. What the template needs is known to "wait"
-// only inside the container: Main then executes the image's own argoexec in its place, before it has
-// done anything.
-//
-// The volume at /var/run/argo is shared with containers that nobody trusts. This package opens nothing
-// there but regular files and directories, follows no link there, and reads bounded amounts.
+// Known are templates of the kinds container, script and containerSet, without artifacts and without archived logs,
+// of Argo 3.6, 3.7 and 4.0. The sources are upstream's cmd/argoexec and workflow/controller/workflowpod.go. The daemon
+// asks this package, so it opens no file, waits for nothing, and imports no network. Package step does the work.
 package executor

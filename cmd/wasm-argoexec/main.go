@@ -1,11 +1,100 @@
-// Command wasm-argoexec stands in for Argo's argoexec in the init and wait containers of a pod. It is
-// started with argoexec's command line, and executes the image's argoexec for what it does not know.
+// Command wasm-argoexec does the work of Argo's executor in the init and wait containers of a workflow's pod. The
+// shim starts it there in the place of argoexec; it travels inside the shim's binary and is not for people.
 package main
 
 import (
+	"context"
+	"fmt"
+	"log/slog"
 	"os"
+	"os/signal"
+	"runtime"
+	"runtime/debug"
+	"slices"
+	"syscall"
 
+	"github.com/wasmshim/containerd-shim-wasm/argo"
 	"github.com/wasmshim/containerd-shim-wasm/argo/executor"
+	"github.com/wasmshim/containerd-shim-wasm/argo/executor/step"
+	"github.com/wasmshim/containerd-shim-wasm/internal/hide"
+	"github.com/wasmshim/containerd-shim-wasm/worker/control"
 )
 
-func main() { os.Exit(executor.Main(os.Args, os.Environ())) }
+func main() {
+	// The token of the service account is nobody else's business in a shared pid namespace.
+	if err := hide.Process(); err != nil {
+		fail(err)
+	}
+	// Nothing here is worth a thread more or a heap of more than a few MB.
+	runtime.GOMAXPROCS(1)
+	debug.SetGCPercent(25)
+	// The shim starts it in a folder outside of the container.
+	if err := os.Chdir("/"); err != nil {
+		fail(err)
+	}
+	release := os.Getenv(control.ReleaseEnv)
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	if err := awaitStart(); err != nil {
+		fail(err)
+	}
+	os.Exit(run(ctx, release, os.Args))
+}
+
+func fail(err error) {
+	fmt.Fprintln(os.Stderr, "wasm-argoexec:", err)
+	os.Exit(1)
+}
+
+// awaitStart waits for the shim's word. From then on it handles signals, which the closed socket tells the shim.
+func awaitStart() error {
+	if os.Getenv(control.RoleEnv) != control.RoleExecutor {
+		return fmt.Errorf("it is started by containerd-shim-wasm-v1, not by hand")
+	}
+	for _, name := range []string{control.RoleEnv, control.ReleaseEnv} {
+		if err := os.Unsetenv(name); err != nil {
+			return err
+		}
+	}
+	socket := control.Own()
+	defer socket.Close()
+	return socket.AwaitStart()
+}
+
+func run(ctx context.Context, release string, args []string) int {
+	if kill, ok, err := argo.ParseKill(args); ok || err != nil {
+		return send(kill, err)
+	}
+	pod := step.Pod{Release: release, Getenv: os.LookupEnv, Log: newLog(args)}
+	switch executor.Verb(args) {
+	case "init":
+		return step.Init(pod)
+	case "wait":
+		return step.Wait(ctx, pod)
+	}
+	pod.Log.Error("run the command: it is none of init, wait and kill", "command", args)
+	return 1
+}
+
+// newLog returns a log in the format that the command line asks for. Each line bears the mark by which Argo tells its
+// own lines from a program's.
+func newLog(args []string) *slog.Logger {
+	var handler slog.Handler = slog.NewTextHandler(os.Stderr, nil)
+	if slices.Contains(args, "json") || slices.Contains(args, "--log-format=json") {
+		handler = slog.NewJSONHandler(os.Stderr, nil)
+	}
+	return slog.New(handler).With("argo", true)
+}
+
+// send sends the signal of argoexec kill.
+func send(kill argo.Kill, err error) int {
+	if err == nil {
+		fmt.Println(kill)
+		err = syscall.Kill(kill.PID, kill.Signal)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 64
+	}
+	return 0
+}

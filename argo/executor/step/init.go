@@ -1,0 +1,77 @@
+package step
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/wasmshim/containerd-shim-wasm/argo/executor"
+)
+
+// staging is the volume with the source of a script template, as the file script (upstream's
+// common.ExecutorScriptSourcePath).
+const staging = "/argo/staging"
+
+// Init does the work of argoexec init and returns its exit code.
+func Init(p Pod) int {
+	text := p.env("ARGO_TEMPLATE")
+	t, err := executor.ParseTemplate([]byte(text))
+	if err != nil {
+		return p.cannotBegin(err)
+	}
+	s := &step{Pod: p, volume: volume{p.Root + varRunArgo}, template: t}
+	s.fail(s.stage(text))
+	return s.end(s.failed())
+}
+
+// stage makes the files that the other containers need. The controller has encoded the template as upstream's init
+// would, so it is written as it is.
+func (s *step) stage(text string) error {
+	unix.Umask(0) // the other containers may have other users
+	if err := s.copyBinary(); err != nil {
+		return err
+	}
+	if err := s.volume.write("template", text, 0o444); err != nil {
+		return err
+	}
+	if s.template.Script == nil {
+		return nil
+	}
+	s.Log.Info("write the script", "path", staging+"/script")
+	return volume{s.Root + staging}.write("script", s.template.Script.Source, 0o755)
+}
+
+// copyBinary copies argoexec into the volume, for the native containers of the pod.
+func (s *step) copyBinary() error {
+	name, err := s.lookPath("argoexec")
+	if err != nil {
+		return err
+	}
+	in, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	out, err := s.volume.open("argoexec", unix.O_RDWR|unix.O_CREAT, 0o555)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(out, in)
+	return errors.Join(err, out.Close())
+}
+
+// lookPath finds a program of the container by PATH.
+func (s *step) lookPath(name string) (string, error) {
+	for dir := range strings.SplitSeq(s.env("PATH"), ":") {
+		path := s.Root + dir + "/" + name
+		if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
+			return path, nil
+		}
+	}
+	return "", fmt.Errorf("exec: %q: %w", name, exec.ErrNotFound)
+}

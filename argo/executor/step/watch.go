@@ -1,0 +1,70 @@
+package step
+
+import (
+	"context"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// watch waits for changes in folders (inotify(7)). Without one, because the user has as many as the kernel allows, it
+// waits for a moment at a time.
+type watch struct{ file *os.File }
+
+func newWatch() watch {
+	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
+	if err != nil {
+		return watch{}
+	}
+	return watch{os.NewFile(uintptr(fd), "inotify")}
+}
+
+func (w watch) close() {
+	if w.file != nil {
+		w.file.Close()
+	}
+}
+
+// add watches a folder, if there is one at the path. To add it again changes nothing.
+func (w watch) add(path string) {
+	if w.file == nil {
+		return
+	}
+	conn, err := w.file.SyscallConn()
+	if err != nil {
+		return
+	}
+	_ = conn.Control(func(fd uintptr) {
+		_, _ = unix.InotifyAddWatch(int(fd), path, unix.IN_CREATE|unix.IN_MOVED_TO|unix.IN_ONLYDIR|unix.IN_DONT_FOLLOW)
+	})
+}
+
+// quietInterval is the time after which a look is due without a change: a folder that could not be watched may have
+// one.
+const quietInterval = 10 * time.Second
+
+// wait returns after a change, or when a look is due, or with the error of ctx.
+func (w watch) wait(ctx context.Context) error {
+	if w.file == nil {
+		return pause(ctx, pollInterval)
+	}
+	stop := context.AfterFunc(ctx, func() { _ = w.file.SetReadDeadline(time.Now()) })
+	defer stop()
+	_ = w.file.SetReadDeadline(time.Now().Add(quietInterval))
+	if ctx.Err() == nil {
+		_, _ = w.file.Read(make([]byte, 4096)) // what changed does not matter
+	}
+	return ctx.Err()
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
