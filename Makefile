@@ -14,7 +14,7 @@ PLACE   := cmd/containerd-shim-wasm-v1/programs
 CC_amd64 := $(if $(filter amd64,$(shell go env GOHOSTARCH)),gcc,x86_64-linux-gnu-gcc)
 CC_arm64 := $(if $(filter arm64,$(shell go env GOHOSTARCH)),gcc,aarch64-linux-gnu-gcc)
 
-.PHONY: help cross build race worker wasm-client image examples demo deps tools test test-unit test-integration test-race test-cgroup2 cluster cluster-down e2e bench diagrams lint install uninstall clean need-root
+.PHONY: help cross build race worker wasm-client wasm-argoexec image examples demo deps tools test test-unit test-integration test-race test-cgroup2 cluster cluster-down e2e bench diagrams lint install uninstall clean need-root
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -33,13 +33,17 @@ wasm-client: ## build wasm-client, which speaks to containerd and registries (AR
 	@CGO_ENABLED=0 GOOS=linux GOARCH=$(ARCH) go build -trimpath -buildvcs=false -tags grpcnotrace -ldflags '-s -w' -o $(PLACE)/wasm-client ./cmd/wasm-client
 	@sha256sum < $(PLACE)/wasm-client | cut -d' ' -f1 > $(PLACE)/wasm-client.sha256
 
-build: worker wasm-client ## build bin/containerd-shim-wasm-v1, the one file to install (ARCH=arm64 cross-builds)
+wasm-argoexec: ## build wasm-argoexec, which does the work of Argo's executor (ARCH=arm64 cross-builds)
+	@CGO_ENABLED=0 GOOS=linux GOARCH=$(ARCH) go build -trimpath -buildvcs=false -ldflags '-s -w' -o $(PLACE)/wasm-argoexec ./cmd/wasm-argoexec
+	@sha256sum < $(PLACE)/wasm-argoexec | cut -d' ' -f1 > $(PLACE)/wasm-argoexec.sha256
+
+build: worker wasm-client wasm-argoexec ## build bin/containerd-shim-wasm-v1, the one file to install (ARCH=arm64 cross-builds)
 	@echo "building $(SHIM) for linux/$(ARCH)"
 	@CGO_ENABLED=0 GOOS=linux GOARCH=$(ARCH) go build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)' -o $(SHIM) ./cmd/containerd-shim-wasm-v1
 
 RACE := bin/race/containerd-shim-wasm-v1
 
-race: worker wasm-client ## build bin/race/containerd-shim-wasm-v1, with Go's race detector in the daemon
+race: worker wasm-client wasm-argoexec ## build bin/race/containerd-shim-wasm-v1, with Go's race detector in the daemon
 	@echo "building $(RACE)"
 	@CGO_ENABLED=1 go build -race -trimpath -buildvcs=false -o $(RACE) ./cmd/containerd-shim-wasm-v1
 

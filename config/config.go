@@ -49,6 +49,9 @@ type Config struct {
 	// SystemdCgroup makes systemd create the cgroups of containers, unless the container's own runtime
 	// options decide this.
 	SystemdCgroup bool
+	// ArgoExecutor lets our own program do the work of Argo's executor in the init and wait containers of
+	// workflows' pods, where all that they need is known. Otherwise the real executor runs there.
+	ArgoExecutor bool
 	// LogLevel is a logrus level from "trace" to "error"; empty means the level
 	// that containerd asks for with -debug.
 	LogLevel string
@@ -68,6 +71,7 @@ func Default() Config {
 		CompileMemory:  2 << 30,
 		// At least four, so that no three tenants can take all of them.
 		MaxCompilations: max(4, runtime.NumCPU()),
+		ArgoExecutor:    true,
 	}
 }
 
@@ -104,6 +108,7 @@ type document struct {
 	MaxCompilations *int      `toml:"max_compilations"`
 	Precompiled     *[]string `toml:"precompiled"`
 	SystemdCgroup   *bool     `toml:"systemd_cgroup"`
+	ArgoExecutor    *bool     `toml:"argo_executor"`
 	LogLevel        *string   `toml:"log_level"`
 }
 
@@ -123,6 +128,7 @@ func Parse(text []byte) (Config, error) {
 		MaxCompilations: &c.MaxCompilations,
 		Precompiled:     &c.Precompiled,
 		SystemdCgroup:   &c.SystemdCgroup,
+		ArgoExecutor:    &c.ArgoExecutor,
 		LogLevel:        &c.LogLevel,
 	}
 	dec := toml.NewDecoder(bytes.NewReader(text)).DisallowUnknownFields()
@@ -142,7 +148,7 @@ func explain(err error) error {
 		first := unknown.Errors[0]
 		line, _ := first.Position()
 		return fmt.Errorf("line %d: unknown key %q; known keys are cache_dir, cache_size, max_module_size, "+
-			"compile_timeout, compile_memory, max_compilations, precompiled, systemd_cgroup, log_level", line, strings.Join(first.Key(), "."))
+			"compile_timeout, compile_memory, max_compilations, precompiled, systemd_cgroup, argo_executor, log_level", line, strings.Join(first.Key(), "."))
 	}
 	var bad *toml.DecodeError
 	if errors.As(err, &bad) {

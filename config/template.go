@@ -29,6 +29,10 @@ const template = `# Configuration of containerd-shim-wasm on this node. Each con
 # Whether systemd manages cgroups. "install" takes it from containerd's runc entry.
 #systemd_cgroup = false
 
+# Whether our own program does the work of Argo's executor in the init and wait
+# containers of workflows' pods, where all that they need is known to it.
+#argo_executor = true
+
 # trace, debug, info, warn or error. Unset: what containerd asks for.
 #log_level = "info"
 `

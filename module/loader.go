@@ -74,7 +74,7 @@ func (l *Loader) Worker() (*os.File, error) {
 func (l *Loader) prepareEngine() (engine, error) {
 	l.engineMu.Lock()
 	defer l.engineMu.Unlock()
-	if l.engine.worker != nil && hasName(l.engine.worker) {
+	if l.engine.worker != nil && HasName(l.engine.worker) {
 		return l.engine, nil
 	}
 	worker, digest, err := l.Programs.Worker(LibDir)
@@ -90,7 +90,7 @@ func (l *Loader) prepareEngine() (engine, error) {
 func (l *Loader) prepareClient() (*os.File, error) {
 	l.clientMu.Lock()
 	defer l.clientMu.Unlock()
-	if l.client != nil && hasName(l.client) {
+	if l.client != nil && HasName(l.client) {
 		return l.client, nil
 	}
 	placed, _, err := l.Programs.Client(LibDir)
@@ -104,7 +104,8 @@ func (l *Loader) prepareClient() (*os.File, error) {
 	return l.client, nil
 }
 
-func hasName(file *os.File) bool {
+// HasName reports whether an open file still has a name: without one it cannot be mounted (move_mount(2)).
+func HasName(file *os.File) bool {
 	var st unix.Stat_t
 	return unix.Fstat(int(file.Fd()), &st) == nil && st.Nlink > 0
 }

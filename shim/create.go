@@ -11,6 +11,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/wasmshim/containerd-shim-wasm/argo"
+	"github.com/wasmshim/containerd-shim-wasm/argo/executor"
 	"github.com/wasmshim/containerd-shim-wasm/entrypoint"
 	"github.com/wasmshim/containerd-shim-wasm/module"
 	"github.com/wasmshim/containerd-shim-wasm/sandbox"
@@ -31,6 +32,9 @@ func (d *daemon) createWasm(ctx context.Context, r *tasks.CreateTaskRequest, eve
 	}
 	if isPause(spec) {
 		return d.createPause(ctx, r, spec, unknown, events)
+	}
+	if executor.Verb(spec.Process.Args) != "" {
+		return d.createExecutor(ctx, r, spec, unknown, events)
 	}
 	sb, err := sandbox.New(d.stateDir, spec.Linux.RootfsPropagation)
 	if err != nil {
@@ -193,8 +197,8 @@ func (c *container) account() module.Account {
 // launch starts the container's process, which then waits for Start, runs the hooks, and publishes the
 // creation.
 func (c *container) launch(ctx context.Context, r *tasks.CreateTaskRequest, sb *sandbox.Sandbox, runs payload, launch sandbox.Launch) error {
-	worker, err := c.daemon.loader.Worker()
-	if err != nil {
+	var err error
+	if launch.Worker, launch.Native, err = runs.program(c.daemon); err != nil {
 		return err
 	}
 	c.systemd = c.settings.UsesSystemd(c.spec.Linux.CgroupsPath)
@@ -202,7 +206,7 @@ func (c *container) launch(ctx context.Context, r *tasks.CreateTaskRequest, sb *
 		return err
 	}
 	c.init = newProcess(c, "", launching, c.spec.Process, runs, stdio.Names{Stdin: r.Stdin, Stdout: r.Stdout, Stderr: r.Stderr, Terminal: r.Terminal})
-	launch.Spec, launch.Process, launch.Worker = c.spec, c.spec.Process, worker
+	launch.Spec, launch.Process = c.spec, c.spec.Process
 	launch.CreateContainer = c.createContainerHooks()
 	hooked := launch.CreateContainer != nil
 	if hooked {

@@ -1,6 +1,8 @@
 package shim
 
 import (
+	"sync/atomic"
+
 	"github.com/sirupsen/logrus"
 
 	"github.com/wasmshim/containerd-shim-wasm/module"
@@ -26,6 +28,8 @@ type daemon struct {
 	stateDir  string
 	log       *logrus.Entry
 	loader    *module.Loader
+	executor  placed      // stands in for Argo's executor
+	staged    atomic.Bool // it has done so for the pod's init container
 }
 
 // stock returns the flags for the verbs of the stock shim.

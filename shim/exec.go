@@ -141,11 +141,9 @@ func (c *container) launchExec(ctx context.Context, p *process) error {
 // release after the launch.
 func (c *container) prepareExec(ctx context.Context, sb *sandbox.Sandbox, p *process) (_ sandbox.Launch, release func(), err error) {
 	launch := sandbox.Launch{Spec: c.spec, Process: p.spec}
-	worker, err := c.daemon.loader.Worker()
-	if err != nil {
+	if launch.Worker, launch.Native, err = p.payload.program(c.daemon); err != nil {
 		return launch, nil, err
 	}
-	launch.Worker = worker
 	command, ok := p.payload.module()
 	if !ok {
 		return launch, func() {}, nil

@@ -62,7 +62,7 @@ func (d *daemon) launchPause(ctx context.Context, r *tasks.CreateTaskRequest, sp
 	if err := sb.MountRootfs(c.rootfs, spec.Root, r.Bundle); err != nil {
 		return nil, err
 	}
-	return c, c.launch(ctx, r, sb, standIn{program: program, process: spec.Process}, sandbox.Launch{Native: true})
+	return c, c.launch(ctx, r, sb, standIn{path: program, process: spec.Process}, sandbox.Launch{})
 }
 
 // findStatic returns the path of a process's program if the kernel alone can run it.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -16,6 +17,9 @@ import (
 
 // payload is the program that a worker runs. It is chosen where a process is made.
 type payload interface {
+	// program returns the program that the worker is, and whether its root is the container's. The caller does
+	// not close it.
+	program(d *daemon) (file *os.File, native bool, err error)
 	// env is the worker's own environment.
 	env() []string
 	// order sends a new worker the description of what it runs.
@@ -37,6 +41,11 @@ type guest struct {
 	command   command
 	role      string
 	isExec    bool
+}
+
+func (guest) program(d *daemon) (*os.File, bool, error) {
+	worker, err := d.loader.Worker()
+	return worker, false, err
 }
 
 // env returns no variables of the guest's, which come with its order. The worker allocates next to nothing
@@ -114,11 +123,16 @@ func (g guest) exec(process *specs.Process) (payload, error) {
 // standIn is a native program, a pod's pause container. Its worker needs no order and reports nothing: it
 // waits for the start message, and then becomes the program.
 type standIn struct {
-	program string // path in the container
+	path    string // of the program, in the container
 	process *specs.Process
 }
 
-func (s standIn) env() []string { return control.StandInEnv(s.program, s.process.Env) }
+func (standIn) program(d *daemon) (*os.File, bool, error) {
+	worker, err := d.loader.Worker()
+	return worker, true, err
+}
+
+func (s standIn) env() []string { return control.StandInEnv(s.path, s.process.Env) }
 
 func (standIn) order(*worker) error { return nil }
 
@@ -128,7 +142,7 @@ func (s standIn) started(ctx context.Context, w *worker) error {
 	stop := context.AfterFunc(ctx, func() { _ = w.control.SetReadDeadline(time.Now()) })
 	defer stop()
 	if err := w.control.AwaitExec(); err != nil {
-		return fmt.Errorf("execute %s: %w", s.program, err)
+		return fmt.Errorf("execute %s: %w", s.path, err)
 	}
 	return nil
 }

@@ -22,7 +22,7 @@ import (
 
 // Serve is the daemon: it answers containerd on the socket that the start verb
 // made, until containerd says Shutdown and no container is left.
-func Serve(flags Flags, programs module.Programs) error {
+func Serve(flags Flags, programs module.Programs, executor module.Place) error {
 	log, err := openLog(flags)
 	if err != nil {
 		return err
@@ -33,7 +33,7 @@ func Serve(flags Flags, programs module.Programs) error {
 		return err
 	}
 	loader := &module.Loader{Address: flags.Address, Namespace: flags.Namespace, StateDir: StateDir, Programs: programs, Log: log}
-	d := &daemon{flags: flags, bootstrap: bootstrap, stateDir: StateDir, log: log, loader: loader}
+	d := &daemon{flags: flags, bootstrap: bootstrap, stateDir: StateDir, log: log, loader: loader, executor: placed{place: executor}}
 	return d.serve(listener)
 }
 

@@ -131,7 +131,7 @@ func runVerb(verb string, flags shim.Flags) error {
 	case deleteVerb:
 		return shim.Delete(flags, os.Stdout)
 	case shim.ServeVerb:
-		return shim.Serve(flags, programs)
+		return shim.Serve(flags, programs, executor.place)
 	}
 	return fmt.Errorf("unknown verb %q; see --help", verb)
 }

@@ -26,6 +26,8 @@ type program string
 const (
 	worker program = "wasm-worker" // holds wasmtime
 	client program = "wasm-client" // speaks to containerd and registries
+	// executor does the work of Argo's argoexec in the init and wait containers of a workflow's pod.
+	executor program = "wasm-argoexec"
 )
 
 // former are the names under which earlier versions placed a program.

@@ -1,0 +1,143 @@
+package shim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	tasks "github.com/containerd/containerd/api/runtime/task/v2"
+	"github.com/containerd/errdefs"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/wasmshim/containerd-shim-wasm/argo"
+	"github.com/wasmshim/containerd-shim-wasm/argo/executor"
+	"github.com/wasmshim/containerd-shim-wasm/module"
+	"github.com/wasmshim/containerd-shim-wasm/sandbox"
+	"github.com/wasmshim/containerd-shim-wasm/worker/control"
+)
+
+// createExecutor launches our own program in the place of Argo's executor, in the init and the wait container
+// of a workflow's pod. If anything about the container is not known, the stock shim gets it, with the real
+// executor: module.ErrNative wraps the reason.
+func (d *daemon) createExecutor(ctx context.Context, r *tasks.CreateTaskRequest, spec *specs.Spec, unknown error, events *events) (*container, error) {
+	c, err := d.launchExecutor(ctx, r, spec, unknown, events)
+	if err != nil {
+		d.log.WithError(err).WithField("container", r.ID).Info("Argo's executor is left to the stock shim")
+		return nil, fmt.Errorf("%w: %w", module.ErrNative, err)
+	}
+	return c, nil
+}
+
+func (d *daemon) launchExecutor(ctx context.Context, r *tasks.CreateTaskRequest, spec *specs.Spec, unknown error, events *events) (*container, error) {
+	release, err := d.knownExecutor(spec)
+	if err != nil {
+		return nil, err
+	}
+	c := d.newContainer(r, spec, events)
+	if err := c.prepare(r, unknown); err != nil {
+		return nil, err
+	}
+	if !c.settings.ArgoExecutor {
+		return nil, fmt.Errorf("argo_executor is false in %s", c.settings.Source)
+	}
+	sb, err := sandbox.New(d.stateDir, spec.Linux.RootfsPropagation)
+	if err != nil {
+		return nil, err
+	}
+	defer sb.Close()
+	if err := sb.MountRootfs(c.rootfs, spec.Root, r.Bundle); err != nil {
+		return nil, err
+	}
+	return c, c.launch(ctx, r, sb, argoExecutor{release: release, process: spec.Process}, sandbox.Launch{})
+}
+
+// knownExecutor returns the release of the executor of which a container runs a command that is known. The
+// command wait reads the template that init has written, so it is known only in a pod whose init was.
+func (d *daemon) knownExecutor(spec *specs.Spec) (string, error) {
+	pod := spec.Annotations[sandboxIDAnnotation]
+	if pod == "" {
+		return "", errors.New("it is not in a pod")
+	}
+	release, err := executor.Release(spec.Annotations[imageNameAnnotation])
+	if err != nil {
+		return "", err
+	}
+	if err := executor.Known(spec.Process.Args, spec.Process.Env); err != nil {
+		return "", err
+	}
+	if executor.Verb(spec.Process.Args) == "init" {
+		d.staged.Store(true)
+	} else if !d.staged.Load() {
+		return "", errors.New("this shim has not stood in for the pod's init container")
+	}
+	return release, nil
+}
+
+// argoExecutor is our own program in the place of Argo's executor. Its worker is the program itself, which
+// needs no order and reports nothing: it waits for the start message.
+type argoExecutor struct {
+	release string
+	process *specs.Process
+}
+
+func (argoExecutor) program(d *daemon) (*os.File, bool, error) {
+	file, err := d.executor.open()
+	return file, true, err
+}
+
+func (e argoExecutor) env() []string { return control.ExecutorEnv(e.release, e.process.Env) }
+
+func (argoExecutor) order(*worker) error { return nil }
+
+func (argoExecutor) ready(*worker) error { return nil }
+
+// started waits until the program handles signals: process 1 of a pid namespace loses those it does not.
+func (argoExecutor) started(ctx context.Context, w *worker) error {
+	stop := context.AfterFunc(ctx, func() { _ = w.control.SetReadDeadline(time.Now()) })
+	defer stop()
+	if err := w.control.AwaitExec(); err != nil {
+		return fmt.Errorf("start the executor: %w", err)
+	}
+	return nil
+}
+
+func (argoExecutor) module() (command, bool) { return command{}, false }
+
+// exec allows what Argo's controller runs in a wait container to end it.
+func (e argoExecutor) exec(process *specs.Process) (payload, error) {
+	_, kills, err := argo.ParseKill(process.Args)
+	if err != nil {
+		return nil, err
+	}
+	if !kills {
+		return nil, fmt.Errorf("this is not Argo's executor but a program in its place, which runs only argoexec kill beside itself; exec in another container of the pod: %w",
+			errdefs.ErrNotImplemented)
+	}
+	return argoExecutor{release: e.release, process: process}, nil
+}
+
+// placed is a program of ours on the node.
+type placed struct {
+	place module.Place
+	mu    sync.Mutex
+	file  *os.File
+}
+
+// open returns the program. It places it again if an upgrade of the shim has removed it. The caller does not
+// close it.
+func (p *placed) open() (*os.File, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.file != nil && module.HasName(p.file) {
+		return p.file, nil
+	}
+	file, _, err := p.place(module.LibDir)
+	if err != nil {
+		return nil, fmt.Errorf("place the executor: %w", err)
+	}
+	p.file = file
+	return file, nil
+}

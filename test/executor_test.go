@@ -1,0 +1,322 @@
+package test
+
+import (
+	"encoding/json"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"github.com/containerd/containerd/v2/pkg/cio"
+	"github.com/containerd/containerd/v2/pkg/oci"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/wasmshim/containerd-shim-wasm/internal/testguest"
+	"github.com/wasmshim/containerd-shim-wasm/internal/testnode"
+)
+
+// executorImage is called as upstream's, and holds the real executor.
+const executorImage = "quay.io/argoproj/argoexec:v4.0.2"
+
+// Both run the containers of a workflow's pod in which Argo's executor runs: our shim with our own program, the
+// stock shim with the real one.
+var (
+	ourExecutor  = way{"ours", runtime, executorImage, nil}
+	realExecutor = way{"real", stock, executorImage, nil}
+)
+
+func withExecutor(t *testing.T, test func(t *testing.T, node *testnode.Node)) {
+	t.Helper()
+	nodes.EachVersion(t, func(t *testing.T, node *testnode.Node) {
+		importTaskImages(t, node)
+		if _, err := node.Client(t).GetImage(t.Context(), executorImage); err != nil {
+			folders, err := testnode.Tools(t.Context(), "argo-4.0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			node.Import(t, testguest.Image(t, executorImage, testguest.ImageOpts{
+				Files: map[string]string{"/bin/argoexec": filepath.Join(folders[0], "argoexec")}, Dirs: []string{"/tmp"},
+				Env: []string{"PATH=/usr/local/bin:/bin"}, WorkingDir: "/",
+			}))
+		}
+		node.NoLeaks(t)
+		test(t, node)
+	})
+}
+
+// executorPod is a workflow's pod as its controller makes it, without its main container.
+type executorPod struct {
+	t      *testing.T
+	way    way
+	node   *testnode.Node
+	leader *task
+	volume string // at /var/run/argo
+	staged string // at /argo/staging
+	files  string // of the service account
+	api    *apiServer
+}
+
+func (w way) executorPod(t *testing.T, node *testnode.Node) *executorPod {
+	t.Helper()
+	p := &executorPod{t: t, way: w, node: node, volume: t.TempDir(), staged: t.TempDir(), files: t.TempDir(), api: serveAPI(t)}
+	p.leader = asNative.run(t, node, "sleep", "sleeping", leadingPod)
+	for name, content := range map[string]string{"token": "secret", "namespace": "workflows", "ca.crt": p.api.certificate(), "termination-log": ""} {
+		if err := os.WriteFile(filepath.Join(p.files, name), []byte(content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return p
+}
+
+// create makes one of the pod's containers, init or wait, with what the controller gives it.
+func (p *executorPod) create(command string, env ...string) *task {
+	p.t.Helper()
+	host, port, err := net.SplitHostPort(p.api.Listener.Addr().String())
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	env = append([]string{
+		"KUBERNETES_SERVICE_HOST=" + host, "KUBERNETES_SERVICE_PORT=" + port, "ARGO_POD_NAME=w-1", "ARGO_POD_UID=1", "ARGO_WORKFLOW_NAME=w",
+		"ARGO_WORKFLOW_UID=2", "ARGO_NODE_ID=w-1", "ARGO_DEADLINE=0001-01-01T00:00:00Z", "ARGO_INCLUDE_SCRIPT_OUTPUT=true",
+		"ARGO_PROGRESS_PATCH_TICK_DURATION=1m0s", "ARGO_PROGRESS_FILE_TICK_DURATION=3s",
+	}, env...)
+	args := []string{"argoexec", command, "--loglevel", "info", "--log-format", "text", "--gloglevel", "0"}
+	return p.way.createArgs(p.t, p.node, args, oci.WithEnv(env), oci.WithHostNamespace(specs.NetworkNamespace),
+		oci.WithAnnotations(map[string]string{sandboxID: p.leader.container.ID(), "io.kubernetes.cri.image-name": executorImage}),
+		oci.WithMounts([]specs.Mount{
+			{Destination: argoDir, Type: "bind", Source: p.volume, Options: []string{"rbind", "rw"}},
+			{Destination: "/dev/termination-log", Type: "bind", Source: filepath.Join(p.files, "termination-log"), Options: []string{"bind", "rw"}},
+			{Destination: "/argo/staging", Type: "bind", Source: p.staged, Options: []string{"rbind", "rw"}},
+			{Destination: "/var/run/secrets/kubernetes.io/serviceaccount", Type: "bind", Source: p.files, Options: []string{"rbind", "ro"}},
+		}))
+}
+
+// request is what the API server was asked.
+type request struct {
+	What string
+	Body any
+}
+
+// apiServer is as much of a Kubernetes API server as an executor needs.
+type apiServer struct {
+	*httptest.Server
+	mu       sync.Mutex
+	requests []request
+	refuse   func(request) int // the status code for a request, nil for success
+}
+
+func serveAPI(t *testing.T) *apiServer {
+	s := &apiServer{}
+	s.Server = httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		var value any
+		if err == nil {
+			err = json.Unmarshal(body, &value)
+		}
+		withoutNulls(value)
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		asked := request{fmt.Sprint(r.Method, " ", r.URL.Path, " ", r.Header.Get("Content-Type"), " ", r.Header.Get("Authorization"), " ", err), value}
+		s.requests = append(s.requests, asked)
+		w.Header().Set("Content-Type", "application/json")
+		if s.refuse != nil && s.refuse(asked) != 0 {
+			refuseRequest(t, w, s.refuse(asked))
+			return
+		}
+		if r.Method == http.MethodPost {
+			w.WriteHeader(http.StatusCreated)
+		}
+		if _, err := w.Write(body); err != nil {
+			t.Error(err)
+		}
+	}))
+	t.Cleanup(s.Close)
+	return s
+}
+
+// refuseRequest answers as a Kubernetes API server does.
+func refuseRequest(t *testing.T, w http.ResponseWriter, code int) {
+	reason := map[int]string{http.StatusForbidden: "Forbidden", http.StatusConflict: "AlreadyExists"}[code]
+	w.WriteHeader(code)
+	_, err := fmt.Fprintf(w, `{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","message":"workflowtaskresults.argoproj.io \"w-1\" is refused: %s","reason":%q,"code":%d}`, reason, reason, code)
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+// withoutNulls removes the fields that mean nothing, which client-go writes, from an object.
+func withoutNulls(object any) {
+	fields, _ := object.(map[string]any)
+	for name, value := range fields {
+		withoutNulls(value)
+		inner, isObject := value.(map[string]any)
+		if value == nil || isObject && len(inner) == 0 {
+			delete(fields, name)
+		}
+	}
+}
+
+func (s *apiServer) certificate() string {
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw}))
+}
+
+func (s *apiServer) asked() []request {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.requests
+}
+
+// executorScene is a step of a workflow, as its init and wait containers see it.
+type executorScene struct {
+	template string
+	env      []string          // of wait
+	files    map[string]string // what the main containers leave in the volume, before their exit codes
+	until    string            // a file of the volume that comes before their ends
+	ends     []string          // the main containers that end
+	refuse   func(request) int // the API server's status code for a request, 0 for success
+	signal   syscall.Signal    // to wait, in place of the main containers' ends
+}
+
+const (
+	scriptTemplate = `{"name":"t","inputs":{},"outputs":{"parameters":[{"name":"p","valueFrom":{"path":"/tmp/p"}}]},"metadata":{},` +
+		`"script":{"name":"","image":"x","command":["/app.wasm"],"resources":{},"source":"print me"}}`
+	onVolumeTemplate = `{"name":"t","inputs":{},"outputs":{"parameters":[{"name":"p","valueFrom":{"path":"/v/none","default":"fallen back"}}]},"metadata":{},` +
+		`"container":{"name":"","image":"x","resources":{},"volumeMounts":[{"name":"v","mountPath":"/v"}]}}`
+	setTemplate = `{"name":"t","inputs":{},"outputs":{},"metadata":{},"containerSet":{"containers":[` +
+		`{"name":"main","image":"x","resources":{}},{"name":"other","image":"x","resources":{}}]}}`
+)
+
+var executorScenes = map[string]executorScene{
+	"a script's result and a parameter": {
+		template: scriptTemplate, ends: []string{"main"},
+		files: map[string]string{"ctr/main/stdout": "result\n", "outputs/parameters/tmp/p": "value\n"},
+	},
+	"a long result": {
+		template: setTemplate, ends: []string{"main", "other"},
+		files: map[string]string{"ctr/main/stdout": "cut off" + strings.Repeat("0123456789abcdef", 16<<10) + "\n"},
+	},
+	"a parameter that is not there": {
+		template: scriptTemplate, ends: []string{"main"}, files: map[string]string{"ctr/main/stdout": "no newline"},
+	},
+	"a default":   {template: onVolumeTemplate, ends: []string{"main"}, files: map[string]string{"ctr/main/stdout": ""}},
+	"no result":   {template: setTemplate, ends: []string{"main", "other"}},
+	"a deadline":  {template: setTemplate, env: []string{"ARGO_DEADLINE=2020-01-01T00:00:00Z"}, until: "ctr/other/signal", files: map[string]string{"ctr/main/stdout": ""}, ends: []string{"main", "other"}},
+	"it is ended": {template: setTemplate, files: map[string]string{"ctr/main/stdout": "so far"}, signal: syscall.SIGTERM},
+	"it may not report": {
+		template: setTemplate, files: map[string]string{"ctr/main/stdout": ""}, ends: []string{"main", "other"},
+		refuse: func(request) int { return http.StatusForbidden },
+	},
+	"the result is there already": {
+		template: setTemplate, files: map[string]string{"ctr/main/stdout": ""}, ends: []string{"main", "other"},
+		refuse: func(r request) int {
+			if strings.HasPrefix(r.What, http.MethodPost) {
+				return http.StatusConflict
+			}
+			return 0
+		},
+	},
+}
+
+// play plays a scene and returns what of it others see.
+func (p *executorPod) play(s executorScene) string {
+	p.t.Helper()
+	p.api.refuse = s.refuse
+	initial := p.create("init", "ARGO_TEMPLATE="+s.template)
+	initial.start()
+	begun := initial.code()
+	wait := p.create("wait", s.env...)
+	wait.start()
+	waitFor(p.t, func() bool { return len(p.api.asked()) > 0 }, "the first report")
+	for name, content := range s.files {
+		p.leave(name, content)
+	}
+	if s.until != "" {
+		waitFor(p.t, func() bool { _, err := os.Stat(filepath.Join(p.volume, s.until)); return err == nil }, s.until)
+	}
+	for _, name := range s.ends {
+		p.leave("ctr/"+name+"/exitcode", "0")
+	}
+	if s.signal != 0 {
+		kill(p.t, wait, s.signal)
+	}
+	ended := wait.code()
+	if stocks := wait.stocks(); p.way.name == ourExecutor.name && len(stocks) > 0 {
+		p.t.Errorf("stock shims %v", stocks)
+	}
+	var seen strings.Builder
+	fmt.Fprintf(&seen, "init ended with %d, wait with %d\n", begun, ended)
+	message, err := os.ReadFile(filepath.Join(p.files, "termination-log"))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	fmt.Fprintf(&seen, "termination message %q\n", message)
+	for _, r := range p.api.asked() {
+		body, err := json.Marshal(r.Body)
+		if err != nil {
+			p.t.Fatal(err)
+		}
+		fmt.Fprintf(&seen, "%s %s\n", r.What, body)
+	}
+	seen.WriteString(emissary{volume: p.volume}.left(p.t))
+	seen.WriteString(emissary{volume: p.staged}.left(p.t))
+	return seen.String()
+}
+
+// leave writes a file into the volume, whole from the moment it is there.
+func (p *executorPod) leave(name, content string) {
+	p.t.Helper()
+	path := filepath.Join(p.volume, name)
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		p.t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// A step's init and wait containers end the same, leave the same files and report the same, whether our program runs
+// there or the real executor; with ours there is no stock shim.
+func TestExecutorIsAsArgos(t *testing.T) {
+	withExecutor(t, func(t *testing.T, node *testnode.Node) {
+		for name, scene := range executorScenes {
+			t.Run(name, func(t *testing.T) {
+				got := ourExecutor.executorPod(t, node).play(scene)
+				if want := realExecutor.executorPod(t, node).play(scene); got != want {
+					t.Errorf("with our program:\n%.4000s\nwith the real executor:\n%.4000s", got, want)
+				}
+			})
+		}
+	})
+}
+
+// A wait container ends by what Argo's controller runs in it.
+func TestExecutorIsKilled(t *testing.T) {
+	withExecutor(t, func(t *testing.T, node *testnode.Node) {
+		p := ourExecutor.executorPod(t, node)
+		initial := p.create("init", "ARGO_TEMPLATE="+scriptTemplate)
+		initial.start()
+		initial.expectCode(0)
+		wait := p.create("wait")
+		wait.start()
+		spec, err := wait.container.Spec(wait.ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		spec.Process.Args = []string{"sh"}
+		if _, err := wait.Exec(wait.ctx, "shell", spec.Process, cio.NullIO); err == nil || !strings.Contains(err.Error(), "runs only argoexec kill") {
+			t.Errorf("exec of a shell: %v", err)
+		}
+		if code, printed := wait.finish(wait.exec([]string{"argoexec", "kill", "15", "1"}, nil)); code != 0 {
+			t.Errorf("kill ended with %d and printed %q", code, printed)
+		}
+		wait.code()
+	})
+}
