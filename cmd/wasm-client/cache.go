@@ -23,7 +23,7 @@ func cacheFlags(set *flag.FlagSet) (configured, engine *string) {
 	return configured, engine
 }
 
-// cacheList prints a table of the compiled modules, the most recently used first.
+// cacheList prints a table of the entries, the most recently used first.
 func cacheList(ctx context.Context, args []string, stdio stdio) error {
 	set := newFlags("cache ls", "[--config FILE]", stdio)
 	configured, engine := cacheFlags(set)
@@ -122,7 +122,7 @@ func cacheWarm(_ context.Context, args []string, stdio stdio) error {
 	return errors.New("cache warm: run it through containerd-shim-wasm-v1, which can compile")
 }
 
-// cachePrune removes compiled modules of other engines, or all that are not in use, and prints how much space
+// cachePrune removes entries of other engines, or all that are not in use, and prints how much space
 // it freed.
 func cachePrune(ctx context.Context, args []string, stdio stdio) error {
 	set := newFlags("cache prune", "[--all] [--config FILE]", stdio)

@@ -138,7 +138,7 @@ func (i *Installer) deactivate(ctx context.Context, needed bool) error {
 	})
 }
 
-// clear empties the shim's own folder: compiled modules and the worker's binary. The
+// clear empties the shim's own folder: code and the worker's binary. The
 // folder itself is a mount in the pod.
 func (i *Installer) clear() error {
 	root, err := os.OpenRoot(i.options.State)
