@@ -70,7 +70,7 @@ func (p program) place(dir string) (*os.File, string, error) {
 	if f, err := openIntact(path, size); err == nil {
 		return f, digest, nil
 	}
-	if err := p.write(dir, path, content); err != nil {
+	if err := p.write(dir, path, content, size); err != nil {
 		return nil, "", err
 	}
 	f, err := openIntact(path, size)
@@ -93,7 +93,7 @@ func openIntact(path string, size int64) (*os.File, error) {
 	return f, nil
 }
 
-func (p program) write(dir, path string, content io.Reader) error {
+func (p program) write(dir, path string, content io.Reader, size int64) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
@@ -116,13 +116,26 @@ func (p program) write(dir, path string, content io.Reader) error {
 	if err := f.Close(); err != nil {
 		return err
 	}
-	if err := os.Rename(f.Name(), path); err != nil {
+	if err := settle(f.Name(), path, size); err != nil {
 		return err
 	}
 	if outdated() {
 		return nil
 	}
 	return p.removeOlder(dir, filepath.Base(path))
+}
+
+// settle gives a file its path, unless a daemon that was started at the same time has put the same program there:
+// that one has opened it, and a file that has lost its name cannot be mounted (move_mount(2)).
+func settle(file, path string, size int64) error {
+	err := os.Link(file, path)
+	if err == nil {
+		return nil
+	}
+	if f, intactErr := openIntact(path, size); intactErr == nil {
+		return f.Close()
+	}
+	return os.Rename(file, path)
 }
 
 // outdated reports whether another version has replaced this binary since it was started: its programs are

@@ -5,6 +5,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -79,5 +80,37 @@ func TestRunFromMemory(t *testing.T) {
 	output, err := command.CombinedOutput()
 	if err != nil || !strings.Contains(string(output), "-container") {
 		t.Errorf("%v: %s", err, output)
+	}
+}
+
+// Daemons that are started at the same time on a new node place a program once: the file that each has opened keeps
+// its name.
+func TestPlaceAtOnce(t *testing.T) {
+	for range 20 {
+		dir := t.TempDir()
+		files := make(chan *os.File)
+		for range 8 {
+			go func() {
+				f, _, err := client.place(dir)
+				if err != nil {
+					t.Error(err)
+				}
+				files <- f
+			}()
+		}
+		var all []*os.File
+		for range 8 {
+			all = append(all, <-files)
+		}
+		for _, f := range all {
+			var st syscall.Stat_t
+			if err := syscall.Fstat(int(f.Fd()), &st); err != nil || st.Nlink == 0 {
+				t.Errorf("%s: %d names, %v", f.Name(), st.Nlink, err)
+			}
+			f.Close()
+		}
+		if left, err := filepath.Glob(filepath.Join(dir, ".*")); err != nil || len(left) > 0 {
+			t.Errorf("left: %q, %v", left, err)
+		}
 	}
 }
