@@ -94,6 +94,7 @@ func send(kill argo.Kill, err error) int {
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
+		_ = os.WriteFile("/dev/termination-log", []byte(err.Error()), 0o600) // as the real one
 		return 64
 	}
 	return 0

@@ -1,7 +1,6 @@
 package step
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -57,12 +56,10 @@ func (s *step) copyBinary() error {
 		return err
 	}
 	defer in.Close()
-	out, err := s.volume.open("argoexec", unix.O_RDWR|unix.O_CREAT, 0o555)
-	if err != nil {
+	return s.volume.replace("argoexec", 0o555, func(w io.Writer) error {
+		_, err := io.Copy(w, in)
 		return err
-	}
-	_, err = io.Copy(out, in)
-	return errors.Join(err, out.Close())
+	})
 }
 
 // lookPath finds a program of the container by PATH.

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"path"
 	"slices"
 	"strings"
 
@@ -75,16 +76,16 @@ func (s *step) parameter(p executor.Parameter) (string, error) {
 // mainFiles is where the wait container has the volumes of the main container.
 const mainFiles = "/mainctrfs"
 
-func (s *step) readParameter(path string) (string, error) {
-	if !s.template.OnVolume(path) {
-		f, err := s.volume.open("outputs/parameters"+path, unix.O_RDONLY, 0)
+func (s *step) readParameter(file string) (string, error) {
+	if !s.template.OnVolume(file) {
+		f, err := s.volume.open("outputs/parameters"+path.Clean(file), unix.O_RDONLY, 0)
 		if err != nil {
 			return "", err
 		}
 		return readAll(f)
 	}
 	// A link is followed as in the main container: it leads nowhere else.
-	f, err := openBeneath(s.Root+mainFiles, path, unix.O_RDONLY, 0, unix.RESOLVE_IN_ROOT|unix.RESOLVE_NO_MAGICLINKS)
+	f, err := openBeneath(s.Root+mainFiles, path.Clean(file), unix.O_RDONLY, 0, unix.RESOLVE_IN_ROOT|unix.RESOLVE_NO_MAGICLINKS)
 	if err != nil {
 		return "", err
 	}

@@ -47,7 +47,8 @@ type step struct {
 	volume   volume
 	template *executor.Template
 
-	reporting sync.Mutex // guards client
+	killing   sync.WaitGroup // the deadline's work
+	reporting sync.Mutex     // guards client
 	client    reporter
 
 	errs []error // the first is the message of the node

@@ -1,10 +1,13 @@
 package step
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
+	"path"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -25,10 +28,10 @@ func (v volume) open(name string, flags int, mode uint32) (*os.File, error) {
 }
 
 func openBeneath(dir, name string, flags int, mode uint32, resolve uint64) (*os.File, error) {
-	path := dir + "/" + strings.TrimLeft(name, "/")
+	whole := dir + "/" + strings.TrimLeft(name, "/")
 	root, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return nil, &os.PathError{Op: "open", Path: path, Err: err}
+		return nil, &os.PathError{Op: "open", Path: whole, Err: err}
 	}
 	defer unix.Close(root)
 	if flags&unix.O_PATH == 0 { // openat2(2) refuses flags that mean nothing
@@ -43,9 +46,9 @@ func openBeneath(dir, name string, flags int, mode uint32, resolve uint64) (*os.
 		}
 	}
 	if err != nil {
-		return nil, &os.PathError{Op: "open", Path: path, Err: err}
+		return nil, &os.PathError{Op: "open", Path: whole, Err: err}
 	}
-	return os.NewFile(uintptr(fd), path), nil
+	return os.NewFile(uintptr(fd), whole), nil
 }
 
 // readRegular reads the last bytes of a regular file, at most limit+1 of them.
@@ -54,6 +57,9 @@ func readRegular(f *os.File, limit int64) ([]byte, error) {
 	info, err := f.Stat()
 	if err != nil {
 		return nil, err
+	}
+	if info.IsDir() {
+		return nil, &os.PathError{Op: "read", Path: f.Name(), Err: unix.EISDIR}
 	}
 	if !info.Mode().IsRegular() {
 		return nil, &os.PathError{Op: "read", Path: f.Name(), Err: errors.New("it is not a regular file")}
@@ -70,24 +76,48 @@ func readAll(f *os.File) (string, error) {
 	return string(text), err
 }
 
-// exists reports whether something other than a link is at a path below the volume.
+// exists reports whether anything is at a path below the volume. What cannot be looked at counts: a container that
+// plants a link there has ended as far as others can know.
 func (v volume) exists(name string) bool {
 	f, err := v.open(name, unix.O_PATH, 0)
 	if err != nil {
-		return false
+		return !errors.Is(err, fs.ErrNotExist)
 	}
 	f.Close()
 	return true
 }
 
-// write writes a file below the volume, which it creates if need be.
-func (v volume) write(name, text string, mode uint32) error {
-	f, err := v.open(name, unix.O_WRONLY|unix.O_CREAT|unix.O_TRUNC, mode)
-	if err != nil {
-		return err
+// replace puts a file with a mode at a path below the volume, whole from the moment that it is there. Whatever has been
+// planted at the path is gone.
+func (v volume) replace(name string, mode uint32, write func(io.Writer) error) error {
+	dir, err := v.open(path.Dir(name), unix.O_PATH|unix.O_DIRECTORY, 0)
+	if failed := (*os.PathError)(nil); errors.As(err, &failed) {
+		return &os.PathError{Op: "open", Path: v.path + "/" + name, Err: failed.Err}
 	}
-	_, err = f.WriteString(text)
-	return errors.Join(err, f.Close())
+	defer dir.Close()
+	at, part := int(dir.Fd()), "."+path.Base(name)+"."+rand.Text()
+	fd, err := unix.Openat(at, part, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, mode)
+	if err != nil {
+		return &os.PathError{Op: "open", Path: v.path + "/" + name, Err: err}
+	}
+	f := os.NewFile(uintptr(fd), v.path+"/"+name)
+	err = errors.Join(write(f), f.Close())
+	if err == nil {
+		if err = unix.Renameat(at, part, at, path.Base(name)); err == nil {
+			return nil
+		}
+		err = &os.PathError{Op: "rename", Path: v.path + "/" + name, Err: err}
+	}
+	_ = unix.Unlinkat(at, part, 0) // the error before says more
+	return err
+}
+
+// write replaces a file by one with a text.
+func (v volume) write(name, text string, mode uint32) error {
+	return v.replace(name, mode, func(w io.Writer) error {
+		_, err := io.WriteString(w, text)
+		return err
+	})
 }
 
 // mkdir creates a folder of the volume and those above it.

@@ -30,6 +30,7 @@ func Wait(ctx context.Context, p Pod) int {
 	s.monitor(watching, deadline)
 	err = s.await(ctx, s.template.MainContainers())
 	stop()
+	s.killing.Wait()
 	if err != nil && !errors.Is(err, context.Canceled) {
 		s.fail(fmt.Errorf("failed to wait for main container to complete: %w", err))
 	}
@@ -97,7 +98,7 @@ func (s *step) haveEnded(containers []string) bool {
 // monitor ends the containers at the deadline, and reports progress, until ctx ends.
 func (s *step) monitor(ctx context.Context, deadline time.Time) {
 	if !deadline.IsZero() {
-		go s.endAt(ctx, deadline)
+		s.killing.Go(func() { s.endAt(ctx, deadline) })
 	}
 	patch, read := s.duration("ARGO_PROGRESS_PATCH_TICK_DURATION"), s.duration("ARGO_PROGRESS_FILE_TICK_DURATION")
 	if patch > 0 && read > 0 {
@@ -129,10 +130,10 @@ func (s *step) kill(ctx context.Context, containers []string) error {
 	}
 	patience, cancel := context.WithTimeout(ctx, s.grace())
 	defer cancel()
-	err := s.await(patience, containers)
-	if !errors.Is(err, context.DeadlineExceeded) {
-		return err
+	if s.await(patience, containers) == nil || s.haveEnded(containers) {
+		return nil
 	}
+	// Also when wait itself is to end: nobody else ends them then.
 	return s.signal(containers, syscall.SIGKILL)
 }
 

@@ -1,0 +1,152 @@
+package step_test
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// scene is one run of init or wait, to compare with a real argoexec's.
+type scene struct {
+	name string
+	// verb is init or wait, wait if empty. The template is given to it as the controller does.
+	verb     string
+	template string
+	env      []string
+	answer   func(int, request) (int, string)
+	prepare  func(*world)
+	during   func(*world)
+	// without names the versions that are known to differ, and why is in a comment of the scene.
+	without []string
+	// loosely compares requests as a set, without the empty reports of progress.
+	loosely bool
+	// check looks at our outcome by itself, so that the comparison does not compare nothing.
+	check func(*testing.T, outcome)
+}
+
+// TestAsArgoexec runs each scene under argoexec, of every version, and under its stand-in, and compares
+// what they leave.
+func TestAsArgoexec(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("needs root, for chroot(2)")
+	}
+	argoexec, err := tools()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ours, err := program()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range slices.Concat(initScenes, waitScenes) {
+		t.Run(s.name, func(t *testing.T) {
+			t.Parallel()
+			s.compare(t, argoexec, ours)
+		})
+	}
+}
+
+func (s scene) compare(t *testing.T, argoexec map[string]string, ours string) {
+	outcomes := map[string]outcome{}
+	var lock sync.Mutex
+	var all sync.WaitGroup
+	run := func(version, real string) {
+		w := newWorld(t, real, s.answer)
+		file := "/bin/argoexec"
+		if version == "ours" {
+			w.link(ours, "stand-in/wasm-argoexec")
+			file = "/stand-in/wasm-argoexec"
+		}
+		all.Go(func() {
+			o := s.run(w, file)
+			lock.Lock()
+			defer lock.Unlock()
+			outcomes[version] = o
+		})
+	}
+	run("ours", argoexec["4.0"])
+	for _, version := range versions {
+		if !slices.Contains(s.without, version) {
+			run(version, argoexec[version])
+		}
+	}
+	all.Wait()
+	for _, version := range versions {
+		if real, ok := outcomes[version]; ok {
+			s.differences(t, version, real, outcomes["ours"])
+		}
+	}
+	if s.check != nil {
+		s.check(t, outcomes["ours"])
+	}
+	if t.Failed() || testing.Verbose() {
+		for version, o := range outcomes {
+			t.Logf("%s: exit code %d, after %v, message %q, %d requests, log:\n%s", version, o.exit, o.took.Round(time.Millisecond), o.message, len(o.requests), o.log)
+		}
+	}
+}
+
+func (s scene) run(w *world, file string) outcome {
+	verb, env := s.verb, s.env
+	if verb == "" {
+		verb = "wait"
+	}
+	if verb == "init" {
+		env = append([]string{"ARGO_TEMPLATE=" + s.template}, env...)
+	} else if s.template != "" {
+		w.argo("template", s.template)
+	}
+	if s.prepare != nil {
+		s.prepare(w)
+	}
+	began := time.Now()
+	w.start(file, []string{verb}, env)
+	if s.during != nil {
+		s.during(w)
+	}
+	return w.finish(began)
+}
+
+func (s scene) differences(t *testing.T, version string, want, have outcome) {
+	t.Helper()
+	if want.exit != have.exit {
+		t.Errorf("exit code %d, argoexec %s has %d", have.exit, version, want.exit)
+	}
+	if want.message != have.message {
+		t.Errorf("termination message %q, argoexec %s has %q", have.message, version, want.message)
+	}
+	names := slices.Sorted(maps.Keys(want.files))
+	for name := range have.files {
+		if _, ok := want.files[name]; !ok {
+			names = append(names, name)
+		}
+	}
+	for _, name := range names {
+		if want.files[name] != have.files[name] {
+			t.Errorf("%s is %s\nargoexec %s has %s", name, have.files[name], version, want.files[name])
+		}
+	}
+	wanted, had := s.told(want.requests), s.told(have.requests)
+	if !reflect.DeepEqual(wanted, had) {
+		t.Errorf("requests:\n%s\nargoexec %s has:\n%s", strings.Join(had, "\n"), version, strings.Join(wanted, "\n"))
+	}
+}
+
+// told describes requests.
+func (s scene) told(requests []request) []string {
+	var told []string
+	for _, r := range requests {
+		text := fmt.Sprintf("%s %s %s %s", r.method, r.path, r.contentType, short([]byte(fmt.Sprint(r.body))))
+		if s.loosely && (len(r.body.(map[string]any)) == 0 || slices.Contains(told, text)) && r.method == "PATCH" && len(r.body.(map[string]any)) <= 1 {
+			continue
+		}
+		told = append(told, text)
+	}
+	return told
+}
