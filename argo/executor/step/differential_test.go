@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"path"
 	"reflect"
 	"slices"
 	"strings"
@@ -128,7 +129,8 @@ func (s scene) differences(t *testing.T, version string, want, have outcome) {
 		}
 	}
 	for _, name := range names {
-		if want.files[name] != have.files[name] {
+		// argoexec may send SIGKILL, too, when the containers have just ended after SIGTERM: two of its threads race.
+		if path.Base(name) != "signal" && want.files[name] != have.files[name] {
 			t.Errorf("%s is %s\nargoexec %s has %s", name, have.files[name], version, want.files[name])
 		}
 	}
