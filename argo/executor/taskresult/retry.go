@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"strings"
 	"time"
@@ -79,13 +78,9 @@ func refusedForNow(s *Status) bool {
 	return false
 }
 
-// brokenConnection reports whether no reply arrived for a reason of the network.
+// brokenConnection reports whether no reply arrived for a reason of the network that may pass. As upstream it looks at
+// the text only: a refused TLS handshake is an error of the network's type, too, and does not pass.
 func brokenConnection(err error) bool {
-	var dns *net.DNSError
-	var op *net.OpError
-	if errors.As(err, &dns) || errors.As(err, &op) {
-		return true
-	}
 	text := err.Error()
 	for _, words := range []string{
 		"net/http: TLS handshake timeout", "i/o timeout", "connection timed out", "connection reset by peer", "EOF",

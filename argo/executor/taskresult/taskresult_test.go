@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -148,6 +150,18 @@ func TestForeignServer(t *testing.T) {
 	c.http.Transport.(*http.Transport).TLSClientConfig.ServerName = "elsewhere.example.org"
 	if err := c.Complete(t.Context()); err == nil || len(s.requests) > 0 {
 		t.Errorf("got %v, asked %q", err, s.requests)
+	}
+}
+
+func TestIsTransient(t *testing.T) {
+	for text, want := range map[string]bool{
+		"dial tcp 10.0.0.1:443: connect: connection refused": true, "read: connection reset by peer": true, "i/o timeout": true,
+		"remote error: tls: bad certificate": false, "dial tcp 10.0.0.1:443: connect: no route to host": false,
+	} {
+		err := &url.Error{Op: "Post", URL: "https://10.0.0.1", Err: &net.OpError{Op: "dial", Err: errors.New(text)}}
+		if got := IsTransient(err); got != want {
+			t.Errorf("%s: got %v", text, got)
+		}
 	}
 }
 
