@@ -2,8 +2,8 @@ package executor
 
 import (
 	"fmt"
-	"path"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -21,17 +21,15 @@ func Release(image string) (string, error) {
 	name, _, _ := strings.Cut(image, "@")
 	slash := strings.LastIndexByte(name, '/')
 	repository, version, hasTag := strings.Cut(name[slash+1:], ":")
-	if !hasTag || path.Base(repository) != "argoexec" {
+	if !hasTag || repository != "argoexec" {
 		return "", fmt.Errorf("image %.200q is not named argoexec:TAG", image)
 	}
 	match := tag.FindStringSubmatch(version)
 	if match == nil {
 		return "", fmt.Errorf("tag %.100q of image argoexec is not a release of Argo", version)
 	}
-	for _, known := range releases {
-		if match[1] == known {
-			return version, nil
-		}
+	if slices.Contains(releases, match[1]) {
+		return version, nil
 	}
 	return "", fmt.Errorf("executor %s is not known: known are those of %s", version, strings.Join(releases, ", "))
 }

@@ -24,7 +24,7 @@ func (s *step) captureResult() error {
 	if s.template.ContainerSet != nil && !slices.Contains(s.template.MainContainers(), "main") {
 		return nil
 	}
-	f, err := s.volume.open("ctr/main/stdout", unix.O_RDONLY, 0)
+	f, err := s.volume.open("ctr/main/stdout", unix.O_RDONLY)
 	if err != nil {
 		return err
 	}
@@ -78,14 +78,14 @@ const mainFiles = "/mainctrfs"
 
 func (s *step) readParameter(file string) (string, error) {
 	if !s.template.OnVolume(file) {
-		f, err := s.volume.open("outputs/parameters"+path.Clean(file), unix.O_RDONLY, 0)
+		f, err := s.volume.open("outputs/parameters"+path.Clean(file), unix.O_RDONLY)
 		if err != nil {
 			return "", err
 		}
 		return readAll(f)
 	}
 	// A link is followed as in the main container: it leads nowhere else.
-	f, err := openBeneath(s.Root+mainFiles, path.Clean(file), unix.O_RDONLY, 0, unix.RESOLVE_IN_ROOT|unix.RESOLVE_NO_MAGICLINKS)
+	f, err := openBeneath(s.Root+mainFiles, path.Clean(file), unix.O_RDONLY, unix.RESOLVE_IN_ROOT|unix.RESOLVE_NO_MAGICLINKS)
 	if err != nil {
 		return "", err
 	}

@@ -19,9 +19,8 @@ import (
 	"sync"
 	"time"
 
-	"github.com/wasmshim/containerd-shim-wasm/argo/executor/taskresult"
-
 	"github.com/wasmshim/containerd-shim-wasm/argo/executor"
+	"github.com/wasmshim/containerd-shim-wasm/argo/executor/taskresult"
 )
 
 // Exit codes of argoexec.
@@ -91,16 +90,15 @@ func (s *step) fail(err error) {
 	s.errs = append(s.errs, err)
 }
 
-// end returns the exit code, and writes the termination message if there was an error. failed is the error before
-// the last report.
+// end returns the exit code, and writes the termination message if there was an error. failed is the first error
+// before the last report, which alone does not make the container fail.
 func (s *step) end(failed error) int {
-	if len(s.errs) > 0 {
-		s.terminate(s.errs[0].Error())
+	if err := s.failed(); err != nil {
+		s.terminate(err.Error())
 	}
 	if failed == nil {
 		return 0
 	}
-	s.terminate(failed.Error())
 	return exitError
 }
 

@@ -23,11 +23,11 @@ const varRunArgo = "/var/run/argo"
 const maxFile = 4 << 20
 
 // open opens a file below the volume. The call never waits for a FIFO.
-func (v volume) open(name string, flags int, mode uint32) (*os.File, error) {
-	return openBeneath(v.path, name, flags, mode, unix.RESOLVE_BENEATH|unix.RESOLVE_NO_SYMLINKS|unix.RESOLVE_NO_MAGICLINKS)
+func (v volume) open(name string, flags int) (*os.File, error) {
+	return openBeneath(v.path, name, flags, unix.RESOLVE_BENEATH|unix.RESOLVE_NO_SYMLINKS|unix.RESOLVE_NO_MAGICLINKS)
 }
 
-func openBeneath(dir, name string, flags int, mode uint32, resolve uint64) (*os.File, error) {
+func openBeneath(dir, name string, flags int, resolve uint64) (*os.File, error) {
 	whole := dir + "/" + strings.TrimLeft(name, "/")
 	root, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -37,7 +37,7 @@ func openBeneath(dir, name string, flags int, mode uint32, resolve uint64) (*os.
 	if flags&unix.O_PATH == 0 { // openat2(2) refuses flags that mean nothing
 		flags |= unix.O_NONBLOCK | unix.O_NOCTTY
 	}
-	how := unix.OpenHow{Flags: uint64(flags | unix.O_CLOEXEC), Mode: uint64(mode), Resolve: resolve}
+	how := unix.OpenHow{Flags: uint64(flags | unix.O_CLOEXEC), Resolve: resolve}
 	var fd int
 	for range 100 { // EAGAIN: a rename in the meantime (openat2(2))
 		fd, err = unix.Openat2(root, strings.TrimLeft(name, "/"), &how)
@@ -79,7 +79,7 @@ func readAll(f *os.File) (string, error) {
 // exists reports whether anything is at a path below the volume. What cannot be looked at counts: a container that
 // plants a link there has ended as far as others can know.
 func (v volume) exists(name string) bool {
-	f, err := v.open(name, unix.O_PATH, 0)
+	f, err := v.open(name, unix.O_PATH)
 	if err != nil {
 		return !errors.Is(err, fs.ErrNotExist)
 	}
@@ -90,7 +90,7 @@ func (v volume) exists(name string) bool {
 // replace puts a file with a mode at a path below the volume, whole from the moment that it is there. Whatever has been
 // planted at the path is gone.
 func (v volume) replace(name string, mode uint32, write func(io.Writer) error) error {
-	dir, err := v.open(path.Dir(name), unix.O_PATH|unix.O_DIRECTORY, 0)
+	dir, err := v.open(path.Dir(name), unix.O_PATH|unix.O_DIRECTORY)
 	if failed := (*os.PathError)(nil); errors.As(err, &failed) {
 		return &os.PathError{Op: "open", Path: v.path + "/" + name, Err: failed.Err}
 	}

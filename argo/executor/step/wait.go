@@ -11,9 +11,8 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/wasmshim/containerd-shim-wasm/argo/executor/taskresult"
-
 	"github.com/wasmshim/containerd-shim-wasm/argo/executor"
+	"github.com/wasmshim/containerd-shim-wasm/argo/executor/taskresult"
 )
 
 // Wait does the work of argoexec wait and returns its exit code. When ctx ends, which is the end of the container, it
@@ -48,7 +47,7 @@ func (p Pod) prepareWait() (*step, time.Time, error) {
 		return nil, deadline, err
 	}
 	s := &step{Pod: p, volume: volume{p.Root + varRunArgo}}
-	f, err := s.volume.open("template", os.O_RDONLY, 0)
+	f, err := s.volume.open("template", os.O_RDONLY)
 	if err != nil {
 		return nil, deadline, err
 	}
@@ -188,7 +187,7 @@ func (s *step) lastProgress() (string, error) {
 	if !ok {
 		return "", nil
 	}
-	f, err := s.volume.open(name, os.O_RDONLY, 0)
+	f, err := s.volume.open(name, os.O_RDONLY)
 	if err != nil {
 		return "", err
 	}

@@ -47,7 +47,10 @@ const quietInterval = 10 * time.Second
 // wait returns after a change, or when a look is due, or with the error of ctx.
 func (w watch) wait(ctx context.Context) error {
 	if w.file == nil {
-		return pause(ctx, pollInterval)
+		moment, cancel := context.WithTimeout(ctx, pollInterval)
+		defer cancel()
+		<-moment.Done()
+		return ctx.Err()
 	}
 	stop := context.AfterFunc(ctx, func() { _ = w.file.SetReadDeadline(time.Now()) })
 	defer stop()
@@ -56,15 +59,4 @@ func (w watch) wait(ctx context.Context) error {
 		_, _ = w.file.Read(make([]byte, 4096)) // what changed does not matter
 	}
 	return ctx.Err()
-}
-
-func pause(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }
