@@ -47,8 +47,7 @@ type Loader struct {
 	Programs Programs
 	Log      *logrus.Entry
 
-	engineMu sync.Mutex
-	engine   engine // set by the first caller that needs it
+	worker Placed
 
 	sweepOnce sync.Once
 
@@ -68,21 +67,13 @@ func (l *Loader) Worker() (*os.File, error) {
 	return e.worker, err
 }
 
-// prepareEngine returns the engine, with its worker's binary placed on the node. When the shim is upgraded,
-// the new one removes the old one's worker, and a file without a name cannot be mounted (move_mount(2)), so a
-// pod that outlives the upgrade places its own again.
+// prepareEngine returns the engine, with its worker's binary placed on the node.
 func (l *Loader) prepareEngine() (engine, error) {
-	l.engineMu.Lock()
-	defer l.engineMu.Unlock()
-	if l.engine.worker != nil && HasName(l.engine.worker) {
-		return l.engine, nil
-	}
-	worker, digest, err := l.Programs.Worker(LibDir)
+	worker, digest, err := l.worker.Open(l.Programs.Worker)
 	if err != nil {
 		return engine{}, fmt.Errorf("place the worker: %w", err)
 	}
-	l.engine = engine{worker: worker, key: EngineKey(digest)}
-	return l.engine, nil
+	return engine{worker: worker, key: EngineKey(digest)}, nil
 }
 
 // prepareClient returns the program that asks containerd, placed on the node; again if an upgrade of the shim
@@ -90,7 +81,7 @@ func (l *Loader) prepareEngine() (engine, error) {
 func (l *Loader) prepareClient() (*os.File, error) {
 	l.clientMu.Lock()
 	defer l.clientMu.Unlock()
-	if l.client != nil && HasName(l.client) {
+	if l.client != nil && hasName(l.client) {
 		return l.client, nil
 	}
 	placed, _, err := l.Programs.Client(LibDir)
@@ -104,8 +95,32 @@ func (l *Loader) prepareClient() (*os.File, error) {
 	return l.client, nil
 }
 
-// HasName reports whether an open file still has a name: without one it cannot be mounted (move_mount(2)).
-func HasName(file *os.File) bool {
+// Placed is a program that is placed on the node. The zero value is one that is not yet.
+type Placed struct {
+	mu     sync.Mutex
+	file   *os.File
+	digest string
+}
+
+// Open returns the program, which it places if that has not been done, and the digest of its version. When the shim is
+// upgraded, the new one removes the old one's programs, and a file without a name cannot be mounted (move_mount(2)), so
+// a pod that outlives the upgrade places its own again. The caller does not close the file.
+func (p *Placed) Open(place Place) (*os.File, string, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.file != nil && hasName(p.file) {
+		return p.file, p.digest, nil
+	}
+	file, digest, err := place(LibDir)
+	if err != nil {
+		return nil, "", err
+	}
+	p.file, p.digest = file, digest
+	return file, digest, nil
+}
+
+// hasName reports whether an open file still has a name.
+func hasName(file *os.File) bool {
 	var st unix.Stat_t
 	return unix.Fstat(int(file.Fd()), &st) == nil && st.Nlink > 0
 }
@@ -116,8 +131,8 @@ func EngineKey(worker string) string { return worker + cpuKey() }
 
 // cpuKey distinguishes machines between which compiled code must not be moved: wasmtime compiles for the
 // features of the processor it runs on.
-func cpuKey() string {
+var cpuKey = sync.OnceValue(func() string {
 	features := fmt.Sprintf("%+v %+v", cpu.X86, cpu.ARM64)
 	sum := sha256.Sum256([]byte(features))
 	return hex.EncodeToString(sum[:4])
-}
+})

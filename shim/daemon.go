@@ -28,8 +28,10 @@ type daemon struct {
 	stateDir  string
 	log       *logrus.Entry
 	loader    *module.Loader
-	executor  placed      // stands in for Argo's executor
-	staged    atomic.Bool // it has done so for the pod's init container
+	staged    atomic.Bool // our own program does the work of the pod's init container of Argo
+
+	placeExecutor module.Place
+	executor      module.Placed // that program
 }
 
 // stock returns the flags for the verbs of the stock shim.

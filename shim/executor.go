@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"sync"
-	"time"
 
 	tasks "github.com/containerd/containerd/api/runtime/task/v2"
 	"github.com/containerd/errdefs"
@@ -57,8 +55,7 @@ func (d *daemon) launchExecutor(ctx context.Context, r *tasks.CreateTaskRequest,
 // knownExecutor returns the release of the executor of which a container runs a command that is known. The
 // command wait reads the template that init has written, so it is known only in a pod whose init was.
 func (d *daemon) knownExecutor(spec *specs.Spec) (string, error) {
-	pod := spec.Annotations[sandboxIDAnnotation]
-	if pod == "" {
+	if spec.Annotations[sandboxIDAnnotation] == "" {
 		return "", errors.New("it is not in a pod")
 	}
 	release, err := executor.Release(spec.Annotations[imageNameAnnotation])
@@ -79,32 +76,28 @@ func (d *daemon) knownExecutor(spec *specs.Spec) (string, error) {
 // argoExecutor is our own program in the place of Argo's executor. Its worker is the program itself, which
 // needs no order and reports nothing: it waits for the start message.
 type argoExecutor struct {
+	silent
 	release string
 	process *specs.Process
 }
 
 func (argoExecutor) program(d *daemon) (*os.File, bool, error) {
-	file, err := d.executor.open()
-	return file, true, err
+	file, _, err := d.executor.Open(d.placeExecutor)
+	if err != nil {
+		return nil, false, fmt.Errorf("place the executor: %w", err)
+	}
+	return file, true, nil
 }
 
 func (e argoExecutor) env() []string { return control.ExecutorEnv(e.release, e.process.Env) }
 
-func (argoExecutor) order(*worker) error { return nil }
-
-func (argoExecutor) ready(*worker) error { return nil }
-
 // started waits until the program handles signals: process 1 of a pid namespace loses those it does not.
 func (argoExecutor) started(ctx context.Context, w *worker) error {
-	stop := context.AfterFunc(ctx, func() { _ = w.control.SetReadDeadline(time.Now()) })
-	defer stop()
-	if err := w.control.AwaitExec(); err != nil {
+	if err := w.awaitExec(ctx); err != nil {
 		return fmt.Errorf("start the executor: %w", err)
 	}
 	return nil
 }
-
-func (argoExecutor) module() (command, bool) { return command{}, false }
 
 // exec allows what Argo's controller runs in a wait container to end it.
 func (e argoExecutor) exec(process *specs.Process) (payload, error) {
@@ -117,27 +110,4 @@ func (e argoExecutor) exec(process *specs.Process) (payload, error) {
 			errdefs.ErrNotImplemented)
 	}
 	return argoExecutor{release: e.release, process: process}, nil
-}
-
-// placed is a program of ours on the node.
-type placed struct {
-	place module.Place
-	mu    sync.Mutex
-	file  *os.File
-}
-
-// open returns the program. It places it again if an upgrade of the shim has removed it. The caller does not
-// close it.
-func (p *placed) open() (*os.File, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.file != nil && module.HasName(p.file) {
-		return p.file, nil
-	}
-	file, _, err := p.place(module.LibDir)
-	if err != nil {
-		return nil, fmt.Errorf("place the executor: %w", err)
-	}
-	p.file = file
-	return file, nil
 }

@@ -120,9 +120,26 @@ func (g guest) exec(process *specs.Process) (payload, error) {
 	return exec, err
 }
 
+// silent is the part of a payload whose worker needs no order, reports nothing and loads no module.
+type silent struct{}
+
+func (silent) order(*worker) error { return nil }
+
+func (silent) ready(*worker) error { return nil }
+
+func (silent) module() (command, bool) { return command{}, false }
+
+// awaitExec waits until a worker that has been sent the start message closes its end of the socket.
+func (w *worker) awaitExec(ctx context.Context) error {
+	stop := context.AfterFunc(ctx, func() { _ = w.control.SetReadDeadline(time.Now()) })
+	defer stop()
+	return w.control.AwaitExec()
+}
+
 // standIn is a native program, a pod's pause container. Its worker needs no order and reports nothing: it
 // waits for the start message, and then becomes the program.
 type standIn struct {
+	silent
 	path    string // of the program, in the container
 	process *specs.Process
 }
@@ -134,20 +151,12 @@ func (standIn) program(d *daemon) (*os.File, bool, error) {
 
 func (s standIn) env() []string { return control.StandInEnv(s.path, s.process.Env) }
 
-func (standIn) order(*worker) error { return nil }
-
-func (standIn) ready(*worker) error { return nil }
-
 func (s standIn) started(ctx context.Context, w *worker) error {
-	stop := context.AfterFunc(ctx, func() { _ = w.control.SetReadDeadline(time.Now()) })
-	defer stop()
-	if err := w.control.AwaitExec(); err != nil {
+	if err := w.awaitExec(ctx); err != nil {
 		return fmt.Errorf("execute %s: %w", s.path, err)
 	}
 	return nil
 }
-
-func (standIn) module() (command, bool) { return command{}, false }
 
 func (standIn) exec(*specs.Process) (payload, error) {
 	return nil, fmt.Errorf("a pod's pause container runs nothing beside its own program; exec in another container of the pod: %w", errdefs.ErrNotImplemented)

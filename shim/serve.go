@@ -33,7 +33,7 @@ func Serve(flags Flags, programs module.Programs, executor module.Place) error {
 		return err
 	}
 	loader := &module.Loader{Address: flags.Address, Namespace: flags.Namespace, StateDir: StateDir, Programs: programs, Log: log}
-	d := &daemon{flags: flags, bootstrap: bootstrap, stateDir: StateDir, log: log, loader: loader, executor: placed{place: executor}}
+	d := &daemon{flags: flags, bootstrap: bootstrap, stateDir: StateDir, log: log, loader: loader, placeExecutor: executor}
 	return d.serve(listener)
 }
 
