@@ -21,8 +21,10 @@ type scene struct {
 	template string
 	env      []string
 	answer   func(int, request) (int, string)
-	prepare  func(*world)
-	during   func(*world)
+	// s3 answers requests in the S3 server's place. A template with an address of it has a server.
+	s3      s3Fault
+	prepare func(*world)
+	during  func(*world)
 	// without names the versions that are known to differ, and why is in a comment of the scene.
 	without []string
 	// loosely compares requests as a set, without the empty reports of progress.
@@ -59,6 +61,9 @@ func (s scene) compare(t *testing.T, argoexec map[string]string, ours string) {
 	var all sync.WaitGroup
 	run := func(version, real string) {
 		w := newWorld(t, real, s.answer)
+		if strings.Contains(s.template, s3Endpoint) {
+			w.bucket = newBucket(t, s.s3)
+		}
 		file := "/bin/argoexec"
 		if version == "ours" {
 			w.link(ours, "stand-in/wasm-argoexec")
@@ -94,14 +99,17 @@ func (s scene) compare(t *testing.T, argoexec map[string]string, ours string) {
 }
 
 func (s scene) run(w *world, file string) outcome {
-	verb, env := s.verb, s.env
+	verb, env, template := s.verb, s.env, s.template
 	if verb == "" {
 		verb = "wait"
 	}
+	if w.bucket != nil {
+		template = w.bucket.fill(template)
+	}
 	if verb == "init" {
-		env = append([]string{"ARGO_TEMPLATE=" + s.template}, env...)
-	} else if s.template != "" {
-		w.argo("template", s.template)
+		env = append([]string{"ARGO_TEMPLATE=" + template}, env...)
+	} else if template != "" {
+		w.argo("template", template)
 	}
 	if s.prepare != nil {
 		s.prepare(w)
@@ -122,22 +130,31 @@ func (s scene) differences(t *testing.T, version string, want, have outcome) {
 	if want.message != have.message {
 		t.Errorf("termination message %q, argoexec %s has %q", have.message, version, want.message)
 	}
-	names := slices.Sorted(maps.Keys(want.files))
-	for name := range have.files {
-		if _, ok := want.files[name]; !ok {
-			names = append(names, name)
-		}
-	}
-	for _, name := range names {
+	for _, name := range merge(want.files, have.files) {
 		// argoexec may send SIGKILL, too, when the containers have just ended after SIGTERM: two of its threads race.
 		if path.Base(name) != "signal" && want.files[name] != have.files[name] {
 			t.Errorf("%s is %s\nargoexec %s has %s", name, have.files[name], version, want.files[name])
+		}
+	}
+	for _, key := range merge(want.objects, have.objects) {
+		if want.objects[key] != have.objects[key] {
+			t.Errorf("object %s is %s\nargoexec %s has %s", key, have.objects[key], version, want.objects[key])
 		}
 	}
 	wanted, had := s.told(want.requests), s.told(have.requests)
 	if !reflect.DeepEqual(wanted, had) {
 		t.Errorf("requests:\n%s\nargoexec %s has:\n%s", strings.Join(had, "\n"), version, strings.Join(wanted, "\n"))
 	}
+}
+
+// merge returns the keys of both, in order.
+func merge(a, b map[string]string) []string {
+	both := maps.Clone(a)
+	if both == nil {
+		both = map[string]string{}
+	}
+	maps.Copy(both, b)
+	return slices.Sorted(maps.Keys(both))
 }
 
 // told describes requests.

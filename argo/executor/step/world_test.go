@@ -62,6 +62,7 @@ var built string
 func TestMain(m *testing.M) {
 	syscall.Umask(0o022) // containerd's
 	code := m.Run()
+	stopS3()
 	if built != "" {
 		os.RemoveAll(built)
 	}
@@ -73,6 +74,7 @@ type world struct {
 	t      *testing.T
 	root   string
 	server *apiServer
+	bucket *bucket // nil if the scene has none
 	cmd    *exec.Cmd
 	output bytes.Buffer
 	ended  chan struct{}
@@ -91,6 +93,8 @@ func newWorld(t *testing.T, argoexec string, answer func(int, request) (int, str
 	w.write(account+"token", token)
 	w.write(account+"namespace", "ns-1")
 	w.write(account+"ca.crt", w.server.certificate())
+	w.write("argo/secret/s3/access", s3Access)
+	w.write("argo/secret/s3/secret", s3Secret)
 	return w
 }
 
@@ -236,6 +240,7 @@ type outcome struct {
 	exit     int
 	message  string
 	files    map[string]string
+	objects  map[string]string // in S3
 	requests []request
 	log      string
 	took     time.Duration
@@ -247,11 +252,28 @@ func (w *world) finish(began time.Time) outcome {
 	o := outcome{exit: w.cmd.ProcessState.ExitCode(), requests: w.server.seen(), log: w.output.String(), files: map[string]string{}, took: time.Since(began)}
 	message, err := os.ReadFile(w.path("dev/termination-log"))
 	w.must(err)
-	o.message = string(message)
+	o.message = w.plain(string(message))
+	for i, r := range o.requests {
+		text, err := json.Marshal(r.body)
+		w.must(err)
+		o.requests[i].body = nil
+		w.must(json.Unmarshal([]byte(w.plain(string(text))), &o.requests[i].body))
+	}
+	if w.bucket != nil {
+		o.objects = w.bucket.objects()
+	}
 	for _, dir := range []string{"var/run/argo", "argo/staging", "mainctrfs", "root"} {
 		w.look(dir, o.files)
 	}
 	return o
+}
+
+// plain puts placeholders in the place of what is this run's alone.
+func (w *world) plain(text string) string {
+	if w.bucket == nil {
+		return text
+	}
+	return w.bucket.plain(text)
 }
 
 // look describes the files below a directory.
@@ -283,7 +305,7 @@ func (w *world) look(dir string, files map[string]string) {
 			return err
 		}
 		if rel == "var/run/argo/template" {
-			data = canonical(data)
+			data = canonical([]byte(w.plain(string(data))))
 		}
 		files[rel] += " " + short(data)
 		return nil
