@@ -18,6 +18,12 @@ type Template struct {
 	Script       *script       `json:"script"`
 	ContainerSet *containerSet `json:"containerSet"`
 	Outputs      Outputs       `json:"outputs"`
+
+	// InputArtifacts and OutputArtifacts are read from the lists of the template. Outputs has the latter, too.
+	InputArtifacts  []Artifact `json:"-"`
+	OutputArtifacts []Artifact `json:"-"`
+	// Archive is where artifacts are kept that name no store, nil if there is no such place or nothing that needs it.
+	Archive *Location `json:"-"`
 }
 
 type mounts struct {
@@ -69,23 +75,26 @@ func ParseTemplate(text []byte) (*Template, error) {
 	var t struct {
 		Template
 		Inputs struct {
-			Artifacts []json.RawMessage `json:"artifacts"`
+			Artifacts json.RawMessage `json:"artifacts"`
 		} `json:"inputs"`
-		ArchiveLocation *struct {
-			ArchiveLogs *bool `json:"archiveLogs"`
-		} `json:"archiveLocation"`
+		ArchiveLocation json.RawMessage `json:"archiveLocation"`
 	}
 	if err := json.Unmarshal(text, &t); err != nil {
 		return nil, fmt.Errorf("read the template: %w", err)
 	}
-	switch {
-	case t.Container == nil && t.Script == nil && t.ContainerSet == nil:
+	if t.Container == nil && t.Script == nil && t.ContainerSet == nil {
 		return nil, errors.New("the template is of no kind that is known: container, script, containerSet")
-	case len(t.Inputs.Artifacts) > 0:
+	}
+	if err := t.parseArtifacts(t.Inputs.Artifacts, t.ArchiveLocation); err != nil {
+		return nil, err
+	}
+	// Their work is not done yet.
+	switch {
+	case len(t.InputArtifacts) > 0:
 		return nil, errors.New("the template has input artifacts")
-	case len(t.Outputs["artifacts"]) > 0 && string(t.Outputs["artifacts"]) != "null" && string(t.Outputs["artifacts"]) != "[]":
+	case len(t.OutputArtifacts) > 0:
 		return nil, errors.New("the template has output artifacts")
-	case t.ArchiveLocation != nil && t.ArchiveLocation.ArchiveLogs != nil && *t.ArchiveLocation.ArchiveLogs:
+	case t.ArchivesLogs():
 		return nil, errors.New("the template's logs are archived")
 	}
 	for _, name := range t.MainContainers() {
@@ -100,6 +109,70 @@ func ParseTemplate(text []byte) (*Template, error) {
 		t.Outputs = Outputs{}
 	}
 	return &t.Template, nil
+}
+
+// parseArtifacts reads the artifacts, and checks that each of their stores is known.
+func (t *Template) parseArtifacts(inputs, archive json.RawMessage) error {
+	var err error
+	if t.InputArtifacts, err = parseArtifacts(inputs); err != nil {
+		return fmt.Errorf("read the input artifacts: %w", err)
+	}
+	if t.OutputArtifacts, err = parseArtifacts(t.Outputs["artifacts"]); err != nil {
+		return fmt.Errorf("read the output artifacts: %w", err)
+	}
+	for i := range t.OutputArtifacts {
+		// Upstream does so for input artifacts only when it loads them, after it has compared the paths.
+		t.OutputArtifacts[i].Path = path.Clean(t.OutputArtifacts[i].Path)
+	}
+	var logs struct {
+		ArchiveLogs bool `json:"archiveLogs"`
+	}
+	if len(archive) > 0 {
+		if err := json.Unmarshal(archive, &logs); err != nil {
+			return fmt.Errorf("read the archive location: %w", err)
+		}
+	}
+	if len(archive) > 0 && (logs.ArchiveLogs || len(t.InputArtifacts) > 0 || len(t.OutputArtifacts) > 0) {
+		if err := parseStrictly(archive, &t.Archive); err != nil {
+			return fmt.Errorf("read the archive location: %w", err)
+		}
+	}
+	return t.checkStores()
+}
+
+func (t *Template) checkStores() error {
+	for _, a := range t.InputArtifacts {
+		if !a.Supplied() {
+			continue
+		}
+		at, err := a.In(t.Archive)
+		if err == nil {
+			err = at.check()
+		}
+		if err != nil {
+			return fmt.Errorf("input artifact %s: %w", a.Name, err)
+		}
+	}
+	for _, a := range t.OutputArtifacts {
+		at, err := a.out(t.Archive)
+		if err == nil {
+			err = at.check()
+		}
+		if err != nil {
+			return fmt.Errorf("output artifact %s: %w", a.Name, err)
+		}
+	}
+	if t.ArchivesLogs() {
+		if err := t.Archive.check(); err != nil {
+			return fmt.Errorf("archived logs: %w", err)
+		}
+	}
+	return nil
+}
+
+// ArchivesLogs reports whether the main containers' output becomes artifacts.
+func (t *Template) ArchivesLogs() bool {
+	return t.Archive != nil && t.Archive.ArchiveLogs != nil && *t.Archive.ArchiveLogs
 }
 
 // MainContainers are those for whose end wait waits.
@@ -129,6 +202,23 @@ func (t *Template) OnVolume(p string) bool {
 	for _, m := range all.VolumeMounts {
 		dir := strings.TrimRight(m.MountPath, "/")
 		if p == dir || strings.HasPrefix(p, dir+"/") {
+			return true
+		}
+	}
+	return false
+}
+
+// Shared reports whether the wait container reads an output of the main container on a volume that both have: one that
+// the template mounts, or the one of the input artifacts (upstream's isBaseImagePath, negated).
+func (t *Template) Shared(p string) bool {
+	if t.OnVolume(p) {
+		return true
+	}
+	for _, a := range t.InputArtifacts {
+		if p == a.Path {
+			return !a.Optional || a.Supplied()
+		}
+		if strings.HasPrefix(p, a.Path+"/") {
 			return true
 		}
 	}

@@ -77,7 +77,7 @@ func (s *step) parameter(p executor.Parameter) (string, error) {
 const mainFiles = "/mainctrfs"
 
 func (s *step) readParameter(file string) (string, error) {
-	if !s.template.OnVolume(file) {
+	if !s.template.Shared(file) {
 		f, err := s.volume.open("outputs/parameters"+path.Clean(file), unix.O_RDONLY)
 		if err != nil {
 			return "", err
