@@ -1,7 +1,6 @@
 package shim
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -10,7 +9,6 @@ import (
 	"time"
 
 	tasks "github.com/containerd/containerd/api/runtime/task/v2"
-	"github.com/containerd/ttrpc"
 	"github.com/sirupsen/logrus"
 	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/proto"
@@ -53,7 +51,7 @@ func (d *daemon) delete(bundle string) (*tasks.DeleteResponse, error) {
 		failed = d.destroy(s, bundle)
 	}
 	socket := d.socketOf(bundle)
-	orphaned := isDead(socket)
+	orphaned := remote.IsDead([]byte(socket))
 	if orphaned {
 		os.Remove(socket)
 	}
@@ -98,21 +96,3 @@ func (d *daemon) socketOf(bundle string) string {
 	}
 	return socketPath(d.flags, group)
 }
-
-// isDead reports whether no daemon answers at a socket. A successful connect proves nothing: a process that
-// is ending closes its descriptors in any order, so containerd's connection, whose end starts the delete
-// verb, may close before the listening socket. A pending call fails with ErrClosed when the process ends.
-func isDead(socket string) bool {
-	r, err := remote.Dial([]byte(socket))
-	if err != nil {
-		return true
-	}
-	defer r.Close()
-	ctx, cancel := context.WithTimeout(context.Background(), stopLimit)
-	defer cancel()
-	_, err = r.Connect(ctx, &tasks.ConnectRequest{})
-	return errors.Is(err, ttrpc.ErrClosed)
-}
-
-// stopLimit bounds each step that must not keep containerd waiting.
-const stopLimit = 3 * time.Second

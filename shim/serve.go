@@ -10,6 +10,7 @@ import (
 	"os/signal"
 	"sync"
 	"syscall"
+	"time"
 
 	tasks "github.com/containerd/containerd/api/runtime/task/v2"
 	"github.com/containerd/ttrpc"
@@ -87,6 +88,9 @@ func (d *daemon) serve(listener net.Listener) error {
 	events.close()
 	return nil
 }
+
+// stopLimit bounds each step that must not keep containerd waiting.
+const stopLimit = 3 * time.Second
 
 // announcing announces the use of a cgroup at each connection. A client that connects is about to create a
 // container: the start verb, to check for a running daemon, and then containerd.

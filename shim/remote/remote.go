@@ -6,11 +6,15 @@ package remote
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
+	"errors"
 	"net"
 	"strings"
+	"time"
 
 	bootapi "github.com/containerd/containerd/api/runtime/bootstrap/v1"
+	tasks "github.com/containerd/containerd/api/runtime/task/v2"
 	"github.com/containerd/ttrpc"
 	"google.golang.org/protobuf/proto"
 )
@@ -43,6 +47,25 @@ func Dial(output []byte, opts ...ttrpc.ClientOpts) (*Tasks, error) {
 	}
 	return r, nil
 }
+
+// IsDead reports whether no shim answers at the address that its start verb printed. A successful connect
+// proves nothing: a process that is ending closes its descriptors in any order, so containerd's connection,
+// whose end starts the delete verb, may close before the listening socket. A pending call fails with ErrClosed
+// when the process ends.
+func IsDead(output []byte) bool {
+	r, err := Dial(output)
+	if err != nil {
+		return true
+	}
+	defer r.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), answerLimit)
+	defer cancel()
+	_, err = r.Connect(ctx, &tasks.ConnectRequest{})
+	return errors.Is(err, ttrpc.ErrClosed)
+}
+
+// answerLimit bounds the wait for an answer of a shim that may be dead. A shim that hangs is not dead.
+const answerLimit = 3 * time.Second
 
 // Close ends the connection.
 func (r *Tasks) Close() error { return r.client.Close() }

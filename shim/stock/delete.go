@@ -6,9 +6,10 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"net"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -30,8 +31,11 @@ type Left struct {
 }
 
 // exists reports whether the stock shim was ever asked to create the container.
-func (l Left) exists() bool {
-	_, err := os.Stat(filepath.Join(l.Bundle, folder))
+func (l Left) exists() bool { return l.has("") }
+
+// has reports whether a file is in the folder of the stock shim.
+func (l Left) has(name string) bool {
+	_, err := os.Stat(l.file(name))
 	return err == nil
 }
 
@@ -43,10 +47,18 @@ func (f Flags) Delete(left Left) (*tasks.DeleteResponse, error) {
 	if !left.exists() {
 		return nil, nil
 	}
+	deleted := left.has(deletedFile)
+	if deleted && !left.Orphaned {
+		return nil, nil
+	}
+	// The stock shim may have been killed, and a killed one leaves its sockets. A daemon that lives does not rule
+	// that out: after both shims of a pod were killed, the kubelet may start a container again, and so a new daemon,
+	// before containerd runs the delete verb for this one.
+	defer f.removeSockets(left)
 	if left.Orphaned {
 		f.endOrphan(left)
 	}
-	if _, err := os.Stat(left.file(deletedFile)); err == nil {
+	if deleted {
 		return nil, nil
 	}
 	output, err := f.run(left.ID, left.Bundle, "delete", "-bundle", left.Bundle)
@@ -70,8 +82,6 @@ func (f Flags) endOrphan(left Left) {
 	if err != nil {
 		return
 	}
-	// A stock shim that was killed too, before or during this call, leaves its sockets.
-	defer f.removeSockets(strings.TrimPrefix(remote.ParseEndpoint(endpoint).Address, "unix://"), left.Group)
 	r, err := remote.Dial(endpoint)
 	if err != nil {
 		return
@@ -94,23 +104,34 @@ func (f Flags) endOrphan(left Left) {
 	}
 }
 
-// removeSockets removes the two sockets of a dead stock shim: the one it served and, beside it, the one for
-// debugging, which has the name that SocketAddress of containerd's pkg/shim gives it.
-func (f Flags) removeSockets(served, group string) {
-	removeUnused(served)
-	if group == "" {
-		return
-	}
-	name := sha256.Sum256([]byte(filepath.Join(f.Address, f.Namespace, group, "debug")))
-	removeUnused(filepath.Join(filepath.Dir(served), hex.EncodeToString(name[:])))
-}
-
-// removeUnused removes a socket that has no listener.
-func removeUnused(socket string) {
-	conn, err := net.Dial("unix", socket)
+// removeSockets removes the two sockets of the container's stock shim if it is dead: the one it served and, beside
+// it, the one for debugging, which has the name that SocketAddress of containerd's pkg/shim gives it.
+func (f Flags) removeSockets(left Left) {
+	endpoint, err := os.ReadFile(left.file(endpointFile))
 	if err != nil {
-		os.Remove(socket)
 		return
 	}
-	conn.Close()
+	endpointInfo, err := os.Stat(left.file(endpointFile))
+	if err != nil {
+		return
+	}
+	served := strings.TrimPrefix(remote.ParseEndpoint(endpoint).Address, "unix://")
+	sockets := []string{served}
+	if left.Group != "" {
+		name := sha256.Sum256([]byte(filepath.Join(f.Address, f.Namespace, left.Group, "debug")))
+		sockets = append(sockets, filepath.Join(filepath.Dir(served), hex.EncodeToString(name[:])))
+	}
+	// A younger socket is of the shim that came next, which may be about to listen on it.
+	sockets = slices.DeleteFunc(sockets, func(socket string) bool {
+		info, err := os.Lstat(socket)
+		return err != nil || info.ModTime().After(endpointInfo.ModTime())
+	})
+	if len(sockets) == 0 || !remote.IsDead(endpoint) {
+		return
+	}
+	for _, socket := range sockets {
+		if err := os.Remove(socket); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			f.Log.WithError(err).Warnf("remove the socket of a dead %s: the file stays", Program)
+		}
+	}
 }

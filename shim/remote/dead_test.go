@@ -1,4 +1,4 @@
-package shim
+package remote
 
 import (
 	"context"
@@ -20,7 +20,7 @@ func TestIsDead(t *testing.T) {
 		t.Cleanup(func() { l.Close() })
 		return path, l
 	}
-	if !isDead(filepath.Join(t.TempDir(), "nobody")) {
+	if !IsDead([]byte(filepath.Join(t.TempDir(), "nobody"))) {
 		t.Error("one that was never there is alive")
 	}
 
@@ -30,7 +30,7 @@ func TestIsDead(t *testing.T) {
 			conn.Close()
 		}
 	}()
-	if !isDead(dying) {
+	if !IsDead([]byte(dying)) {
 		t.Error("one that hangs up is alive")
 	}
 
@@ -41,7 +41,7 @@ func TestIsDead(t *testing.T) {
 	}
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(context.Background(), l) }()
-	if isDead(living) {
+	if IsDead([]byte(living)) {
 		t.Error("one that answers is dead")
 	}
 	if err := server.Close(); err != nil {
