@@ -19,6 +19,27 @@ import (
 // to a file. If it is a link to a directory, the archive holds only the link, as upstream's.
 // Sockets are an error.
 func writeArchive(w io.Writer, root *tree, name string) error {
+	return writeArchiveOf(w, root, name, readAccounts(root), gzip.DefaultCompression)
+}
+
+// WriteArchive writes an archive as Argo's emissary does, of the file or directory at name below the directory root.
+// Links lead to where they lead in a container with that root. Names of users and groups are those of the directory
+// accounts. level is one of compress/gzip.
+func WriteArchive(w io.Writer, root, name, accounts string, level int) error {
+	at, err := openRoot(root)
+	if err != nil {
+		return err
+	}
+	defer at.close()
+	names, err := openRoot(accounts)
+	if err != nil {
+		return err
+	}
+	defer names.close()
+	return writeArchiveOf(w, at, name, readAccounts(names), level)
+}
+
+func writeArchiveOf(w io.Writer, root *tree, name string, accounts accounts, level int) error {
 	info, err := root.stat(name, 0)
 	if err != nil {
 		return err
@@ -26,8 +47,11 @@ func writeArchive(w io.Writer, root *tree, name string) error {
 	if !info.Mode().IsRegular() && !info.IsDir() {
 		return fmt.Errorf("%s is neither a regular file nor a directory but %s", name, kind(info.Mode()))
 	}
-	compressed := gzip.NewWriter(w)
-	a := archive{tar: tar.NewWriter(compressed), accounts: readAccounts(root)}
+	compressed, err := gzip.NewWriterLevel(w, level)
+	if err != nil {
+		return err
+	}
+	a := archive{tar: tar.NewWriter(compressed), accounts: accounts}
 	if info.IsDir() {
 		err = a.tree(root, name)
 	} else {
