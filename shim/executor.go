@@ -52,11 +52,18 @@ func (d *daemon) launchExecutor(ctx context.Context, r *tasks.CreateTaskRequest,
 	return c, c.launch(ctx, r, sb, argoExecutor{release: release, process: spec.Process}, sandbox.Launch{})
 }
 
+// executorAnnotation of a pod, whatever its value, leaves the pod's init and wait containers to the real executor.
+// A pod cannot ask for our program by it where the operator has turned that off.
+const executorAnnotation = "wasm.shim/native-argoexec"
+
 // knownExecutor returns the release of the executor of which a container runs a command that is known. The
 // command wait reads the template that init has written, so it is known only in a pod whose init was.
 func (d *daemon) knownExecutor(spec *specs.Spec) (string, error) {
 	if spec.Annotations[sandboxIDAnnotation] == "" {
 		return "", errors.New("it is not in a pod")
+	}
+	if value, set := spec.Annotations[executorAnnotation]; set {
+		return "", fmt.Errorf("the pod has the annotation %s: %.100q", executorAnnotation, value)
 	}
 	release, err := executor.Release(spec.Annotations[imageNameAnnotation])
 	if err != nil {

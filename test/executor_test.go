@@ -62,6 +62,8 @@ type executorPod struct {
 	staged string // at /argo/staging
 	files  string // of the service account
 	api    *apiServer
+
+	annotations map[string]string // of the pod, more than its id
 }
 
 func (w way) executorPod(t *testing.T, node *testnode.Node) *executorPod {
@@ -91,6 +93,7 @@ func (p *executorPod) create(command string, env ...string) *task {
 	args := []string{"argoexec", command, "--loglevel", "info", "--log-format", "text", "--gloglevel", "0"}
 	return p.way.createArgs(p.t, p.node, args, oci.WithEnv(env), oci.WithHostNamespace(specs.NetworkNamespace),
 		oci.WithAnnotations(map[string]string{sandboxID: p.leader.container.ID(), "io.kubernetes.cri.image-name": executorImage}),
+		oci.WithAnnotations(p.annotations),
 		oci.WithMounts([]specs.Mount{
 			{Destination: argoDir, Type: "bind", Source: p.volume, Options: []string{"rbind", "rw"}},
 			{Destination: "/dev/termination-log", Type: "bind", Source: filepath.Join(p.files, "termination-log"), Options: []string{"bind", "rw"}},
@@ -235,6 +238,7 @@ func (p *executorPod) play(s executorScene) string {
 	wait := p.create("wait", s.env...)
 	wait.start()
 	waitFor(p.t, func() bool { return len(p.api.asked()) > 0 }, "the first report")
+	p.runs(wait, p.way.name == ourExecutor.name && p.annotations == nil)
 	for name, content := range s.files {
 		p.leave(name, content)
 	}
@@ -248,9 +252,6 @@ func (p *executorPod) play(s executorScene) string {
 		kill(p.t, wait, s.signal)
 	}
 	ended := wait.code()
-	if stocks := wait.stocks(); p.way.name == ourExecutor.name && len(stocks) > 0 {
-		p.t.Errorf("stock shims %v", stocks)
-	}
 	var seen strings.Builder
 	fmt.Fprintf(&seen, "init ended with %d, wait with %d\n", begun, ended)
 	message, err := os.ReadFile(filepath.Join(p.files, "termination-log"))
@@ -273,6 +274,19 @@ func (p *executorPod) play(s executorScene) string {
 	}
 	seen.WriteString(emissary{volume: p.staged}.left(p.t))
 	return seen.String()
+}
+
+// runs checks whether our program or the real executor runs in a container.
+func (p *executorPod) runs(k *task, ours bool) {
+	p.t.Helper()
+	name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", k.Pid()))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	// It is started from a file that is mounted nowhere, which the daemon opened as "worker".
+	if got := strings.TrimSpace(string(name)); (got == "worker") != ours || (got == "argoexec") == ours {
+		p.t.Errorf("the container runs %q", got)
+	}
 }
 
 // leave writes a file into the volume, whole from the moment it is there.
@@ -298,6 +312,19 @@ func TestExecutorIsAsArgos(t *testing.T) {
 					t.Errorf("with our program:\n%.4000s\nwith the real executor:\n%.4000s", got, want)
 				}
 			})
+		}
+	})
+}
+
+// A pod's annotation leaves its init and wait containers to the real executor, and they end as before.
+func TestExecutorIsLeftByAnnotation(t *testing.T) {
+	withExecutor(t, func(t *testing.T, node *testnode.Node) {
+		scene := executorScenes["a script's result and a parameter"]
+		p := ourExecutor.executorPod(t, node)
+		p.annotations = map[string]string{"wasm.shim/native-argoexec": "true"}
+		got := p.play(scene)
+		if want := realExecutor.executorPod(t, node).play(scene); got != want {
+			t.Errorf("with the annotation:\n%.4000s\nwith the real executor:\n%.4000s", got, want)
 		}
 	})
 }

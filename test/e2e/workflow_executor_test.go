@@ -22,6 +22,14 @@ func TestWorkflowHasNoNativeProcess(t *testing.T) {
 	})
 }
 
+// A workflow's annotation leaves its pods' init and wait containers to the real executor.
+func TestWorkflowAsksForTheRealExecutor(t *testing.T) {
+	eachArgo(t, func(t *testing.T, a *argo) {
+		w := a.submit(t, asWasm.workflow(t, "podMetadata: {annotations: {wasm.shim/native-argoexec: \"true\"}}\n"+looping)).says(t, "", "looping")
+		equal(t, "the program of the wait container", program(t, hostPID(t, a.pod(t, w, ""), "wait")), "argoexec")
+	})
+}
+
 // program returns the file name of the program that a process runs.
 func program(t testing.TB, pid int) string {
 	t.Helper()
