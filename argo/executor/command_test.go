@@ -52,7 +52,7 @@ func TestParseTemplate(t *testing.T) {
 		"no archived logs":   {`{"container":{},"archiveLocation":{"archiveLogs":false}}`, ""},
 		"archived logs":      {`{"container":{},"archiveLocation":{"archiveLogs":true,"s3":{"accessKeySecret":{"name":"s","key":"a"},"secretKeySecret":{"name":"s","key":"b"}}}}`, "logs are archived"},
 		"no place for logs":  {`{"container":{},"archiveLocation":{"archiveLogs":true}}`, "store is not set"},
-		"input artifacts":    {`{"container":{},"inputs":{"artifacts":[{"name":"a","path":"/a"}]}}`, "input artifacts"},
+		"input artifacts":    {`{"container":{},"inputs":{"artifacts":[{"name":"a","path":"/a"}]}}`, ""},
 		"output artifacts":   {`{"container":{},"outputs":{"artifacts":[{"name":"a","path":"/a","http":{"url":"http://h/p"}}]}}`, "the template has output artifacts"},
 		"resource":           {`{"resource":{}}`, `"resource"`},
 		"plugin":             {`{"plugin":{}}`, `"plugin"`},

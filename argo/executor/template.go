@@ -90,8 +90,6 @@ func ParseTemplate(text []byte) (*Template, error) {
 	}
 	// Their work is not done yet.
 	switch {
-	case len(t.InputArtifacts) > 0:
-		return nil, errors.New("the template has input artifacts")
 	case len(t.OutputArtifacts) > 0:
 		return nil, errors.New("the template has output artifacts")
 	case t.ArchivesLogs():

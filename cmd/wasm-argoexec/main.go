@@ -68,7 +68,7 @@ func run(ctx context.Context, release string, args []string) int {
 	pod := step.Pod{Release: release, Getenv: os.LookupEnv, Log: newLog(args)}
 	switch executor.Verb(args) {
 	case "init":
-		return step.Init(pod)
+		return step.Init(ctx, pod)
 	case "wait":
 		return step.Wait(ctx, pod)
 	}

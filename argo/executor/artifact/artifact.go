@@ -1,16 +1,20 @@
 // Package artifact brings artifacts from their stores and puts them there: by S3, by HTTP, or as a text of the template.
 // The sources are upstream's workflow/artifacts in 3.6, 3.7 and 4.0.
 //
-// It opens no path but below a folder that the caller has opened, follows no link out of it, and reads regular files
-// only. It keeps no object in memory, and sends credentials to no host but the store's.
+// It opens nothing but files below a folder that the caller has opened, never follows a link out of that folder, and
+// reads regular files only. It never has a whole object in memory. It sends credentials to no host but the store's.
 package artifact
 
 import (
 	"context"
 	"errors"
-	"io/fs"
+	"io"
 	"log/slog"
 	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/wasmshim/containerd-shim-wasm/argo/executor"
 )
@@ -21,7 +25,7 @@ type Secrets func(name, key string) (string, error)
 // Store is the place of one artifact.
 type Store interface {
 	// Load brings the object, or the folder of objects below the key, to a new name below a folder. The error is
-	// fs.ErrNotExist, by errors.Is, if there is neither.
+	// ErrNotFound, by errors.Is, if the store has neither.
 	Load(ctx context.Context, to *os.Root, name string) error
 	// Save puts a regular file, or the files of a folder one by one, and returns when the store has them all. Links
 	// are skipped, and anything else that is not a file is an error. The name of the open file decides on the
@@ -29,8 +33,18 @@ type Store interface {
 	Save(ctx context.Context, from *os.File) error
 }
 
+// ErrNotFound is the error of a store that does not have the object.
+var ErrNotFound = errors.New("the store does not have the object")
+
+// notFound is an ErrNotFound with a text of the store.
+type notFound struct{ message string }
+
+func (e notFound) Error() string { return e.message }
+
+func (e notFound) Is(target error) bool { return target == ErrNotFound }
+
 // Open returns the store that a location names. It makes no request.
-func Open(ctx context.Context, l executor.Location, secrets Secrets, log *slog.Logger) (Store, error) {
+func Open(l executor.Location, secrets Secrets, log *slog.Logger) (Store, error) {
 	switch {
 	case l.S3 != nil:
 		return openS3(*l.S3, secrets, log)
@@ -42,9 +56,46 @@ func Open(ctx context.Context, l executor.Location, secrets Secrets, log *slog.L
 	return nil, errors.New("the artifact's store is not known")
 }
 
-// notFound is the error of a store that does not have the object. Its text is the store's.
-type notFound struct{ message string }
+// Whole returns an error of a method of a folder with whole paths, as functions of package os have them.
+func Whole(folder *os.Root, err error) error {
+	switch e := err.(type) {
+	case *os.PathError:
+		if filepath.IsAbs(e.Path) {
+			return err // of an open file
+		}
+		return &os.PathError{Op: strings.TrimSuffix(e.Op, "at"), Path: filepath.Join(folder.Name(), e.Path), Err: e.Err}
+	case *os.LinkError:
+		return &os.LinkError{
+			Op: strings.TrimSuffix(e.Op, "at"), Old: filepath.Join(folder.Name(), e.Old), New: filepath.Join(folder.Name(), e.New), Err: e.Err,
+		}
+	}
+	return err
+}
 
-func (e notFound) Error() string { return e.message }
+// create writes a new file.
+func create(to *os.Root, name string, mode os.FileMode, write func(io.Writer) error) error {
+	f, err := to.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+	if err != nil {
+		return Whole(to, err)
+	}
+	err = write(f)
+	if closeErr := f.Close(); err == nil {
+		err = closeErr
+	}
+	return err
+}
 
-func (e notFound) Is(target error) bool { return target == fs.ErrNotExist }
+// size returns the size of a regular file.
+func size(f *os.File) (int64, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return 0, err
+	}
+	if info.IsDir() {
+		return 0, &os.PathError{Op: "read", Path: f.Name(), Err: unix.EISDIR}
+	}
+	if !info.Mode().IsRegular() {
+		return 0, &os.PathError{Op: "read", Path: f.Name(), Err: errors.New("it is not a regular file")}
+	}
+	return info.Size(), nil
+}

@@ -2,23 +2,183 @@ package artifact
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
+	"fmt"
+	"io"
 	"log/slog"
 	"os"
+	"path"
+	"path/filepath"
+	"strings"
+
+	"github.com/minio/minio-go/v7"
+	"github.com/minio/minio-go/v7/pkg/credentials"
 
 	"github.com/wasmshim/containerd-shim-wasm/argo/executor"
 )
 
 // s3 is an object, or a folder of objects, of a bucket.
 type s3 struct {
-	executor.S3
-	log *slog.Logger
+	at                      executor.S3
+	access, secret, session string
+	authority               string // certificates, "" for the system's
+	log                     *slog.Logger
 }
 
-func openS3(at executor.S3, _ Secrets, log *slog.Logger) (*s3, error) {
-	return &s3{at, log}, nil
+func openS3(at executor.S3, secrets Secrets, log *slog.Logger) (*s3, error) {
+	s := &s3{at: at, log: log}
+	for _, key := range []struct {
+		value *string
+		from  *executor.Secret
+	}{{&s.access, at.AccessKeySecret}, {&s.secret, at.SecretKeySecret}, {&s.session, at.SessionTokenSecret}, {&s.authority, at.CASecret}} {
+		if key.from == nil || key.from.Name == "" {
+			continue
+		}
+		var err error
+		if *key.value, err = secrets(key.from.Name, key.from.Key); err != nil {
+			return nil, err
+		}
+	}
+	if s.access == "" || s.secret == "" {
+		return nil, errors.New("the access key or the secret key of the S3 store is empty")
+	}
+	return s, nil
 }
 
-func (s *s3) Load(context.Context, *os.Root, string) error { return errors.ErrUnsupported }
+// connect returns a client. Like upstream, each attempt has one of its own: it keeps in mind that a server is away.
+func (s *s3) connect() (*minio.Core, error) {
+	secure := s.at.Insecure == nil || !*s.at.Insecure
+	transport, err := minio.DefaultTransport(secure)
+	if err != nil {
+		return nil, err
+	}
+	if secure && s.authority != "" {
+		pool := x509.NewCertPool()
+		pool.AppendCertsFromPEM([]byte(s.authority))
+		transport.TLSClientConfig.RootCAs = pool
+	}
+	transport.MaxIdleConns = 2 // a connection that is kept is only memory
+	return minio.NewCore(s.at.Endpoint, &minio.Options{
+		Creds: credentials.NewStaticV4(s.access, s.secret, s.session), Secure: secure, Transport: transport, Region: s.at.Region,
+	})
+}
 
-func (s *s3) Save(context.Context, *os.File) error { return errors.ErrUnsupported }
+func (s *s3) Load(ctx context.Context, to *os.Root, name string) error {
+	return s.retry(ctx, func() error {
+		s.log.Info("load from S3", "bucket", s.at.Bucket, "key", s.at.Key)
+		client, err := s.connect()
+		if err != nil {
+			return failed("create new S3 client", err)
+		}
+		err = s.get(ctx, client, s.at.Key, to, name)
+		if !hasCode(err, "NoSuchKey") {
+			return failed("get file", err)
+		}
+		isFolder, folderErr := s.isFolder(ctx, client)
+		if folderErr != nil {
+			return failed("test if "+s.at.Key+" is a directory", folderErr)
+		}
+		if !isFolder {
+			return notFound{err.Error()}
+		}
+		return failed("get directory", s.getFolder(ctx, client, to, name))
+	})
+}
+
+// failed says in upstream's words what failed.
+func failed(what string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("failed to %s: %w", what, err)
+}
+
+// get brings an object into a file, which is there when it is whole.
+func (s *s3) get(ctx context.Context, client *minio.Core, key string, to *os.Root, name string) error {
+	if dir := filepath.Dir(name); dir != "." {
+		if err := to.MkdirAll(dir, 0o700); err != nil {
+			return Whole(to, err)
+		}
+	}
+	// The answer to HEAD has upstream's errors, that to GET may say more.
+	if _, err := client.StatObject(ctx, s.at.Bucket, key, minio.StatObjectOptions{}); err != nil {
+		return err
+	}
+	body, info, _, err := client.GetObject(ctx, s.at.Bucket, key, minio.GetObjectOptions{})
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	part := name + ".part.minio"
+	_ = to.RemoveAll(part) // of an attempt before
+	err = create(to, part, 0o600, func(f io.Writer) error {
+		_, err := io.CopyN(f, body, info.Size)
+		return err
+	})
+	if err == nil {
+		err = Whole(to, to.Rename(part, name))
+	}
+	if err != nil {
+		_ = to.RemoveAll(part) // the error says more
+	}
+	return err
+}
+
+// below is the beginning of the keys of a folder's objects.
+func (s *s3) below() string {
+	if s.at.Key == "" {
+		return ""
+	}
+	return path.Clean(s.at.Key) + "/"
+}
+
+// isFolder reports whether there is an object below the key.
+func (s *s3) isFolder(ctx context.Context, client *minio.Core) (bool, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel() // it ends the list
+	for object := range client.Client.ListObjects(ctx, s.at.Bucket, minio.ListObjectsOptions{Prefix: s.below()}) {
+		return object.Err == nil, object.Err
+	}
+	return false, nil
+}
+
+// getFolder brings all objects below the key into files of a folder.
+func (s *s3) getFolder(ctx context.Context, client *minio.Core, to *os.Root, name string) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	for object := range client.Client.ListObjects(ctx, s.at.Bucket, minio.ListObjectsOptions{Prefix: s.below(), Recursive: true}) {
+		if object.Err != nil {
+			return object.Err
+		}
+		if strings.HasSuffix(object.Key, "/") {
+			continue // it stands for the folder itself
+		}
+		rel := strings.TrimLeft(strings.TrimPrefix(object.Key, s.at.Key), "/")
+		if !filepath.IsLocal(rel) {
+			return fmt.Errorf("illegal file path: %s", object.Key)
+		}
+		if err := s.get(ctx, client, object.Key, to, filepath.Join(name, rel)); err != nil {
+			return err
+		}
+	}
+	return ctx.Err()
+}
+
+func (s *s3) Save(ctx context.Context, from *os.File) error {
+	info, err := from.Stat()
+	if err != nil {
+		return err
+	}
+	return s.retry(ctx, func() error {
+		s.log.Info("save to S3", "bucket", s.at.Bucket, "key", s.at.Key)
+		client, err := s.connect()
+		if err != nil {
+			return failed("create new S3 client", err)
+		}
+		if info.IsDir() {
+			return failed("put directory", s.putFolder(ctx, client, from, s.at.Key))
+		}
+		return failed("put file", s.put(ctx, client, from, s.at.Key))
+	})
+}

@@ -1,6 +1,7 @@
 package step
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"os"
@@ -16,15 +17,19 @@ import (
 // common.ExecutorScriptSourcePath).
 const staging = "/argo/staging"
 
-// Init does the work of argoexec init and returns its exit code.
-func Init(p Pod) int {
+// Init does the work of argoexec init and returns its exit code. The end of ctx is the end of the container.
+func Init(ctx context.Context, p Pod) int {
 	text := p.env("ARGO_TEMPLATE")
 	t, err := executor.ParseTemplate([]byte(text))
 	if err != nil {
 		return p.cannotBegin(err)
 	}
 	s := &step{Pod: p, volume: volume{p.Root + varRunArgo}, template: t}
-	s.fail(s.stage(text))
+	err = s.stage(text)
+	if err == nil {
+		err = s.loadArtifacts(ctx)
+	}
+	s.fail(err)
 	return s.end(s.failed())
 }
 

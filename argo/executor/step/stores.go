@@ -1,7 +1,6 @@
 package step
 
 import (
-	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -19,12 +18,12 @@ const secrets = "/argo/secret"
 const maxSecret = 1 << 20
 
 // openStore returns the store of an artifact. For one that names only a key, it is the template's archive.
-func (s *step) openStore(ctx context.Context, at executor.Location) (artifact.Store, error) {
+func (s *step) openStore(at executor.Location) (artifact.Store, error) {
 	whole, err := at.In(s.template.Archive)
 	if err != nil {
 		return nil, err
 	}
-	return artifact.Open(ctx, whole, s.secret, s.Log)
+	return artifact.Open(whole, s.secret, s.Log)
 }
 
 // secret returns the value of a key of a mounted secret. The kubelet's links within it are followed.

@@ -17,7 +17,7 @@ func main() {
 	defer stop()
 	pod := step.Pod{Release: "v4.0.2", Getenv: os.LookupEnv, Log: slog.New(slog.NewTextHandler(os.Stderr, nil))}
 	if executor.Verb(os.Args) == "init" {
-		os.Exit(step.Init(pod))
+		os.Exit(step.Init(ctx, pod))
 	}
 	os.Exit(step.Wait(ctx, pod))
 }

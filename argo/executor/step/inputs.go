@@ -1,0 +1,182 @@
+package step
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/wasmshim/containerd-shim-wasm/argo/executor"
+	"github.com/wasmshim/containerd-shim-wasm/argo/executor/artifact"
+)
+
+// inputArtifacts is the volume from which the kubelet mounts each input artifact, by its name (upstream's
+// ExecutorArtifactBaseDir).
+const inputArtifacts = "/argo/inputs/artifacts"
+
+// loadArtifacts brings the input artifacts, up to the first that fails.
+func (s *step) loadArtifacts(ctx context.Context) error {
+	for _, a := range s.template.InputArtifacts {
+		if err := s.loadArtifact(ctx, a); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *step) loadArtifact(ctx context.Context, a executor.Artifact) error {
+	if !a.Supplied() {
+		if a.Optional {
+			s.Log.Info("skip an optional input artifact that is not supplied", "name", a.Name)
+			return nil
+		}
+		return fmt.Errorf("required artifact '%s' not supplied", a.Name)
+	}
+	store, err := s.openStore(a.Location)
+	if err != nil {
+		return err
+	}
+	to, name, err := s.inputPlace(a)
+	if err != nil {
+		return err
+	}
+	defer to.Close()
+	// Only the whole artifact gets its name. Upstream's temporary names do not differ between runs.
+	part := name + "." + rand.Text()
+	loaded, unpacked := part+".tmp", part+".tmpdir"
+	defer func() { _, _ = to.RemoveAll(loaded), to.RemoveAll(unpacked) }()
+	if err := store.Load(ctx, to, loaded); err != nil {
+		if a.Optional && errors.Is(err, artifact.ErrNotFound) {
+			s.Log.Info("skip an optional input artifact that is not found", "name", a.Name)
+			return nil
+		}
+		return fmt.Errorf("artifact %s failed to load: %w", a.Name, err)
+	}
+	if err := s.unpack(ctx, a.Archive, to, loaded, unpacked, name); err != nil {
+		return artifact.Whole(to, err)
+	}
+	s.Log.Info("loaded an input artifact", "name", a.Name, "path", filepath.Join(to.Name(), name))
+	if a.Mode == nil {
+		return nil
+	}
+	return artifact.Whole(to, chmod(to, name, os.FileMode(*a.Mode), a.RecurseMode))
+}
+
+// inputPlace returns where an input artifact goes: to its path, if that is on a volume of the main container.
+func (s *step) inputPlace(a executor.Artifact) (*os.Root, string, error) {
+	dir, name := inputArtifacts, a.Name
+	if at := path.Clean(a.Path); s.template.OnVolume(at) {
+		dir, name = mainFiles, strings.TrimPrefix(at, "/")
+	}
+	// Upstream makes missing folders. Only a volume's are within the reach of others.
+	err := os.MkdirAll(s.Root+dir, 0o700)
+	if err != nil {
+		return nil, "", fmt.Errorf("failed to create artifact temporary parent directory %s: %w", dir, err)
+	}
+	to, err := os.OpenRoot(s.Root + dir)
+	if err != nil {
+		return nil, "", err
+	}
+	if parent := path.Dir(name); parent != "." {
+		if err := to.MkdirAll(parent, 0o700); err != nil {
+			to.Close()
+			return nil, "", fmt.Errorf("failed to create artifact temporary parent directory %s: %w", path.Join(dir, parent), artifact.Whole(to, err))
+		}
+	}
+	return to, name, nil
+}
+
+// unpack gives what is loaded the artifact's name, unpacked if the strategy says so or if it is a tarball.
+func (s *step) unpack(ctx context.Context, strategy *executor.ArchiveStrategy, to *os.Root, loaded, unpacked, name string) error {
+	if strategy == nil {
+		strategy = &executor.ArchiveStrategy{}
+	}
+	if strategy.None != nil {
+		return rename(to, loaded, name)
+	}
+	f, err := to.OpenFile(loaded, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	extract := untar
+	switch {
+	case strategy.Zip != nil:
+		extract = unzip
+	case strategy.Tar == nil && !isTarball(f):
+		return rename(to, loaded, name)
+	}
+	if err := to.MkdirAll(unpacked, 0o777); err != nil {
+		return err
+	}
+	into, err := to.OpenRoot(unpacked)
+	if err != nil {
+		return err
+	}
+	defer into.Close()
+	if err := extract(ctx, f, into); err != nil {
+		return artifact.Whole(into, err)
+	}
+	// An archive of one file, or of one folder, is that file or folder.
+	dir, err := into.Open(".")
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	entries, err := dir.Readdirnames(2)
+	if len(entries) == 1 {
+		return rename(to, path.Join(unpacked, entries[0]), name)
+	}
+	if err != nil && len(entries) > 0 {
+		return err
+	}
+	return rename(to, unpacked, name)
+}
+
+// rename renames a file or a folder. Like os.Rename, it does not replace a folder.
+func rename(in *os.Root, from, to string) error {
+	if info, err := in.Lstat(to); err == nil && info.IsDir() {
+		return &os.LinkError{Op: "rename", Old: from, New: to, Err: unix.EEXIST}
+	}
+	return in.Rename(from, to)
+}
+
+// chmod sets the mode of a file or a folder, and of all that is in it. Links that lead out of the folder are errors.
+func chmod(in *os.Root, name string, mode os.FileMode, recurse bool) error {
+	if err := in.Chmod(name, mode); err != nil || !recurse {
+		return err
+	}
+	info, err := in.Lstat(name)
+	if err != nil || !info.IsDir() {
+		return nil //nolint:nilerr // as upstream, which has set what it could
+	}
+	dir, err := in.OpenFile(name, os.O_RDONLY|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return nil //nolint:nilerr // the new mode may forbid it
+	}
+	defer dir.Close()
+	for {
+		entries, err := dir.ReadDir(256)
+		if err != nil {
+			return nil //nolint:nilerr // it is at its end
+		}
+		for _, e := range entries {
+			if err := chmod(in, path.Join(name, e.Name()), mode, true); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// escapes reports whether err says that a path leads out of a folder. Package os has no name for the error.
+func escapes(err error) bool {
+	failed := (*fs.PathError)(nil)
+	return errors.As(err, &failed) && failed.Err != nil && failed.Err.Error() == "path escapes from parent"
+}
