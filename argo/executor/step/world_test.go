@@ -83,7 +83,7 @@ type world struct {
 func newWorld(t *testing.T, argoexec string, answer func(int, request) (int, string)) *world {
 	t.Helper()
 	w := &world{t: t, root: t.TempDir(), server: newAPIServer(t, answer), ended: make(chan struct{})}
-	for _, dir := range []string{"bin", "dev", "proc", "root", "tmp", "var/run/argo", "argo/staging", "mainctrfs", "stand-in"} {
+	for _, dir := range []string{"bin", "dev", "proc", "root", "tmp", "var/run/argo", "argo/staging", inputsDir, "mainctrfs", "stand-in"} {
 		w.must(os.MkdirAll(w.path(dir), 0o755))
 	}
 	w.must(os.Chmod(w.path("var/run/argo"), 0o777))
@@ -262,7 +262,7 @@ func (w *world) finish(began time.Time) outcome {
 	if w.bucket != nil {
 		o.objects = w.bucket.objects()
 	}
-	for _, dir := range []string{"var/run/argo", "argo/staging", "mainctrfs", "root"} {
+	for _, dir := range []string{"var/run/argo", "argo/staging", "argo/inputs", "mainctrfs", "root"} {
 		w.look(dir, o.files)
 	}
 	return o
@@ -292,6 +292,9 @@ func (w *world) look(dir string, files map[string]string) {
 		}
 		rel, _ := filepath.Rel(w.root, name)
 		files[rel] = info.Mode().String()
+		if target, err := os.Readlink(name); err == nil {
+			files[rel] += " " + target
+		}
 		if !info.Mode().IsRegular() {
 			return nil
 		}
