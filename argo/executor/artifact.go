@@ -229,6 +229,22 @@ func (l *Location) In(archive *Location) (Location, error) {
 	return other, other.SetKey(key)
 }
 
+// Below returns the location of an output artifact that has no key: a name below the archive's. It does not say which
+// store, as upstream reports it (SetType and SetKey).
+func (l *Location) Below(archive *Location, name string) (Location, error) {
+	key, err := archive.Key()
+	if err != nil {
+		return Location{}, err
+	}
+	other := l.clone()
+	if archive.HTTP != nil {
+		other.HTTP = &HTTP{}
+	} else {
+		other.S3 = &S3{}
+	}
+	return other, other.SetKey(path.Join(key, name))
+}
+
 // out returns the location of an output artifact: one without a key gets one in the archive's store.
 func (l *Location) out(archive *Location) (Location, error) {
 	if l.HasKey() {

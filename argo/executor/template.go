@@ -88,13 +88,6 @@ func ParseTemplate(text []byte) (*Template, error) {
 	if err := t.parseArtifacts(t.Inputs.Artifacts, t.ArchiveLocation); err != nil {
 		return nil, err
 	}
-	// Their work is not done yet.
-	switch {
-	case len(t.OutputArtifacts) > 0:
-		return nil, errors.New("the template has output artifacts")
-	case t.ArchivesLogs():
-		return nil, errors.New("the template's logs are archived")
-	}
 	for _, name := range t.MainContainers() {
 		if name == "" || name == "." || name == ".." || strings.Contains(name, "/") {
 			return nil, fmt.Errorf("name %.100q of a container is not known", name) // it becomes part of paths

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/md5"
 	"encoding/base64"
-	"errors"
 	"io"
 	"io/fs"
 	"mime"
@@ -15,7 +14,6 @@ import (
 
 	"github.com/minio/minio-go/v7"
 	"github.com/minio/minio-go/v7/pkg/s3utils"
-	"golang.org/x/sys/unix"
 )
 
 // largestPut is the size of an object that is put at once, and of the parts of most larger ones (minio-go's minPartSize).
@@ -78,42 +76,15 @@ func (s *s3) putParts(ctx context.Context, client *minio.Core, from io.ReaderAt,
 
 // putFolder puts the files of a folder and of the folders in it, each under its own key.
 func (s *s3) putFolder(ctx context.Context, client *minio.Core, dir *os.File, key string) error {
-	if _, err := dir.Seek(0, io.SeekStart); err != nil { // of an attempt before
-		return err
-	}
-	for {
-		entries, err := dir.ReadDir(256)
-		if errors.Is(err, io.EOF) {
+	return Walk(dir, func(e Entry) error {
+		if e.Mode.IsDir() || e.Mode&fs.ModeSymlink != 0 {
 			return nil
 		}
+		f, err := e.Open()
 		if err != nil {
 			return err
 		}
-		for _, e := range entries {
-			if e.Type()&fs.ModeSymlink != 0 {
-				continue
-			}
-			if err := s.putEntry(ctx, client, dir, e.Name(), path.Join(key, e.Name())); err != nil {
-				return err
-			}
-		}
-	}
-}
-
-func (s *s3) putEntry(ctx context.Context, client *minio.Core, dir *os.File, name, key string) error {
-	whole := filepath.Join(dir.Name(), name)
-	fd, err := unix.Openat(int(dir.Fd()), name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return &os.PathError{Op: "open", Path: whole, Err: err}
-	}
-	f := os.NewFile(uintptr(fd), whole)
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return err
-	}
-	if info.IsDir() {
-		return s.putFolder(ctx, client, f, key)
-	}
-	return s.put(ctx, client, f, key)
+		defer f.Close()
+		return s.put(ctx, client, f, path.Join(key, e.Name))
+	})
 }

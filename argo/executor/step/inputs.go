@@ -113,6 +113,12 @@ func (s *step) unpack(ctx context.Context, strategy *executor.ArchiveStrategy, t
 	case strategy.Tar == nil && !isTarball(f):
 		return rename(to, loaded, name)
 	}
+	return expand(ctx, f, extract, to, unpacked, name)
+}
+
+// expand unpacks an archive into a folder of which it takes the content to a name: an archive of one file, or of one
+// folder, becomes that file or folder (upstream's unpack).
+func expand(ctx context.Context, f *os.File, extract func(context.Context, *os.File, *os.Root) error, to *os.Root, unpacked, name string) error {
 	if err := to.MkdirAll(unpacked, 0o777); err != nil {
 		return err
 	}
@@ -124,7 +130,6 @@ func (s *step) unpack(ctx context.Context, strategy *executor.ArchiveStrategy, t
 	if err := extract(ctx, f, into); err != nil {
 		return artifact.Whole(into, err)
 	}
-	// An archive of one file, or of one folder, is that file or folder.
 	dir, err := into.Open(".")
 	if err != nil {
 		return err

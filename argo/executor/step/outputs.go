@@ -84,8 +84,7 @@ func (s *step) readParameter(file string) (string, error) {
 		}
 		return readAll(f)
 	}
-	// A link is followed as in the main container: it leads nowhere else.
-	f, err := openBeneath(s.Root+mainFiles, path.Clean(file), unix.O_RDONLY, unix.RESOLVE_IN_ROOT|unix.RESOLVE_NO_MAGICLINKS)
+	f, err := openBeneath(s.Root+mainFiles, path.Clean(file), unix.O_RDONLY, inMain)
 	if err != nil {
 		return "", err
 	}

@@ -3,8 +3,9 @@
 // commands} and workflow/executor, in 3.6, 3.7 and 4.0.
 //
 // It runs in the container, with the container's rights, and speaks to nobody but the API server (package
-// taskresult). Neighbours that are not trusted write into the pod's volume: of it, only regular files are read, up
-// to a bound, without waiting and without following a link below the volume.
+// taskresult) and the stores of the template's artifacts (package artifact). Neighbours that are not trusted write into
+// the pod's volumes: of them, only regular files are read, without waiting. No link below /var/run/argo is followed, and
+// none of the main container's volumes leads out of them.
 package step
 
 import (

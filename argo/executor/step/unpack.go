@@ -33,14 +33,9 @@ func isTarball(f *os.File) bool {
 
 // regularSize returns the size of a regular file.
 func regularSize(f *os.File) (int64, error) {
-	info, err := f.Stat()
-	switch {
-	case err != nil:
+	info, err := regular(f)
+	if err != nil {
 		return 0, err
-	case info.IsDir():
-		return 0, &os.PathError{Op: "read", Path: f.Name(), Err: unix.EISDIR}
-	case !info.Mode().IsRegular():
-		return 0, &os.PathError{Op: "read", Path: f.Name(), Err: errors.New("it is not a regular file")}
 	}
 	return info.Size(), nil
 }

@@ -27,6 +27,9 @@ func (v volume) open(name string, flags int) (*os.File, error) {
 	return openBeneath(v.path, name, flags, unix.RESOLVE_BENEATH|unix.RESOLVE_NO_SYMLINKS|unix.RESOLVE_NO_MAGICLINKS)
 }
 
+// inMain resolves paths as in the main container: a link leads nowhere else.
+const inMain = unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS
+
 func openBeneath(dir, name string, flags int, resolve uint64) (*os.File, error) {
 	whole := dir + "/" + strings.TrimLeft(name, "/")
 	root, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
@@ -54,17 +57,44 @@ func openBeneath(dir, name string, flags int, resolve uint64) (*os.File, error) 
 // readRegular reads the last bytes of a regular file, at most limit+1 of them.
 func readRegular(f *os.File, limit int64) ([]byte, error) {
 	defer f.Close()
-	info, err := f.Stat()
+	info, err := regular(f)
 	if err != nil {
 		return nil, err
 	}
-	if info.IsDir() {
+	return io.ReadAll(io.NewSectionReader(f, max(0, info.Size()-limit-1), limit+1))
+}
+
+// regular describes a file, or returns an error if it is not a regular one.
+func regular(f *os.File) (fs.FileInfo, error) {
+	info, err := f.Stat()
+	switch {
+	case err != nil:
+		return nil, err
+	case info.IsDir():
 		return nil, &os.PathError{Op: "read", Path: f.Name(), Err: unix.EISDIR}
-	}
-	if !info.Mode().IsRegular() {
+	case !info.Mode().IsRegular():
 		return nil, &os.PathError{Op: "read", Path: f.Name(), Err: errors.New("it is not a regular file")}
 	}
-	return io.ReadAll(io.NewSectionReader(f, max(0, info.Size()-limit-1), limit+1))
+	return info, nil
+}
+
+// closeUnless returns a file, or closes it if there is an error.
+func closeUnless(f *os.File, err error) (*os.File, error) {
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// renamed returns an open file under another name, and closes the one it has been.
+func renamed(f *os.File, name string) (*os.File, error) {
+	defer f.Close()
+	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: f.Name(), Err: err}
+	}
+	return os.NewFile(uintptr(fd), name), nil
 }
 
 // readAll reads a regular file of at most maxFile bytes.

@@ -35,6 +35,7 @@ func Wait(ctx context.Context, p Pod) int {
 	}
 	s.fail(s.captureResult())
 	s.fail(s.saveParameters())
+	s.fail(s.saveOutputs(report))
 	s.fail(s.reportOutputs(report))
 	failed := s.failed()
 	s.fail(s.client.Complete(report))

@@ -1,0 +1,103 @@
+package artifact
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+
+	"golang.org/x/sys/unix"
+)
+
+// Entry is something below a folder.
+type Entry struct {
+	Name string // relative to the folder
+	Mode fs.FileMode
+
+	dir  *os.File
+	base string
+}
+
+// Walk visits everything below an open folder, in the order of filepath.Walk. It follows no link, and opens nothing but
+// folders, each below the one before: whatever others exchange meanwhile, it stays below the folder.
+func Walk(folder *os.File, visit func(Entry) error) error { return walk(folder, "", visit) }
+
+func walk(folder *os.File, prefix string, visit func(Entry) error) error {
+	// A descriptor of its own: the folder may be walked again.
+	dir, err := openAt(folder, ".", unix.O_DIRECTORY)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	names, err := dir.Readdirnames(-1)
+	if err != nil {
+		return err
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		var stat unix.Stat_t
+		if err := unix.Fstatat(int(dir.Fd()), name, &stat, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+			return &os.PathError{Op: "lstat", Path: folder.Name() + "/" + name, Err: err}
+		}
+		e := Entry{Name: prefix + name, Mode: kind(stat.Mode), dir: dir, base: name}
+		if err := visit(e); err != nil {
+			return err
+		}
+		if !e.Mode.IsDir() {
+			continue
+		}
+		below, err := openAt(dir, name, unix.O_DIRECTORY)
+		if err != nil {
+			return err
+		}
+		err = walk(below, e.Name+"/", visit)
+		below.Close()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Open opens the entry, which must be a regular file. It does not wait for a FIFO that has come in its place.
+func (e Entry) Open() (*os.File, error) {
+	f, err := openAt(e.dir, e.base, 0)
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%s is not a regular file", f.Name())
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// openAt opens what has a name in a folder, and is no link.
+func openAt(dir *os.File, name string, flags int) (*os.File, error) {
+	path := dir.Name() + "/" + name
+	if name == "." {
+		path = dir.Name()
+	}
+	fd, err := unix.Openat(int(dir.Fd()), name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC|flags, 0)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	return os.NewFile(uintptr(fd), path), nil
+}
+
+// kind returns the kind of a file.
+func kind(mode uint32) fs.FileMode {
+	switch mode & unix.S_IFMT {
+	case unix.S_IFREG:
+		return 0
+	case unix.S_IFDIR:
+		return fs.ModeDir
+	case unix.S_IFLNK:
+		return fs.ModeSymlink
+	}
+	return fs.ModeIrregular
+}

@@ -1,0 +1,523 @@
+package step_test
+
+import (
+	"archive/tar"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// outputArtifacts returns a template with output artifacts, whose repository is in S3.
+func outputArtifacts(list string) string { return withArtifacts("", list, "") }
+
+// withArtifacts returns a template with input and output artifacts, and with more fields of its archiveLocation.
+func withArtifacts(inputs, outputs, location string) string {
+	return `{"name":"a","inputs":{"artifacts":[` + inputs + `]},"outputs":{"artifacts":[` + outputs + `]},"metadata":{},"container":{"name":"","image":"i","resources":{},` +
+		`"volumeMounts":[{"name":"v","mountPath":"/vol"}]},"archiveLocation":{` + location + inS3("wf-1/pod-1") + `}}`
+}
+
+// output returns an output artifact named a with a path and more fields.
+func output(path, more string) string {
+	if more != "" {
+		more = "," + more
+	}
+	return `{"name":"a","path":"` + path + `"` + more + `}`
+}
+
+const (
+	asIs   = `"archive":{"none":{}}`
+	asZip  = `"archive":{"zip":{}}`
+	asTar  = `"archive":{"tar":{}}`
+	option = `"optional":true`
+)
+
+// artifact is the path of what the emissary leaves for an output artifact.
+func artifact(path string) string { return "outputs/artifacts" + path + ".tgz" }
+
+// left returns a function that leaves a tarball as the emissary does.
+func left(path string, entries ...tar.Header) func(*world) {
+	return file(artifact(path), tgz(entries...))
+}
+
+// folder is a tarball of a folder with one of everything that is harmless.
+func folder(name string) []tar.Header {
+	return []tar.Header{
+		tarDir(name), tarFile(name+"/b.txt", "b"), tarDir(name + "/b"), tarFile(name+"/b/c.html", "<html>"), tarDir(name + "/empty"),
+		tarLink(name+"/link", "b.txt"), tarLink(name+"/nowhere", "x"), {Name: name + "/fifo", Typeflag: tar.TypeFifo, Mode: 0o600}, tarFile(name+"/zero", ""),
+	}
+}
+
+// onVolume leaves a folder with one of everything on the volume, and a link to it.
+func onVolume(w *world) {
+	w.write("mainctrfs/vol/d/b.txt", "b")
+	w.write("mainctrfs/vol/d/b/c.html", "<html>")
+	w.write("mainctrfs/vol/d/b/ü ?", "x")
+	w.write("mainctrfs/vol/d/zero", "")
+	w.must(os.MkdirAll(w.path("mainctrfs/vol/d/empty"), 0o750))
+	w.symlink("b.txt", "mainctrfs/vol/d/link")
+	w.symlink("/var/run/secrets/kubernetes.io/serviceaccount", "mainctrfs/vol/d/out")
+	w.symlink("d", "mainctrfs/vol/link")
+	w.symlink("d/b.txt", "mainctrfs/vol/link.txt")
+	w.must(os.Chtimes(w.path("mainctrfs/vol/d/b.txt"), time.Unix(1e9, 5), time.Unix(1e9, 5)))
+}
+
+// large is more than one part of an upload.
+var large = strings.Repeat("0123456789abcdef", 20<<20/16+3)
+
+// stores returns a check that an object has some text in its description.
+func stores(key, text string) func(*testing.T, outcome) {
+	return func(t *testing.T, o outcome) {
+		t.Helper()
+		if !strings.Contains(o.objects[key], text) || o.objects[key] == "" {
+			t.Errorf("object %s is %q, want %q; all: %q", key, o.objects[key], text, o.objects)
+		}
+	}
+}
+
+// storesNothing checks that there is no object and no part of one, and that no artifact is reported.
+func storesNothing(t *testing.T, o outcome) {
+	t.Helper()
+	if len(o.objects) > 0 {
+		t.Errorf("there are objects: %q", o.objects)
+	}
+	reports("outputs:map[]")(t, o)
+}
+
+// failing answers uploads with an error.
+func failing(status int, code string) s3Fault {
+	return func(_ int, w http.ResponseWriter, r *http.Request) bool {
+		if r.Method != http.MethodPut {
+			return false
+		}
+		_, _ = io.Copy(io.Discard, r.Body)
+		return s3Failure(w, status, code)
+	}
+}
+
+var outputScenes = []scene{
+	{
+		name: "output artifact", template: outputArtifacts(output("/tmp/a.txt", "")), prepare: ended(left("/tmp/a.txt", tarFile("a.txt", "content"))),
+		check: both(exits(0, ""), reports("key:wf-1/pod-1/a.tgz"), stores("wf-1/pod-1/a.tgz", "content")),
+	},
+	{
+		name: "output artifact as a tarball of a level", template: outputArtifacts(output("/tmp/a.txt", `"archive":{"tar":{"compressionLevel":12}}`)),
+		prepare: ended(left("/tmp/a.txt", tarFile("a.txt", "content"))),
+		check:   both(exits(0, ""), stores("wf-1/pod-1/a.tgz", "content")),
+	},
+	{
+		name: "output artifact that is no tarball", template: outputArtifacts(output("/tmp/a", "")), prepare: ended(file(artifact("/tmp/a"), "x")),
+		check: both(exits(0, ""), stores("wf-1/pod-1/a.tgz", "x")),
+	},
+	{
+		name: "output artifact that is empty", template: outputArtifacts(output("/tmp/a", "")), prepare: ended(file(artifact("/tmp/a"), "")),
+		check: both(exits(0, ""), stores("wf-1/pod-1/a.tgz", `""`)),
+	},
+	{
+		name: "output artifact of an unclean path", template: outputArtifacts(output("/tmp/./d//", "")), prepare: ended(left("/tmp/d", folder("d")...)),
+		check: both(exits(0, ""), reports("path:/tmp/d ")),
+	},
+	{
+		name: "output artifact with all fields", prepare: ended(left("/tmp/a", tarFile("a", "x"))),
+		template: outputArtifacts(output("/tmp/a", asTar+`,"mode":420,"globalName":"g","recurseMode":true,"optional":true,"deleted":true,"subPath":"s","from":"f",`+
+			`"fromExpression":"e","artifactGC":{"strategy":"OnWorkflowDeletion","podMetadata":{"labels":{"a":"b"}},"serviceAccountName":"s"}`)),
+		check: both(exits(0, ""), reports("strategy:OnWorkflowDeletion")),
+	},
+	{
+		name: "output artifact with a key", template: outputArtifacts(output("/tmp/a", `"s3":{"key":"my key/ü+%2F.gz"}`)), prepare: ended(left("/tmp/a", tarFile("a", "x"))),
+		check: both(exits(0, ""), stores("my key/ü+%2F.gz", "tar:")),
+	},
+	{
+		name: "output artifact in another store", template: `{"outputs":{"artifacts":[` + output("/tmp/a", inS3("k")) + `]},"container":{"image":"i"}}`,
+		prepare: ended(left("/tmp/a", tarFile("a", "x"))),
+		check:   both(exits(0, ""), stores("k", "tar:"), reports("endpoint:"+s3Endpoint)),
+	},
+	{
+		name: "output artifact of a bucket without a key", template: outputArtifacts(output("/tmp/a", `"s3":{"bucket":"another"}`)),
+		prepare: ended(left("/tmp/a", tarFile("a", "x"))), check: exits(0, ""),
+	},
+	{
+		name: "output artifact with a key and a part of a store", template: outputArtifacts(output("/tmp/a", `"s3":{"bucket":"another","key":"k"}`)),
+		prepare: ended(left("/tmp/a", tarFile("a", "x"))), check: both(exits(0, ""), stores("k", "tar:")),
+	},
+	{
+		name: "output artifact as it is", template: outputArtifacts(output("/tmp/page.html", asIs)), prepare: ended(left("/tmp/page.html", tarFile("page.html", "<html>"))),
+		check: both(exits(0, ""), stores("wf-1/pod-1/page.html", "text/html")),
+	},
+	{
+		name: "output artifact without a strategy", template: outputArtifacts(output("/tmp/x.json", `"archive":{}`)), prepare: ended(left("/tmp/x.json", tarFile("x.json", "{}"))),
+		check: both(exits(0, ""), stores("wf-1/pod-1/x.json", "application/json")),
+	},
+	{
+		name: "output folder as it is", template: outputArtifacts(output("/tmp/d", asIs)), prepare: ended(left("/tmp/d", folder("d")...)),
+		check: both(exits(0, ""), stores("wf-1/pod-1/d/b/c.html", "text/html"), reports("key:wf-1/pod-1/d]")),
+	},
+	{
+		name: "output folder as it is, with a key", template: outputArtifacts(output("/tmp/d", asIs+`,"s3":{"key":"k/"}`)), prepare: ended(left("/tmp/d", folder("d")...)),
+		check: both(exits(0, ""), stores("k/b.txt", `"b"`)),
+	},
+	{
+		name: "output folder that is empty", template: outputArtifacts(output("/tmp/d", asIs)), prepare: ended(left("/tmp/d", tarDir("d"))),
+		check: both(exits(0, ""), reports("key:wf-1/pod-1/d")),
+	},
+	{
+		name: "output of several folders as it is", template: outputArtifacts(output("/tmp/d", asIs)), prepare: ended(left("/tmp/d", tarFile("a", "a"), tarFile("/b/c", "c"))),
+		check: both(exits(0, ""), stores("wf-1/pod-1/d/b/c", "c")),
+	},
+	{
+		name: "output of nothing as it is", template: outputArtifacts(output("/tmp/d", asIs)), prepare: ended(left("/tmp/d")),
+		check: exits(0, ""),
+	},
+	{
+		name: "output as it is that is no tarball", template: outputArtifacts(output("/tmp/d", asIs)), prepare: ended(file(artifact("/tmp/d"), strings.Repeat("x", 100))),
+		check: both(exits(64, "gzip: invalid header; "), storesNothing),
+	},
+	{
+		name: "output as it is that is cut off", template: outputArtifacts(output("/tmp/d", asIs)), prepare: ended(file(artifact("/tmp/d"), tgz(tarFile("d", large))[:2000])),
+		check: both(exits(64, "unexpected EOF; "), storesNothing),
+	},
+	{
+		name: "output as it is with a file above", template: outputArtifacts(output("/tmp/d", asIs)), prepare: ended(left("/tmp/d", tarDir("d"), tarFile("d/../../x", "x"))),
+		check: both(exits(64, "illegal file path: d/../../x; "), storesNothing),
+	},
+	{
+		name: "output as it is with a link above", template: outputArtifacts(output("/tmp/d", asIs)), prepare: ended(left("/tmp/d", tarDir("d"), tarLink("d/l", "../../x"))),
+		check: both(exits(64, "illegal symlink target: d/l -> ../../x; "), storesNothing),
+	},
+	{
+		name: "output as it is with an absolute link", template: outputArtifacts(output("/tmp/d", asIs)), prepare: ended(left("/tmp/d", tarDir("d"), tarLink("d/l", "/etc/passwd"))),
+		check: both(exits(64, "illegal symlink target: d/l -> /etc/passwd; "), storesNothing),
+	},
+	{
+		name: "output as it is with a file behind links", template: outputArtifacts(output("/tmp/d", asIs)),
+		prepare: ended(left("/tmp/d", tarDir("a"), tarDir("d/e"), tarLink("d/e/l", "../../a"), tarLink("d/e/out", "l/../../evil"), tarFile("d/e/out/x", "x"))),
+		check:   both(storesNothing, func(t *testing.T, o outcome) { exits(64, o.message)(t, o) }), without: versions, // for each version says so in other words
+	},
+	{
+		name: "output folder as a zip file", template: outputArtifacts(output("/tmp/d", asZip)), prepare: ended(left("/tmp/d", folder("d")...)),
+		check: both(exits(0, ""), stores("wf-1/pod-1/a.zip", "a/b/c.html")),
+	},
+	{
+		name: "output file as a zip file", template: outputArtifacts(output("/tmp/a", asZip)), prepare: ended(left("/tmp/a", tarFile("a", "x"))),
+		check: both(exits(0, ""), stores("wf-1/pod-1/a.zip", "/tmp/argo/outputs/artifacts/a,")),
+	},
+	{
+		name: "output file of another name as a zip file", template: outputArtifacts(output("/tmp/b", asZip)), prepare: ended(left("/tmp/b", tarFile("b", "x"))),
+		check: both(exits(64, "stat /tmp/argo/outputs/artifacts/a: no such file"), storesNothing),
+	},
+	{
+		name: "optional output file of another name as a zip file", template: outputArtifacts(output("/tmp/b", asZip+","+option)), prepare: ended(left("/tmp/b", tarFile("b", "x"))),
+		check: both(exits(0, ""), storesNothing),
+	},
+	{
+		name: "output artifact that is missing", template: outputArtifacts(output("/tmp/a", "")), prepare: ended(),
+		check: both(exits(64, "open /var/run/argo/outputs/artifacts/tmp/a.tgz: no such file or directory; "), storesNothing),
+	},
+	{
+		name: "optional output artifact that is missing", template: outputArtifacts(output("/tmp/a", option)), prepare: ended(),
+		check: both(exits(0, ""), storesNothing),
+	},
+	{
+		name: "output artifact that is a directory", template: outputArtifacts(output("/tmp/a", option)), prepare: ended(file(artifact("/tmp/a")+"/x", "")),
+		check: both(exits(64, "is a directory; "), storesNothing), without: versions, // they speak of another file
+	},
+	{
+		name: "output artifacts of which two are missing", prepare: ended(left("/tmp/a", tarFile("a", "x")), left("/tmp/c", tarFile("c", "x"))),
+		template: outputArtifacts(`{"name":"a","path":"/tmp/a"},{"name":"b","path":"/tmp/b"},{"name":"c","path":"/tmp/c"},{"name":"d","path":"/tmp/d"},{"name":"e","path":"/tmp/e","optional":true}`),
+		check:    both(exits(64, "b.tgz: no such file or directory; open"), reports("name:c"), stores("wf-1/pod-1/c.tgz", "tar:")),
+	},
+	{
+		name: "output artifact and a parameter that is missing", prepare: ended(left("/tmp/a", tarFile("a", "x"))),
+		template: strings.Replace(outputArtifacts(output("/tmp/a", "")+`,{"name":"b","path":"/tmp/b"}`), `"outputs":{`, `"outputs":{"parameters":[`+pathParameter+`],`, 1),
+		check:    both(exits(64, "open /var/run/argo/outputs/parameters/tmp/p"), reports("name:a")),
+	},
+	{
+		name: "output artifact and a result", prepare: ended(left("/tmp/a", tarFile("a", "x")), file("ctr/main/stdout", "out")), env: []string{withResult},
+		template: outputArtifacts(output("/tmp/a", "")), check: both(exits(0, ""), reports("result:out")),
+	},
+	{
+		name: "output on a volume", template: outputArtifacts(output("/vol/d", "")), prepare: ended(onVolume),
+		check: both(exits(0, ""), stores("wf-1/pod-1/a.tgz", "d/b/c.html")),
+	},
+	{
+		name: "output on a volume of level 0", template: outputArtifacts(output("/vol/d", `"archive":{"tar":{"compressionLevel":0}}`)), prepare: ended(onVolume),
+		check: both(exits(0, ""), stores("wf-1/pod-1/a.tgz", "d/b/c.html")),
+	},
+	{
+		name: "output on a volume of level 12", template: outputArtifacts(output("/vol/d", `"archive":{"tar":{"compressionLevel":12}}`)), prepare: ended(onVolume),
+		check: both(exits(64, "gzip: invalid compression level: 12; "), storesNothing),
+	},
+	{
+		name: "output on a volume without a strategy", template: outputArtifacts(output("/vol/d", `"archive":{}`)), prepare: ended(onVolume),
+		check: both(exits(0, ""), stores("wf-1/pod-1/a.tgz", "d/b/c.html")),
+	},
+	{
+		name: "output file on a volume", template: outputArtifacts(output("/vol/d/b.txt", asTar)), prepare: ended(onVolume),
+		check: both(exits(0, ""), stores("wf-1/pod-1/a.tgz", "b.txt")),
+	},
+	{
+		name: "output link on a volume", template: outputArtifacts(output("/vol/link", "")), prepare: ended(onVolume),
+		check: both(exits(0, ""), stores("wf-1/pod-1/a.tgz", "link")),
+	},
+	{
+		name: "output link to a file on a volume", template: outputArtifacts(output("/vol/link.txt", "")), prepare: ended(onVolume),
+		check: both(exits(0, ""), stores("wf-1/pod-1/a.tgz", "link.txt")),
+	},
+	{
+		name: "output on a volume that is missing", template: outputArtifacts(output("/vol/x", "")), prepare: ended(onVolume),
+		check: both(exits(64, "stat /mainctrfs/vol/x: no such file or directory; "), storesNothing),
+	},
+	{
+		name: "optional output on a volume that is missing", template: outputArtifacts(output("/vol/x", option)), prepare: ended(onVolume),
+		check: both(exits(0, ""), storesNothing),
+	},
+	{
+		name: "optional output on a volume below a file", template: outputArtifacts(output("/vol/d/b.txt/x", option)), prepare: ended(onVolume),
+		check: both(exits(64, "stat /mainctrfs/vol/d/b.txt/x: not a directory; "), storesNothing),
+	},
+	{
+		name: "output on a volume as it is", template: outputArtifacts(output("/vol/d", asIs)), prepare: ended(onVolume),
+		check: both(exits(0, ""), stores("wf-1/pod-1/d/b/c.html", "text/html"), stores("wf-1/pod-1/d/b/ü ?", "x")),
+	},
+	{
+		name: "output file on a volume as it is", template: outputArtifacts(output("/vol/d/b/c.html", asIs)), prepare: ended(onVolume),
+		check: both(exits(0, ""), stores("wf-1/pod-1/c.html", "text/html")),
+	},
+	{
+		name: "output link on a volume as it is", template: outputArtifacts(output("/vol/link", asIs)), prepare: ended(onVolume),
+		check: both(exits(0, ""), stores("wf-1/pod-1/link/b.txt", "b")),
+	},
+	{
+		name: "output on a volume as it is that is missing", template: outputArtifacts(output("/vol/x", asIs)), prepare: ended(onVolume),
+		check: both(exits(64, "/vol/x no such file or directory; "), storesNothing),
+	},
+	{
+		name: "optional output on a volume as it is that is missing", template: outputArtifacts(output("/vol/x", asIs+","+option)), prepare: ended(onVolume),
+		check: both(exits(0, ""), storesNothing),
+	},
+	{
+		name: "output on a volume as a zip file", template: outputArtifacts(output("/vol/d", asZip)), prepare: ended(onVolume),
+		check: both(exits(0, ""), stores("wf-1/pod-1/a.zip", "d/b/c.html")),
+	},
+	{
+		name: "output file on a volume as a zip file", template: outputArtifacts(output("/vol/d/b.txt", asZip)), prepare: ended(onVolume),
+		check: both(exits(0, ""), stores("wf-1/pod-1/a.zip", "/mainctrfs/vol/d/b.txt")),
+	},
+	{
+		name: "output link on a volume as a zip file", template: outputArtifacts(output("/vol/link", asZip)), prepare: ended(onVolume),
+		check: both(exits(0, ""), stores("wf-1/pod-1/a.zip", "link")),
+	},
+	{
+		name: "output on a volume as a zip file that is missing", template: outputArtifacts(output("/vol/x", asZip)), prepare: ended(onVolume),
+		check: both(exits(64, "stat /mainctrfs/vol/x: no such file or directory; "), storesNothing),
+	},
+	{
+		name: "output on a volume with a FIFO and a device", template: outputArtifacts(output("/vol/d", "") + `,{"name":"z","path":"/vol/d","archive":{"zip":{}}}`),
+		prepare: ended(onVolume, func(w *world) { w.fifo("mainctrfs/vol/d/fifo"); w.device("mainctrfs/vol/d/zero-device") }),
+		check:   both(exits(0, ""), stores("wf-1/pod-1/a.tgz", "d/fifo"), stores("wf-1/pod-1/z.zip", "d/fifo")),
+	},
+	{
+		name: "output on a volume with a socket", template: outputArtifacts(output("/vol/d", "")), prepare: ended(onVolume, func(w *world) { w.socket("mainctrfs/vol/d/socket") }),
+		check: both(exits(64, "d/socket: archive/tar: sockets not supported; "), storesNothing), without: versions, // they do not say which
+	},
+	{
+		name: "output artifact at an input artifact", prepare: ended(onVolume, func(w *world) { w.write("mainctrfs/in/x", "x") }),
+		template: withArtifacts(`{"name":"i","path":"/in","raw":{"data":""}},{"name":"o","path":"/maybe","optional":true}`,
+			output("/in/x", asIs)+`,{"name":"b","path":"/in"},{"name":"c","path":"/maybe","optional":true}`, ""),
+		check: both(exits(0, ""), stores("wf-1/pod-1/x", "x"), stores("wf-1/pod-1/b.tgz", "in/x")),
+	},
+	{
+		name: "output parameter at an input artifact", prepare: ended(func(w *world) { w.write("mainctrfs/in/x", "x") }),
+		template: `{"name":"a","inputs":{"artifacts":[{"name":"i","path":"/in","raw":{"data":""}}]},"outputs":{"parameters":[{"name":"p","valueFrom":{"path":"/in/x"}}]},"container":{"name":"","image":"i"}}`,
+		check:    both(exits(0, ""), reports("value:x")),
+	},
+	{
+		name: "large output", template: outputArtifacts(output("/tmp/d", asIs) + `,{"name":"v","path":"/vol/x.txt","archive":{"none":{}}}`),
+		prepare: ended(left("/tmp/d", tarDir("d"), tarFile("d/large.bin", large)), func(w *world) { w.write("mainctrfs/vol/x.txt", large) }),
+		during:  func(w *world) { w.awaitEnd(); w.removeAll("mainctrfs/vol"); w.removeAll("var/run/argo/outputs") },
+		check:   both(exits(0, ""), stores("wf-1/pod-1/d/large.bin", "bytes"), stores("wf-1/pod-1/x.txt", "text/plain")),
+	},
+	{
+		name: "logs", template: withArtifacts("", output("/tmp/a", ""), `"archiveLogs":true,`), prepare: ended(left("/tmp/a", tarFile("a", "x")), file("ctr/main/combined", "out\nerr\n")),
+		check: both(exits(0, ""), reports("name:main-logs s3:map[key:wf-1/pod-1/main.log]"), stores("wf-1/pod-1/main.log", "out")),
+	},
+	{
+		name: "logs that are empty", template: withArtifacts("", "", `"archiveLogs":true,`), prepare: ended(file("ctr/main/combined", "")),
+		check: both(exits(0, ""), reports("name:main-logs")),
+	},
+	{
+		name: "logs that are missing", template: withArtifacts("", output("/tmp/a", ""), `"archiveLogs":true,`), prepare: ended(left("/tmp/a", tarFile("a", "x"))),
+		check: both(exits(64, "open /var/run/argo/ctr/main/combined: no such file or directory"), reports("name:a")),
+	},
+	{
+		name: "logs and an artifact that is missing", template: withArtifacts("", output("/tmp/a", ""), `"archiveLogs":true,`), prepare: ended(file("ctr/main/combined", "out")),
+		check: both(exits(64, "a.tgz: no such file or directory; "), reports("name:main-logs")),
+	},
+	{
+		name:     "logs of a container set",
+		template: strings.Replace(setTemplate, `"metadata"`, `"archiveLocation":{"archiveLogs":true,`+inS3("k")+`},"metadata"`, 1),
+		prepare: func(w *world) {
+			w.argo("ctr/one/combined", "1")
+			w.argo("ctr/main/combined", "2")
+			w.exit("one", "0")
+			w.exit("main", "0")
+		},
+		check: both(exits(0, ""), stores("k/one.log", "1"), stores("k/main.log", "2"), reports("name:main-logs")),
+	},
+	{
+		name:     "logs of a container set of which one is missing",
+		template: strings.Replace(setTemplate, `"metadata"`, `"archiveLocation":{"archiveLogs":true,`+inS3("k")+`},"metadata"`, 1),
+		prepare: func(w *world) {
+			w.argo("ctr/main/combined", "2")
+			w.exit("one", "0")
+			w.exit("main", "0")
+		},
+		check: both(exits(64, "open /var/run/argo/ctr/one/combined"), stores("k/main.log", "2"), reports("name:main-logs")),
+	},
+	{
+		name: "S3 without a region", template: strings.ReplaceAll(outputArtifacts(output("/tmp/a", "")), `"region":"us-east-1",`, ""), prepare: ended(left("/tmp/a", tarFile("a", "x"))),
+		check: both(exits(0, ""), stores("wf-1/pod-1/a.tgz", "tar:")),
+	},
+	{
+		name: "S3 that forbids", template: withArtifacts("", output("/tmp/a", ""), `"archiveLogs":true,`), s3: failing(403, "AccessDenied"),
+		prepare: ended(left("/tmp/a", tarFile("a", "x")), file("ctr/main/combined", "out")),
+		check:   both(exits(64, "failed to put file: AccessDenied, says the test.; "), storesNothing),
+	},
+	{
+		name: "S3 that forbids a folder", template: outputArtifacts(output("/vol/d", asIs)), s3: failing(403, "AccessDenied"), prepare: ended(onVolume),
+		check: both(exits(64, "failed to put directory: AccessDenied, says the test.; "), storesNothing),
+	},
+	{
+		name: "S3 that forbids the third file of a folder", template: outputArtifacts(output("/vol/d", asIs)), prepare: ended(onVolume),
+		s3: func(n int, w http.ResponseWriter, r *http.Request) bool {
+			return r.Method == http.MethodPut && strings.HasSuffix(r.URL.Path, "c.html") && failing(403, "AccessDenied")(n, w, r)
+		},
+		check: both(exits(64, "failed to put directory"), reports("outputs:map[]")),
+	},
+	{
+		name: "S3 without the bucket", template: outputArtifacts(output("/tmp/a", "")), s3: failing(404, "NoSuchBucket"), prepare: ended(left("/tmp/a", tarFile("a", "x"))),
+		check: both(exits(64, "failed to put file: NoSuchBucket, says the test.; "), storesNothing),
+	},
+	{
+		name: "S3 with another secret key", template: outputArtifacts(output("/tmp/a", "")),
+		prepare: ended(left("/tmp/a", tarFile("a", "x")), func(w *world) { w.write("argo/secret/s3/secret", "wrong") }),
+		check:   both(exits(64, "failed to put file: The request signature we calculated does not match"), storesNothing),
+	},
+	{
+		name: "S3 without its secret", template: outputArtifacts(output("/tmp/a", "")),
+		prepare: ended(left("/tmp/a", tarFile("a", "x")), func(w *world) { w.removeAll("argo/secret/s3/secret") }),
+		check:   both(exits(64, "open /argo/secret/s3/secret: no such file or directory; "), storesNothing),
+	},
+	{
+		name: "S3 that fails once", template: outputArtifacts(output("/tmp/a", "")), prepare: ended(left("/tmp/a", tarFile("a", "x"))),
+		s3: func(n int, w http.ResponseWriter, _ *http.Request) bool {
+			return n == 0 && s3Failure(w, 500, "InternalError")
+		},
+		check: both(exits(0, ""), stores("wf-1/pod-1/a.tgz", "tar:")),
+	},
+	{
+		name: "S3 that is busy once", template: outputArtifacts(output("/tmp/a", "")), prepare: ended(left("/tmp/a", tarFile("a", "x"))),
+		s3: func(n int, w http.ResponseWriter, _ *http.Request) bool {
+			return n == 0 && s3Failure(w, 503, "SlowDown")
+		},
+		check: both(exits(0, ""), stores("wf-1/pod-1/a.tgz", "tar:")),
+	},
+	{
+		name: "S3 that is cut once", template: outputArtifacts(output("/tmp/a", "")), prepare: ended(left("/tmp/a", tarFile("a", "x"))),
+		s3:    func(n int, w http.ResponseWriter, _ *http.Request) bool { return n == 0 && s3Cut(w) },
+		check: both(exits(0, ""), stores("wf-1/pod-1/a.tgz", "tar:")),
+	},
+	{
+		name: "S3 that forbids a part", template: outputArtifacts(output("/vol/x", asIs)), prepare: ended(func(w *world) { w.write("mainctrfs/vol/x", large) }),
+		s3: func(n int, w http.ResponseWriter, r *http.Request) bool {
+			return r.URL.Query().Get("partNumber") == "2" && failing(403, "AccessDenied")(n, w, r)
+		},
+		check: both(exits(64, "failed to put file: AccessDenied, says the test.; "), storesNothing),
+	},
+	{
+		name: "S3 that is slow while SIGTERM comes", template: outputArtifacts(output("/tmp/a", "")), prepare: ended(left("/tmp/a", tarFile("a", "x"))),
+		s3: func(_ int, _ http.ResponseWriter, r *http.Request) bool {
+			if r.Method == http.MethodPut {
+				time.Sleep(time.Second)
+			}
+			return false
+		},
+		during: func(w *world) {
+			w.await("upload", func() bool { return w.bucket.requests.Load() > 0 })
+			w.terminate()
+		},
+		check: both(exits(0, ""), stores("wf-1/pod-1/a.tgz", "tar:")),
+	},
+	{
+		name: "output tarball is a link to the token", template: outputArtifacts(output("/tmp/a", option)),
+		prepare: ended(func(w *world) {
+			w.symlink("/var/run/secrets/kubernetes.io/serviceaccount/token", "var/run/argo/"+artifact("/tmp/a"))
+		}),
+		check: both(exits(64, "too many levels of symbolic links"), storesNothing), without: versions, // they upload the token
+	},
+	{
+		name: "output tarball is a FIFO", template: outputArtifacts(output("/tmp/a", option)), prepare: ended(func(w *world) { w.fifo("var/run/argo/" + artifact("/tmp/a")) }),
+		check: both(exits(64, "it is not a regular file"), storesNothing), without: versions, // they wait for ever
+	},
+	{
+		name: "log is a link to the token", template: withArtifacts("", "", `"archiveLogs":true,`),
+		prepare: ended(func(w *world) {
+			w.symlink("/var/run/secrets/kubernetes.io/serviceaccount/token", "var/run/argo/ctr/main/combined")
+		}),
+		check: both(exits(64, "too many levels of symbolic links"), storesNothing), without: versions, // they upload the token
+	},
+	{
+		name: "log is a FIFO", template: withArtifacts("", "", `"archiveLogs":true,`), prepare: ended(func(w *world) { w.fifo("var/run/argo/ctr/main/combined") }),
+		check: both(exits(64, "it is not a regular file"), storesNothing), without: versions, // they wait for ever
+	},
+	{
+		name:     "outputs on a volume are links to the token",
+		template: outputArtifacts(output("/vol/t", "") + `,{"name":"b","path":"/vol/t","archive":{"none":{}}},{"name":"c","path":"/vol/t","archive":{"zip":{}}},{"name":"d","path":"/vol/d/token","archive":{"none":{}}}`),
+		prepare: ended(func(w *world) {
+			w.symlink("/var/run/secrets/kubernetes.io/serviceaccount/token", "mainctrfs/vol/t")
+			w.symlink("../../var/run/secrets/kubernetes.io/serviceaccount", "mainctrfs/vol/d")
+		}),
+		check: both(exits(64, "no such file"), storesNothing), without: versions, // they upload the token
+	},
+	{
+		name:     "outputs on a volume are a FIFO and a device",
+		template: outputArtifacts(output("/vol/fifo", "") + `,{"name":"b","path":"/vol/fifo","archive":{"none":{}}},{"name":"c","path":"/vol/zero","archive":{"none":{}}},{"name":"d","path":"/vol/zero","archive":{"zip":{}}}`),
+		prepare:  ended(func(w *world) { w.fifo("mainctrfs/vol/fifo"); w.device("mainctrfs/vol/zero") }),
+		check:    both(exits(64, "/mainctrfs/vol/fifo is not a regular file or directory; "), storesNothing), without: versions, // they wait for ever
+	},
+	{
+		name: "output folder as it is with a FIFO", template: outputArtifacts(output("/vol/d", asIs)), prepare: ended(onVolume, func(w *world) { w.fifo("mainctrfs/vol/d/a-fifo") }),
+		check: both(exits(64, "a-fifo is not a regular file"), reports("outputs:map[]")), without: versions, // they wait for ever
+	},
+	{
+		name: "secret is a FIFO", template: outputArtifacts(output("/tmp/a", "")),
+		prepare: ended(left("/tmp/a", tarFile("a", "x")), func(w *world) { w.removeAll("argo/secret/s3/secret"); w.fifo("argo/secret/s3/secret") }),
+		check:   both(exits(64, "it is not a regular file"), storesNothing), without: versions, // they wait for ever
+	},
+}
+
+func (w *world) device(name string) {
+	w.t.Helper()
+	w.must(os.MkdirAll(w.path("mainctrfs/vol"), 0o755))
+	w.must(mkzero(w.path(name)))
+}
+
+func (w *world) socket(name string) {
+	w.t.Helper()
+	dir, err := os.MkdirTemp("", "s") // the path of a socket is short
+	w.must(err)
+	defer os.RemoveAll(dir)
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: dir + "/s"})
+	w.must(err)
+	l.SetUnlinkOnClose(false)
+	l.Close()
+	w.must(os.Rename(dir+"/s", w.path(name)))
+}
+
+// mkzero makes a device like /dev/zero.
+func mkzero(path string) error { return unix.Mknod(path, unix.S_IFCHR|0o666, int(unix.Mkdev(1, 5))) }
