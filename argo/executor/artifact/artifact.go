@@ -65,9 +65,14 @@ func Whole(folder *os.Root, err error) error {
 		}
 		return &os.PathError{Op: strings.TrimSuffix(e.Op, "at"), Path: filepath.Join(folder.Name(), e.Path), Err: e.Err}
 	case *os.LinkError:
-		return &os.LinkError{
-			Op: strings.TrimSuffix(e.Op, "at"), Old: filepath.Join(folder.Name(), e.Old), New: filepath.Join(folder.Name(), e.New), Err: e.Err,
+		if filepath.IsAbs(e.New) {
+			return err
 		}
+		whole := &os.LinkError{Op: strings.TrimSuffix(e.Op, "at"), Old: e.Old, New: filepath.Join(folder.Name(), e.New), Err: e.Err}
+		if whole.Op != "symlink" { // of which it is a text
+			whole.Old = filepath.Join(folder.Name(), e.Old)
+		}
+		return whole
 	}
 	return err
 }

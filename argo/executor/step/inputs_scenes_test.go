@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"testing"
 	"time"
 )
 
@@ -257,6 +258,34 @@ var inputScenes = []scene{
 		check: exits(64, "failed to test if k is a directory: AccessDenied, says the test."),
 	},
 	{
+		name: "S3 is busy for longer", verb: "init", template: withInputs("", inKey), prepare: objects(map[string]string{"k": "hello"}),
+		s3: func(n int, w http.ResponseWriter, _ *http.Request) bool {
+			return n < 12 && s3Failure(w, 503, "SlowDown")
+		},
+		check: func(*testing.T, outcome) {},
+	},
+	{
+		name: "S3 is busy with objects for longer", verb: "init", template: withInputs("", inKey), prepare: objects(map[string]string{"k": "hello"}),
+		s3: func(n int, w http.ResponseWriter, _ *http.Request) bool {
+			return 0 < n && n < 13 && s3Failure(w, 503, "SlowDown")
+		},
+		check: holds(0, map[string]string{inputsDir + "/a": `-rw------- "hello"`}),
+	},
+	{
+		name: "S3 closes connections for longer", verb: "init", template: withInputs("", inKey), prepare: objects(map[string]string{"k": "hello"}),
+		s3:    func(n int, w http.ResponseWriter, _ *http.Request) bool { return n < 12 && s3Cut(w) },
+		check: holds(0, map[string]string{inputsDir + "/a": `-rw------- "hello"`}),
+	},
+	{
+		name: "S3 is not there", verb: "init", template: withInputs("", strings.ReplaceAll(inS3("k"), s3Endpoint, "127.0.0.1:1")+`,"optional":true`, inKey),
+		without: []string{"3.6", "3.7", "4.0"}, // as ours, after a minute
+		during: func(w *world) {
+			w.await("attempts", func() bool { return strings.Contains(w.output.String(), "attempt=1") })
+			w.terminate()
+		},
+		check: exits(64, "connection refused"),
+	},
+	{
 		name: "S3 cuts an object once", verb: "init", template: withInputs("", inKey), prepare: objects(map[string]string{"k": big}),
 		s3:      cutBody,
 		without: versions, // final for them
@@ -304,6 +333,121 @@ var inputScenes = []scene{
 		name: "input by HTTP fails", verb: "init", template: withInputs("", `"http":{"url":"http://`+s3Endpoint+`/x"},"optional":true`), s3: status(500),
 		check: exits(64, "/x failed with reason: 500 Internal Server Error"),
 	},
+
+	// Hostile archives, stores and volumes.
+	{
+		name: "input tarball leads outside", verb: "init", template: withInputs("", inKey), prepare: objects(map[string]string{"k": tgz(tarFile("d/../../x", "1"))}),
+		check: exits(64, "illegal file path: d/../../x"),
+	},
+	{
+		name: "input tarball with an absolute path", verb: "init", template: withInputs("", inKey), prepare: objects(map[string]string{"k": tgz(tarFile("/root/x", "1"))}),
+		check: holds(0, map[string]string{inputsDir + "/a/x": `-rw-r--r-- "1"`}),
+	},
+	{
+		name: "input tarball of a dot", verb: "init", template: withInputs("", inKey), prepare: objects(map[string]string{"k": tgz(tarDir("./"), tarFile("./x", "1"))}),
+		check: exits(64, "illegal file path: ./"),
+	},
+	{
+		name: "input tarball with a link outside", verb: "init", template: withInputs("", inKey),
+		prepare: objects(map[string]string{"k": tgz(tarLink("d/l", "../../x"))}),
+		check:   exits(64, "illegal symlink target: d/l -> ../../x"),
+	},
+	{
+		name: "input tarball with an absolute link", verb: "init", template: withInputs("", inKey), prepare: objects(map[string]string{"k": tgz(tarLink("l", "/root"))}),
+		check: exits(64, "illegal symlink target: l -> /root"),
+	},
+	{
+		name: "input tarball with a link to itself", verb: "init", template: withInputs("", inKey), prepare: objects(map[string]string{"k": tgz(tarLink("d/l", ".."))}),
+		check: exits(64, "illegal symlink target: d/l -> .."),
+	},
+	{
+		name: "input tarball with a file below a link", verb: "init", template: withInputs("", inKey),
+		prepare: objects(map[string]string{"k": tgz(tarDir("d/e"), tarLink("d/l", "e"), tarFile("d/l/x", "1"))}),
+		check:   holds(0, map[string]string{inputsDir + "/a/e/x": `-rw-r--r-- "1"`}),
+	},
+	{
+		name: "input tarball with a link that is moved outside", verb: "init", template: withInputs("", inKey),
+		prepare: objects(map[string]string{"k": tgz(tarDir("d/e/f"), tarLink("l", "d/e/f"), tarLink("m", "l/../../../.."), tarFile("m/x", "1"))}),
+		check:   exits(64, "m"),
+	},
+	{
+		name: "input tarball with a file through links", verb: "init", template: withInputs("", inKey),
+		prepare: objects(map[string]string{"k": tgz(tarDir("d/e/f"), tarLink("d/l", "e/f"), tarLink("d/m", "l/../../.."), tarFile("d/m/x", "1"))}),
+		check:   exits(64, "illegal"),
+	},
+	{
+		name: "input tarball with a file twice", verb: "init", template: withInputs("", inKey),
+		prepare: objects(map[string]string{"k": tgz(tarFile("d/x", "long text"), tarFile("d/x", "short"))}),
+		check:   holds(0, map[string]string{inputsDir + "/a/x": `-rw-r--r-- "shorttext"`}), // as upstream
+	},
+	{
+		name: "input tarball with a file in the place of a folder", verb: "init", template: withInputs("", inKey),
+		prepare: objects(map[string]string{"k": tgz(tarDir("d/x"), tarFile("d/x", "1"))}),
+		check:   exits(64, "/d/x: is a directory"),
+	},
+	{
+		name: "input tarball with a link twice", verb: "init", template: withInputs("", inKey),
+		prepare: objects(map[string]string{"k": tgz(tarLink("d/l", "x"), tarLink("d/l", "y"))}),
+		check:   exits(64, "/d/l: file exists"),
+	},
+	{
+		name: "input zip file leads outside", verb: "init", template: withInputs("", inKey+`,"archive":{"zip":{}}`), prepare: objects(map[string]string{"k": zipped("../x", "1")}),
+		check: exits(64, ": Illegal file path"),
+	},
+	{
+		name: "input zip file with an absolute path", verb: "init", template: withInputs("", inKey+`,"archive":{"zip":{}}`), prepare: objects(map[string]string{"k": zipped("/root/x", "1")}),
+		check: holds(0, map[string]string{inputsDir + "/a/x": `-rwxr-x--- "1"`}),
+	},
+	{
+		name: "input folder leads outside", verb: "init", template: withInputs("", inKey),
+		s3: func(n int, w http.ResponseWriter, r *http.Request) bool {
+			switch {
+			case r.URL.Query().Has("list-type"):
+				fmt.Fprint(w, `<ListBucketResult><Name>b</Name><Contents><Key>k/../../../../root/x</Key></Contents></ListBucketResult>`)
+			case strings.HasSuffix(r.URL.Path, "/k"):
+				w.WriteHeader(http.StatusNotFound)
+			default:
+				w.Header().Set("Last-Modified", "Mon, 02 Jan 2006 15:04:05 GMT")
+				fmt.Fprint(w, "evil")
+			}
+			return true
+		},
+		without: versions, // they write there
+		check:   both(exits(64, "illegal file path: k/../../../../root/x"), lacks("root/x")),
+	},
+	{
+		name: "input below a link that leads outside", verb: "init", template: withInputs(`{"name":"v","mountPath":"/vol"}`, inKey+`,"path":"/vol/d/x"`),
+		prepare: all(objects(map[string]string{"k": "hello"}), func(w *world) { w.symlink("/root", "mainctrfs/vol/d") }),
+		without: versions, // they write there
+		check:   both(exits(64, "failed to create artifact temporary parent directory"), lacks("root/x")),
+	},
+	{
+		name: "input below a relative link that leads outside", verb: "init", template: withInputs(`{"name":"v","mountPath":"/vol"}`, inKey+`,"path":"/vol/d/x"`),
+		prepare: all(objects(map[string]string{"k": "hello"}), func(w *world) { w.symlink("../../root", "mainctrfs/vol/d") }),
+		without: versions, // they write there
+		check:   both(exits(64, "failed to create artifact temporary parent directory"), lacks("root/x")),
+	},
+	{
+		name: "input below a link within the volume", verb: "init", template: withInputs(`{"name":"v","mountPath":"/vol"}`, inKey+`,"path":"/vol/d/x"`),
+		prepare: all(objects(map[string]string{"k": "hello"}), mkdir("mainctrfs/vol/e"), func(w *world) { w.symlink("e", "mainctrfs/vol/d") }),
+		check:   holds(0, map[string]string{"mainctrfs/vol/e/x": `-rw------- "hello"`}),
+	},
+	{
+		name: "input in the place of a link and of a FIFO", verb: "init", template: withInputs(`{"name":"v","mountPath":"/vol"}`, inKey+`,"path":"/vol/x"`, inKey+`,"path":"/vol/y","mode":511`),
+		prepare: all(objects(map[string]string{"k": "hello"}), func(w *world) { w.symlink("/root/x", "mainctrfs/vol/x"); w.fifo("mainctrfs/vol/y") }),
+		check:   both(holds(0, map[string]string{"mainctrfs/vol/x": `-rw------- "hello"`, "mainctrfs/vol/y": `-rwxrwxrwx "hello"`}), lacks("root/x")),
+	},
+	{
+		name: "FIFO where an input is loaded", verb: "init", template: withInputs(`{"name":"v","mountPath":"/vol"}`, `"raw":{"data":"hello"},"path":"/vol/x"`, inKey),
+		prepare: all(objects(map[string]string{"k": "hello"}), func(w *world) { w.fifo("mainctrfs/vol/x.tmp") }),
+		without: versions, // they wait for ever
+		check:   holds(0, map[string]string{"mainctrfs/vol/x": `-rw-rw-rw- "hello"`, "mainctrfs/vol/x.tmp": "p"}),
+	},
+	{
+		name: "secret is a FIFO", verb: "init", template: withInputs("", inKey), prepare: func(w *world) { w.removeAll("argo/secret/s3/secret"); w.fifo("argo/secret/s3/secret") },
+		without: versions, // they wait for ever
+		check:   exits(64, "it is not a regular file"),
+	},
 }
 
 func status(code int) s3Fault {
@@ -320,6 +464,16 @@ func cutBody(n int, w http.ResponseWriter, _ *http.Request) bool {
 	fmt.Fprint(w, big[:len(big)/2])
 	_ = http.NewResponseController(w).Flush()
 	return s3Cut(w)
+}
+
+// lacks checks that there is no file at a path.
+func lacks(name string) func(*testing.T, outcome) {
+	return func(t *testing.T, o outcome) {
+		t.Helper()
+		if have, ok := o.files[name]; ok {
+			t.Errorf("%s is %s", name, have)
+		}
+	}
 }
 
 func half(text string) string { return text[:len(text)/2] }
