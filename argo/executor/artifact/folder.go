@@ -18,13 +18,16 @@ type Entry struct {
 	base string
 }
 
+// maxName bounds the name of an entry, in bytes, as the kernel bounds a path: folders may be nested deeper.
+const maxName = unix.PathMax - 1
+
 // Walk visits everything below an open folder, in the order of filepath.Walk. It follows no link, and opens nothing but
 // folders, each below the one before: whatever others exchange meanwhile, it stays below the folder.
-func Walk(folder *os.File, visit func(Entry) error) error { return walk(folder, "", visit) }
+func Walk(folder *os.File, visit func(Entry) error) error { return walk(folder, ".", "", visit) }
 
-func walk(folder *os.File, prefix string, visit func(Entry) error) error {
-	// A descriptor of its own: the folder may be walked again.
-	dir, err := openAt(folder, ".", unix.O_DIRECTORY)
+// walk visits everything in the folder that has a name in another folder.
+func walk(parent *os.File, name, prefix string, visit func(Entry) error) error {
+	dir, err := openAt(parent, name, unix.O_DIRECTORY)
 	if err != nil {
 		return err
 	}
@@ -36,8 +39,12 @@ func walk(folder *os.File, prefix string, visit func(Entry) error) error {
 	slices.Sort(names)
 	for _, name := range names {
 		var stat unix.Stat_t
-		if err := unix.Fstatat(int(dir.Fd()), name, &stat, unix.AT_SYMLINK_NOFOLLOW); err != nil {
-			return &os.PathError{Op: "lstat", Path: folder.Name() + "/" + name, Err: err}
+		err := unix.Fstatat(int(dir.Fd()), name, &stat, unix.AT_SYMLINK_NOFOLLOW)
+		if err == nil && len(prefix+name) > maxName {
+			err = unix.ENAMETOOLONG
+		}
+		if err != nil {
+			return &os.PathError{Op: "lstat", Path: dir.Name() + "/" + name, Err: err}
 		}
 		e := Entry{Name: prefix + name, Mode: kind(stat.Mode), dir: dir, base: name}
 		if err := visit(e); err != nil {
@@ -46,13 +53,7 @@ func walk(folder *os.File, prefix string, visit func(Entry) error) error {
 		if !e.Mode.IsDir() {
 			continue
 		}
-		below, err := openAt(dir, name, unix.O_DIRECTORY)
-		if err != nil {
-			return err
-		}
-		err = walk(below, e.Name+"/", visit)
-		below.Close()
-		if err != nil {
+		if err := walk(dir, name, e.Name+"/", visit); err != nil {
 			return err
 		}
 	}

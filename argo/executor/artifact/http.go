@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"os"
 
 	"github.com/wasmshim/containerd-shim-wasm/argo/executor"
@@ -74,7 +75,7 @@ func (w *web) Load(ctx context.Context, to *os.Root, name string) error {
 func (w *web) Save(ctx context.Context, from *os.File) error {
 	n, err := size(from)
 	if err != nil {
-		return err
+		return &url.Error{Op: "Put", URL: w.at.URL, Err: err} // as if it were sent
 	}
 	// The body has no length, as upstream's. A redirect may ask for it again.
 	body := func() (io.ReadCloser, error) { return io.NopCloser(io.NewSectionReader(from, 0, n)), nil }

@@ -133,7 +133,13 @@ func (s *step) collect(ctx context.Context, a *executor.Artifact) (output, error
 		return s.collectShared(a)
 	case a.Archive == nil || a.Archive.Tar != nil:
 		f, err := s.openTarball(a)
-		return output{name: a.Name + ".tgz", file: f}, err
+		if err != nil {
+			return output{}, err
+		}
+		// Upstream uploads a copy, and names that in its errors.
+		name := a.Name + ".tgz"
+		f, err = renamed(f, scratchDir+"/"+name)
+		return output{name: name, file: f}, err
 	}
 	return s.collectUnpacked(ctx, a)
 }

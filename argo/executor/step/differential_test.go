@@ -23,7 +23,9 @@ type scene struct {
 	env      []string
 	answer   func(int, request) (int, string)
 	// s3 answers requests in the S3 server's place. A template with an address of it has a server.
-	s3      s3Fault
+	s3 s3Fault
+	// tls gives the S3 server a certificate. The key ca of the secret is it.
+	tls     bool
 	prepare func(*world)
 	during  func(*world)
 	// without names the versions that are known to differ, and why is in a comment of the scene.
@@ -63,7 +65,8 @@ func (s scene) compare(t *testing.T, argoexec map[string]string, ours string) {
 	run := func(version, real string) {
 		w := newWorld(t, real, s.answer)
 		if strings.Contains(s.template, s3Endpoint) {
-			w.bucket = newBucket(t, s.s3)
+			w.bucket = newBucket(t, s.s3, s.tls)
+			w.write("argo/secret/s3/ca", w.bucket.authority)
 		}
 		file := "/bin/argoexec"
 		if version == "ours" {

@@ -64,7 +64,13 @@ func onVolume(w *world) {
 	w.symlink("/var/run/secrets/kubernetes.io/serviceaccount", "mainctrfs/vol/d/out")
 	w.symlink("d", "mainctrfs/vol/link")
 	w.symlink("d/b.txt", "mainctrfs/vol/link.txt")
-	w.must(os.Chtimes(w.path("mainctrfs/vol/d/b.txt"), time.Unix(1e9, 5), time.Unix(1e9, 5)))
+	w.must(os.Chmod(w.path("mainctrfs/vol/d/b.txt"), 0o4751))
+	w.must(os.Lchown(w.path("mainctrfs/vol/d/b.txt"), 1000, 1001))
+	w.must(os.Lchown(w.path("mainctrfs/vol/d/link"), 1001, 1000))
+	// The names of owners are those that this container has.
+	w.write("etc/passwd", "root:x:0:0::/:\nalice:x:1000:1000::/:\n")
+	w.write("etc/group", "root:x:0:\nwheel:x:1001:\n")
+	w.write("mainctrfs/etc/passwd", "mallory:x:0:0::/:\nmallory:x:1000:1000::/:\n")
 }
 
 // large is more than one part of an upload.
@@ -97,6 +103,21 @@ func failing(status int, code string) s3Fault {
 		}
 		_, _ = io.Copy(io.Discard, r.Body)
 		return s3Failure(w, status, code)
+	}
+}
+
+// takes stands for a web server that is put a file at /a, and answers with a status.
+func takes(status int) s3Fault {
+	return func(_ int, w http.ResponseWriter, r *http.Request) bool {
+		body, _ := io.ReadAll(r.Body)
+		if name, password, ok := r.BasicAuth(); ok && (name != s3Access || password != s3Secret || r.Header.Get("X-Test") != "1") {
+			status = http.StatusUnauthorized
+		}
+		if r.Method != http.MethodPut || len(r.TransferEncoding) != 1 || !strings.HasPrefix(describe(body), "tar:") {
+			status = http.StatusBadRequest
+		}
+		w.WriteHeader(status)
+		return true
 	}
 }
 
@@ -242,7 +263,7 @@ var outputScenes = []scene{
 	},
 	{
 		name: "output on a volume", template: outputArtifacts(output("/vol/d", "")), prepare: ended(onVolume),
-		check: both(exits(0, ""), stores("wf-1/pod-1/a.tgz", "d/b/c.html")),
+		check: both(exits(0, ""), stores("wf-1/pod-1/a.tgz", "d/b/c.html"), stores("wf-1/pod-1/a.tgz", "Uname:alice Gname:wheel")),
 	},
 	{
 		name: "output on a volume of level 0", template: outputArtifacts(output("/vol/d", `"archive":{"tar":{"compressionLevel":0}}`)), prepare: ended(onVolume),
@@ -299,6 +320,12 @@ var outputScenes = []scene{
 	{
 		name: "optional output on a volume as it is that is missing", template: outputArtifacts(output("/vol/x", asIs+","+option)), prepare: ended(onVolume),
 		check: both(exits(0, ""), storesNothing),
+	},
+	{
+		name: "output on a volume by an absolute link", template: outputArtifacts(output("/vol/abs", asIs) + `,{"name":"b","path":"/vol/abs"},{"name":"c","path":"/vol/abs","archive":{"zip":{}}}`),
+		prepare: ended(onVolume, func(w *world) { w.symlink("/vol/d/b.txt", "mainctrfs/vol/abs") }),
+		check:   both(exits(0, ""), stores("wf-1/pod-1/abs", `"b"`), stores("wf-1/pod-1/b.tgz", "abs"), stores("wf-1/pod-1/c.zip", "/mainctrfs/vol/abs")),
+		without: versions, // they look for it in their own container
 	},
 	{
 		name: "output on a volume as a zip file", template: outputArtifacts(output("/vol/d", asZip)), prepare: ended(onVolume),
@@ -431,6 +458,38 @@ var outputScenes = []scene{
 		name: "S3 that is cut once", template: outputArtifacts(output("/tmp/a", "")), prepare: ended(left("/tmp/a", tarFile("a", "x"))),
 		s3:    func(n int, w http.ResponseWriter, _ *http.Request) bool { return n == 0 && s3Cut(w) },
 		check: both(exits(0, ""), stores("wf-1/pod-1/a.tgz", "tar:")),
+	},
+	{
+		name: "S3 with a certificate", tls: true, prepare: ended(left("/tmp/a", tarFile("a", "x")), onVolume, func(w *world) { w.write("mainctrfs/vol/x", large) }),
+		template: strings.ReplaceAll(outputArtifacts(output("/tmp/a", "")+`,{"name":"d","path":"/vol/d","archive":{"none":{}}},{"name":"x","path":"/vol/x","archive":{"none":{}}}`), `"insecure":true`, `"caSecret":{"name":"s3","key":"ca"}`),
+		check:    both(exits(0, ""), stores("wf-1/pod-1/a.tgz", "tar:"), stores("wf-1/pod-1/x", "bytes")),
+	},
+	{
+		name: "S3 with a certificate that is not trusted", tls: true, prepare: ended(left("/tmp/a", tarFile("a", "x"))),
+		template: strings.ReplaceAll(outputArtifacts(output("/tmp/a", "")), `"insecure":true,`, ``),
+		check:    both(exits(64, "failed to verify certificate"), storesNothing),
+	},
+	{
+		name: "output by HTTP", prepare: ended(left("/tmp/a", tarFile("a", "x"))), s3: takes(201),
+		template: outputArtifacts(output("/tmp/a", `"http":{"url":"http://`+s3Endpoint+`/a?b=c","headers":[{"name":"X-Test","value":"1"}],"auth":{"clientCert":{},"oauth2":{},`+
+			`"basicAuth":{"usernameSecret":{"name":"s3","key":"access"},"passwordSecret":{"name":"s3","key":"secret"}}}}`)),
+		check: both(exits(0, ""), reports("b=c")),
+	},
+	{
+		name: "output by HTTP that fails", prepare: ended(left("/tmp/a", tarFile("a", "x"))), s3: takes(500), template: outputArtifacts(output("/tmp/a", `"http":{"url":"http://`+s3Endpoint+`/a"}`)),
+		check: both(exits(64, "saving file /tmp/argo/outputs/artifacts/a.tgz to http://"+s3Endpoint+"/a failed with reason: 500 Internal Server Error; "), storesNothing),
+	},
+	{
+		name: "output by HTTP that is away", prepare: ended(left("/tmp/a", tarFile("a", "x"))), template: outputArtifacts(output("/tmp/a", `"http":{"url":"http://127.0.0.1:1/a"}`)),
+		check: both(exits(64, "connection refused"), storesNothing),
+	},
+	{
+		name: "output folder by HTTP", prepare: ended(onVolume), s3: takes(200), template: outputArtifacts(output("/vol/d", asIs+`,"http":{"url":"http://`+s3Endpoint+`/a"}`)),
+		check: both(exits(64, "is a directory"), storesNothing),
+	},
+	{
+		name: "output to a text", prepare: ended(left("/tmp/a", tarFile("a", "x"))), template: outputArtifacts(output("/tmp/a", `"raw":{"data":"x"}`)),
+		check: both(exits(64, "key unsupported: cannot set key for raw artifact; "), storesNothing),
 	},
 	{
 		name: "S3 that forbids a part", template: outputArtifacts(output("/vol/x", asIs)), prepare: ended(func(w *world) { w.write("mainctrfs/vol/x", large) }),

@@ -7,6 +7,7 @@ import (
 	"compress/gzip"
 	"context"
 	"crypto/rand"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -113,19 +114,20 @@ func stopS3() {
 
 // bucket is the bucket of one run. The run speaks to it through a front of its own.
 type bucket struct {
-	t        *testing.T
-	name     string
-	dir      string
-	endpoint string // HOST:PORT of the front
-	client   *minio.Client
-	requests atomic.Int64
+	t         *testing.T
+	name      string
+	dir       string
+	endpoint  string // HOST:PORT of the front
+	authority string // its certificate, if it has one
+	client    *minio.Client
+	requests  atomic.Int64
 }
 
 // s3Fault answers the nth request, from 0, in the server's place, or returns false.
 type s3Fault func(n int, w http.ResponseWriter, r *http.Request) bool
 
-// newBucket makes a bucket. Each request first goes to fault, if it is not nil.
-func newBucket(t *testing.T, fault s3Fault) *bucket {
+// newBucket makes a bucket. Each request first goes to fault, if it is not nil. With tls, the front has a certificate.
+func newBucket(t *testing.T, fault s3Fault, tls bool) *bucket {
 	t.Helper()
 	server, err := s3()
 	if err != nil {
@@ -145,9 +147,14 @@ func newBucket(t *testing.T, fault s3Fault) *bucket {
 		}
 	}))
 	front.Config.ErrorLog = log.New(io.Discard, "", 0)
-	front.Start()
+	if tls {
+		front.StartTLS()
+		b.authority = string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: front.Certificate().Raw}))
+	} else {
+		front.Start()
+	}
 	t.Cleanup(front.Close)
-	b.endpoint = strings.TrimPrefix(front.URL, "http://")
+	b.endpoint = front.Listener.Addr().String()
 	b.client, err = minio.New(server.address.Host, &minio.Options{Creds: credentials.NewStaticV4(s3Access, s3Secret, ""), Region: s3Region})
 	if err == nil {
 		err = b.client.MakeBucket(t.Context(), b.name, minio.MakeBucketOptions{})
@@ -212,6 +219,9 @@ func (b *bucket) objects() map[string]string {
 			b.t.Fatal(err)
 		}
 		found[o.Key] = fmt.Sprintf("%s %v %s", info.ContentType, info.UserMetadata, describe(data))
+		if !strings.HasPrefix(describe(data), "tar:") && !strings.HasPrefix(describe(data), "zip:") {
+			found[o.Key] += " " + info.ETag // it says in which parts an object came
+		}
 	}
 	for u := range b.client.ListIncompleteUploads(b.t.Context(), b.name, "", true) {
 		found[u.Key+" (incomplete)"] = ""
@@ -219,7 +229,8 @@ func (b *bucket) objects() map[string]string {
 	return found
 }
 
-// describe describes a file. Of an archive it lists the entries, without their times.
+// describe describes a file. Of an archive it lists the entries with all that is known of them but the times of those in
+// tarballs: files that are written anew for each run have others.
 func describe(data []byte) string {
 	var list strings.Builder
 	if archive, err := zip.NewReader(bytes.NewReader(data), int64(len(data))); err == nil {
@@ -229,7 +240,8 @@ func describe(data []byte) string {
 				return err.Error()
 			}
 			content, err := io.ReadAll(r)
-			fmt.Fprintf(&list, "\n %s, method %d, %v, %s, %v", f.Name, f.Method, f.Mode(), short(content), err)
+			f.CompressedSize64, f.UncompressedSize64, f.CRC32 = 0, 0, 0 // they follow from the content
+			fmt.Fprintf(&list, "\n %s, %s, %v, %+v", f.Name, short(content), err, f.FileHeader)
 		}
 		return "zip:" + list.String()
 	}
@@ -247,8 +259,9 @@ func describe(data []byte) string {
 			return "gzip: " + list.String() + err.Error()
 		}
 		content, err := io.ReadAll(archive)
-		fmt.Fprintf(&list, "\n %s, type %c, %o, link %q, %d %d %s %s, %d %d, %v, %s, %v", h.Name, h.Typeflag, h.Mode, h.Linkname, h.Uid, h.Gid, h.Uname, h.Gname,
-			h.Devmajor, h.Devminor, h.PAXRecords["path"], short(content), err)
+		delete(h.PAXRecords, "mtime")
+		h.ModTime, h.AccessTime, h.ChangeTime = time.Time{}, time.Time{}, time.Time{}
+		fmt.Fprintf(&list, "\n %s, %s, %v, %+v", h.Name, short(content), err, *h)
 	}
 }
 
