@@ -28,6 +28,7 @@ type clusterBench struct {
 // clusterContender is a kind of pod: a runtime class with an image for it.
 type clusterContender struct {
 	name, image, command string
+	args                 []any
 	class                *string
 }
 
@@ -41,8 +42,8 @@ var clusterPair = []clusterContender{
 func (p plan) measureCluster(ctx context.Context) (err error) {
 	progress("bringing up a Kubernetes node")
 	_, openErr := testcluster.Open()
-	// With Argo's default of ten seconds, most of a small workflow's time would be that wait.
-	cluster, err := testcluster.Up(ctx, testcluster.Options{Requeue: 3 * time.Second}, os.Stderr)
+	// With Argo's default of ten seconds, most of a small workflow's time is that wait.
+	cluster, err := testcluster.Up(ctx, testcluster.Options{Requeue: p.requeue, EventedPLEG: p.eventedPLEG}, os.Stderr)
 	if err != nil {
 		return err
 	}
@@ -58,6 +59,9 @@ func (p plan) measureCluster(ctx context.Context) (err error) {
 		return err
 	}
 	if err := b.measureFanOut(ctx, p.fanOut, p.fanOuts); err != nil {
+		return err
+	}
+	if err := b.measureSteps(ctx, p.pods); err != nil {
 		return err
 	}
 	return b.measureOverhead(ctx, p.crowd/2)

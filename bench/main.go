@@ -15,6 +15,7 @@ import (
 	"runtime"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/containerd/containerd/v2/client"
 
@@ -34,7 +35,9 @@ type plan struct {
 	fanOuts    int  // workflows of each runtime
 
 	clusterOnly bool // leave out the measurements below the cluster
-	crowd       int  // running containers when memory is measured
+	eventedPLEG bool // as in testcluster.Options
+	requeue     time.Duration
+	crowd       int // running containers when memory is measured
 	versions    []string
 }
 
@@ -52,6 +55,8 @@ func main() {
 	flag.IntVar(&p.fanOut, "fan-out", 50, "tasks of a workflow on the cluster")
 	flag.IntVar(&p.fanOuts, "fan-outs", 3, "workflows of each runtime on the cluster")
 	flag.BoolVar(&p.clusterOnly, "cluster", false, "measure only on the cluster")
+	flag.BoolVar(&p.eventedPLEG, "evented-pleg", false, "let the kubelet see the ends of containers by events, on a cluster that is not up yet")
+	flag.DurationVar(&p.requeue, "requeue", 3*time.Second, "DEFAULT_REQUEUE_TIME of Argo's controller, whose own default is 10s, on a cluster that is not up yet")
 	flag.StringVar(&versions, "versions", testnode.DefaultVersion, "containerd versions, of "+strings.Join(testnode.Versions(), ","))
 	flag.Parse()
 	p.versions = strings.Split(versions, ",")

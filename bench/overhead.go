@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/pkg/namespaces"
+	"github.com/containerd/errdefs"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
@@ -32,15 +34,7 @@ var overheadPods = []struct {
 // overhead.podFixed.
 func (b *clusterBench) measureOverhead(ctx context.Context, n int) error {
 	progress("memory of %d running pods of each kind", n)
-	opts := testguest.ImageOpts{Files: map[string]string{}}
-	for path, guest := range map[string]string{"/app.wasm": "probe", "/app": "probe-native"} {
-		file, err := testguest.File(guest)
-		if err != nil {
-			return err
-		}
-		opts.Files[path] = file
-	}
-	if err := b.cluster.ImportImage(ctx, sleeperImage, opts); err != nil {
+	if err := b.importSleeper(ctx); err != nil {
 		return err
 	}
 	fmt.Printf("\nprivate memory of a pod beside its containers (shims and pause), at %d running pods, MB\n", n)
@@ -66,6 +60,19 @@ func (b *clusterBench) measureOverhead(ctx context.Context, n int) error {
 		fmt.Printf("  %-20s median %6.2f   most %6.2f\n", kind.name, sizes[len(sizes)/2], sizes[len(sizes)-1])
 	}
 	return nil
+}
+
+// importSleeper imports an image with a Wasm and a native program that sleep.
+func (b *clusterBench) importSleeper(ctx context.Context) error {
+	opts := testguest.ImageOpts{Files: map[string]string{}}
+	for path, guest := range map[string]string{"/app.wasm": "probe", "/app": "probe-native"} {
+		file, err := testguest.File(guest)
+		if err != nil {
+			return err
+		}
+		opts.Files[path] = file
+	}
+	return b.cluster.ImportImage(ctx, sleeperImage, opts)
 }
 
 func (b *clusterBench) runSleeper(ctx context.Context, name string, class *string, programs []string) (*corev1.Pod, error) {
@@ -103,6 +110,12 @@ func isReady(pod *corev1.Pod) bool {
 
 // overhead sums the private memory of a pod's shims and its pause process.
 func (b *clusterBench) overhead(ctx context.Context, pod *corev1.Pod) (float64, error) {
+	return b.podMemory(ctx, pod, func(container string) bool { return container == "" })
+}
+
+// podMemory sums the private memory of a pod's shims and of the first processes of the running containers that are
+// counted. The name of the pause container is empty.
+func (b *clusterBench) podMemory(ctx context.Context, pod *corev1.Pod, counts func(container string) bool) (float64, error) {
 	ids, err := podContainers(ctx, b.tasks.containerd, pod)
 	if err != nil {
 		return 0, err
@@ -111,20 +124,20 @@ func (b *clusterBench) overhead(ctx context.Context, pod *corev1.Pod) (float64, 
 	if err != nil {
 		return 0, err
 	}
-	pause, err := b.tasks.containerd.LoadContainer(namespaces.WithNamespace(ctx, "k8s.io"), ids[""])
-	if err != nil {
-		return 0, err
-	}
-	task, err := pause.Task(namespaces.WithNamespace(ctx, "k8s.io"), nil)
-	if err != nil {
-		return 0, err
-	}
-	pid, err := b.cluster.HostPID(int(task.Pid()))
-	if err != nil {
-		return 0, err
+	for name, id := range ids {
+		if !counts(name) {
+			continue
+		}
+		pid, err := b.runningPID(ctx, id)
+		if err != nil {
+			return 0, err
+		}
+		if pid != 0 {
+			pids = append(pids, pid)
+		}
 	}
 	sum := 0.0
-	for _, pid := range append(pids, pid) {
+	for _, pid := range pids {
 		size, err := private(pid)
 		if err != nil {
 			return 0, err
@@ -132,4 +145,25 @@ func (b *clusterBench) overhead(ctx context.Context, pod *corev1.Pod) (float64, 
 		sum += size
 	}
 	return sum, nil
+}
+
+// runningPID returns the process id on the machine of a container's first process, 0 if the container does not run.
+func (b *clusterBench) runningPID(ctx context.Context, id string) (int, error) {
+	ctx = namespaces.WithNamespace(ctx, "k8s.io")
+	container, err := b.tasks.containerd.LoadContainer(ctx, id)
+	if err != nil {
+		return 0, err
+	}
+	task, err := container.Task(ctx, nil)
+	if errdefs.IsNotFound(err) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	status, err := task.Status(ctx)
+	if err != nil || status.Status != client.Running {
+		return 0, err
+	}
+	return b.cluster.HostPID(int(task.Pid()))
 }

@@ -43,6 +43,10 @@ type Options struct {
 	// seconds. With a few seconds, on a busy machine, they now and then end wait containers whose program has
 	// not yet begun to listen for signals (docs/argo.md, For operators).
 	Requeue time.Duration
+
+	// EventedPLEG lets the kubelet see the ends of containers by containerd's events, instead of looking for them once
+	// a second. It counts for a kubelet that is started.
+	EventedPLEG bool
 }
 
 // Cluster is a cluster that runs. All methods but those that end or start parts are safe for concurrent use.
@@ -58,6 +62,7 @@ type state struct {
 	Shim       string             `json:"shim"`
 	Argo       []string           `json:"argo"`    // names of the tools, as in argo-4.0
 	Requeue    string             `json:"requeue"` // as in Options
+	Evented    bool               `json:"evented"` // EventedPLEG in Options
 	Tools      map[string]tool    `json:"tools"`
 	Holder     process            `json:"holder"`
 	Parts      map[string]process `json:"parts"`
@@ -224,6 +229,7 @@ func (c *Cluster) choose(options Options) error {
 		c.state.Argo = []string{"argo-4.0", "argo-3.7"}
 	}
 	c.state.Requeue = cmp.Or(options.Requeue, 10*time.Second).String()
+	c.state.Evented = options.EventedPLEG
 	c.state.Shim = options.Shim
 	if c.state.Shim == "" {
 		c.state.Shim = os.Getenv("CONTAINERD_SHIM_WASM")

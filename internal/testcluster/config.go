@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"github.com/wasmshim/containerd-shim-wasm/internal/testnode"
@@ -112,6 +113,7 @@ func (c *Cluster) kubeletConfig() string {
 		"SERVER_KEY", c.key("kubelet-server"),
 		"CGROUP", "/"+c.cgroup(),
 		"NAMESERVER", dnsIP,
+		"EVENTED", strconv.FormatBool(c.state.Evented),
 	).Replace(`apiVersion: kubelet.config.k8s.io/v1beta1
 kind: KubeletConfiguration
 authentication:
@@ -135,6 +137,7 @@ failSwapOn: false
 evictionHard: {}
 imageGCHighThresholdPercent: 100
 makeIPTablesUtilChains: false
+featureGates: {EventedPLEG: EVENTED}
 maxPods: 250
 `)
 }

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/wasmshim/containerd-shim-wasm/internal/poll"
 )
@@ -56,6 +57,7 @@ type stat struct {
 	state, start string
 	parent       int
 	name         string
+	cpu          time.Duration // with that of children that have ended and were waited for
 }
 
 // readStat reads what proc_pid_stat(5) describes. The name is in parentheses and may contain parentheses.
@@ -74,7 +76,18 @@ func readStat(pid int) (stat, error) {
 		return stat{}, fmt.Errorf("/proc/%d/stat is too short: %q", pid, text)
 	}
 	parent, err := strconv.Atoi(fields[1])
-	return stat{state: fields[0], start: fields[19], parent: parent, name: string(text[first+1 : last])}, err
+	if err != nil {
+		return stat{}, fmt.Errorf("/proc/%d/stat: %w", pid, err)
+	}
+	s := stat{state: fields[0], start: fields[19], parent: parent, name: string(text[first+1 : last])}
+	for _, field := range fields[11:15] { // utime, stime, cutime, cstime
+		ticks, err := strconv.ParseInt(field, 10, 64)
+		if err != nil {
+			return stat{}, fmt.Errorf("/proc/%d/stat: %w", pid, err)
+		}
+		s.cpu += time.Duration(ticks) * clockTick
+	}
+	return s, nil
 }
 
 // onNode returns the processes that descend from the node's first one, by their number on the machine. A

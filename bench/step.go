@@ -1,0 +1,106 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/wasmshim/containerd-shim-wasm/internal/testcluster"
+)
+
+// stepMemory is the private memory of a whole pod with a running step, in MB.
+type stepMemory []float64
+
+// measureSteps measures the pods of workflows with a single step, one at a time: how long they take, and the memory
+// of a pod whose step runs.
+func (b *clusterBench) measureSteps(ctx context.Context, n int) error {
+	progress("%d workflows of one step with each runtime, one at a time", n)
+	if err := b.importSleeper(ctx); err != nil {
+		return err
+	}
+	times, memory := []samples{{}, {}}, []stepMemory{{}, {}}
+	for i := range n + 1 {
+		for k, c := range clusterPair {
+			into := times[k]
+			if i == 0 {
+				into = samples{} // the first one fills caches
+			}
+			err := b.step(ctx, fanOutWorkflow(c, 1), corev1.PodSucceeded, func(pod *corev1.Pod, took time.Duration) error {
+				into.add(total, took)
+				return nil
+			})
+			if err != nil {
+				return fmt.Errorf("%s: %w", c.name, err)
+			}
+		}
+	}
+	for range min(n, 5) {
+		for k, c := range clusterPair {
+			c.image, c.args = sleeperImage, []any{"sleep", "3600"}
+			err := b.step(ctx, fanOutWorkflow(c, 1), corev1.PodRunning, func(pod *corev1.Pod, _ time.Duration) error {
+				size, err := b.podMemory(ctx, pod, func(string) bool { return true })
+				memory[k] = append(memory[k], size)
+				return err
+			})
+			if err != nil {
+				return fmt.Errorf("%s: %w", c.name, err)
+			}
+		}
+	}
+	title := fmt.Sprintf("pods of a workflow's step, from create to Succeeded, one at a time, n=%d each, alternating", n)
+	printPhases(os.Stdout, title, []string{total}, times[0], times[1])
+	printGoal(os.Stdout, "a step's pod, wasm/runc, p50", times[0].quantile(total, 0.5)/times[1].quantile(total, 0.5), "≤", 0.6, "")
+	ours, theirs := memory[0].median(), memory[1].median()
+	fmt.Printf("\nprivate memory of a whole pod whose step runs (shims, pause, wait and main), MB, median of %d\n  wasm %.2f   runc %.2f\n", len(memory[0]), ours, theirs)
+	printGoal(os.Stdout, "memory of a running step's pod, wasm/runc", ours/theirs, "≤", 0.4, "")
+	return nil
+}
+
+func (m stepMemory) median() float64 {
+	sorted := slices.Sorted(slices.Values(m))
+	return sorted[len(sorted)/2]
+}
+
+// step runs a workflow with one pod, reports the pod when it is in the phase with all its containers, and how long
+// that took since its creation, and removes the workflow.
+func (b *clusterBench) step(ctx context.Context, workflow *unstructured.Unstructured, phase corev1.PodPhase, report func(*corev1.Pod, time.Duration) error) (err error) {
+	namespace := testcluster.Argo("4.0").Workflows
+	created, err := b.workflows.Resource(workflowResource).Namespace(namespace).Create(ctx, workflow, metav1.CreateOptions{})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, b.remove(context.WithoutCancel(ctx), namespace, created.GetName())) }()
+	watcher, err := b.pods.CoreV1().Pods(namespace).Watch(ctx, metav1.ListOptions{LabelSelector: "workflows.argoproj.io/workflow=" + created.GetName()})
+	if err != nil {
+		return err
+	}
+	defer watcher.Stop()
+	var began time.Time
+	for event := range watcher.ResultChan() {
+		pod, ok := event.Object.(*corev1.Pod)
+		if !ok {
+			return fmt.Errorf("watch the pod of workflow %s: %v", created.GetName(), event.Object)
+		}
+		if began.IsZero() {
+			began = time.Now()
+		}
+		switch {
+		case pod.Status.Phase == phase && (phase != corev1.PodRunning || allRun(pod)):
+			return report(pod, time.Since(began))
+		case pod.Status.Phase == corev1.PodFailed || pod.Status.Phase == corev1.PodSucceeded:
+			return fmt.Errorf("pod %s is %s: %+v", pod.Name, pod.Status.Phase, pod.Status)
+		}
+	}
+	return fmt.Errorf("the pod of workflow %s: the watch ended: %w", created.GetName(), ctx.Err())
+}
+
+func allRun(pod *corev1.Pod) bool {
+	return !slices.ContainsFunc(pod.Status.ContainerStatuses, func(s corev1.ContainerStatus) bool { return s.State.Running == nil })
+}
