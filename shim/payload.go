@@ -131,9 +131,14 @@ func (silent) module() (command, bool) { return command{}, false }
 
 // awaitExec waits until a worker that has been sent the start message closes its end of the socket.
 func (w *worker) awaitExec(ctx context.Context) error {
-	stop := context.AfterFunc(ctx, func() { _ = w.control.SetReadDeadline(time.Now()) })
+	stop := w.readUntil(ctx)
 	defer stop()
 	return w.control.AwaitExec()
+}
+
+// readUntil makes reads from the worker fail once ctx ends, until stop is called.
+func (w *worker) readUntil(ctx context.Context) (stop func() bool) {
+	return context.AfterFunc(ctx, func() { _ = w.control.SetReadDeadline(time.Now()) })
 }
 
 // standIn is a native program, a pod's pause container. Its worker needs no order and reports nothing: it

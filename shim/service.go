@@ -36,6 +36,9 @@ type service struct {
 	mu         sync.Mutex
 	containers map[string]tasks.TTRPCTaskService
 	leaving    bool // containerd has said Shutdown since a container was last created
+
+	staging sync.Mutex // guards copied, and is held while argoexec is copied
+	copied  bool       // argoexec is in the pod's volume
 }
 
 var empty = &emptypb.Empty{}
@@ -140,6 +143,9 @@ func (s *service) createNative(ctx context.Context, r *tasks.CreateTaskRequest) 
 		return nil, err
 	}
 	r.Options = options
+	if err := s.stage(ctx, r.Bundle); err != nil {
+		return nil, err
+	}
 	group, err := groupOf(r.Bundle, r.ID)
 	if err != nil {
 		return nil, err

@@ -81,6 +81,15 @@ func (w way) executorPod(t *testing.T, node *testnode.Node) *executorPod {
 // create makes one of the pod's containers, init or wait, with what the controller gives it.
 func (p *executorPod) create(command string, env ...string) *task {
 	p.t.Helper()
+	k, err := p.tryCreate([]string{"argoexec", command, "--loglevel", "info", "--log-format", "text", "--gloglevel", "0"}, env...)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return k
+}
+
+func (p *executorPod) tryCreate(args []string, env ...string) (*task, error) {
+	p.t.Helper()
 	host, port, err := net.SplitHostPort(p.api.Listener.Addr().String())
 	if err != nil {
 		p.t.Fatal(err)
@@ -90,8 +99,7 @@ func (p *executorPod) create(command string, env ...string) *task {
 		"ARGO_WORKFLOW_UID=2", "ARGO_NODE_ID=w-1", "ARGO_DEADLINE=0001-01-01T00:00:00Z", "ARGO_INCLUDE_SCRIPT_OUTPUT=true",
 		"ARGO_PROGRESS_PATCH_TICK_DURATION=1m0s", "ARGO_PROGRESS_FILE_TICK_DURATION=3s",
 	}, env...)
-	args := []string{"argoexec", command, "--loglevel", "info", "--log-format", "text", "--gloglevel", "0"}
-	return p.way.createArgs(p.t, p.node, args, oci.WithEnv(env), oci.WithHostNamespace(specs.NetworkNamespace),
+	return p.way.tryCreate(p.t, p.node, p.node.Client(p.t), args, oci.WithEnv(env), oci.WithHostNamespace(specs.NetworkNamespace),
 		oci.WithAnnotations(map[string]string{sandboxID: p.leader.container.ID(), "io.kubernetes.cri.image-name": executorImage}),
 		oci.WithAnnotations(p.annotations),
 		oci.WithMounts([]specs.Mount{
@@ -268,7 +276,8 @@ func (p *executorPod) play(s executorScene) string {
 	}
 	for line := range strings.Lines(emissary{volume: p.volume}.left(p.t)) {
 		// argoexec may send SIGKILL, too, when the containers have just ended after SIGTERM: two of its threads race.
-		if name, _, _ := strings.Cut(line, " "); filepath.Base(name) != "signal" {
+		// Our program copies argoexec later (TestArgoexecIsCopiedForNativeContainers).
+		if name, _, _ := strings.Cut(line, " "); filepath.Base(name) != "signal" && name != "argoexec" {
 			seen.WriteString(line)
 		}
 	}
@@ -326,6 +335,64 @@ func TestExecutorIsLeftByAnnotation(t *testing.T) {
 		if want := realExecutor.executorPod(t, node).play(scene); got != want {
 			t.Errorf("with the annotation:\n%.4000s\nwith the real executor:\n%.4000s", got, want)
 		}
+	})
+}
+
+// In a pod whose init was stood in for, argoexec is in the volume from the first native container on that runs it from
+// there, and not before.
+func TestArgoexecIsCopiedForNativeContainers(t *testing.T) {
+	withExecutor(t, func(t *testing.T, node *testnode.Node) {
+		p := ourExecutor.executorPod(t, node)
+		initial := p.create("init", "ARGO_TEMPLATE="+setTemplate)
+		initial.start()
+		initial.expectCode(0)
+		copied := filepath.Join(p.volume, "argoexec")
+		help := []string{argoDir + "/argoexec", "help"}
+		if _, err := p.tryCreate(help); err == nil || !strings.Contains(err.Error(), "copied from the pod's wait container") {
+			t.Errorf("without a wait container: %v", err)
+		}
+		wait := p.create("wait")
+		wait.start()
+		waitFor(t, func() bool { return len(p.api.asked()) > 0 }, "the first report")
+		other, err := p.tryCreate([]string{"argoexec", "help"}) // it runs that of its image
+		if err != nil {
+			t.Fatal(err)
+		}
+		other.start()
+		other.expectCode(0)
+		if _, err := os.Lstat(copied); err == nil {
+			t.Error("argoexec is in the volume before a container needs it")
+		}
+		native := make([]*task, 3)
+		var all sync.WaitGroup
+		for i := range native {
+			all.Go(func() {
+				k, err := p.tryCreate(help)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				native[i] = k
+			})
+		}
+		all.Wait()
+		for _, k := range native {
+			if k != nil {
+				k.start()
+				k.expectCode(0)
+			}
+		}
+		info, err := os.Lstat(copied)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if info.Mode() != 0o555 || info.Size() < 50<<20 {
+			t.Errorf("argoexec is %v of %d bytes", info.Mode(), info.Size())
+		}
+		p.leave("ctr/main/exitcode", "0")
+		p.leave("ctr/other/exitcode", "0")
+		p.leave("ctr/main/stdout", "")
+		wait.expectCode(0)
 	})
 }
 

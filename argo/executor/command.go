@@ -11,6 +11,12 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/internal/environ"
 )
 
+// Argoexec is where argoexec init puts a copy of argoexec, for the other containers of the pod.
+const Argoexec = "/var/run/argo/argoexec"
+
+// StageVerb is the command of wasm-argoexec that makes that copy. Argo has no such command.
+const StageVerb = "stage"
+
 // Verb returns the command of argoexec that a container runs if it is init or wait, and else "".
 func Verb(args []string) string {
 	if len(args) < 2 || path.Base(args[0]) != "argoexec" || args[1] != "init" && args[1] != "wait" {

@@ -35,9 +35,15 @@ func main() {
 	release := os.Getenv(control.ReleaseEnv)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
-	if err := awaitStart(); err != nil {
+	shim, err := awaitStart()
+	if err != nil {
 		fail(err)
 	}
+	if len(os.Args) > 1 && os.Args[1] == executor.StageVerb {
+		os.Exit(stage(shim, release))
+	}
+	// It handles signals from here on, which the closed socket tells the shim.
+	shim.Close()
 	os.Exit(run(ctx, release, os.Args))
 }
 
@@ -46,19 +52,30 @@ func fail(err error) {
 	os.Exit(1)
 }
 
-// awaitStart waits for the shim's word. From then on it handles signals, which the closed socket tells the shim.
-func awaitStart() error {
+// awaitStart waits for the shim's word.
+func awaitStart() (control.Worker, error) {
 	if os.Getenv(control.RoleEnv) != control.RoleExecutor {
-		return fmt.Errorf("it is started by containerd-shim-wasm-v1, not by hand")
+		return control.Worker{}, fmt.Errorf("it is started by containerd-shim-wasm-v1, not by hand")
 	}
 	for _, name := range []string{control.RoleEnv, control.ReleaseEnv} {
 		if err := os.Unsetenv(name); err != nil {
-			return err
+			return control.Worker{}, err
 		}
 	}
-	socket := control.Own()
-	defer socket.Close()
-	return socket.AwaitStart()
+	shim := control.Own()
+	return shim, shim.AwaitStart()
+}
+
+// stage copies argoexec and reports the result to the shim, which has asked for it.
+func stage(shim control.Worker, release string) int {
+	var report control.Report
+	if err := step.Stage(step.Pod{Release: release, Getenv: os.LookupEnv}); err != nil {
+		report.Error = err.Error()
+	}
+	if err := shim.Report(report); err != nil || report.Error != "" {
+		return 1
+	}
+	return 0
 }
 
 func run(ctx context.Context, release string, args []string) int {

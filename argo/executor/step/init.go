@@ -2,11 +2,6 @@ package step
 
 import (
 	"context"
-	"fmt"
-	"io"
-	"os"
-	"os/exec"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -37,9 +32,6 @@ func Init(ctx context.Context, p Pod) int {
 // would, so it is written as it is.
 func (s *step) stage(text string) error {
 	unix.Umask(0) // the other containers may have other users
-	if err := s.copyBinary(); err != nil {
-		return err
-	}
 	if err := s.volume.write("template", text, 0o444); err != nil {
 		return err
 	}
@@ -48,32 +40,4 @@ func (s *step) stage(text string) error {
 	}
 	s.Log.Info("write the script", "path", staging+"/script")
 	return volume{s.Root + staging}.write("script", s.template.Script.Source, 0o755)
-}
-
-// copyBinary copies argoexec into the volume, for the native containers of the pod.
-func (s *step) copyBinary() error {
-	name, err := s.lookPath("argoexec")
-	if err != nil {
-		return err
-	}
-	in, err := os.Open(name)
-	if err != nil {
-		return err
-	}
-	defer in.Close()
-	return s.volume.replace("argoexec", 0o555, func(w io.Writer) error {
-		_, err := io.Copy(w, in)
-		return err
-	})
-}
-
-// lookPath finds a program of the container by PATH.
-func (s *step) lookPath(name string) (string, error) {
-	for dir := range strings.SplitSeq(s.env("PATH"), ":") {
-		path := s.Root + dir + "/" + name
-		if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
-			return path, nil
-		}
-	}
-	return "", fmt.Errorf("exec: %q: %w", name, exec.ErrNotFound)
 }

@@ -17,6 +17,10 @@ func main() {
 	defer stop()
 	pod := step.Pod{Release: "v4.0.2", Getenv: os.LookupEnv, Log: slog.New(slog.NewTextHandler(os.Stderr, nil))}
 	if executor.Verb(os.Args) == "init" {
+		// The shim has this done later, and only for native containers. Here the files are compared with argoexec's.
+		if err := step.Stage(pod); err != nil {
+			pod.Log.Error("copy argoexec", "error", err)
+		}
 		os.Exit(step.Init(ctx, pod))
 	}
 	os.Exit(step.Wait(ctx, pod))
