@@ -18,5 +18,6 @@ func (r raw) Load(_ context.Context, to *os.Root, name string) error {
 }
 
 func (r raw) Save(context.Context, *os.File) error {
-	return errors.New("Raw output artifacts unsupported") //nolint:staticcheck // as upstream
+	//lint:ignore ST1005 the text is upstream's
+	return errors.New("Raw output artifacts unsupported")
 }

@@ -160,17 +160,17 @@ func chmod(in *os.Root, name string, mode os.FileMode, recurse bool) error {
 	}
 	info, err := in.Lstat(name)
 	if err != nil || !info.IsDir() {
-		return nil //nolint:nilerr // as upstream, which has set what it could
+		return nil // as upstream, which has set what it could
 	}
 	dir, err := in.OpenFile(name, os.O_RDONLY|unix.O_DIRECTORY, 0)
 	if err != nil {
-		return nil //nolint:nilerr // the new mode may forbid it
+		return nil // the new mode may forbid it
 	}
 	defer dir.Close()
 	for {
 		entries, err := dir.ReadDir(256)
 		if err != nil {
-			return nil //nolint:nilerr // it is at its end
+			return nil // it is at its end
 		}
 		for _, e := range entries {
 			if err := chmod(in, path.Join(name, e.Name()), mode, true); err != nil {
