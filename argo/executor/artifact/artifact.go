@@ -24,8 +24,8 @@ type Secrets func(name, key string) (string, error)
 
 // Store is the place of one artifact.
 type Store interface {
-	// Load brings the object, or the folder of objects below the key, to a new name below a folder. The error is
-	// ErrNotFound, by errors.Is, if the store has neither.
+	// Load brings the object, or the folder of objects below the key, to a new name below a folder. After an error, a
+	// part of it may be there. The error is ErrNotFound, by errors.Is, if the store has neither.
 	Load(ctx context.Context, to *os.Root, name string) error
 	// Save puts a regular file, or the files of a folder one by one, and returns when the store has them all. Links
 	// are skipped, and anything else that is not a file is an error. The name of the open file decides on the

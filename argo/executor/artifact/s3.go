@@ -94,7 +94,7 @@ func failed(what string, err error) error {
 	return fmt.Errorf("failed to %s: %w", what, err)
 }
 
-// get brings an object into a file, which is there when it is whole.
+// get brings an object into a file.
 func (s *s3) get(ctx context.Context, client *minio.Core, key string, to *os.Root, name string) error {
 	if dir := filepath.Dir(name); dir != "." {
 		if err := to.MkdirAll(dir, 0o700); err != nil {
@@ -110,19 +110,11 @@ func (s *s3) get(ctx context.Context, client *minio.Core, key string, to *os.Roo
 		return err
 	}
 	defer body.Close()
-	part := name + ".part.minio"
-	_ = to.RemoveAll(part) // of an attempt before
-	err = create(to, part, 0o600, func(f io.Writer) error {
+	_ = to.Remove(name) // of an attempt before
+	return create(to, name, 0o600, func(f io.Writer) error {
 		_, err := io.CopyN(f, body, info.Size)
 		return err
 	})
-	if err == nil {
-		err = Whole(to, to.Rename(part, name))
-	}
-	if err != nil {
-		_ = to.RemoveAll(part) // the error says more
-	}
-	return err
 }
 
 // below is the beginning of the keys of a folder's objects.

@@ -155,7 +155,7 @@ func rename(in *os.Root, from, to string) error {
 
 // chmod sets the mode of a file or a folder, and of all that is in it. Links that lead out of the folder are errors.
 func chmod(in *os.Root, name string, mode os.FileMode, recurse bool) error {
-	if err := in.Chmod(name, mode); err != nil || !recurse {
+	if err := chmodOne(in, name, mode); err != nil || !recurse {
 		return err
 	}
 	info, err := in.Lstat(name)
@@ -168,16 +168,27 @@ func chmod(in *os.Root, name string, mode os.FileMode, recurse bool) error {
 	}
 	defer dir.Close()
 	for {
-		entries, err := dir.ReadDir(256)
+		names, err := dir.Readdirnames(256)
 		if err != nil {
 			return nil // it is at its end
 		}
-		for _, e := range entries {
-			if err := chmod(in, path.Join(name, e.Name()), mode, true); err != nil {
+		for _, entry := range names {
+			if err := chmod(in, path.Join(name, entry), mode, true); err != nil {
 				return err
 			}
 		}
 	}
+}
+
+// chmodOne does so by a descriptor if it can: os.Root's Chmod needs Linux 6.6 or a /proc, which our container does not
+// have.
+func chmodOne(in *os.Root, name string, mode os.FileMode) error {
+	f, err := in.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
+	if err != nil {
+		return in.Chmod(name, mode)
+	}
+	defer f.Close()
+	return f.Chmod(mode)
 }
 
 // escapes reports whether err says that a path leads out of a folder. Package os has no name for the error.

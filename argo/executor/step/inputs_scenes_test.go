@@ -173,6 +173,21 @@ var inputScenes = []scene{
 		check:   exits(64, "no such file or directory"),
 	},
 	{
+		name: "inputs of another user", verb: "init", user: 1000, template: withInputs("", inKey+`,"mode":365,"recurseMode":true`, `"raw":{"data":"x"},"mode":0`),
+		prepare: objects(map[string]string{"k": tgz(tarFile("d/x", "1"), mode(tarFile("d/secret", "1"), 0), tarDir("d/e"))}),
+		check:   holds(0, map[string]string{inputsDir + "/a": "dr-xr-xr-x", inputsDir + "/a/secret": "-r-xr-xr-x", inputsDir + "/b": "----------"}),
+	},
+	{
+		name: "input folder that a user closes", verb: "init", user: 1000, template: withInputs("", inKey+`,"mode":292,"recurseMode":true`),
+		prepare: objects(map[string]string{"k": tgz(tarFile("d/x", "1"))}),
+		check:   exits(64, "chmod /argo/inputs/artifacts/a/x: permission denied"),
+	},
+	{
+		name: "input in a place of others", verb: "init", user: 1000, template: withInputs(`{"name":"v","mountPath":"/vol"}`, inKey+`,"path":"/vol/x"`),
+		prepare: all(objects(map[string]string{"k": "hello"}), mkdir("mainctrfs/vol")),
+		check:   exits(64, "permission denied"),
+	},
+	{
 		name: "input is missing", verb: "init", template: withInputs("", inKey), prepare: objects(map[string]string{"other": ""}),
 		check: exits(64, "artifact a failed to load: The specified key does not exist."),
 	},

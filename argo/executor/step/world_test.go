@@ -75,6 +75,7 @@ type world struct {
 	root   string
 	server *apiServer
 	bucket *bucket // nil if the scene has none
+	user   uint32
 	cmd    *exec.Cmd
 	output bytes.Buffer
 	ended  chan struct{}
@@ -174,6 +175,12 @@ func (w *world) start(file string, verb []string, env []string) {
 	w.cmd = &exec.Cmd{
 		Path: file, Args: append(append([]string{"argoexec"}, verb...), logFlags...), Env: env, Dir: "/",
 		Stdout: &w.output, Stderr: &w.output, SysProcAttr: &syscall.SysProcAttr{Chroot: w.root},
+	}
+	if w.user != 0 {
+		w.cmd.SysProcAttr.Credential = &syscall.Credential{Uid: w.user, Gid: w.user}
+		for _, name := range []string{"", "dev/termination-log", "var/run/argo", "argo/staging", inputsDir} {
+			w.must(os.Chown(w.path(name), int(w.user), int(w.user)))
+		}
 	}
 	w.must(w.cmd.Start())
 	go func() { _ = w.cmd.Wait(); close(w.ended) }()
