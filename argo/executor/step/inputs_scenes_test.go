@@ -204,6 +204,45 @@ var inputScenes = []scene{
 		check: holds(0, map[string]string{inputsDir + "/a": ""}),
 	},
 	{
+		name: "input with a key of many kinds of letters", verb: "init", template: withInputs("", `"s3":{"key":"a b/ü+%25&?#=.txt"}`),
+		prepare: objects(map[string]string{"a b/ü+%25&?#=.txt": "hello"}),
+		check:   holds(0, map[string]string{inputsDir + "/a": `-rw------- "hello"`}),
+	},
+	{
+		name: "input folder with names of many kinds of letters", verb: "init", template: withInputs("", inKey),
+		prepare: objects(map[string]string{"k/a b/ü+%25&?#=.txt": "hello"}),
+		check:   holds(0, map[string]string{inputsDir + "/a/a b/ü+%25&?#=.txt": `-rw------- "hello"`}),
+	},
+	{
+		name: "input with slashes in the key", verb: "init", template: withInputs("", `"s3":{"key":"/d/k"}`, `"s3":{"key":"d//k"}`, `"s3":{"key":"/d"}`),
+		prepare: objects(map[string]string{"d/k": "hello"}),
+	},
+	{
+		name: "input folder with slashes in the key", verb: "init", template: withInputs("", `"s3":{"key":"d//e/"},"optional":true`, `"s3":{"key":"./d"},"optional":true`),
+		prepare: objects(map[string]string{"d/e/k": "hello"}),
+	},
+	{
+		name: "input from a store without a region", verb: "init", template: strings.ReplaceAll(withInputs("", inKey), `"region":"us-east-1",`, ""), prepare: objects(map[string]string{"k": "hello"}),
+		check: holds(0, map[string]string{inputsDir + "/a": `-rw------- "hello"`}),
+	},
+	{
+		name: "input from another region", verb: "init", template: strings.ReplaceAll(withInputs("", inKey), "us-east-1", "eu-west-1"), prepare: objects(map[string]string{"k": "hello"}),
+		check: exits(64, "failed to get file"),
+	},
+	{
+		name: "input with a level and an empty strategy", verb: "init", template: withInputs("", inKey+`,"archive":{"tar":{"compressionLevel":1}}`, inKey+`,"archive":{}`),
+		prepare: objects(map[string]string{"k": tgz(tarFile("x", "1"))}),
+		check:   holds(0, map[string]string{inputsDir + "/a": `-rw-r--r-- "1"`, inputsDir + "/b": `-rw-r--r-- "1"`}),
+	},
+	{
+		name: "input with the endpoint of another protocol", verb: "init", template: withInputs("", strings.ReplaceAll(inS3("k"), s3Endpoint, "http://"+s3Endpoint)),
+		check: exits(64, "failed to create new S3 client"),
+	},
+	{
+		name: "optional input in a bucket that is missing", verb: "init", template: withInputs("", strings.ReplaceAll(inS3("k"), s3Bucket, "missing")+`,"optional":true`),
+		check: exits(64, "The specified bucket does not exist"),
+	},
+	{
 		name: "bucket is missing", verb: "init", template: withInputs("", strings.ReplaceAll(inS3("k"), s3Bucket, "missing")),
 		check: exits(64, "The specified bucket does not exist"),
 	},
@@ -343,6 +382,19 @@ var inputScenes = []scene{
 	{
 		name: "input by HTTP is missing and optional", verb: "init", template: withInputs("", `"http":{"url":"http://`+s3Endpoint+`/x"},"optional":true`), s3: status(404),
 		check: holds(0, map[string]string{inputsDir + "/a": ""}),
+	},
+	{
+		name: "input by HTTP from nobody", verb: "init", template: withInputs("", `"http":{"url":"http://127.0.0.1:1/x"},"optional":true`, inKey),
+		check: exits(64, "connection refused"),
+	},
+	{
+		name: "input by HTTP from no address", verb: "init", template: withInputs("", `"http":{"url":"http://[::1/x"}`, inKey),
+		check: exits(64, "missing ']' in host"),
+	},
+	{
+		name: "input by HTTP is cut off", verb: "init", template: withInputs("", `"http":{"url":"http://`+s3Endpoint+`/x"}`),
+		s3:    func(_ int, w http.ResponseWriter, r *http.Request) bool { return cutBody(1, w, r) },
+		check: exits(64, "unexpected EOF"),
 	},
 	{
 		name: "input by HTTP fails", verb: "init", template: withInputs("", `"http":{"url":"http://`+s3Endpoint+`/x"},"optional":true`), s3: status(500),

@@ -207,3 +207,36 @@ func FuzzUntar(f *testing.F) {
 		alone(t, into)
 	})
 }
+
+// A neighbour exchanges a folder of the volume with a link that leads outside, all the time.
+func TestInputInMotion(t *testing.T) {
+	s, _ := newStep(t, `{"container":{"volumeMounts":[{"name":"v","mountPath":"/v"}]},"inputs":{"artifacts":[{"name":"a","path":"/v/d/x","raw":{"data":"x"},"mode":511}]}}`)
+	outside, vol := s.Root+"/outside", s.Root+mainFiles+"/v"
+	mustDir(t, outside)
+	mustDir(t, vol+"/d")
+	if err := os.Symlink("../../outside", vol+"/l"); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for ctx.Err() == nil {
+			_ = unix.Renameat2(unix.AT_FDCWD, vol+"/d", unix.AT_FDCWD, vol+"/l", unix.RENAME_EXCHANGE)
+		}
+	}()
+	loaded := 0
+	for range 2000 {
+		if s.loadArtifacts(t.Context()) == nil {
+			loaded++
+		}
+	}
+	cancel()
+	<-done
+	if entries, err := os.ReadDir(outside); err != nil || len(entries) != 0 {
+		t.Errorf("outside there are %v, %v", entries, err)
+	}
+	if loaded == 0 {
+		t.Error("nothing was ever loaded, so nothing is tested")
+	}
+}
