@@ -232,7 +232,7 @@ func TestSaveFolder(t *testing.T) {
 	if err := unix.Mkfifo(filepath.Join(dir, "d", "fifo"), 0o666); err != nil {
 		t.Fatal(err)
 	}
-	if err := store.Save(t.Context(), f); err == nil || !strings.Contains(err.Error(), "d/fifo is not a regular file") {
+	if err := store.Save(t.Context(), f); err == nil || !strings.Contains(err.Error(), "d/fifo: it is not a regular file") {
 		t.Errorf("got %v", err)
 	}
 }

@@ -1,7 +1,6 @@
 package artifact
 
 import (
-	"fmt"
 	"io/fs"
 	"os"
 	"slices"
@@ -66,11 +65,7 @@ func (e Entry) Open() (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	info, err := f.Stat()
-	if err == nil && !info.Mode().IsRegular() {
-		err = fmt.Errorf("%s is not a regular file", f.Name())
-	}
-	if err != nil {
+	if _, err := size(f); err != nil {
 		f.Close()
 		return nil, err
 	}

@@ -52,7 +52,7 @@ func TestAsArgoexec(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, s := range slices.Concat(initScenes, inputScenes, waitScenes, outputScenes) {
+	for _, s := range slices.Concat(outputScenes, initScenes, inputScenes, waitScenes) {
 		t.Run(s.name, func(t *testing.T) {
 			t.Parallel()
 			s.compare(t, argoexec, ours)

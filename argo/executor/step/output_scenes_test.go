@@ -123,6 +123,11 @@ func takes(status int) s3Fault {
 
 var outputScenes = []scene{
 	{
+		// It takes half a minute, so it comes first.
+		name: "S3 that stays busy", template: outputArtifacts(output("/tmp/a", "")), prepare: ended(left("/tmp/a", tarFile("a", "x"))), s3: failing(503, "SlowDown"),
+		check: both(exits(64, "timed out waiting for the condition: failed to put file: SlowDown, says the test.; "), storesNothing),
+	},
+	{
 		name: "output artifact", template: outputArtifacts(output("/tmp/a.txt", "")), prepare: ended(left("/tmp/a.txt", tarFile("a.txt", "content"))),
 		check: both(exits(0, ""), reports("key:wf-1/pod-1/a.tgz"), stores("wf-1/pod-1/a.tgz", "content")),
 	},
@@ -455,6 +460,24 @@ var outputScenes = []scene{
 		check: both(exits(0, ""), stores("wf-1/pod-1/a.tgz", "tar:")),
 	},
 	{
+		name: "S3 behind a gateway without words", template: outputArtifacts(output("/tmp/a", "")), prepare: ended(left("/tmp/a", tarFile("a", "x"))),
+		s3: func(_ int, w http.ResponseWriter, r *http.Request) bool {
+			_, _ = io.Copy(io.Discard, r.Body)
+			w.WriteHeader(http.StatusBadGateway)
+			return true
+		},
+		check: both(exits(64, "failed to put file: 502 Bad Gateway; "), storesNothing),
+	},
+	{
+		name: "S3 elsewhere", template: outputArtifacts(output("/tmp/a", "")), prepare: ended(left("/tmp/a", tarFile("a", "x"))),
+		s3: func(_ int, w http.ResponseWriter, r *http.Request) bool {
+			w.Header().Set("Location", "http://127.0.0.1:1/")
+			w.WriteHeader(http.StatusTemporaryRedirect)
+			return true
+		},
+		check: both(exits(64, "failed to put file: 307 Temporary Redirect; "), storesNothing),
+	},
+	{
 		name: "S3 that is cut once", template: outputArtifacts(output("/tmp/a", "")), prepare: ended(left("/tmp/a", tarFile("a", "x"))),
 		s3:    func(n int, w http.ResponseWriter, _ *http.Request) bool { return n == 0 && s3Cut(w) },
 		check: both(exits(0, ""), stores("wf-1/pod-1/a.tgz", "tar:")),
@@ -551,7 +574,7 @@ var outputScenes = []scene{
 	},
 	{
 		name: "output folder as it is with a FIFO", template: outputArtifacts(output("/vol/d", asIs)), prepare: ended(onVolume, func(w *world) { w.fifo("mainctrfs/vol/d/a-fifo") }),
-		check: both(exits(64, "a-fifo is not a regular file"), reports("outputs:map[]")), without: versions, // they wait for ever
+		check: both(exits(64, "a-fifo: it is not a regular file"), reports("outputs:map[]")), without: versions, // they wait for ever
 	},
 	{
 		name: "secret is a FIFO", template: outputArtifacts(output("/tmp/a", "")),

@@ -207,7 +207,7 @@ func (w *world) address() (string, string) {
 }
 
 // patience bounds every wait.
-const patience = 30 * time.Second
+const patience = 2 * time.Minute
 
 // await waits until a condition holds.
 func (w *world) await(what string, ok func() bool) {
