@@ -5,7 +5,6 @@ import (
 	"crypto/md5"
 	"encoding/hex"
 	"encoding/pem"
-	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -19,6 +18,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/minio/minio-go/v7"
 	"golang.org/x/sys/unix"
@@ -254,17 +255,44 @@ func TestCredentials(t *testing.T) {
 	}
 }
 
-// A store that is away for good is asked five times, and less if the context ends.
-func TestEnds(t *testing.T) {
-	fake := newFake(t, 1, (*httptest.Server).Start)
-	fake.answer = func(w http.ResponseWriter, _ *http.Request) bool {
-		w.WriteHeader(http.StatusServiceUnavailable)
-		return true
-	}
-	ctx, cancel := context.WithCancelCause(t.Context())
-	cancel(errors.New("the end"))
-	if err := fake.open(t, nil).Save(ctx, sparse(t, 1)); err == nil {
-		t.Error("it is saved")
+// A store that is away is asked five times, with upstream's pauses, and less if the context ends.
+func TestRetry(t *testing.T) {
+	away := fmt.Errorf("failed to put file: %w", minio.ErrorResponse{Code: "SlowDown", Message: "slow down"})
+	refused := minio.ErrorResponse{Code: "AccessDenied", Message: "no"}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	for name, c := range map[string]struct {
+		ctx   context.Context
+		errs  []error // of the attempts, the last one for all further ones
+		tries int
+		want  string
+	}{
+		"good":        {nil, []error{nil}, 1, ""},
+		"away":        {nil, []error{away}, 5, "timed out waiting for the condition: failed to put file: slow down"},
+		"for a while": {nil, []error{away, away, io.ErrUnexpectedEOF, nil}, 4, ""},
+		"refused":     {nil, []error{away, refused}, 2, "no"},
+		"ended":       {ended, []error{away}, 1, "failed to put file: slow down"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx := c.ctx
+				if ctx == nil {
+					ctx = t.Context()
+				}
+				began, tries := time.Now(), 0
+				err := (&s3{log: slog.New(slog.DiscardHandler)}).retry(ctx, func() error {
+					tries++
+					return c.errs[min(tries, len(c.errs))-1]
+				})
+				if tries != c.tries || (err == nil) != (c.want == "") || err != nil && err.Error() != c.want {
+					t.Errorf("after %d attempts, want %d: %v, want %q", tries, c.tries, err, c.want)
+				}
+				least := map[int]time.Duration{2: time.Second, 4: 5160 * time.Millisecond, 5: 9256 * time.Millisecond}[tries]
+				if took := time.Since(began); took < least || took > least*3/2 {
+					t.Errorf("it took %v, want %v and up to a half more", took, least)
+				}
+			})
+		})
 	}
 }
 
