@@ -9,46 +9,127 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"slices"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/wasmshim/containerd-shim-wasm/argo/executor"
 )
 
+// saving is the upload of one output artifact, or of a container's log.
+type saving struct {
+	artifact executor.Artifact
+	name     string // the last part of its key, if the artifact has none
+	log      string // the file of the log below the volume, "" for another artifact
+	err      error
+}
+
+// atOnce is how many outputs are uploaded at a time. Each may take a connection and a copy on disk.
+const atOnce = 4
+
 // saveOutputs uploads the output artifacts and the logs that are archived. Those that were uploaded, and no others, are
-// reported.
+// reported, in the order of the template.
 func (s *step) saveOutputs(ctx context.Context) error {
-	saved, err := s.saveArtifacts(ctx)
-	s.fail(err)
-	saved = append(saved, s.saveLogs(ctx)...)
+	all := s.savings()
+	limit := atOnce
+	if s.overlap(all) {
+		limit = 1 // the last one counts
+	}
+	var running sync.WaitGroup
+	free := make(chan struct{}, limit)
+	for i := range all {
+		free <- struct{}{}
+		running.Go(func() {
+			all[i].err = s.save(ctx, &all[i])
+			<-free
+		})
+	}
+	running.Wait()
+	return s.noteSaved(all)
+}
+
+// savings lists what is to be uploaded.
+func (s *step) savings() []saving {
+	var all []saving
+	for _, a := range s.template.OutputArtifacts {
+		all = append(all, saving{artifact: a, name: s.keyName(&a)})
+	}
+	if s.template.ArchivesLogs() {
+		for _, container := range s.template.MainContainers() {
+			all = append(all, saving{artifact: executor.Artifact{Name: container + "-logs"}, name: container + ".log", log: "ctr/" + container + "/combined"})
+		}
+	}
+	return all
+}
+
+// keyName returns the last part of the key of an artifact that has none.
+func (s *step) keyName(a *executor.Artifact) string {
+	archive := a.Archive
+	switch {
+	case archive == nil || archive.Tar != nil:
+		return a.Name + ".tgz"
+	case archive.Zip != nil:
+		return a.Name + ".zip"
+	case archive.None == nil && s.template.Shared(a.Path):
+		return a.Name + ".tgz" // upstream's default depends on where the output is
+	}
+	return path.Base(a.Path)
+}
+
+// overlap reports whether two of them have the same key, or one of them a key below that of another.
+func (s *step) overlap(all []saving) bool {
+	var seen []string
+	for _, o := range all {
+		at := o.artifact.Location
+		if !at.HasKey() {
+			below, err := at.Below(s.template.Archive, o.name)
+			if err != nil {
+				continue // it will not be uploaded
+			}
+			at = below
+		}
+		key, _ := at.Key()
+		key = "/" + path.Clean(key) + "/"
+		if slices.ContainsFunc(seen, func(other string) bool { return strings.HasPrefix(key, other) || strings.HasPrefix(other, key) }) {
+			return true
+		}
+		seen = append(seen, key)
+	}
+	return false
+}
+
+// noteSaved makes what was uploaded part of the outputs, and records the errors. Those of all artifacts make one error.
+func (s *step) noteSaved(all []saving) error {
+	var saved []executor.Artifact
+	var failed strings.Builder
+	for _, o := range all {
+		switch {
+		case o.err == nil:
+			saved = append(saved, o.artifact)
+		case o.log != "":
+		case o.artifact.Optional && errors.As(o.err, new(missing)):
+			s.Log.Warn("leave out an optional artifact", "name", o.artifact.Name, "path", o.artifact.Path, "error", o.err)
+		default:
+			failed.WriteString(o.err.Error() + "; ")
+		}
+	}
+	if failed.Len() > 0 {
+		s.fail(errors.New(failed.String()))
+	}
+	for _, o := range all {
+		if o.log != "" {
+			s.fail(o.err)
+		}
+	}
 	delete(s.template.Outputs, "artifacts")
 	if len(saved) == 0 {
 		return nil
 	}
+	var err error
 	s.template.Outputs["artifacts"], err = json.Marshal(saved)
 	return err
-}
-
-// saveArtifacts uploads the output artifacts and returns those that were uploaded. The error has the texts of all.
-func (s *step) saveArtifacts(ctx context.Context) ([]executor.Artifact, error) {
-	var saved []executor.Artifact
-	var failed strings.Builder
-	for _, a := range s.template.OutputArtifacts {
-		err := s.saveArtifact(ctx, &a)
-		switch {
-		case err == nil:
-			saved = append(saved, a)
-		case a.Optional && errors.As(err, new(missing)):
-			s.Log.Warn("leave out an optional artifact", "name", a.Name, "path", a.Path, "error", err)
-		default:
-			failed.WriteString(err.Error() + "; ")
-		}
-	}
-	if failed.Len() > 0 {
-		return saved, errors.New(failed.String())
-	}
-	return saved, nil
 }
 
 // missing is the error of an artifact that the main container has not made.
@@ -56,20 +137,17 @@ type missing struct{ message string }
 
 func (m missing) Error() string { return m.message }
 
-func (s *step) saveArtifact(ctx context.Context, a *executor.Artifact) error {
+// save uploads a file or a folder. An artifact without a key gets one below the template's archive.
+func (s *step) save(ctx context.Context, o *saving) error {
+	a := &o.artifact
 	s.Log.Info("save artifact", "name", a.Name, "path", a.Path)
-	o, err := s.collect(ctx, a)
+	from, err := s.collect(ctx, o)
 	if err != nil {
 		return err
 	}
-	defer o.close()
-	return s.upload(ctx, a, o.name, o.file)
-}
-
-// upload uploads a file or a folder. An artifact without a key gets one below the template's archive.
-func (s *step) upload(ctx context.Context, a *executor.Artifact, name string, f *os.File) error {
+	defer from.close()
 	if !a.HasKey() {
-		at, err := a.Below(s.template.Archive, name)
+		at, err := a.Below(s.template.Archive, o.name)
 		if err != nil {
 			return err
 		}
@@ -79,42 +157,11 @@ func (s *step) upload(ctx context.Context, a *executor.Artifact, name string, f 
 	if err != nil {
 		return err
 	}
-	return store.Save(ctx, f)
-}
-
-// saveLogs uploads what the main containers have written, if it is to be archived, and returns what was uploaded.
-func (s *step) saveLogs(ctx context.Context) []executor.Artifact {
-	if !s.template.ArchivesLogs() {
-		return nil
-	}
-	var saved []executor.Artifact
-	for _, container := range s.template.MainContainers() {
-		a := executor.Artifact{Name: container + "-logs"}
-		if err := s.saveLog(ctx, &a, container); err != nil {
-			s.fail(err)
-			continue
-		}
-		saved = append(saved, a)
-	}
-	return saved
-}
-
-func (s *step) saveLog(ctx context.Context, a *executor.Artifact, container string) error {
-	f, err := s.openOutput("ctr/" + container + "/combined")
-	if err != nil {
-		return err
-	}
-	name := container + ".log"
-	if f, err = renamed(f, name); err != nil {
-		return err
-	}
-	defer f.Close()
-	return s.upload(ctx, a, name, f)
+	return store.Save(ctx, from.file)
 }
 
 // output is a file or a folder that becomes an artifact.
 type output struct {
-	name string // the last part of its key
 	file *os.File
 	done func() // removes what was made for it
 }
@@ -127,21 +174,26 @@ func (o output) close() {
 }
 
 // collect finds the output of the main container, and packs or unpacks it (upstream's stageArchiveFile).
-func (s *step) collect(ctx context.Context, a *executor.Artifact) (output, error) {
+func (s *step) collect(ctx context.Context, o *saving) (output, error) {
+	a := &o.artifact
+	var f *os.File
+	var err error
 	switch {
+	case o.log != "":
+		f, err = s.openOutput(o.log)
 	case s.template.Shared(a.Path):
 		return s.collectShared(a)
 	case a.Archive == nil || a.Archive.Tar != nil:
-		f, err := s.openTarball(a)
-		if err != nil {
-			return output{}, err
-		}
-		// Upstream uploads a copy, and names that in its errors.
-		name := a.Name + ".tgz"
-		f, err = renamed(f, scratchDir+"/"+name)
-		return output{name: name, file: f}, err
+		f, err = s.openTarball(a)
+	default:
+		return s.collectUnpacked(ctx, a)
 	}
-	return s.collectUnpacked(ctx, a)
+	if err != nil {
+		return output{}, err
+	}
+	// Upstream uploads a copy. Its name is in errors, and decides on the media type.
+	f, err = renamed(f, scratchDir+"/"+o.name)
+	return output{file: f}, err
 }
 
 // openTarball opens the tarball that the main container's emissary has left.
@@ -180,7 +232,7 @@ func (s *step) collectShared(a *executor.Artifact) (output, error) {
 		return output{}, err
 	}
 	if archive.None != nil {
-		return output{name: path.Base(a.Path), file: from}, nil
+		return output{file: from}, nil
 	}
 	defer from.Close()
 	if archive.Zip != nil {
@@ -206,7 +258,7 @@ func (s *step) collectUnpacked(ctx context.Context, a *executor.Artifact) (outpu
 		return output{}, err
 	}
 	if a.Archive.Zip == nil {
-		return output{name: path.Base(a.Path), file: from, done: done}, nil
+		return output{file: from, done: done}, nil
 	}
 	defer done()
 	defer from.Close()
@@ -250,7 +302,7 @@ func (s *step) pack(name string, write func(io.Writer) error) (output, error) {
 		done()
 		return output{}, err
 	}
-	o := output{name: name, file: f, done: done}
+	o := output{file: f, done: done}
 	if err = write(f); err == nil {
 		_, err = f.Seek(0, io.SeekStart)
 	}

@@ -2,6 +2,7 @@ package step_test
 
 import (
 	"archive/tar"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -71,6 +72,23 @@ func onVolume(w *world) {
 	w.write("etc/passwd", "root:x:0:0::/:\nalice:x:1000:1000::/:\n")
 	w.write("etc/group", "root:x:0:\nwheel:x:1001:\n")
 	w.write("mainctrfs/etc/passwd", "mallory:x:0:0::/:\nmallory:x:1000:1000::/:\n")
+}
+
+// manyOutputs are artifacts of which manyArtifacts leaves all but two.
+var manyOutputs = func() string {
+	var list []string
+	for i := range 12 {
+		list = append(list, fmt.Sprintf(`{"name":"m%d","path":"/tmp/%d"}`, i, i))
+	}
+	return strings.Join(list, ",")
+}()
+
+func manyArtifacts(w *world) {
+	for i := range 12 {
+		if i != 7 && i != 10 {
+			w.argo(artifact(fmt.Sprintf("/tmp/%d", i)), tgz(tarFile("x", fmt.Sprintf("content of %d", i))))
+		}
+	}
 }
 
 // large is more than one part of an upload.
@@ -256,6 +274,16 @@ var outputScenes = []scene{
 		name: "output artifacts of which two are missing", prepare: ended(left("/tmp/a", tarFile("a", "x")), left("/tmp/c", tarFile("c", "x"))),
 		template: outputArtifacts(`{"name":"a","path":"/tmp/a"},{"name":"b","path":"/tmp/b"},{"name":"c","path":"/tmp/c"},{"name":"d","path":"/tmp/d"},{"name":"e","path":"/tmp/e","optional":true}`),
 		check:    both(exits(64, "b.tgz: no such file or directory; open"), reports("name:c"), stores("wf-1/pod-1/c.tgz", "tar:")),
+	},
+	{
+		name: "output artifacts with the same key", prepare: ended(left("/tmp/a/x", tarFile("x", "1")), left("/tmp/b/x", tarFile("x", "2")), left("/tmp/c/x", tarFile("x", "3"))),
+		template: outputArtifacts(output("/tmp/a/x", asIs) + `,{"name":"b","path":"/tmp/b/x","archive":{"none":{}}},{"name":"c","path":"/tmp/c/x","archive":{"none":{}}}`),
+		check:    both(exits(0, ""), stores("wf-1/pod-1/x", `"3"`)),
+	},
+	{
+		name: "many output artifacts and logs", prepare: ended(manyArtifacts, file("ctr/main/combined", "out")),
+		template: withArtifacts("", manyOutputs, `"archiveLogs":true,`),
+		check:    both(exits(64, "/7.tgz: no such file or directory; open /var/run"), reports("name:m9"), reports("name:main-logs"), stores("wf-1/pod-1/m9.tgz", "content of 9")),
 	},
 	{
 		name: "output artifact and a parameter that is missing", prepare: ended(left("/tmp/a", tarFile("a", "x"))),

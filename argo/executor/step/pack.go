@@ -73,8 +73,12 @@ func (s *step) zipShared(w io.Writer, name string, from *os.File) error {
 	if err != nil {
 		return err
 	}
-	if target, err := from.Stat(); err != nil || !target.IsDir() || info.IsDir() {
-		return errors.Join(err, writeZip(w, from))
+	target, err := from.Stat()
+	if err != nil {
+		return err
+	}
+	if info.IsDir() || !target.IsDir() {
+		return writeZip(w, from)
 	}
 	archive := zip.NewWriter(w)
 	if _, err := archive.Create(path.Base(name)); err != nil {
@@ -123,6 +127,11 @@ func zipFile(archive *zip.Writer, name string, f *os.File) error {
 	if err != nil {
 		return err
 	}
-	_, err = io.Copy(w, f)
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	// Others may write on, without end.
+	_, err = io.Copy(w, io.NewSectionReader(f, 0, info.Size()))
 	return err
 }
