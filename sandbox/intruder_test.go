@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"strconv"
 	"strings"
@@ -141,6 +142,12 @@ func (i intruder) beside(t *testing.T, user uint32) *specs.Spec {
 // launchBusybox launches an applet of busybox in a new sandbox or, as an exec, in that of the child beside.
 func launchBusybox(ctx context.Context, t *testing.T, spec *specs.Spec, beside *Child, l Launch, input *os.File, applet ...string) (Child, error) {
 	t.Helper()
+	l.Worker = open(t, "/bin/busybox")
+	return launch(ctx, t, spec, beside, l, input, applet...)
+}
+
+func launch(ctx context.Context, t *testing.T, spec *specs.Spec, beside *Child, l Launch, input *os.File, argv ...string) (Child, error) {
+	t.Helper()
 	null := open(t, os.DevNull)
 	var s *Sandbox
 	var err error
@@ -153,7 +160,7 @@ func launchBusybox(ctx context.Context, t *testing.T, spec *specs.Spec, beside *
 		t.Fatal(err)
 	}
 	defer s.Close()
-	l.Spec, l.Process, l.Worker, l.Argv, l.Files = spec, spec.Process, open(t, "/bin/busybox"), applet, []*os.File{input, null, null}
+	l.Spec, l.Process, l.Argv, l.Files = spec, spec.Process, argv, []*os.File{input, null, null}
 	return s.Launch(ctx, l)
 }
 
@@ -265,6 +272,74 @@ func TestLaunchingChildIsOutOfAWorkersReach(t *testing.T) {
 			})
 		}
 	}
+}
+
+// A native program that nobody may read is out of reach from its execve on, whatever it does itself and whatever
+// capabilities its specification grants. It still has these. A readable one is not.
+func TestUnreadableProgramIsOutOfReach(t *testing.T) {
+	busybox, err := os.ReadFile("/bin/busybox")
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "unreadable")
+	if err := errors.Join(os.WriteFile(path, busybox, 0o111), os.Chmod(path, 0o111)); err != nil {
+		t.Fatal(err)
+	}
+	try := func(t *testing.T, user int, program string, exec bool) caught {
+		t.Helper()
+		i := startIntruder(t, user, "patient")
+		spec := i.beside(t, uint32(user))
+		var container *Child
+		if exec {
+			child := i.wait(t, spec, nil, program)
+			container = &child
+		}
+		child := i.wait(t, spec, container, program)
+		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", child.PID))
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := "CapEff:\t0000000000000000\n"
+		if user == 0 {
+			want = fmt.Sprintf("CapEff:\t%016x\n", 1<<unix.CAP_CHOWN|1<<unix.CAP_DAC_OVERRIDE|1<<unix.CAP_KILL|1<<unix.CAP_SETUID|1<<unix.CAP_NET_BIND_SERVICE)
+		}
+		if !strings.Contains(string(status), want) {
+			t.Errorf("want %q in\n%s", want, status)
+		}
+		if exec {
+			<-i.caught
+		}
+		return <-i.caught
+	}
+	for _, user := range []int{0, 1000} {
+		for name, exec := range map[string]bool{"first": false, "exec": true} {
+			t.Run(fmt.Sprintf("%s of user %d", name, user), func(t *testing.T) {
+				for range launches() / 20 {
+					if c := try(t, user, path, exec); len(c.Reached) > 0 {
+						t.Fatalf("the intruder got %q", c.Reached)
+					}
+				}
+				if c := try(t, user, "/bin/busybox", exec); len(c.Reached) == 0 {
+					t.Error("the intruder cannot get into a readable program either: this test shows nothing")
+				}
+			})
+		}
+	}
+}
+
+// wait launches a program in the intruder's pid namespace that waits for the end of the test.
+func (i intruder) wait(t *testing.T, spec *specs.Spec, beside *Child, program string) Child {
+	t.Helper()
+	input, hold := pipe(t)
+	child, err := launch(t.Context(), t, spec, beside, Launch{Native: true, Worker: open(t, program)}, input, "cat")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		hold.Close()
+		end(t, child)
+	})
+	return child
 }
 
 // numberInside returns a process's pid in its own pid namespace.

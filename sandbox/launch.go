@@ -22,7 +22,9 @@ type Launch struct {
 	Process *specs.Process
 	// Worker is the program, Code (optional) the machine code it loads from
 	// CodePath below its root. The worker is born with one more descriptor after
-	// Files: that of the code, with a shared lock on it.
+	// Files: that of the code, with a shared lock on it. A native worker whose file has
+	// a mode without any right to read is not dumpable from its execve on: no process
+	// without CAP_SYS_PTRACE gets at its memory and files.
 	Worker, Code *os.File
 	// Native starts the worker in the place of a native program: its root is the
 	// container's root file system itself, and it is started from a directory

@@ -33,6 +33,15 @@ const (
 // former are the names under which earlier versions placed a program.
 var former = map[program][]program{client: {"wasm-images"}}
 
+// mode returns the mode of the placed program. Nobody may read the executor, so that no neighbour gets at the token and
+// the secrets of its container between its execve and the call by which it hides itself (sandbox.Launch).
+func (p program) mode() fs.FileMode {
+	if p == executor {
+		return 0o111
+	}
+	return 0o555
+}
+
 // programs are all embedded programs, for package module to place.
 var programs = module.Programs{Worker: worker.place, Client: client.place}
 
@@ -67,23 +76,23 @@ func (p program) place(dir string) (*os.File, string, error) {
 	}
 	defer content.Close()
 	path := filepath.Join(dir, string(p)+"-"+digest)
-	if f, err := openIntact(path, size); err == nil {
+	if f, err := p.openIntact(path, size); err == nil {
 		return f, digest, nil
 	}
 	if err := p.write(dir, path, content, size); err != nil {
 		return nil, "", err
 	}
-	f, err := openIntact(path, size)
+	f, err := p.openIntact(path, size)
 	return f, digest, err
 }
 
-func openIntact(path string, size int64) (*os.File, error) {
+func (p program) openIntact(path string, size int64) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW, 0)
 	if err != nil {
 		return nil, err
 	}
 	info, err := f.Stat()
-	if err == nil && (info.Size() != size || info.Mode() != 0o555 || info.Sys().(*syscall.Stat_t).Uid != 0) {
+	if err == nil && (info.Size() != size || info.Mode() != p.mode() || info.Sys().(*syscall.Stat_t).Uid != 0) {
 		err = fmt.Errorf("%s is not the file that was placed", path)
 	}
 	if err != nil {
@@ -106,7 +115,7 @@ func (p program) write(dir, path string, content io.Reader, size int64) error {
 	if _, err := io.Copy(f, content); err != nil {
 		return err
 	}
-	if err := f.Chmod(0o555); err != nil {
+	if err := f.Chmod(p.mode()); err != nil {
 		return err
 	}
 	if err := f.Sync(); err != nil {
@@ -116,7 +125,7 @@ func (p program) write(dir, path string, content io.Reader, size int64) error {
 	if err := f.Close(); err != nil {
 		return err
 	}
-	if err := settle(f.Name(), path, size); err != nil {
+	if err := p.settle(f.Name(), path, size); err != nil {
 		return err
 	}
 	if outdated() {
@@ -127,12 +136,12 @@ func (p program) write(dir, path string, content io.Reader, size int64) error {
 
 // settle gives a file its path, unless a daemon that was started at the same time has put the same program there:
 // that one has opened it, and a file that has lost its name cannot be mounted (move_mount(2)).
-func settle(file, path string, size int64) error {
+func (p program) settle(file, path string, size int64) error {
 	err := os.Link(file, path)
 	if err == nil {
 		return nil
 	}
-	if f, intactErr := openIntact(path, size); intactErr == nil {
+	if f, intactErr := p.openIntact(path, size); intactErr == nil {
 		return f.Close()
 	}
 	return os.Rename(file, path)

@@ -114,3 +114,22 @@ func TestPlaceAtOnce(t *testing.T) {
 		}
 	}
 }
+
+// Nobody may read the executor, also where an earlier version has placed a readable one.
+func TestPlacedExecutorIsUnreadable(t *testing.T) {
+	dir := t.TempDir()
+	for range 2 {
+		f, _, err := executor.place(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		info, err := os.Stat(f.Name())
+		if err != nil || info.Mode() != 0o111 {
+			t.Errorf("the mode is %v, %v", info.Mode(), err)
+		}
+		f.Close()
+		if err := os.Chmod(f.Name(), 0o555); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

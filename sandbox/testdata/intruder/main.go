@@ -3,7 +3,8 @@
 //
 // The arguments are the user, the name of a process before its execve, and optionally a mode. "hold" does not resume
 // the processes that were stopped. "privileged" has CAP_SYS_PTRACE and writes to each of these processes, at the
-// address in the next argument. "blind" keeps its user and capabilities, and has no /proc. intruder prints one line
+// address in the next argument. "patient" stops nothing, and tries to get into each process all along, until some time
+// after its execve. "blind" keeps its user and capabilities, and has no /proc. intruder prints one line
 // of JSON for each process that it has stopped in time.
 package main
 
@@ -32,6 +33,7 @@ type mode struct {
 	unborn  string // the name of a process before its execve
 	hold    bool
 	blind   bool
+	patient bool
 	address uint64 // to write to, 0 if not privileged
 }
 
@@ -43,6 +45,8 @@ func main() {
 		m.hold = true
 	case len(more) == 1 && more[0] == "blind":
 		m.blind = true
+	case len(more) == 1 && more[0] == "patient":
+		m.patient = true
 	case len(more) == 2 && more[0] == "privileged":
 		m.address, err = strconv.ParseUint(more[1], 10, 64)
 	}
@@ -58,7 +62,45 @@ func main() {
 	if m.blind {
 		m.guess()
 	}
+	if m.patient {
+		m.follow()
+	}
 	m.hunt()
+}
+
+// tries is how often follow tries to get into a process that has executed its program.
+const tries = 20
+
+// follow tries to get into each new process again and again, for ever.
+func (m mode) follow() {
+	for next := lastPID() + 1; ; {
+		name := nameOf(next)
+		if name == "" {
+			if lastPID() > next { // it was a thread of ours, or has ended
+				next++
+			}
+			continue
+		}
+		if _, err := os.Stat(fmt.Sprintf("/proc/self/task/%d", next)); err == nil { // a thread of ours
+			next++
+			continue
+		}
+		found := caught{PID: next}
+		for left := tries; left > 0 && name != "" && len(found.Reached) == 0; name = nameOf(next) {
+			if name != m.unborn {
+				left--
+			}
+			found.Reached = reach(next)
+		}
+		tell(found)
+		next++
+	}
+}
+
+// nameOf returns the name of a process, "" if there is none.
+func nameOf(pid int) string {
+	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
+	return strings.TrimSpace(string(text))
 }
 
 // enter gives the process the rights of one in a native container: it sees its pid namespace and has only the
