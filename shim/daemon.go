@@ -28,7 +28,9 @@ type daemon struct {
 	stateDir  string
 	log       *logrus.Entry
 	loader    *module.Loader
-	staged    atomic.Bool // our own program does the work of the pod's init container of Argo
+	// template is the digest of the template of the pod's init container of Argo, nil if our own program has not done
+	// the work of that container.
+	template atomic.Pointer[string]
 
 	placeExecutor module.Place
 	executor      module.Placed // that program

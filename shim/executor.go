@@ -12,6 +12,7 @@ import (
 
 	"github.com/wasmshim/containerd-shim-wasm/argo"
 	"github.com/wasmshim/containerd-shim-wasm/argo/executor"
+	"github.com/wasmshim/containerd-shim-wasm/internal/environ"
 	"github.com/wasmshim/containerd-shim-wasm/module"
 	"github.com/wasmshim/containerd-shim-wasm/sandbox"
 	"github.com/wasmshim/containerd-shim-wasm/worker/control"
@@ -30,7 +31,7 @@ func (d *daemon) createExecutor(ctx context.Context, r *tasks.CreateTaskRequest,
 }
 
 func (d *daemon) launchExecutor(ctx context.Context, r *tasks.CreateTaskRequest, spec *specs.Spec, unknown error, events *events) (*container, error) {
-	release, err := d.knownExecutor(spec)
+	runs, err := d.knownExecutor(spec)
 	if err != nil {
 		return nil, err
 	}
@@ -49,16 +50,38 @@ func (d *daemon) launchExecutor(ctx context.Context, r *tasks.CreateTaskRequest,
 	if err := sb.MountRootfs(c.rootfs, spec.Root, r.Bundle); err != nil {
 		return nil, err
 	}
-	return c, c.launch(ctx, r, sb, argoExecutor{release: release, process: spec.Process}, sandbox.Launch{})
+	if err := c.launch(ctx, r, sb, runs, sandbox.Launch{}); err != nil {
+		return nil, err
+	}
+	if template, isInit := runs.writes(); isInit {
+		digest := control.TemplateDigest(template)
+		d.template.Store(&digest)
+	}
+	return c, nil
 }
 
 // executorAnnotation of a pod, whatever its value, leaves the pod's init and wait containers to the real executor.
 // A pod cannot ask for our program by it where the operator has turned that off.
 const executorAnnotation = "wasm.shim/native-argoexec"
 
-// knownExecutor returns the release of the executor of which a container runs a command that is known. The
+// knownExecutor returns our program for a container that runs a command of the executor that is known. The
 // command wait reads the template that init has written, so it is known only in a pod whose init was.
-func (d *daemon) knownExecutor(spec *specs.Spec) (string, error) {
+func (d *daemon) knownExecutor(spec *specs.Spec) (argoExecutor, error) {
+	release, err := knownRelease(spec)
+	runs := argoExecutor{release: release, process: spec.Process}
+	if err != nil || executor.Verb(spec.Process.Args) == "init" {
+		return runs, err
+	}
+	template := d.template.Load()
+	if template == nil {
+		return runs, errors.New("this shim has not stood in for the pod's init container")
+	}
+	runs.template = *template
+	return runs, nil
+}
+
+// knownRelease returns the release of the executor of which a container runs a command that is known.
+func knownRelease(spec *specs.Spec) (string, error) {
 	if spec.Annotations[sandboxIDAnnotation] == "" {
 		return "", errors.New("it is not in a pod")
 	}
@@ -72,11 +95,6 @@ func (d *daemon) knownExecutor(spec *specs.Spec) (string, error) {
 	if err := executor.Known(spec.Process.Args, spec.Process.Env); err != nil {
 		return "", err
 	}
-	if executor.Verb(spec.Process.Args) == "init" {
-		d.staged.Store(true)
-	} else if !d.staged.Load() {
-		return "", errors.New("this shim has not stood in for the pod's init container")
-	}
 	return release, nil
 }
 
@@ -84,8 +102,17 @@ func (d *daemon) knownExecutor(spec *specs.Spec) (string, error) {
 // needs no order and reports nothing: it waits for the start message.
 type argoExecutor struct {
 	silent
-	release string
-	process *specs.Process
+	release  string
+	template string // the digest of the one that init has left, empty for init
+	process  *specs.Process
+}
+
+// writes returns the template that the program leaves for others, and reports whether it does: as init.
+func (e argoExecutor) writes() (string, bool) {
+	if executor.Verb(e.process.Args) != "init" {
+		return "", false
+	}
+	return environ.Lookup(e.process.Env, "ARGO_TEMPLATE")
 }
 
 func (argoExecutor) program(d *daemon) (*os.File, bool, error) {
@@ -96,7 +123,9 @@ func (argoExecutor) program(d *daemon) (*os.File, bool, error) {
 	return file, true, nil
 }
 
-func (e argoExecutor) env() []string { return control.ExecutorEnv(e.release, e.process.Env) }
+func (e argoExecutor) env() []string {
+	return control.ExecutorEnv(e.release, e.template, e.process.Env)
+}
 
 // started waits until the program handles signals: process 1 of a pid namespace loses those it does not.
 func (argoExecutor) started(ctx context.Context, w *worker) error {
@@ -116,5 +145,5 @@ func (e argoExecutor) exec(process *specs.Process) (payload, error) {
 		return nil, fmt.Errorf("this is not Argo's executor but a program in its place, which runs only argoexec kill beside itself; exec in another container of the pod: %w",
 			errdefs.ErrNotImplemented)
 	}
-	return argoExecutor{release: e.release, process: process}, nil
+	return argoExecutor{release: e.release, template: e.template, process: process}, nil
 }

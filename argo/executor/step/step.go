@@ -34,6 +34,10 @@ const (
 type Pod struct {
 	// Release is the release of Argo that the executor stands in for, such as v4.0.2.
 	Release string
+	// Template is the digest of the template that init has left, as control.TemplateDigest returns it. Other containers
+	// that end before wait begins may write into the volume, and another template would have wait send its secrets
+	// elsewhere. Empty stands for any.
+	Template string
 	// Getenv returns a variable of the container.
 	Getenv func(string) (string, bool)
 	// Root is the folder in which the paths of the container begin: "/" but for tests.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/wasmshim/containerd-shim-wasm/argo/executor"
 	"github.com/wasmshim/containerd-shim-wasm/argo/executor/taskresult"
+	"github.com/wasmshim/containerd-shim-wasm/worker/control"
 )
 
 // Wait does the work of argoexec wait and returns its exit code. When ctx ends, which is the end of the container, it
@@ -55,6 +56,9 @@ func (p Pod) prepareWait() (*step, time.Time, error) {
 	text, err := readAll(f)
 	if err != nil {
 		return nil, deadline, err
+	}
+	if p.Template != "" && control.TemplateDigest(string(text)) != p.Template {
+		return nil, deadline, fmt.Errorf("%s is not the template that the init container has written: another container of the pod has replaced it", f.Name())
 	}
 	if s.template, err = executor.ParseTemplate([]byte(text)); err != nil {
 		return nil, deadline, err
