@@ -64,6 +64,7 @@ type executorPod struct {
 	api    *apiServer
 
 	annotations map[string]string // of the pod, more than its id
+	mounts      []specs.Mount     // of its containers, more than the usual ones
 }
 
 func (w way) executorPod(t *testing.T, node *testnode.Node) *executorPod {
@@ -101,7 +102,7 @@ func (p *executorPod) tryCreate(args []string, env ...string) (*task, error) {
 	}, env...)
 	return p.way.tryCreate(p.t, p.node, p.node.Client(p.t), args, oci.WithEnv(env), oci.WithHostNamespace(specs.NetworkNamespace),
 		oci.WithAnnotations(map[string]string{sandboxID: p.leader.container.ID(), "io.kubernetes.cri.image-name": executorImage}),
-		oci.WithAnnotations(p.annotations),
+		oci.WithAnnotations(p.annotations), oci.WithMounts(p.mounts),
 		oci.WithMounts([]specs.Mount{
 			{Destination: argoDir, Type: "bind", Source: p.volume, Options: []string{"rbind", "rw"}},
 			{Destination: "/dev/termination-log", Type: "bind", Source: filepath.Join(p.files, "termination-log"), Options: []string{"bind", "rw"}},

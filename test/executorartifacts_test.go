@@ -1,0 +1,133 @@
+package test
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/wasmshim/containerd-shim-wasm/internal/testnode"
+)
+
+// artifactsTemplate has artifacts both ways, one on a volume, and archives logs. STORE is the address of an S3 server.
+const artifactsTemplate = `{"name":"t","inputs":{"artifacts":[{"name":"in","path":"/in","s3":{"key":"in.tgz"}},{"name":"text","path":"/v/text","mode":384,"raw":{"data":"t"}}]},` +
+	`"outputs":{"artifacts":[{"name":"out","path":"/tmp/out"},{"name":"plain","path":"/tmp/plain.html","archive":{"none":{}}},{"name":"v","path":"/v","archive":{"zip":{}}},` +
+	`{"name":"again","path":"/in","archive":{"none":{}}},{"name":"none","path":"/tmp/none","optional":true},{"name":"lost","path":"/tmp/lost"}]},"metadata":{},` +
+	`"container":{"name":"","image":"x","resources":{},"volumeMounts":[{"name":"v","mountPath":"/v"}]},` +
+	`"archiveLocation":{"archiveLogs":true,"s3":{"endpoint":"STORE","bucket":"bucket","region":"r","insecure":true,"accessKeySecret":{"name":"s","key":"a"},` +
+	`"secretKeySecret":{"name":"s","key":"b"},"key":"w/w-1"}}}`
+
+// objectStore is as much of an S3 server as an executor needs.
+type objectStore struct {
+	*httptest.Server
+	mu      sync.Mutex
+	objects map[string]string
+}
+
+func serveObjects(t *testing.T, objects map[string]string) *objectStore {
+	s := &objectStore{objects: objects}
+	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		w.Header().Set("ETag", `"1"`)
+		switch object, found := s.objects[r.URL.Path]; {
+		case r.Method == http.MethodPut:
+			body, err := io.ReadAll(r.Body)
+			if err != nil {
+				t.Error(err)
+			}
+			s.objects[r.URL.Path] = r.Header.Get("Content-Type") + " " + unchunked(string(body))
+		case found:
+			http.ServeContent(w, r, "", time.Unix(1, 0), strings.NewReader(object))
+		default:
+			w.WriteHeader(http.StatusNotFound)
+		}
+	}))
+	t.Cleanup(s.Close)
+	return s
+}
+
+// unchunked returns the content of a body that is signed in chunks: SIZE;chunk-signature=…\r\nCONTENT\r\n
+func unchunked(body string) string {
+	var content strings.Builder
+	for {
+		var size int
+		head, rest, found := strings.Cut(body, "\r\n")
+		if n, _ := fmt.Sscanf(head, "%x;chunk-signature=", &size); !found || n != 1 || size > len(rest) {
+			return content.String() + body
+		}
+		if size == 0 {
+			return content.String()
+		}
+		content.WriteString(rest[:size])
+		body = strings.TrimPrefix(rest[size:], "\r\n")
+	}
+}
+
+// packedFile returns a tarball of a file, compressed.
+func packedFile(t *testing.T, name, content string) string {
+	t.Helper()
+	var out bytes.Buffer
+	compressed := gzip.NewWriter(&out)
+	archive := tar.NewWriter(compressed)
+	err := archive.WriteHeader(&tar.Header{Name: name, Mode: 0o644, Size: int64(len(content))})
+	if err == nil {
+		_, err = io.WriteString(archive, content)
+	}
+	if err := errors.Join(err, archive.Close(), compressed.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return out.String()
+}
+
+// A step's artifacts and logs come and go the same, whether our program carries them or the real executor.
+func TestExecutorArtifacts(t *testing.T) {
+	withExecutor(t, func(t *testing.T, node *testnode.Node) {
+		carry := func(way way) (string, map[string]string) {
+			store := serveObjects(t, map[string]string{"/bucket/in.tgz": packedFile(t, "x", "input")})
+			p := way.executorPod(t, node)
+			secret, inputs, volume := t.TempDir(), t.TempDir(), t.TempDir()
+			for name, content := range map[string]string{secret + "/a": "access", secret + "/b": "secret", volume + "/file": "on a volume"} {
+				if err := errors.Join(os.WriteFile(name, []byte(content), 0o644), os.Chtimes(name, time.Unix(1, 0), time.Unix(1, 0))); err != nil {
+					t.Fatal(err)
+				}
+			}
+			p.mounts = []specs.Mount{
+				{Destination: "/argo/secret/s", Type: "bind", Source: secret, Options: []string{"rbind", "ro"}},
+				{Destination: "/argo/inputs/artifacts", Type: "bind", Source: inputs, Options: []string{"rbind", "rw"}},
+				// The volume of the input artifacts is there from the start, and not each of them once it is loaded.
+				{Destination: "/mainctrfs", Type: "bind", Source: inputs, Options: []string{"rbind", "rw"}},
+				{Destination: "/mainctrfs/v", Type: "bind", Source: volume, Options: []string{"rbind", "rw"}},
+				{Destination: "/tmp", Type: "bind", Source: t.TempDir(), Options: []string{"rbind", "rw"}},
+			}
+			template := strings.ReplaceAll(artifactsTemplate, "STORE", store.Listener.Addr().String())
+			seen := p.play(executorScene{
+				template: template, ends: []string{"main"}, files: map[string]string{
+					"ctr/main/stdout": "", "ctr/main/combined": "logged\n", "outputs/artifacts/tmp/out.tgz": "packed", "outputs/artifacts/tmp/plain.html.tgz": packedFile(t, "plain.html", "plain"),
+				},
+			})
+			return strings.ReplaceAll(seen, store.Listener.Addr().String(), "STORE"), store.objects
+		}
+		got, ours := carry(ourExecutor)
+		if want, real := carry(realExecutor); got != want || !maps.Equal(ours, real) {
+			t.Errorf("with our program:\n%.4000s\n%q\nwith the real executor:\n%.4000s\n%q", got, ours, want, real)
+		}
+		keys := []string{"/bucket/in.tgz", "/bucket/w/w-1/in", "/bucket/w/w-1/main.log", "/bucket/w/w-1/out.tgz", "/bucket/w/w-1/plain.html", "/bucket/w/w-1/v.zip"}
+		if found := slices.Sorted(maps.Keys(ours)); !slices.Equal(found, keys) || !strings.Contains(ours["/bucket/w/w-1/in"], "input") || !strings.Contains(got, "lost.tgz: no such file") {
+			t.Errorf("there are %q, want %q, in\n%q\n%s", found, keys, ours, got)
+		}
+	})
+}
