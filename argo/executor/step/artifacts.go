@@ -273,7 +273,7 @@ func (s *step) collectUnpacked(ctx context.Context, a *executor.Artifact) (outpu
 // file keeps its own name, from which its media type follows.
 func unpacked(ctx context.Context, tarball *os.File, dir *os.Root, a *executor.Artifact) (*os.File, error) {
 	if err := expand(ctx, tarball, untar, dir, a.Name+".tmpdir", a.Name); err != nil {
-		return nil, err
+		return nil, inScratch(dir, err)
 	}
 	f, err := dir.OpenFile(a.Name, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
@@ -306,6 +306,7 @@ func (s *step) pack(name string, write func(io.Writer) error) (output, error) {
 	if err = write(f); err == nil {
 		_, err = f.Seek(0, io.SeekStart)
 	}
+	err = inScratch(dir, err)
 	if err != nil {
 		o.close()
 	}
@@ -339,4 +340,17 @@ func (s *step) scratch() (*os.Root, func(), error) {
 		return nil, nil, err
 	}
 	return dir, func() { dir.Close(); done() }, nil
+}
+
+// inScratch returns an error in which a path below a folder of scratch is the one that upstream has.
+func inScratch(dir *os.Root, err error) error {
+	failed, ok := err.(*fs.PathError)
+	if !ok {
+		return err
+	}
+	rel, ok := strings.CutPrefix(failed.Path, dir.Name()+"/")
+	if !ok {
+		return err
+	}
+	return &fs.PathError{Op: failed.Op, Path: scratchDir + "/" + rel, Err: failed.Err}
 }

@@ -2,6 +2,7 @@ package step_test
 
 import (
 	"archive/tar"
+	"crypto/rand"
 	"fmt"
 	"io"
 	"net"
@@ -93,6 +94,20 @@ func manyArtifacts(w *world) {
 
 // large is more than one part of an upload.
 var large = strings.Repeat("0123456789abcdef", 20<<20/16+3)
+
+// noise is larger than the disk of fullTmp, and stays so when it is packed.
+var noise = func() string {
+	text := make([]byte, 3<<20)
+	_, _ = rand.Read(text)
+	return string(text)
+}()
+
+// fullTmp gives what is below /tmp a disk of a megabyte.
+func fullTmp(w *world) {
+	w.must(os.Mkdir(w.path("tmp/argo"), 0o755))
+	w.must(unix.Mount("tmpfs", w.path("tmp/argo"), "tmpfs", 0, "size=1m"))
+	w.t.Cleanup(func() { w.must(unix.Unmount(w.path("tmp/argo"), unix.MNT_DETACH)) })
+}
 
 // stores returns a check that an object has some text in its description.
 func stores(key, text string) func(*testing.T, outcome) {
@@ -438,6 +453,24 @@ var outputScenes = []scene{
 			w.exit("main", "0")
 		},
 		check: both(exits(64, "open /var/run/argo/ctr/one/combined"), stores("k/main.log", "2"), reports("name:main-logs")),
+	},
+	{
+		name: "output as it is on a full disk", template: outputArtifacts(output("/tmp/d", asIs)), prepare: ended(left("/tmp/d", tarDir("d"), tarFile("d/large", large)), fullTmp),
+		check: both(exits(64, "write /tmp/argo/outputs/artifacts/a.tmpdir/d/large: no space left on device; "), storesNothing),
+	},
+	{
+		name: "output as a zip file on a full disk", template: outputArtifacts(output("/vol/x", asZip)),
+		prepare: ended(func(w *world) { w.write("mainctrfs/vol/x", noise) }, fullTmp),
+		check:   both(exits(64, "write /tmp/argo/outputs/artifacts/a.zip: no space left on device; "), storesNothing),
+	},
+	{
+		name: "output as a tarball on a full disk", template: outputArtifacts(output("/vol/x", "")),
+		prepare: ended(func(w *world) { w.write("mainctrfs/vol/x", noise) }, fullTmp),
+		check:   both(exits(64, "write /tmp/argo/outputs/artifacts/a.tgz: no space left on device; "), storesNothing),
+	},
+	{
+		name: "output as a tarball that is there on a full disk", template: outputArtifacts(output("/tmp/x", "")), prepare: ended(left("/tmp/x", tarFile("x", noise)), fullTmp),
+		check: both(exits(0, ""), stores("wf-1/pod-1/a.tgz", "tar:")), without: versions, // they copy it
 	},
 	{
 		name: "S3 without a region", template: strings.ReplaceAll(outputArtifacts(output("/tmp/a", "")), `"region":"us-east-1",`, ""), prepare: ended(left("/tmp/a", tarFile("a", "x"))),

@@ -61,10 +61,14 @@ func (s *step) writeTarball(w io.Writer, name string, strategy *executor.TarStra
 		}
 	}
 	err := argo.WriteArchive(w, s.Root+mainFiles, name, s.Root+"/", level)
-	if failed := (*fs.PathError)(nil); errors.As(err, &failed) && !path.IsAbs(failed.Path) {
-		return &fs.PathError{Op: failed.Op, Path: path.Join(s.Root+mainFiles, name, failed.Path), Err: failed.Err}
+	failed := (*fs.PathError)(nil)
+	if !errors.As(err, &failed) {
+		return err
 	}
-	return err
+	if path.IsAbs(failed.Path) {
+		return failed
+	}
+	return &fs.PathError{Op: failed.Op, Path: path.Join(s.Root+mainFiles, name, failed.Path), Err: failed.Err}
 }
 
 // zipShared packs an output on a volume. Upstream keeps of a link to a folder only the link, as an empty file.
