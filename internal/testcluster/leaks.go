@@ -134,3 +134,19 @@ func (c *Cluster) ShimPIDs(id string) ([]int, error) {
 	slices.Sort(found)
 	return found, nil
 }
+
+// PIDs returns the process ids, on the machine, of the node's processes whose name (proc_pid_comm(5)) begins so.
+func (c *Cluster) PIDs(name string) ([]int, error) {
+	all, err := c.onNode()
+	if err != nil {
+		return nil, err
+	}
+	var found []int
+	for pid, s := range all {
+		if strings.HasPrefix(s.name, name) {
+			found = append(found, pid)
+		}
+	}
+	slices.Sort(found)
+	return found, nil
+}
