@@ -26,7 +26,7 @@ type saving struct {
 	err      error
 }
 
-// atOnce is how many outputs are uploaded at a time. Each may take a connection and a copy on disk.
+// atOnce is how many artifacts are carried at a time. Each may take a connection and a copy on disk.
 const atOnce = 4
 
 // saveOutputs uploads the output artifacts and the logs that are archived. Those that were uploaded, and no others, are
@@ -37,17 +37,22 @@ func (s *step) saveOutputs(ctx context.Context) error {
 	if s.overlap(all) {
 		limit = 1 // the last one counts
 	}
+	each(len(all), limit, func(i int) { all[i].err = s.save(ctx, &all[i]) })
+	return s.noteSaved(all)
+}
+
+// each calls do for each number below n, for up to limit of them at a time.
+func each(n, limit int, do func(i int)) {
 	var running sync.WaitGroup
 	free := make(chan struct{}, limit)
-	for i := range all {
+	for i := range n {
 		free <- struct{}{}
 		running.Go(func() {
-			all[i].err = s.save(ctx, &all[i])
+			do(i)
 			<-free
 		})
 	}
 	running.Wait()
-	return s.noteSaved(all)
 }
 
 // savings lists what is to be uploaded.
@@ -91,11 +96,20 @@ func (s *step) overlap(all []saving) bool {
 			at = below
 		}
 		key, _ := at.Key()
-		key = "/" + path.Clean(key) + "/"
-		if slices.ContainsFunc(seen, func(other string) bool { return strings.HasPrefix(key, other) || strings.HasPrefix(other, key) }) {
+		seen = append(seen, key)
+	}
+	return nested(seen)
+}
+
+// nested reports whether two paths are the same, or one leads below another.
+func nested(paths []string) bool {
+	var seen []string
+	for _, p := range paths {
+		p = strings.TrimRight(path.Clean("/"+p), "/") + "/"
+		if slices.ContainsFunc(seen, func(other string) bool { return strings.HasPrefix(p, other) || strings.HasPrefix(other, p) }) {
 			return true
 		}
-		seen = append(seen, key)
+		seen = append(seen, p)
 	}
 	return false
 }

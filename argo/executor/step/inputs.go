@@ -21,10 +21,22 @@ import (
 // ExecutorArtifactBaseDir).
 const inputArtifacts = "/argo/inputs/artifacts"
 
-// loadArtifacts brings the input artifacts, up to the first that fails.
+// loadArtifacts brings the input artifacts. The error is that of the first in the template that fails; upstream does not
+// begin with those after it.
 func (s *step) loadArtifacts(ctx context.Context) error {
-	for _, a := range s.template.InputArtifacts {
-		if err := s.loadArtifact(ctx, a); err != nil {
+	all := s.template.InputArtifacts
+	paths := make([]string, len(all))
+	for i, a := range all {
+		paths[i] = a.Path
+	}
+	limit := atOnce
+	if nested(paths) {
+		limit = 1 // one goes into the folder of another
+	}
+	errs := make([]error, len(all))
+	each(len(all), limit, func(i int) { errs[i] = s.loadArtifact(ctx, all[i]) })
+	for _, err := range errs {
+		if err != nil {
 			return err
 		}
 	}

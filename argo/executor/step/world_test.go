@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"io/fs"
 	"net"
@@ -61,6 +62,11 @@ var built string
 
 func TestMain(m *testing.M) {
 	syscall.Umask(0o022) // containerd's
+	flag.Parse()
+	// Most scenes wait, for instance between the attempts of the real argoexec.
+	if err := flag.Set("test.parallel", "6"); err != nil {
+		panic(err)
+	}
 	code := m.Run()
 	stopS3()
 	if built != "" {
@@ -77,8 +83,26 @@ type world struct {
 	bucket *bucket // nil if the scene has none
 	user   uint32
 	cmd    *exec.Cmd
-	output bytes.Buffer
+	output lockedBuffer
 	ended  chan struct{}
+}
+
+// lockedBuffer may be read while a program writes to it.
+type lockedBuffer struct {
+	mu  sync.Mutex
+	all bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(text []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.all.Write(text)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.all.String()
 }
 
 func newWorld(t *testing.T, argoexec string, answer func(int, request) (int, string)) *world {
