@@ -59,8 +59,9 @@ func (s *s3) connect() (*minio.Core, error) {
 		transport.TLSClientConfig.RootCAs = pool
 	}
 	transport.MaxIdleConns = 2 // a connection that is kept is only memory
+	transport.MaxResponseHeaderBytes = maxHeaders
 	return minio.NewCore(s.at.Endpoint, &minio.Options{
-		Creds: credentials.NewStaticV4(s.access, s.secret, s.session), Secure: secure, Transport: transport, Region: s.at.Region,
+		Creds: credentials.NewStaticV4(s.access, s.secret, s.session), Secure: secure, Transport: bounded{transport}, Region: s.at.Region,
 	})
 }
 
