@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -16,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/wasmshim/containerd-shim-wasm/argo/executor"
+	"github.com/wasmshim/containerd-shim-wasm/argo/executor/artifact"
 )
 
 // saving is the upload of one output artifact, or of a container's log.
@@ -242,6 +244,9 @@ func (s *step) collectShared(a *executor.Artifact) (output, error) {
 		}
 		return output{}, missing{err.Error()}
 	}
+	if failed := (*fs.PathError)(nil); archive.None != nil && a.HTTP == nil && errors.As(err, &failed) && failed.Op == "open" {
+		return output{}, fmt.Errorf("failed to test if %s is a directory: %w", failed.Path, err) // in upstream's words
+	}
 	if err != nil {
 		return output{}, err
 	}
@@ -337,10 +342,9 @@ func (s *step) scratch() (*os.Root, func(), error) {
 		return nil, nil, err
 	}
 	name := scratchDir[1:] + "/" + rand.Text()
-	err = root.MkdirAll(name, 0o777)
-	if err != nil {
+	if err := root.MkdirAll(name, 0o777); err != nil {
 		root.Close()
-		return nil, nil, err
+		return nil, nil, artifact.Whole(root, err)
 	}
 	dir, err := root.OpenRoot(name)
 	done := func() {

@@ -473,6 +473,17 @@ var outputScenes = []scene{
 		check: both(exits(0, ""), stores("wf-1/pod-1/a.tgz", "tar:")), without: versions, // they copy it
 	},
 	{
+		name: "outputs that another user may not read", user: 1000, prepare: ended(onVolume, left("/tmp/a", tarFile("a", "x")), func(w *world) {
+			w.must(os.Chmod(w.path("tmp"), 0o777))
+			w.must(os.Chmod(w.path("mainctrfs/vol/d/b/c.html"), 0o600))
+			w.must(os.Mkdir(w.path("mainctrfs/vol/closed"), 0o700))
+		}),
+		template: outputArtifacts(output("/vol/d", "") + `,{"name":"b","path":"/vol/d","archive":{"zip":{}}},{"name":"c","path":"/vol/d","archive":{"none":{}}},` +
+			`{"name":"d","path":"/vol/d/b/c.html","archive":{"none":{}}},{"name":"e","path":"/vol/closed"},{"name":"f","path":"/vol/closed","archive":{"none":{}}},` +
+			`{"name":"g","path":"/vol/closed/x","optional":true},{"name":"h","path":"/tmp/a","archive":{"none":{}}},{"name":"i","path":"/tmp/a"}`),
+		check: both(exits(64, "permission denied"), stores("wf-1/pod-1/a", "x"), stores("wf-1/pod-1/i.tgz", "x")),
+	},
+	{
 		name: "S3 without a region", template: strings.ReplaceAll(outputArtifacts(output("/tmp/a", "")), `"region":"us-east-1",`, ""), prepare: ended(left("/tmp/a", tarFile("a", "x"))),
 		check: both(exits(0, ""), stores("wf-1/pod-1/a.tgz", "tar:")),
 	},
