@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/wasmshim/containerd-shim-wasm/argo/executor"
 	"github.com/wasmshim/containerd-shim-wasm/shim/stdio"
 )
@@ -78,6 +80,10 @@ func (c *container) copyArgoexec(ctx context.Context, runs argoExecutor) error {
 	}
 	err := c.startExec(ctx, p)
 	if err == nil {
+		// It has nothing more to do. A neighbour that shares the pid namespace may have stopped it.
+		_ = p.signal(unix.SIGKILL) // fails only for one that has ended
+		ctx, cancel := context.WithTimeout(ctx, abortLimit)
+		defer cancel()
 		err = p.await(ctx, phase.isOver)
 	}
 	if _, deleteErr := c.deleteExec(ctx, p); deleteErr != nil {

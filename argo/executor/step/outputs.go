@@ -51,10 +51,14 @@ func (s *step) saveParameters() error {
 	if err != nil {
 		return err
 	}
+	total := 0
 	for _, i := range slices.Sorted(maps.Keys(all)) {
 		value, err := s.parameter(all[i])
 		if err != nil {
 			return err
+		}
+		if total += len(value); total > maxFile { // one report has them all
+			return fmt.Errorf("the output parameters have more than %d bytes together", maxFile)
 		}
 		if err := s.template.Outputs.Set(i, strings.TrimSuffix(value, "\n")); err != nil {
 			return err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -140,6 +141,39 @@ func TestAwait(t *testing.T) {
 	cancel()
 	if err := s.await(ctx, []string{"main"}); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// Parameters that are each short enough are too long together.
+func TestParametersTogether(t *testing.T) {
+	s, _ := newStep(t, strings.ReplaceAll(withParameter, `[{"name":"p","valueFrom":{"path":"/tmp/p"}}]`,
+		`[{"name":"p","valueFrom":{"path":"/tmp/p"}},{"name":"q","valueFrom":{"path":"/tmp/p","default":"d"}}]`))
+	file := s.volume.path + "/outputs/parameters/tmp/p"
+	if err := errors.Join(os.WriteFile(file, nil, 0o644), os.Truncate(file, maxFile/2+1)); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.saveParameters(); err == nil || !strings.Contains(err.Error(), "together") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// Folders that a neighbour moves away do not take the watches of the node's other wait containers.
+func TestWatchesOfMovedFolders(t *testing.T) {
+	s, _ := newStep(t, withParameter)
+	w := newWatch()
+	defer w.close()
+	other, dir := s.volume.path+"/ctr", s.volume.path+"/ctr/main"
+	for i := range 50 {
+		w.add(other)
+		w.add(dir)
+		if err := errors.Join(os.Rename(dir, fmt.Sprint(dir, i)), os.Mkdir(dir, 0o755)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.add(dir)
+	text, err := os.ReadFile(fmt.Sprintf("/proc/self/fdinfo/%d", w.file.Fd()))
+	if n := strings.Count(string(text), "inotify wd:"); n != 2 || err != nil {
+		t.Errorf("%d watches, %v", n, err)
 	}
 }
 

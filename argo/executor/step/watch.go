@@ -2,7 +2,10 @@ package step
 
 import (
 	"context"
+	"errors"
+	"maps"
 	"os"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -10,24 +13,30 @@ import (
 
 // watch waits for changes in folders (inotify(7)). Without one, because the user has as many as the kernel allows, it
 // waits for a moment at a time.
-type watch struct{ file *os.File }
-
-func newWatch() watch {
-	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
-	if err != nil {
-		return watch{}
-	}
-	return watch{os.NewFile(uintptr(fd), "inotify")}
+type watch struct {
+	file    *os.File
+	folders map[string]int // the watch at each path
+	partial bool           // not all folders are watched
 }
 
-func (w watch) close() {
+func newWatch() *watch {
+	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
+	if err != nil {
+		return &watch{}
+	}
+	return &watch{file: os.NewFile(uintptr(fd), "inotify"), folders: map[string]int{}}
+}
+
+func (w *watch) close() {
 	if w.file != nil {
 		w.file.Close()
 	}
 }
 
-// add watches a folder, if there is one at the path. To add it again changes nothing.
-func (w watch) add(path string) {
+// add watches a folder, if there is one at the path. To add it again changes nothing. Another folder that was at the path
+// is watched no longer: neighbours may move folders away without end, and all wait containers of the node with one user
+// share the number of watches (fs.inotify.max_user_watches).
+func (w *watch) add(path string) {
 	if w.file == nil {
 		return
 	}
@@ -36,7 +45,16 @@ func (w watch) add(path string) {
 		return
 	}
 	_ = conn.Control(func(fd uintptr) {
-		_, _ = unix.InotifyAddWatch(int(fd), path, unix.IN_CREATE|unix.IN_MOVED_TO|unix.IN_ONLYDIR|unix.IN_DONT_FOLLOW)
+		added, err := unix.InotifyAddWatch(int(fd), path, unix.IN_CREATE|unix.IN_MOVED_TO|unix.IN_ONLYDIR|unix.IN_DONT_FOLLOW)
+		if err != nil {
+			w.partial = w.partial || errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.ENOMEM)
+			return
+		}
+		before, was := w.folders[path]
+		w.folders[path] = added
+		if was && !slices.Contains(slices.Collect(maps.Values(w.folders)), before) {
+			_, _ = unix.InotifyRmWatch(int(fd), uint32(before)) // the kernel has removed it with its folder, maybe
+		}
 	})
 }
 
@@ -45,7 +63,7 @@ func (w watch) add(path string) {
 const quietInterval = 10 * time.Second
 
 // wait returns after a change, or when a look is due, or with the error of ctx.
-func (w watch) wait(ctx context.Context) error {
+func (w *watch) wait(ctx context.Context) error {
 	if w.file == nil {
 		moment, cancel := context.WithTimeout(ctx, pollInterval)
 		defer cancel()
@@ -54,7 +72,11 @@ func (w watch) wait(ctx context.Context) error {
 	}
 	stop := context.AfterFunc(ctx, func() { _ = w.file.SetReadDeadline(time.Now()) })
 	defer stop()
-	_ = w.file.SetReadDeadline(time.Now().Add(quietInterval))
+	interval := quietInterval
+	if w.partial {
+		interval, w.partial = pollInterval, false
+	}
+	_ = w.file.SetReadDeadline(time.Now().Add(interval))
 	if ctx.Err() == nil {
 		_, _ = w.file.Read(make([]byte, 4096)) // what changed does not matter
 	}
