@@ -14,7 +14,7 @@ PLACE   := cmd/containerd-shim-wasm-v1/programs
 CC_amd64 := $(if $(filter amd64,$(shell go env GOHOSTARCH)),gcc,x86_64-linux-gnu-gcc)
 CC_arm64 := $(if $(filter arm64,$(shell go env GOHOSTARCH)),gcc,aarch64-linux-gnu-gcc)
 
-.PHONY: help cross build race worker wasm-client wasm-argoexec image examples demo deps tools test test-unit test-integration test-race test-cgroup2 cluster cluster-down e2e bench diagrams lint install uninstall clean need-root
+.PHONY: help cross build race worker wasm-client wasm-argoexec image examples demo deps tools test test-unit test-integration test-race test-cgroup2 cluster cluster-down e2e e2e-examples bench diagrams lint install uninstall clean need-root
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -111,6 +111,11 @@ cluster-down: need-root ## take it down; its logs stay in .cache/cluster/logs
 # A cluster that was up before stays up. Its tests run in parallel, because they mostly wait.
 e2e: need-root deps build ## tests on that cluster, brought up for them if it is down
 	@go run ./hack/cluster with go test -p 1 -parallel 8 -count 1 -timeout 40m ./internal/testcluster ./test/e2e
+
+# Some eighty workflows, with ALL some hundred, three times each. It is no part of e2e, because it takes minutes.
+e2e-examples: need-root deps build ## run upstream's example workflows three ways on that cluster (ALL=1: all of them, and the table in docs/argo.md)
+	@go run ./hack/cluster with go test -p 1 -parallel 8 -count 1 -timeout 30m -run '^TestUpstreamExamples$$' ./test/e2e \
+		-args -upstream$(if $(ALL),-all)
 
 bench: need-root build ## measure starts, throughput and memory beside runc
 	@go run ./bench

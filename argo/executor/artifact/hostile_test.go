@@ -198,7 +198,10 @@ func TestRedirects(t *testing.T) {
 	}
 	// A loop has an end.
 	loop := newFake(t, 1, (*httptest.Server).Start)
-	loop.answer = func(w http.ResponseWriter, r *http.Request) bool { http.Redirect(w, r, "/again", 307); return true }
+	loop.answer = func(w http.ResponseWriter, r *http.Request) bool {
+		http.Redirect(w, r, "/again", http.StatusTemporaryRedirect)
+		return true
+	}
 	web, _ := Open(executor.Location{HTTP: &executor.HTTP{URL: loop.URL}}, nil, nil)
 	if err := web.Load(t.Context(), openRoot(t), "a"); err == nil || !strings.Contains(err.Error(), "stopped after 10 redirects") {
 		t.Errorf("got %v", err)
