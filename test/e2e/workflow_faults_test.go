@@ -27,14 +27,14 @@ const faulty = `
 entrypoint: main
 templates:
 - name: main
-  steps: [[{name: step, template: step, arguments: {parameters: [{name: n, value: "{{item}}"}]}, withSequence: {count: "10"}}]]
+  steps: [[{name: step, template: step, arguments: {parameters: [{name: number, value: "{{item}}"}]}, withSequence: {count: "10"}}]]
 - name: step
-  inputs: {parameters: [{name: n}]}
+  inputs: {parameters: [{name: number}]}
   retryStrategy: {limit: 30, retryPolicy: Always}
   container:
     image: $IMAGE
     command: [$PROBE]
-    args: [sleep, "1", ",", write, /tmp/out, "parameter {{inputs.parameters.n}}", ",", write, /tmp/art, "artifact {{inputs.parameters.n}}"]
+    args: [sleep, "1", ",", write, /tmp/out, "parameter {{inputs.parameters.number}}", ",", write, /tmp/art, "artifact {{inputs.parameters.number}}"]
   outputs:
     parameters: [{name: out, valueFrom: {path: /tmp/out}}]
     artifacts: [{name: art, path: /tmp/art, archive: {none: {}}}]
@@ -133,5 +133,15 @@ func killPart(part string) error {
 	if err := cluster.Kill9(ctx, part); err != nil {
 		return err
 	}
-	return cluster.Start(ctx, part)
+	var err error
+	for range startAttempts {
+		if err = cluster.Start(ctx, part); err == nil {
+			return nil
+		}
+	}
+	return err
 }
+
+// startAttempts is how often a part that was killed is started: an API server whose predecessor was killed sometimes
+// ends by itself.
+const startAttempts = 5
