@@ -157,6 +157,18 @@ func TestParametersTogether(t *testing.T) {
 	}
 }
 
+// A node that is short of files has not ended the main container. A link that a container has planted has.
+func TestSaysNothing(t *testing.T) {
+	for err, nothing := range map[error]bool{
+		unix.ENOENT: true, unix.EMFILE: true, unix.ENFILE: true, unix.ENOMEM: true,
+		unix.ELOOP: false, unix.EAGAIN: false, unix.ENOTDIR: false, unix.EACCES: false,
+	} {
+		if got := saysNothing(&os.PathError{Op: "open", Path: "/p", Err: err}); got != nothing {
+			t.Errorf("%v: %v", err, got)
+		}
+	}
+}
+
 // Folders that a neighbour moves away do not take the watches of the node's other wait containers.
 func TestWatchesOfMovedFolders(t *testing.T) {
 	s, _ := newStep(t, withParameter)

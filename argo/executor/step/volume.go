@@ -111,10 +111,16 @@ func readAll(f *os.File) (string, error) {
 func (v volume) exists(name string) bool {
 	f, err := v.open(name, unix.O_PATH)
 	if err != nil {
-		return !errors.Is(err, fs.ErrNotExist)
+		return !saysNothing(err)
 	}
 	f.Close()
 	return true
+}
+
+// saysNothing reports whether an error of openat2(2) leaves open what is at a path, or says that nothing is: the node
+// may be short of files or memory for a moment.
+func saysNothing(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) || errors.Is(err, unix.ENOMEM)
 }
 
 // replace puts a file with a mode at a path below the volume, whole from the moment that it is there. Whatever has been
