@@ -288,6 +288,7 @@ func TestUnreadableProgramIsOutOfReach(t *testing.T) {
 	try := func(t *testing.T, user int, program string, exec bool) caught {
 		t.Helper()
 		i := startIntruder(t, user, "patient")
+		defer func() { _ = syscall.Kill(i.pid, syscall.SIGKILL) }() // it takes a whole processor
 		spec := i.beside(t, uint32(user))
 		var container *Child
 		if exec {

@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -58,43 +59,53 @@ func main() {
 		os.Exit(1)
 	}
 	runtime.LockOSThread() // ptrace(2): the tracer is one thread
+	first := lastPID() + 1 // before the test knows that it can begin
 	fmt.Println("{}")
 	if m.blind {
 		m.guess()
 	}
 	if m.patient {
-		m.follow()
+		m.follow(first)
 	}
 	m.hunt()
 }
 
-// tries is how often follow tries to get into a process that has executed its program.
+// tries is how often try tries to get into a process that has executed its program.
 const tries = 20
 
-// follow tries to get into each new process again and again, for ever.
-func (m mode) follow() {
-	for next := lastPID() + 1; ; {
-		name := nameOf(next)
-		if name == "" {
-			if lastPID() > next { // it was a thread of ours, or has ended
-				next++
-			}
-			continue
-		}
-		if _, err := os.Stat(fmt.Sprintf("/proc/self/task/%d", next)); err == nil { // a thread of ours
+// follow tries to get into each process from a number on again and again, for ever.
+func (m mode) follow(next int) {
+	var passed []int // numbers without a process so far: it has ended, or is not visible yet
+	for {
+		passed = slices.DeleteFunc(passed, m.try)
+		switch {
+		case m.try(next):
 			next++
-			continue
+		case lastPID() > next:
+			passed = append(passed, next)
+			next++
 		}
-		found := caught{PID: next}
-		for left := tries; left > 0 && name != "" && len(found.Reached) == 0; name = nameOf(next) {
-			if name != m.unborn {
-				left--
-			}
-			found.Reached = reach(next)
-		}
-		tell(found)
-		next++
 	}
+}
+
+// try tries to get into a process, and reports whether there was one.
+func (m mode) try(pid int) bool {
+	name := nameOf(pid)
+	if name == "" {
+		return false
+	}
+	if _, err := os.Stat(fmt.Sprintf("/proc/self/task/%d", pid)); err == nil { // a thread of ours
+		return true
+	}
+	found := caught{PID: pid}
+	for left := tries; left > 0 && name != "" && len(found.Reached) == 0; name = nameOf(pid) {
+		if name != m.unborn {
+			left--
+		}
+		found.Reached = reach(pid)
+	}
+	tell(found)
+	return true
 }
 
 // nameOf returns the name of a process, "" if there is none.
