@@ -113,7 +113,7 @@ e2e: need-root deps build ## tests on that cluster, brought up for them if it is
 	@go run ./hack/cluster with go test -p 1 -parallel 8 -count 1 -timeout 40m ./internal/testcluster ./test/e2e
 
 # Some eighty workflows, with ALL some hundred, three times each. It is no part of e2e, because it takes minutes.
-e2e-examples: need-root deps build ## run upstream's example workflows three ways on that cluster (ALL=1: all of them, and the table in docs/argo.md)
+e2e-examples: need-root deps build ## run upstream's example workflows three ways on that cluster (ALL=1: the large ones, too, and the table in docs/argo.md)
 	@go run ./hack/cluster with go test -p 1 -parallel 8 -count 1 -timeout 30m -run '^TestUpstreamExamples$$' ./test/e2e \
 		-args -upstream$(if $(ALL),-all)
 

@@ -21,7 +21,7 @@ import (
 
 var (
 	upstream    = flag.Bool("upstream", false, "run upstream's example workflows (make e2e-examples)")
-	upstreamAll = flag.Bool("upstream-all", false, "run the large ones, too, and write the results into docs/argo.md")
+	upstreamAll = flag.Bool("upstream-all", false, "run the large ones, too, and write the results of what is run into docs/argo.md")
 )
 
 // upstreamVersion is the version of Argo whose examples are run, and that runs them.
@@ -61,12 +61,12 @@ func TestUpstreamExamples(t *testing.T) {
 	rows := make([]row, len(upstreamExamples))
 	t.Run("each", func(t *testing.T) {
 		for i, e := range upstreamExamples {
-			rows[i] = row{name: e.name(), result: "(not run)"}
+			rows[i] = row{name: e.name()}
 			if e.large && !*upstreamAll {
 				continue
 			}
-			rows[i].result = "did not end"
 			t.Run(e.name(), func(t *testing.T) {
+				rows[i].result = "did not end"
 				t.Parallel()
 				rows[i] = e.compare(t, a, dir, seen)
 			})
@@ -218,6 +218,7 @@ data:
 type upstreamExample struct {
 	file     string
 	large    bool                   // not run by default
+	fails    bool                   // ends as Failed, otherwise as Succeeded
 	programs map[string]replacement // of templates, or of template/container
 	own      []string               // names in the text that each run has for itself
 	library  string                 // a file with the templates that it refers to
@@ -306,7 +307,8 @@ func (e upstreamExample) workflow(t testing.TB, object *anyObject, w way) *anyOb
 }
 
 func (e upstreamExample) workflowName(w way) string {
-	return "up-" + strings.ToLower(strings.ReplaceAll(e.name(), "/", "-")) + w.suffix
+	name := strings.ToLower(strings.ReplaceAll(e.name(), "/", "-"))
+	return "up-" + name[:min(len(name), 43)] + w.suffix // a label's value has at most 63 characters, some with words of Argo's
 }
 
 // ownSuffix is the end of the names that a run has for itself.
@@ -453,6 +455,9 @@ func (e upstreamExample) compare(t *testing.T, a *argo, dir string, seen *record
 	r := row{name: e.name(), phase: runs[0].phase()}
 	if phase := traces[0]["(workflow) phase"]; phase != "" {
 		r.phase = phase
+	}
+	if want := map[bool]string{true: "Failed", false: "Succeeded"}[e.fails]; r.phase != want {
+		t.Errorf("the workflow is %s in containers, not %s: %s", r.phase, want, traces[0]["(workflow) message"])
 	}
 	pods := seen.pods(t, runs[2].GetName())
 	r.pods = len(pods)
