@@ -15,7 +15,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -23,6 +22,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/wasmshim/containerd-shim-wasm/argo"
+	"github.com/wasmshim/containerd-shim-wasm/internal/testoutput"
 )
 
 // TestMain clears the umask once for all tests, which run side by side: Run does it
@@ -36,29 +36,11 @@ func TestMain(m *testing.M) {
 type world struct {
 	t      *testing.T
 	root   string
-	stdout *log
-	stderr *log
+	stdout *testoutput.Buffer
+	stderr *testoutput.Buffer
 	// cancel ends the context of Run.
 	ctx    context.Context
 	cancel context.CancelFunc
-}
-
-// log collects what is written, for readers who come before its end.
-type log struct {
-	lock sync.Mutex
-	text strings.Builder
-}
-
-func (l *log) Write(b []byte) (int, error) {
-	l.lock.Lock()
-	defer l.lock.Unlock()
-	return l.text.Write(b)
-}
-
-func (l *log) String() string {
-	l.lock.Lock()
-	defer l.lock.Unlock()
-	return l.text.String()
 }
 
 // applets are the commands that guests use.
@@ -67,7 +49,7 @@ var applets = []string{"sh", "cat", "mkdir", "ln", "rm", "sleep", "kill", "mkfif
 // newWorld makes a container's root with a shell, users and Argo's volume.
 func newWorld(t *testing.T) world {
 	t.Helper()
-	w := world{t: t, root: t.TempDir(), stdout: new(log), stderr: new(log)}
+	w := world{t: t, root: t.TempDir(), stdout: new(testoutput.Buffer), stderr: new(testoutput.Buffer)}
 	w.ctx, w.cancel = context.WithCancel(context.Background())
 	t.Cleanup(w.cancel)
 	for _, dir := range []string{"bin", "etc", "dev", "tmp", "data", "var/run/argo"} {

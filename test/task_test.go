@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -26,6 +25,7 @@ import (
 
 	"github.com/wasmshim/containerd-shim-wasm/internal/testguest"
 	"github.com/wasmshim/containerd-shim-wasm/internal/testnode"
+	"github.com/wasmshim/containerd-shim-wasm/internal/testoutput"
 )
 
 const (
@@ -359,22 +359,7 @@ func (k *task) limit(controller, v1, v2 string) string {
 }
 
 // output collects what a process prints.
-type output struct {
-	mu     sync.Mutex
-	buffer bytes.Buffer
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buffer.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buffer.String()
-}
+type output struct{ testoutput.Buffer }
 
 // await returns when the output holds text.
 func (o *output) await(t testing.TB, text string) {

@@ -1,7 +1,6 @@
 package incluster
 
 import (
-	"bytes"
 	"context"
 	"crypto/x509"
 	"encoding/json"
@@ -24,6 +23,7 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/install"
 	"github.com/wasmshim/containerd-shim-wasm/internal/repo"
 	"github.com/wasmshim/containerd-shim-wasm/internal/testnode"
+	"github.com/wasmshim/containerd-shim-wasm/internal/testoutput"
 	"github.com/wasmshim/containerd-shim-wasm/internal/testsystemd"
 )
 
@@ -189,14 +189,14 @@ func (f *fixture) expectRestarts(want int) {
 type pod struct {
 	t         *testing.T
 	installer *Installer
-	log       *lockedBuffer
+	log       *testoutput.Buffer
 	cancel    context.CancelFunc
 	done      chan error
 }
 
 func (f *fixture) start() *pod {
 	f.t.Helper()
-	p := &pod{t: f.t, log: &lockedBuffer{}, done: make(chan error, 1)}
+	p := &pod{t: f.t, log: &testoutput.Buffer{}, done: make(chan error, 1)}
 	var err error
 	if p.installer, err = New(f.options, log.New(p.log, "", 0)); err != nil {
 		f.t.Fatal(err)
@@ -246,23 +246,6 @@ func waitFor(t *testing.T, what string, done func() bool) {
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-}
-
-type lockedBuffer struct {
-	mu     sync.Mutex
-	buffer bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buffer.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buffer.String()
 }
 
 // apiServer answers over TLS the requests that an installer may make, and no others.

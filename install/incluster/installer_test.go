@@ -14,6 +14,7 @@ import (
 
 	"github.com/wasmshim/containerd-shim-wasm/install"
 	"github.com/wasmshim/containerd-shim-wasm/internal/testnode"
+	"github.com/wasmshim/containerd-shim-wasm/internal/testoutput"
 )
 
 // The life of an installation: installed with one restart, left alone by pods that end
@@ -487,7 +488,7 @@ func TestKilledBetweenFiles(t *testing.T) {
 type process struct {
 	t       *testing.T
 	command *exec.Cmd
-	output  lockedBuffer
+	output  testoutput.Buffer
 	started chan struct{}
 }
 

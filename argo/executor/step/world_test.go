@@ -1,7 +1,6 @@
 package step_test
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
@@ -25,6 +24,7 @@ import (
 
 	"github.com/wasmshim/containerd-shim-wasm/internal/repo"
 	"github.com/wasmshim/containerd-shim-wasm/internal/testnode"
+	"github.com/wasmshim/containerd-shim-wasm/internal/testoutput"
 )
 
 // versions of argoexec to compare with, as hack/tools names them.
@@ -83,26 +83,8 @@ type world struct {
 	bucket *bucket // nil if the scene has none
 	user   uint32
 	cmd    *exec.Cmd
-	output lockedBuffer
+	output testoutput.Buffer
 	ended  chan struct{}
-}
-
-// lockedBuffer may be read while a program writes to it.
-type lockedBuffer struct {
-	mu  sync.Mutex
-	all bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(text []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.all.Write(text)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.all.String()
 }
 
 func newWorld(t *testing.T, argoexec string, answer func(int, request) (int, string)) *world {
