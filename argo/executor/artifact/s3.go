@@ -133,7 +133,7 @@ func (s *s3) isFolder(ctx context.Context, client *minio.Core) (bool, error) {
 	for object := range client.Client.ListObjects(ctx, s.at.Bucket, minio.ListObjectsOptions{Prefix: s.below()}) {
 		return object.Err == nil, object.Err
 	}
-	return false, nil
+	return false, ctx.Err() // a list that is called off may end without an error
 }
 
 // getFolder brings all objects below the key into files of a folder.
