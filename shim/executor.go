@@ -145,5 +145,6 @@ func (e argoExecutor) exec(process *specs.Process) (payload, error) {
 		return nil, fmt.Errorf("this is not Argo's executor but a program in its place, which runs only argoexec kill beside itself; exec in another container of the pod: %w",
 			errdefs.ErrNotImplemented)
 	}
-	return argoExecutor{release: e.release, template: e.template, process: process}, nil
+	e.process = process
+	return e, nil
 }

@@ -74,7 +74,8 @@ func (s *service) executor() (*container, argoExecutor) {
 func (c *container) copyArgoexec(ctx context.Context, runs argoExecutor) error {
 	process := *c.spec.Process
 	process.Args, process.Terminal = []string{"argoexec", executor.StageVerb}, false
-	p := newProcess(c, stageID, added, &process, stageCommand{argoExecutor{release: runs.release, template: runs.template, process: &process}}, stdio.Names{})
+	runs.process = &process
+	p := newProcess(c, stageID, added, &process, stageCommand{runs}, stdio.Names{})
 	if err := c.addExec(p); err != nil {
 		return err
 	}

@@ -89,6 +89,14 @@ func (p *executorPod) create(command string, env ...string) *task {
 	return k
 }
 
+// begin runs the pod's init container.
+func (p *executorPod) begin(template string) {
+	p.t.Helper()
+	initial := p.create("init", "ARGO_TEMPLATE="+template)
+	initial.start()
+	initial.expectCode(0)
+}
+
 func (p *executorPod) tryCreate(args []string, env ...string) (*task, error) {
 	p.t.Helper()
 	host, port, err := net.SplitHostPort(p.api.Listener.Addr().String())
@@ -344,9 +352,7 @@ func TestExecutorIsLeftByAnnotation(t *testing.T) {
 func TestArgoexecIsCopiedForNativeContainers(t *testing.T) {
 	withExecutor(t, func(t *testing.T, node *testnode.Node) {
 		p := ourExecutor.executorPod(t, node)
-		initial := p.create("init", "ARGO_TEMPLATE="+setTemplate)
-		initial.start()
-		initial.expectCode(0)
+		p.begin(setTemplate)
 		copied := filepath.Join(p.volume, "argoexec")
 		help := []string{argoDir + "/argoexec", "help"}
 		if _, err := p.tryCreate(help); err == nil || !strings.Contains(err.Error(), "copied from the pod's wait container") {
@@ -401,9 +407,7 @@ func TestArgoexecIsCopiedForNativeContainers(t *testing.T) {
 func TestExecutorIsKilled(t *testing.T) {
 	withExecutor(t, func(t *testing.T, node *testnode.Node) {
 		p := ourExecutor.executorPod(t, node)
-		initial := p.create("init", "ARGO_TEMPLATE="+scriptTemplate)
-		initial.start()
-		initial.expectCode(0)
+		p.begin(scriptTemplate)
 		wait := p.create("wait")
 		wait.start()
 		spec, err := wait.container.Spec(wait.ctx)
@@ -426,9 +430,7 @@ func TestExecutorIsKilled(t *testing.T) {
 func TestExecutorKeepsItsTemplate(t *testing.T) {
 	withExecutor(t, func(t *testing.T, node *testnode.Node) {
 		p := ourExecutor.executorPod(t, node)
-		initial := p.create("init", "ARGO_TEMPLATE="+setTemplate)
-		initial.start()
-		initial.expectCode(0)
+		p.begin(setTemplate)
 		stolen := strings.Replace(setTemplate, `"outputs":{}`, `"outputs":{"artifacts":[{"name":"a","path":"/v/a","http":{"url":"`+p.api.URL+`/stolen",`+
 			`"auth":{"basicAuth":{"usernameSecret":{"name":"s3","key":"access"},"passwordSecret":{"name":"s3","key":"secret"}}}}}]}`, 1)
 		if err := os.Remove(filepath.Join(p.volume, "template")); err != nil {

@@ -8,11 +8,12 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/wasmshim/containerd-shim-wasm/argo"
 	"github.com/wasmshim/containerd-shim-wasm/internal/environ"
 )
 
 // Argoexec is where argoexec init puts a copy of argoexec, for the other containers of the pod.
-const Argoexec = "/var/run/argo/argoexec"
+const Argoexec = argo.VolumePath + "/argoexec"
 
 // StageVerb is the command of wasm-argoexec that makes that copy. Argo has no such command.
 const StageVerb = "stage"

@@ -90,8 +90,8 @@ func create(to *os.Root, name string, mode os.FileMode, write func(io.Writer) er
 	return err
 }
 
-// size returns the size of a regular file.
-func size(f *os.File) (int64, error) {
+// Size returns the size of a regular file, and an error for anything else.
+func Size(f *os.File) (int64, error) {
 	info, err := f.Stat()
 	if err != nil {
 		return 0, err

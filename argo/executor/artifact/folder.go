@@ -65,7 +65,7 @@ func (e Entry) Open() (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := size(f); err != nil {
+	if _, err := Size(f); err != nil {
 		f.Close()
 		return nil, err
 	}

@@ -73,7 +73,7 @@ func (w *web) Load(ctx context.Context, to *os.Root, name string) error {
 }
 
 func (w *web) Save(ctx context.Context, from *os.File) error {
-	n, err := size(from)
+	n, err := Size(from)
 	if err != nil {
 		return &url.Error{Op: "Put", URL: w.at.URL, Err: err} // as if it were sent
 	}

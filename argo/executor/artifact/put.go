@@ -22,7 +22,7 @@ const largestPut = 16 << 20
 
 // put puts a regular file. It reads the file twice, and keeps none of it.
 func (s *s3) put(ctx context.Context, client *minio.Core, from *os.File, key string) error {
-	n, err := size(from)
+	n, err := Size(from)
 	if err != nil {
 		return err
 	}

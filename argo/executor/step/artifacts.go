@@ -23,7 +23,7 @@ import (
 // saving is the upload of one output artifact, or of a container's log.
 type saving struct {
 	artifact executor.Artifact
-	name     string // the last part of its key, if the artifact has none
+	name     string // the last part of its key, if the artifact has none, and the name of its archive
 	log      string // the file of the log below the volume, "" for another artifact
 	err      error
 }
@@ -198,11 +198,11 @@ func (s *step) collect(ctx context.Context, o *saving) (output, error) {
 	case o.log != "":
 		f, err = s.openOutput(o.log)
 	case s.template.Shared(a.Path):
-		return s.collectShared(a)
+		return s.collectShared(o)
 	case a.Archive == nil || a.Archive.Tar != nil:
 		f, err = s.openTarball(a)
 	default:
-		return s.collectUnpacked(ctx, a)
+		return s.collectUnpacked(ctx, o)
 	}
 	if err != nil {
 		return output{}, err
@@ -227,12 +227,13 @@ func (s *step) openOutput(name string) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	_, err = regular(f)
+	_, err = artifact.Size(f)
 	return closeUnless(f, err)
 }
 
 // collectShared takes an output from a volume that the main container shares with this one.
-func (s *step) collectShared(a *executor.Artifact) (output, error) {
+func (s *step) collectShared(o *saving) (output, error) {
+	a := &o.artifact
 	archive := a.Archive
 	if archive == nil {
 		archive = &executor.ArchiveStrategy{Tar: &executor.TarStrategy{}}
@@ -255,13 +256,14 @@ func (s *step) collectShared(a *executor.Artifact) (output, error) {
 	}
 	defer from.Close()
 	if archive.Zip != nil {
-		return s.pack(a.Name+".zip", func(w io.Writer) error { return s.zipShared(w, a.Path, from) })
+		return s.pack(o.name, func(w io.Writer) error { return s.zipShared(w, a.Path, from) })
 	}
-	return s.pack(a.Name+".tgz", func(w io.Writer) error { return s.writeTarball(w, a.Path, archive.Tar) })
+	return s.pack(o.name, func(w io.Writer) error { return s.writeTarball(w, a.Path, archive.Tar) })
 }
 
 // collectUnpacked unpacks the tarball that the emissary has left.
-func (s *step) collectUnpacked(ctx context.Context, a *executor.Artifact) (output, error) {
+func (s *step) collectUnpacked(ctx context.Context, o *saving) (output, error) {
+	a := &o.artifact
 	tarball, err := s.openTarball(a)
 	if err != nil {
 		return output{}, err
@@ -285,7 +287,7 @@ func (s *step) collectUnpacked(ctx context.Context, a *executor.Artifact) (outpu
 		// Upstream looks for a single file by its old name. The step fails with it, and so it does here.
 		return output{}, missing{"stat " + scratchDir + "/" + a.Name + ": no such file or directory"}
 	}
-	return s.pack(a.Name+".zip", func(w io.Writer) error { return writeZip(w, from) })
+	return s.pack(o.name, func(w io.Writer) error { return writeZip(w, from) })
 }
 
 // unpacked unpacks a tarball in a folder and opens what was in it. The name of the open file is what upstream has it by: a

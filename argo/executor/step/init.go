@@ -5,6 +5,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/wasmshim/containerd-shim-wasm/argo"
 	"github.com/wasmshim/containerd-shim-wasm/argo/executor"
 )
 
@@ -19,7 +20,7 @@ func Init(ctx context.Context, p Pod) int {
 	if err != nil {
 		return p.cannotBegin(err)
 	}
-	s := &step{Pod: p, volume: volume{p.Root + varRunArgo}, template: t}
+	s := &step{Pod: p, volume: volume{p.Root + argo.VolumePath}, template: t}
 	err = s.stage(text)
 	if err == nil {
 		err = s.loadArtifacts(ctx)

@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/wasmshim/containerd-shim-wasm/argo"
 )
 
 // Stage copies argoexec into the volume, for the native containers of the pod: the part of argoexec init that Init
@@ -23,7 +25,7 @@ func Stage(p Pod) error {
 		return err
 	}
 	defer in.Close()
-	return volume{p.Root + varRunArgo}.replace("argoexec", 0o555, func(w io.Writer) error {
+	return volume{p.Root + argo.VolumePath}.replace("argoexec", 0o555, func(w io.Writer) error {
 		_, err := io.Copy(w, in)
 		return err
 	})

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/wasmshim/containerd-shim-wasm/argo"
 	"github.com/wasmshim/containerd-shim-wasm/argo/executor"
 	"github.com/wasmshim/containerd-shim-wasm/argo/executor/taskresult"
 )
@@ -43,7 +44,7 @@ const withParameter = `{"name":"t","outputs":{"parameters":[{"name":"p","valueFr
 func newStep(t *testing.T, text string) (*step, *reports) {
 	t.Helper()
 	root := t.TempDir()
-	for _, dir := range []string{varRunArgo + "/ctr/main", varRunArgo + "/outputs/parameters/tmp", mainFiles + "/v", "/dev"} {
+	for _, dir := range []string{argo.VolumePath + "/ctr/main", argo.VolumePath + "/outputs/parameters/tmp", mainFiles + "/v", "/dev"} {
 		if err := os.MkdirAll(root+dir, 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -55,7 +56,7 @@ func newStep(t *testing.T, text string) (*step, *reports) {
 	told := &reports{}
 	env := map[string]string{"ARGO_INCLUDE_SCRIPT_OUTPUT": "true"}
 	pod := Pod{Root: root, Log: slog.New(slog.DiscardHandler), Getenv: func(name string) (string, bool) { v, ok := env[name]; return v, ok }}
-	return &step{Pod: pod, volume: volume{root + varRunArgo}, template: parsed, client: told}, told
+	return &step{Pod: pod, volume: volume{root + argo.VolumePath}, template: parsed, client: told}, told
 }
 
 // A container of the pod plants something where a file is expected: it is neither followed nor waited for, and

@@ -13,6 +13,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/wasmshim/containerd-shim-wasm/argo/executor/artifact"
 )
 
 // maxPath bounds a path in an archive, in bytes, as the kernel bounds one (PATH_MAX).
@@ -20,7 +22,7 @@ const maxPath = 4095
 
 // isTarball reports whether a file is a tarball, compressed by gzip, with anything in it.
 func isTarball(f *os.File) bool {
-	if _, err := regularSize(f); err != nil {
+	if _, err := artifact.Size(f); err != nil {
 		return false
 	}
 	compressed, err := gzip.NewReader(io.NewSectionReader(f, 0, 1<<62))
@@ -31,19 +33,10 @@ func isTarball(f *os.File) bool {
 	return err == nil
 }
 
-// regularSize returns the size of a regular file.
-func regularSize(f *os.File) (int64, error) {
-	info, err := regular(f)
-	if err != nil {
-		return 0, err
-	}
-	return info.Size(), nil
-}
-
 // untar unpacks a tarball into an empty folder: files, folders and links within the folder. As upstream it skips
 // everything else.
 func untar(ctx context.Context, f *os.File, into *os.Root) error {
-	size, err := regularSize(f)
+	size, err := artifact.Size(f)
 	if err != nil {
 		return err
 	}
@@ -111,7 +104,7 @@ func extract(into *os.Root, name string, flags int, mode os.FileMode, content io
 	if err != nil {
 		return err
 	}
-	if _, err = regularSize(f); err == nil {
+	if _, err = artifact.Size(f); err == nil {
 		_, err = io.Copy(f, content)
 	}
 	if closeErr := f.Close(); err == nil {
@@ -125,7 +118,7 @@ const maxDirectory = 16 << 20
 
 // unzip unpacks a zip file into an empty folder: files and folders.
 func unzip(ctx context.Context, f *os.File, into *os.Root) error {
-	size, err := regularSize(f)
+	size, err := artifact.Size(f)
 	if err != nil {
 		return err
 	}

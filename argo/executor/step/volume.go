@@ -11,13 +11,13 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/wasmshim/containerd-shim-wasm/argo/executor/artifact"
 )
 
-// volume is the folder that all containers of the pod share, at /var/run/argo. Every container of the pod may write
+// volume is the folder that all containers of the pod share, at argo.VolumePath. Every container of the pod may write
 // there, so no link below it is followed, and only regular files are read.
 type volume struct{ path string }
-
-const varRunArgo = "/var/run/argo"
 
 // maxFile bounds a file with an output parameter, in bytes: the API server takes no object of that size.
 const maxFile = 4 << 20
@@ -57,25 +57,11 @@ func openBeneath(dir, name string, flags int, resolve uint64) (*os.File, error) 
 // readRegular reads the last bytes of a regular file, at most limit+1 of them.
 func readRegular(f *os.File, limit int64) ([]byte, error) {
 	defer f.Close()
-	info, err := regular(f)
+	size, err := artifact.Size(f)
 	if err != nil {
 		return nil, err
 	}
-	return io.ReadAll(io.NewSectionReader(f, max(0, info.Size()-limit-1), limit+1))
-}
-
-// regular describes a file, or returns an error if it is not a regular one.
-func regular(f *os.File) (fs.FileInfo, error) {
-	info, err := f.Stat()
-	switch {
-	case err != nil:
-		return nil, err
-	case info.IsDir():
-		return nil, &os.PathError{Op: "read", Path: f.Name(), Err: unix.EISDIR}
-	case !info.Mode().IsRegular():
-		return nil, &os.PathError{Op: "read", Path: f.Name(), Err: errors.New("it is not a regular file")}
-	}
-	return info, nil
+	return io.ReadAll(io.NewSectionReader(f, max(0, size-limit-1), limit+1))
 }
 
 // closeUnless returns a file, or closes it if there is an error.

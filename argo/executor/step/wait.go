@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/wasmshim/containerd-shim-wasm/argo"
 	"github.com/wasmshim/containerd-shim-wasm/argo/executor"
 	"github.com/wasmshim/containerd-shim-wasm/argo/executor/taskresult"
 	"github.com/wasmshim/containerd-shim-wasm/worker/control"
@@ -48,7 +49,7 @@ func (p Pod) prepareWait() (*step, time.Time, error) {
 	if err != nil {
 		return nil, deadline, err
 	}
-	s := &step{Pod: p, volume: volume{p.Root + varRunArgo}}
+	s := &step{Pod: p, volume: volume{p.Root + argo.VolumePath}}
 	f, err := s.volume.open("template", os.O_RDONLY)
 	if err != nil {
 		return nil, deadline, err
@@ -188,7 +189,7 @@ func (s *step) reportProgress(ctx context.Context, patch, read time.Duration) {
 
 // lastProgress returns the last line of the progress file.
 func (s *step) lastProgress() (string, error) {
-	name, ok := strings.CutPrefix(s.env("ARGO_PROGRESS_FILE"), varRunArgo+"/")
+	name, ok := strings.CutPrefix(s.env("ARGO_PROGRESS_FILE"), argo.VolumePath+"/")
 	if !ok {
 		return "", nil
 	}
