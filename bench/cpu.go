@@ -67,10 +67,14 @@ func printCPU(w io.Writer, ours, theirs *cpuMeter) {
 	fmt.Fprintf(w, "\nprocessor time of the node for each step, its pod's removal included, n=%d each\n", ours.steps)
 	table := newTable(w)
 	fmt.Fprintln(table, "ms\twasm\trunc\tratio\t")
-	for _, share := range cpuShares {
-		fmt.Fprintf(table, "%s\t%.0f\t%.0f\t%s\t\n", share.name, ours.perStep(share.name), theirs.perStep(share.name), ratio(ours.perStep(share.name), theirs.perStep(share.name)))
+	row := func(share string) {
+		a, b := ours.perStep(share), theirs.perStep(share)
+		fmt.Fprintf(table, "%s\t%.0f\t%.0f\t%s\t\n", share, a, b, ratio(a, b))
 	}
-	fmt.Fprintf(table, "%s\t%.0f\t%.0f\t%s\t\n", total, ours.perStep(total), theirs.perStep(total), ratio(ours.perStep(total), theirs.perStep(total)))
+	for _, share := range cpuShares {
+		row(share.name)
+	}
+	row(total)
 	table.Flush()
 	printGoal(w, "processor time per step, wasm/runc", ours.perStep(total)/theirs.perStep(total), "≤", 0.5, "")
 }
@@ -87,7 +91,7 @@ func (b *clusterBench) remove(ctx context.Context, namespace, workflow string) e
 		return err
 	}
 	return poll.Until(ctx, func() (bool, error) {
-		pods, err := b.pods.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{LabelSelector: "workflows.argoproj.io/workflow=" + workflow})
+		pods, err := b.pods.CoreV1().Pods(namespace).List(ctx, podsOf(workflow))
 		return err == nil && len(pods.Items) == 0, err
 	})
 }

@@ -58,9 +58,11 @@ func (p plan) measureMemory(ctx context.Context, node *testnode.Node, c *client.
 	return nil
 }
 
+// median returns the upper one of an even number of sizes.
+func median(sizes []float64) float64 { return slices.Sorted(slices.Values(sizes))[len(sizes)/2] }
+
 func printMemory(what string, sizes []float64, goal float64) {
-	slices.Sort(sizes)
-	printGoal(os.Stdout, fmt.Sprintf("%s (%.2f)", what, sizes[len(sizes)-1]), sizes[len(sizes)/2], "≤", goal, "MB")
+	printGoal(os.Stdout, fmt.Sprintf("%s (%.2f)", what, slices.Max(sizes)), median(sizes), "≤", goal, "MB")
 }
 
 // sleep starts a guest that sleeps and returns when it does. The task is not nil if there is something to

@@ -56,8 +56,7 @@ func (b *clusterBench) measureOverhead(ctx context.Context, n int) error {
 			}
 			sizes = append(sizes, size)
 		}
-		slices.Sort(sizes)
-		fmt.Printf("  %-20s median %6.2f   most %6.2f\n", kind.name, sizes[len(sizes)/2], sizes[len(sizes)-1])
+		fmt.Printf("  %-20s median %6.2f   most %6.2f\n", kind.name, median(sizes), slices.Max(sizes))
 	}
 	return nil
 }

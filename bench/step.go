@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -15,9 +14,6 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/internal/testcluster"
 )
 
-// stepMemory is the private memory of a whole pod with a running step, in MB.
-type stepMemory []float64
-
 // measureSteps measures the pods of workflows with a single step, one at a time: how long they take, and the memory
 // of a pod whose step runs.
 func (b *clusterBench) measureSteps(ctx context.Context, n int) error {
@@ -25,7 +21,7 @@ func (b *clusterBench) measureSteps(ctx context.Context, n int) error {
 	if err := b.importSleeper(ctx); err != nil {
 		return err
 	}
-	times, memory := []samples{{}, {}}, []stepMemory{{}, {}}
+	times, memory := []samples{{}, {}}, [][]float64{{}, {}}
 	for i := range n + 1 {
 		for k, c := range clusterPair {
 			into := times[k]
@@ -55,15 +51,10 @@ func (b *clusterBench) measureSteps(ctx context.Context, n int) error {
 	title := fmt.Sprintf("pods of a workflow's step, from create to Succeeded, one at a time, n=%d each, alternating", n)
 	printPhases(os.Stdout, title, []string{total}, times[0], times[1])
 	printGoal(os.Stdout, "a step's pod, wasm/runc, p50", times[0].quantile(total, 0.5)/times[1].quantile(total, 0.5), "≤", 0.6, "")
-	ours, theirs := memory[0].median(), memory[1].median()
+	ours, theirs := median(memory[0]), median(memory[1])
 	fmt.Printf("\nprivate memory of a whole pod whose step runs (shims, pause, wait and main), MB, median of %d that run at once\n  wasm %.2f   runc %.2f\n", len(memory[0]), ours, theirs)
 	printGoal(os.Stdout, "memory of a running step's pod, wasm/runc", ours/theirs, "≤", 0.4, "")
 	return nil
-}
-
-func (m stepMemory) median() float64 {
-	sorted := slices.Sorted(slices.Values(m))
-	return sorted[len(sorted)/2]
 }
 
 // crowdedPods is the number of pods that run while their memory is measured. In a pod alone on its node, the pages of
@@ -79,7 +70,7 @@ func (b *clusterBench) step(ctx context.Context, workflow *unstructured.Unstruct
 		return err
 	}
 	defer func() { err = errors.Join(err, b.remove(context.WithoutCancel(ctx), namespace, created.GetName())) }()
-	watcher, err := b.pods.CoreV1().Pods(namespace).Watch(ctx, metav1.ListOptions{LabelSelector: "workflows.argoproj.io/workflow=" + created.GetName()})
+	watcher, err := b.pods.CoreV1().Pods(namespace).Watch(ctx, podsOf(created.GetName()))
 	if err != nil {
 		return err
 	}
@@ -95,7 +86,7 @@ func (b *clusterBench) step(ctx context.Context, workflow *unstructured.Unstruct
 			began = time.Now()
 		}
 		switch {
-		case pod.Status.Phase == phase && (phase != corev1.PodRunning || allRun(pod)):
+		case pod.Status.Phase == phase && (phase != corev1.PodRunning || isReady(pod)):
 			there[pod.Name] = pod
 		case pod.Status.Phase == corev1.PodFailed || pod.Status.Phase == corev1.PodSucceeded:
 			return fmt.Errorf("pod %s is %s: %+v", pod.Name, pod.Status.Phase, pod.Status)
@@ -109,8 +100,4 @@ func (b *clusterBench) step(ctx context.Context, workflow *unstructured.Unstruct
 		}
 	}
 	return fmt.Errorf("the pods of workflow %s: the watch ended: %w", created.GetName(), ctx.Err())
-}
-
-func allRun(pod *corev1.Pod) bool {
-	return !slices.ContainsFunc(pod.Status.ContainerStatuses, func(s corev1.ContainerStatus) bool { return s.State.Running == nil })
 }

@@ -87,7 +87,7 @@ func (b *clusterBench) fanOut(ctx context.Context, namespace string, c clusterCo
 // noteTasks records how long the parts of a workflow's pods took. Kubernetes reports the time of
 // scheduling in whole seconds; containerd's times are exact.
 func (b *clusterBench) noteTasks(ctx context.Context, namespace, workflow string, parts samples) error {
-	pods, err := b.pods.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{LabelSelector: "workflows.argoproj.io/workflow=" + workflow})
+	pods, err := b.pods.CoreV1().Pods(namespace).List(ctx, podsOf(workflow))
 	if err != nil {
 		return err
 	}
@@ -109,6 +109,11 @@ func (b *clusterBench) noteTasks(ctx context.Context, namespace, workflow string
 		parts.add(total, wait.ended.Sub(created))
 	}
 	return nil
+}
+
+// podsOf selects the pods of a workflow.
+func podsOf(workflow string) metav1.ListOptions {
+	return metav1.ListOptions{LabelSelector: "workflows.argoproj.io/workflow=" + workflow}
 }
 
 func scheduledAt(pod corev1.Pod) time.Time {

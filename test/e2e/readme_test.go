@@ -234,7 +234,7 @@ func (a *argo) removeWorkflows(t *testing.T) {
 	kubectl(t, "-n", a.name, "delete", "workflows", "--all", "--timeout", within.String())
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), within)
 	defer cancel()
-	pods, err := kube.typed.CoreV1().Pods(a.name).List(ctx, metav1.ListOptions{LabelSelector: "workflows.argoproj.io/workflow"})
+	pods, err := kube.typed.CoreV1().Pods(a.name).List(ctx, metav1.ListOptions{LabelSelector: workflowLabel})
 	if err != nil {
 		t.Fatal(err)
 	}

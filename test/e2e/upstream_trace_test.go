@@ -90,8 +90,6 @@ func record(t *testing.T, a *argo) *recorder {
 	return r
 }
 
-const workflowLabel = "workflows.argoproj.io/workflow"
-
 // of returns the objects of a kind that belong to a workflow.
 func (r *recorder) of(kind schema.GroupVersionKind, workflow string) []*anyObject {
 	r.mu.Lock()

@@ -46,6 +46,9 @@ func eachArgo(t *testing.T, test func(t *testing.T, a *argo)) {
 	}
 }
 
+// workflowLabel is the label by which Argo marks the objects of a workflow.
+const workflowLabel = "workflows.argoproj.io/workflow"
+
 // workflow is a workflow as the API server keeps it.
 type workflow struct {
 	*anyObject
@@ -81,7 +84,7 @@ func (a *argo) submit(t testing.TB, object *anyObject) workflow {
 	t.Helper()
 	object = create(t, a.name, object)
 	a.deleted(t, object)
-	a.reported(t, metav1.ListOptions{LabelSelector: "workflows.argoproj.io/workflow=" + object.GetName()})
+	a.reported(t, metav1.ListOptions{LabelSelector: workflowLabel + "=" + object.GetName()})
 	return workflow{object, a}
 }
 
@@ -249,7 +252,7 @@ func (n node) result() string {
 // pods returns the pods that the workflow has made.
 func (a *argo) pods(t testing.TB, w workflow) []corev1.Pod {
 	t.Helper()
-	pods, err := kube.typed.CoreV1().Pods(a.name).List(t.Context(), metav1.ListOptions{LabelSelector: "workflows.argoproj.io/workflow=" + w.GetName()})
+	pods, err := kube.typed.CoreV1().Pods(a.name).List(t.Context(), metav1.ListOptions{LabelSelector: workflowLabel + "=" + w.GetName()})
 	if err != nil {
 		t.Fatal(err)
 	}
