@@ -51,7 +51,8 @@ func (p *process) tellEnd(e children.End) bool {
 	// Look before the step: from then on a caller may have the cgroup removed (Delete), and the kernel's count
 	// with it.
 	kills := c.oomKills(e)
-	if p.step(ended, func() { p.end = e }) != nil {
+	var begun bool // read with the step: a deletion may take the next one at once
+	if p.step(ended, func() { p.end, begun = e, p.begun }) != nil {
 		return false
 	}
 	p.worker.hangUp()
@@ -59,7 +60,7 @@ func (p *process) tellEnd(e children.End) bool {
 	if p.id == "" {
 		c.recordExit(e)
 	}
-	if p.id != "" && !p.begun {
+	if p.id != "" && !begun {
 		return true // its start has not been published
 	}
 	c.events.send(&eventsapi.TaskExit{
