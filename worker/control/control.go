@@ -51,8 +51,15 @@ const (
 // and small enough that a hostile peer does no harm.
 const maxMessage = 16 << 20
 
-// maxError is the limit of the text of a report's error, in bytes: the worker may be hostile, and a module
-// may have long names.
+// maxReport is the limit of a report in bytes. The worker may be hostile, and the daemon needs up to 30 times as
+// much memory to decode it. The texts of a report are cut to maxText bytes and its names of functions have
+// functionsBytes, each of which JSON encodes with 6 bytes at most.
+const (
+	maxReport = 512 << 10
+	maxText   = 16 << 10
+)
+
+// maxError is the limit of the text of a report's error in other errors, in bytes: a module may have long names.
 const maxError = 4 << 10
 
 // Run is the order to run a module.
@@ -127,13 +134,13 @@ func (r reported) Error() string { return r.text }
 
 func (r reported) Is(target error) bool { return r.errno != 0 && target == error(r.errno) }
 
-// send writes one message.
-func send(w io.Writer, message any) error {
+// send writes one message of at most limit bytes.
+func send(w io.Writer, message any, limit int) error {
 	body, err := json.Marshal(message)
 	if err != nil {
 		return fmt.Errorf("encode message: %w", err)
 	}
-	if len(body) > maxMessage {
+	if len(body) > limit {
 		return fmt.Errorf("message of %d bytes is too long", len(body))
 	}
 	frame := binary.BigEndian.AppendUint32(make([]byte, 0, 4+len(body)), uint32(len(body)))
@@ -143,8 +150,9 @@ func send(w io.Writer, message any) error {
 	return nil
 }
 
-// receive reads one message into message. It returns io.EOF if the peer has closed without a further message.
-func receive(r io.Reader, message any) error {
+// receive reads one message of at most limit bytes into message. It returns io.EOF if the peer has closed without a
+// further message.
+func receive(r io.Reader, message any, limit int) error {
 	var size [4]byte
 	if _, err := io.ReadFull(r, size[:]); err != nil {
 		if errors.Is(err, io.EOF) {
@@ -153,7 +161,7 @@ func receive(r io.Reader, message any) error {
 		return fmt.Errorf("receive message: %w", err)
 	}
 	n := binary.BigEndian.Uint32(size[:])
-	if n > maxMessage {
+	if int64(n) > int64(limit) {
 		return fmt.Errorf("receive message: %d bytes is too long", n)
 	}
 	body := make([]byte, n)

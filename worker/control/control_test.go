@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"reflect"
+	"runtime"
 	"strings"
 	"testing"
 )
@@ -22,17 +23,17 @@ func TestSendReceive(t *testing.T) {
 	}
 	var pipe bytes.Buffer
 	for range 2 {
-		if err := send(&pipe, want); err != nil {
+		if err := send(&pipe, want, maxMessage); err != nil {
 			t.Fatal(err)
 		}
 	}
 	for range 2 {
 		var got Run
-		if err := receive(&pipe, &got); err != nil || !reflect.DeepEqual(got, want) {
+		if err := receive(&pipe, &got, maxMessage); err != nil || !reflect.DeepEqual(got, want) {
 			t.Errorf("got %+v, %v", got, err)
 		}
 	}
-	if err := receive(&pipe, &Run{}); err != io.EOF {
+	if err := receive(&pipe, &Run{}, maxMessage); err != io.EOF {
 		t.Errorf("after the last message: %v", err)
 	}
 }
@@ -45,7 +46,7 @@ func TestReceiveRefuses(t *testing.T) {
 		"half a size":      {[]byte{0, 0}, "unexpected EOF"},
 		"no body":          {frame(2, ""), "unexpected EOF"},
 		"half a body":      {frame(20, `{"Error":`), "unexpected EOF"},
-		"too long":         {frame(maxMessage+1, ""), "16777217 bytes is too long"},
+		"too long":         {frame(maxReport+1, ""), "524289 bytes is too long"},
 		"as long as it is": {[]byte("\xff\xff\xff\xff"), "4294967295 bytes is too long"},
 		"empty":            {frame(0, ""), "decode message"},
 		"not JSON":         {frame(4, "\x00\x01\x02\x03"), "decode message"},
@@ -54,7 +55,7 @@ func TestReceiveRefuses(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var report Report
-			err := receive(bytes.NewReader(test.input), &report)
+			err := receive(bytes.NewReader(test.input), &report, maxReport)
 			if err == nil || errors.Is(err, io.EOF) || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("got %v, want something with %q", err, test.want)
 			}
@@ -64,9 +65,70 @@ func TestReceiveRefuses(t *testing.T) {
 
 func TestSendRefusesTooMuch(t *testing.T) {
 	var pipe bytes.Buffer
-	err := send(&pipe, Report{Error: strings.Repeat("x", maxMessage)})
+	err := send(&pipe, Run{Cwd: strings.Repeat("x", maxMessage)}, maxMessage)
 	if err == nil || !strings.Contains(err.Error(), "too long") || pipe.Len() > 0 {
 		t.Errorf("got %v and %d bytes", err, pipe.Len())
+	}
+}
+
+// The daemon needs little memory for the reports of a hostile worker, and accepts the longest of a worker of ours.
+func TestReportOfAnySize(t *testing.T) {
+	try := func(speak func(Worker)) (Report, error, uint64) {
+		daemon, worker, err := Pair()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer daemon.Close()
+		go func() {
+			defer worker.Close()
+			speak(worker)
+		}()
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		report, err := daemon.Report()
+		runtime.ReadMemStats(&after)
+		return report, err, after.TotalAlloc - before.TotalAlloc
+	}
+	const most = 48 << 20 // of all allocations together
+	for name, body := range map[string]string{
+		"names":  `{"Module":{"Functions":[` + strings.Repeat(`"",`, (maxReport-40)/3) + `""]}}`,
+		"nested": `{"x":[` + strings.Repeat(strings.Repeat("[", 9000)+strings.Repeat("]", 9000)+",", maxReport/18001-1) + `1]}`,
+		"error":  `{"Error":"` + strings.Repeat(`\u0001`, (maxReport-20)/6) + `"}`,
+		"longer": `{"Module":{"Functions":[` + strings.Repeat(`"",`, 5<<20) + `""]}}`,
+	} {
+		// The worker goes on, with a second report and without end.
+		report, err, took := try(func(w Worker) {
+			message := frame(uint32(len(body)), body)
+			for {
+				if _, err := w.Write(message); err != nil {
+					return
+				}
+			}
+		})
+		if tooLong := len(body) > maxReport; (err != nil) != tooLong || tooLong && !strings.Contains(err.Error(), "is too long") {
+			t.Errorf("%s: got %v", name, err)
+		}
+		if took > most {
+			t.Errorf("%s: the report of %d bytes took %d bytes of memory", name, len(body), took)
+		}
+		if err := report.Err(); err != nil && len(err.Error()) > 2*maxError {
+			t.Errorf("%s: the error has %d bytes", name, len(err.Error()))
+		}
+	}
+	long := strings.Repeat("\x01", maxMessage)
+	var names []string
+	for range 2 * mostFunctions {
+		names = append(names, strings.Repeat("<", functionsBytes/mostFunctions))
+	}
+	sent := Report{Error: long, Refusal: "refused: " + long, Module: &Module{Name: strings.Repeat("x", 1000), Tenant: "t"}}
+	sent.Module.SetFunctions(names)
+	got, err, _ := try(func(w Worker) {
+		if err := w.Report(sent); err != nil {
+			t.Error(err)
+		}
+	})
+	if err != nil || !strings.HasPrefix(got.Refusal, "refused: \x01") || len(got.Module.Functions) != mostFunctions {
+		t.Errorf("the longest report: %v, %d functions", err, len(got.Module.Functions))
 	}
 }
 
@@ -103,17 +165,17 @@ func FuzzReceive(f *testing.F) {
 	f.Fuzz(func(t *testing.T, input []byte) {
 		var got, again Report
 		in := bytes.NewReader(input)
-		if err := receive(in, &got); err != nil {
+		if err := receive(in, &got, maxReport); err != nil {
 			return
 		}
 		if size := int(binary.BigEndian.Uint32(input)); len(input)-in.Len() != 4+size {
 			t.Errorf("read %d bytes of a message of 4+%d", len(input)-in.Len(), size)
 		}
 		var pipe bytes.Buffer
-		if err := send(&pipe, got); err != nil {
+		if err := send(&pipe, got, 2*maxReport); err != nil {
 			t.Fatal(err)
 		}
-		if err := receive(&pipe, &again); err != nil {
+		if err := receive(&pipe, &again, 2*maxReport); err != nil {
 			t.Fatal(err)
 		}
 		if got.Error != again.Error || (got.Module == nil) != (again.Module == nil) {

@@ -8,6 +8,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/wasmshim/containerd-shim-wasm/internal/text"
 )
 
 // Daemon is the end of the process that starts a worker: the daemon, or a worker in Argo's emissary role that
@@ -32,15 +34,15 @@ func Pair() (Daemon, Worker, error) {
 }
 
 // Run orders a worker to load a module, and to run it after Start.
-func (d Daemon) Run(order Run) error { return send(d, order) }
+func (d Daemon) Run(order Run) error { return send(d, order, maxMessage) }
 
 // Compile orders a worker to compile a module.
-func (d Daemon) Compile(order Compile) error { return send(d, order) }
+func (d Daemon) Compile(order Compile) error { return send(d, order, maxMessage) }
 
 // Report returns the worker's answer to the order. The error is io.EOF if the worker has ended without one.
 func (d Daemon) Report() (Report, error) {
 	var report Report
-	err := receive(d, &report)
+	err := receive(d, &report, maxReport)
 	return report, err
 }
 
@@ -79,19 +81,22 @@ func Own() Worker { return Worker{os.NewFile(descriptor, "control")} }
 // Run returns the order to run a module.
 func (w Worker) Run() (Run, error) {
 	var order Run
-	err := receive(w, &order)
+	err := receive(w, &order, maxMessage)
 	return order, err
 }
 
 // Compile returns the order to compile a module.
 func (w Worker) Compile() (Compile, error) {
 	var order Compile
-	err := receive(w, &order)
+	err := receive(w, &order, maxMessage)
 	return order, err
 }
 
 // Report sends the answer to the order.
-func (w Worker) Report(r Report) error { return send(w, r) }
+func (w Worker) Report(r Report) error {
+	r.Error, r.Refusal = text.Short(r.Error, maxText), text.Short(r.Refusal, maxText)
+	return send(w, r, maxReport)
+}
 
 // AwaitStart waits for the start byte. On an error the guest must not run.
 func (w Worker) AwaitStart() error { return awaitStart(w) }
