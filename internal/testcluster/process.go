@@ -30,12 +30,14 @@ func identify(pid int) (process, error) {
 	return process{PID: pid, Start: stat.start}, nil
 }
 
+// alive reports whether a thread of the process runs. When a process is killed, its first thread can be a zombie while
+// the others still hold its descriptors: another process cannot listen on its port yet.
 func (p process) alive() bool {
 	if p.PID == 0 {
 		return false
 	}
 	stat, err := readStat(p.PID)
-	return err == nil && stat.start == p.Start && stat.state != "Z" && stat.state != "X"
+	return err == nil && stat.start == p.Start && stat.state != "X" && (stat.state != "Z" || stat.threads > 1)
 }
 
 // signal sends a signal if the number still belongs to the same process.
@@ -56,6 +58,7 @@ func (p process) gone(ctx context.Context) error {
 type stat struct {
 	state, start string
 	parent       int
+	threads      int // those that have not ended; a zombie that is a process's first thread is counted
 	name         string
 	cpu          time.Duration // with that of children that have ended and were waited for
 }
@@ -79,7 +82,11 @@ func readStat(pid int) (stat, error) {
 	if err != nil {
 		return stat{}, fmt.Errorf("/proc/%d/stat: %w", pid, err)
 	}
-	s := stat{state: fields[0], start: fields[19], parent: parent, name: string(text[first+1 : last])}
+	threads, err := strconv.Atoi(fields[17])
+	if err != nil {
+		return stat{}, fmt.Errorf("/proc/%d/stat: %w", pid, err)
+	}
+	s := stat{state: fields[0], start: fields[19], parent: parent, threads: threads, name: string(text[first+1 : last])}
 	for _, field := range fields[11:15] { // utime, stime, cutime, cstime
 		ticks, err := strconv.ParseInt(field, 10, 64)
 		if err != nil {
