@@ -2,9 +2,12 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
+	"os"
 	"strings"
 	"sync"
 	"syscall"
@@ -17,10 +20,14 @@ import (
 var (
 	faultySteps = flag.Int("faults", 0, "run so many steps of workflows while parts of the node are killed at random; 0 leaves that test out")
 	faultySeed  = flag.Uint64("faults-seed", 0, "which parts are killed, and when; 0 takes another each time")
+	faultyAs    = flag.String("faults-as", "stand-ins", "what runs the steps of -faults: stand-ins, argoexec (Wasm with Argo's own executor) or containers")
+	faultyArgo  = flag.String("faults-argo", "4.0", "the version of Argo that runs the workflows of -faults")
 )
 
-// faultyTasks is the number of steps of each workflow of TestWorkflowFaults.
-const faultyTasks = 10
+const (
+	faultyTasks  = 10 // steps of each workflow of TestWorkflowFaults
+	faultyAtOnce = 3  // workflows that run at the same time
+)
 
 // faulty is a workflow whose steps each leave a parameter and an artifact with their own number.
 const faulty = `
@@ -51,97 +58,160 @@ func TestWorkflowFaults(t *testing.T) {
 		seed = rand.Uint64()
 	}
 	t.Logf("-faults-seed %d", seed)
-	a := argoVersion("4.0")
-	var running []workflow
-	for range (*faultySteps + faultyTasks - 1) / faultyTasks {
-		running = append(running, a.submit(t, asWasm.workflow(t, faulty)))
+	way, found := map[string]way{"containers": ways[0], "argoexec": ways[1], "stand-ins": ways[2]}[*faultyAs]
+	if !found {
+		t.Fatalf("unknown -faults-as %q", *faultyAs)
 	}
+	a := argoVersion(*faultyArgo)
 	ctx, stop := context.WithCancel(t.Context())
 	var killing sync.WaitGroup
-	killed := map[string]int{}
-	killing.Go(func() { killAtRandom(ctx, t, rand.New(rand.NewPCG(seed, 0)), killed) })
+	k := &killer{random: rand.New(rand.NewPCG(seed, 0)), killed: map[string]int{}}
+	killing.Go(func() { k.run(ctx, t) })
 	t.Cleanup(killing.Wait)
 	t.Cleanup(stop)
-	for i, w := range running {
-		running[i] = w.ended(t)
+	began := time.Now()
+	count := (*faultySteps + faultyTasks - 1) / faultyTasks
+	var running []workflow
+	tries := 0
+	for i := range count {
+		for len(running) < min(faultyAtOnce, count-i) {
+			k.calm.Lock() // the API server runs
+			running = append(running, a.submit(t, way.faulty(t)))
+			k.calm.Unlock()
+		}
+		w := running[0].ended(t)
+		running = running[1:]
+		t.Logf("workflow %d ended after %v", i, time.Since(began).Round(time.Second))
+		tries += checkFaulty(t, w)
 	}
 	stop()
 	killing.Wait()
-	t.Logf("killed %v", killed)
-	tries := 0
-	for _, w := range running {
-		w.is(t, "Succeeded")
-		for i := range faultyTasks {
-			n := w.node(t, fmt.Sprintf("[0].step(%d:%d)", i, i))
-			equal(t, "the parameter", n.parameter(t, "out"), fmt.Sprint("parameter ", i))
-			equal(t, "the artifact", string(n.artifact(t, "art")), fmt.Sprint("artifact ", i))
-		}
-		for name := range w.nodes(t) {
-			if strings.Count(name, "(") == 2 {
-				tries++
-			}
-		}
-	}
-	t.Logf("%d steps took %d tries", len(running)*faultyTasks, tries)
+	t.Logf("killed %v", k.killed)
+	t.Logf("%d steps took %d tries and %v", count*faultyTasks, tries, time.Since(began).Round(time.Second))
 }
 
-// killAtRandom kills something every one or two seconds until ctx ends, and counts what.
-func killAtRandom(ctx context.Context, t *testing.T, random *rand.Rand, killed map[string]int) {
+// faulty returns the workflow to run one way.
+func (way way) faulty(t testing.TB) *anyObject {
+	w := way.workflow(t, faulty)
+	if way.executor {
+		set(t, w, "true", "spec", "podMetadata", "annotations", "wasm.shim/native-argoexec")
+	}
+	return w
+}
+
+// checkFaulty checks that each step of a workflow has left its outputs, and returns the number of tries.
+func checkFaulty(t *testing.T, w workflow) (tries int) {
+	t.Helper()
+	w.is(t, "Succeeded")
+	for i := range faultyTasks {
+		n := w.node(t, fmt.Sprintf("[0].step(%d:%d)", i, i))
+		equal(t, "the parameter", n.parameter(t, "out"), fmt.Sprint("parameter ", i))
+		equal(t, "the artifact", string(n.artifact(t, "art")), fmt.Sprint("artifact ", i))
+	}
+	for name := range w.nodes(t) {
+		if strings.Count(name, "(") == 2 {
+			tries++
+		}
+	}
+	return tries
+}
+
+// killer kills processes and parts of the node.
+type killer struct {
+	random *rand.Rand
+	killed map[string]int
+	calm   sync.Mutex // held while a part is away
+}
+
+// run kills something every one or two seconds until ctx ends, and counts what.
+func (k *killer) run(ctx context.Context, t *testing.T) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(time.Second + time.Duration(random.Int64N(int64(time.Second)))):
+		case <-time.After(time.Second + time.Duration(k.random.Int64N(int64(time.Second)))):
 		}
-		var err error
-		var what string
-		switch pick := random.IntN(20); {
-		case pick < 12:
-			what, err = "worker", killOne(random, "worker") // guests, and our programs in init and wait
-		case pick < 16:
-			what, err = "shim", killOne(random, "containerd-shim")
-		case pick < 18:
-			what, err = testcluster.Containerd, killPart(testcluster.Containerd)
-		case pick < 19:
-			what, err = testcluster.Kubelet, killPart(testcluster.Kubelet)
-		default:
-			what, err = testcluster.APIServer, killPart(testcluster.APIServer)
-		}
+		what, err := k.kill()
 		if err != nil {
 			t.Errorf("kill %s: %v", what, err)
 			return
 		}
-		killed[what]++
+		if what != "" {
+			k.killed[what]++
+		}
 	}
 }
 
-// killOne kills one of the node's processes whose name begins so, if there is any.
-func killOne(random *rand.Rand, name string) error {
-	pids, err := cluster.PIDs(name)
-	if err != nil || len(pids) == 0 {
-		return err
+// kill returns what was killed, empty if there was no process of the chosen kind.
+func (k *killer) kill() (string, error) {
+	k.calm.Lock()
+	defer k.calm.Unlock()
+	switch pick := k.random.IntN(20); {
+	case pick < 12: // guests, and our programs in init and wait; argoexec, which is in every container of a native step
+		return k.one("worker", "argoexec")
+	case pick < 16:
+		return k.one("containerd-shim")
+	case pick < 18:
+		return testcluster.Containerd, killPart(testcluster.Containerd)
+	case pick < 19:
+		return testcluster.Kubelet, killPart(testcluster.Kubelet)
+	default:
+		return testcluster.APIServer, killPart(testcluster.APIServer)
 	}
-	err = syscall.Kill(pids[random.IntN(len(pids))], syscall.SIGKILL)
-	if err == syscall.ESRCH {
-		return nil
-	}
-	return err
 }
 
+// one kills one of the node's processes whose names begin so, if there is any.
+func (k *killer) one(names ...string) (string, error) {
+	var all []int
+	for _, name := range names {
+		pids, err := cluster.PIDs(name)
+		if err != nil {
+			return name, err
+		}
+		all = append(all, pids...)
+	}
+	if len(all) == 0 {
+		return "", nil
+	}
+	pid := all[k.random.IntN(len(all))]
+	name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
+	if err == nil {
+		err = syscall.Kill(pid, syscall.SIGKILL)
+	}
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ESRCH) {
+		return "", nil // it has ended
+	}
+	return strings.TrimSpace(string(name)), err
+}
+
+// killPart kills a part and starts it again, also when the test has failed.
 func killPart(part string) error {
-	ctx := context.Background() // what was killed is started again when the test has failed, too
+	ctx := context.Background()
 	if err := cluster.Kill9(ctx, part); err != nil {
 		return err
 	}
-	var err error
-	for range startAttempts {
-		if err = cluster.Start(ctx, part); err == nil {
-			return nil
-		}
-	}
-	return err
+	return cluster.Start(ctx, part)
 }
 
-// startAttempts is how often a part that was killed is started: an API server whose predecessor was killed sometimes
-// ends by itself.
-const startAttempts = 5
+// apiServerAway is how long the API server is away in TestWorkflowAPIServerAway.
+const apiServerAway = time.Minute
+
+// A step whose main ends while the API server is away succeeds with its outputs at the first try.
+func TestWorkflowAPIServerAway(t *testing.T) {
+	if *faultySteps == 0 {
+		t.Skip("-faults is not set")
+	}
+	disturbed(t, 1, func(t *testing.T, _ []workflow) {
+		if err := cluster.Kill9(t.Context(), testcluster.APIServer); err != nil {
+			t.Fatal(err)
+		}
+		var away sync.WaitGroup
+		t.Cleanup(away.Wait)
+		away.Go(func() { // main ends meanwhile
+			time.Sleep(apiServerAway)
+			if err := cluster.Start(context.Background(), testcluster.APIServer); err != nil {
+				t.Error(err)
+			}
+		})
+	})
+}
