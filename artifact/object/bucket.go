@@ -1,0 +1,115 @@
+package object
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"iter"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/minio/minio-go/v7"
+	"github.com/minio/minio-go/v7/pkg/encrypt"
+)
+
+// Bucket is a bucket of a store.
+type Bucket struct {
+	Client *minio.Core
+	Name   string
+	SSE    encrypt.ServerSide // the customer's key of its objects (SSE-C), or nil
+}
+
+// customer returns the customer's key as a text, or "".
+func (b Bucket) customer() string {
+	if b.SSE == nil {
+		return ""
+	}
+	header := http.Header{}
+	b.SSE.Marshal(header)
+	return fmt.Sprint(header)
+}
+
+// Info describes an object as it was when the store was asked.
+type Info struct {
+	Key      string
+	Size     int64
+	ETag     string // without quotes
+	Version  string // "" for the newest
+	Modified time.Time
+}
+
+// Stat describes an object. The error of the store is kept: errors.As finds a [minio.ErrorResponse].
+func (b Bucket) Stat(ctx context.Context, key string) (Info, error) {
+	return b.StatVersion(ctx, key, "")
+}
+
+// StatVersion describes a version of an object.
+func (b Bucket) StatVersion(ctx context.Context, key, version string) (Info, error) {
+	found, err := b.Client.StatObject(ctx, b.Name, key, minio.StatObjectOptions{VersionID: version, ServerSideEncryption: b.SSE})
+	if err != nil {
+		return Info{}, &Error{Bucket: b.Name, Key: key, Err: err}
+	}
+	return Info{Key: key, Size: found.Size, ETag: found.ETag, Version: version, Modified: found.LastModified}, nil
+}
+
+// List yields the objects whose keys begin with prefix, in the order of the store. After an error it yields nothing.
+// Objects that stand for folders, with a slash at the end of the key, are among them.
+func (b Bucket) List(ctx context.Context, prefix string) iter.Seq2[Info, error] {
+	return func(yield func(Info, error) bool) {
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel() // it ends the list
+		for o := range b.Client.Client.ListObjects(ctx, b.Name, minio.ListObjectsOptions{Prefix: prefix, Recursive: true}) {
+			if o.Err != nil {
+				yield(Info{}, &Error{Bucket: b.Name, Key: prefix, Err: o.Err})
+				return
+			}
+			if !yield(Info{Key: o.Key, Size: o.Size, ETag: strings.Trim(o.ETag, `"`), Modified: o.LastModified}, nil) {
+				return
+			}
+		}
+		if err := ctx.Err(); err != nil { // a list that is called off may end without an error
+			yield(Info{}, &Error{Bucket: b.Name, Key: prefix, Err: err})
+		}
+	}
+}
+
+// open requests the bytes from off until end. The body has exactly those bytes of the pinned version, or ends early.
+func (b Bucket) open(ctx context.Context, info Info, off, end int64) (io.ReadCloser, error) {
+	options := minio.GetObjectOptions{VersionID: info.Version, ServerSideEncryption: b.SSE}
+	options.Set("Range", fmt.Sprintf("bytes=%d-%d", off, end-1)) // SetRange takes 0-0 for all
+	if info.ETag != "" {
+		options.Set("If-Match", `"`+info.ETag+`"`)
+	} else {
+		options.Set("If-Unmodified-Since", info.Modified.UTC().Format("Mon, 02 Jan 2006 15:04:05 GMT"))
+	}
+	body, answer, header, err := b.Client.GetObject(ctx, b.Name, info.Key, options)
+	if err != nil {
+		return nil, err
+	}
+	if err := pinned(info, answer, header.Get("Content-Range"), off, end); err != nil {
+		body.Close()
+		return nil, err
+	}
+	return body, nil
+}
+
+// pinned reports in which way an answer is not that for the bytes from off until end of the pinned version.
+func pinned(info Info, answer minio.ObjectInfo, contentRange string, off, end int64) error {
+	if answer.ETag != info.ETag || info.ETag == "" && !answer.LastModified.Equal(info.Modified) {
+		return fmt.Errorf("%w: ETag %q, pinned %q", ErrReplaced, answer.ETag, info.ETag)
+	}
+	if contentRange == "" && off == 0 && end == info.Size && answer.Size == info.Size {
+		return nil // a server may answer with the whole
+	}
+	var first, last int64
+	span, size, _ := strings.Cut(strings.TrimPrefix(contentRange, "bytes "), "/")
+	if n, _ := fmt.Sscanf(span, "%d-%d", &first, &last); n != 2 || first != off || last != end-1 || answer.Size != end-off {
+		return fmt.Errorf("%w: asked for bytes %d-%d, got %q with %d bytes", errRange, off, end-1, contentRange, answer.Size)
+	}
+	if size != "*" && size != strconv.FormatInt(info.Size, 10) {
+		return fmt.Errorf("%w: %s bytes, pinned %d", ErrReplaced, size, info.Size)
+	}
+	return nil
+}

@@ -1,0 +1,163 @@
+package object
+
+import (
+	"context"
+	"errors"
+	"io"
+)
+
+// Object is an object that is open for reading. It costs little until it is read.
+type Object struct {
+	cache  *Cache
+	bucket Bucket
+	info   Info
+
+	// Guarded by the cache's lock.
+	content *content // nil before the first read
+	closed  bool
+}
+
+// Open returns an object that is read as info describes it. It asks the store nothing.
+func (c *Cache) Open(b Bucket, info Info) *Object {
+	return &Object{cache: c, bucket: b, info: info}
+}
+
+// Info returns what the object was opened with.
+func (o *Object) Info() Info { return o.info }
+
+// Close ends requests that fetch ahead. Blocks remain in the cache for another Open of the same version.
+func (o *Object) Close() {
+	c := o.cache
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if o.closed {
+		return
+	}
+	o.closed = true
+	if f := o.content; f != nil {
+		if f.opens--; f.opens == 0 {
+			for r := range f.fetches {
+				r.cancel(errCalledOff)
+			}
+		}
+		f.forget()
+	}
+}
+
+// Stats returns the sums of this version of the object.
+func (o *Object) Stats() Stats {
+	o.cache.mu.Lock()
+	defer o.cache.mu.Unlock()
+	if o.content == nil {
+		return Stats{}
+	}
+	return o.content.stats
+}
+
+// use returns the content, from the first read on.
+func (o *Object) use() (*content, error) {
+	c := o.cache
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if o.closed {
+		return nil, &Error{Bucket: o.bucket.Name, Key: o.info.Key, Err: ErrClosed}
+	}
+	if o.content == nil {
+		id := identity{client: o.bucket.Client, sse: o.bucket.customer(), bucket: o.bucket.Name, key: o.info.Key, version: o.info.Version, etag: o.info.ETag, modTime: o.info.Modified.UnixNano()}
+		f := c.contents[id]
+		if f == nil {
+			f = &content{cache: c, id: id, bucket: o.bucket, info: o.info, blocks: map[int64]*block{}, fetches: map[*fetch]struct{}{}}
+			c.contents[id] = f
+		}
+		f.opens++
+		o.content = f
+	}
+	return o.content, nil
+}
+
+// ReadAt reads as io.ReaderAt does. The context ends the wait, not the request: what arrives later is kept.
+func (o *Object) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
+	n := 0
+	for n < len(p) && off < o.info.Size {
+		v, err := o.View(ctx, off, min(len(p)-n, int(BlockSize-off%BlockSize))) // in one block
+		if err != nil {
+			return n, err
+		}
+		for _, part := range v.Parts {
+			m := copy(p[n:], part)
+			n, off = n+m, off+int64(m)
+		}
+		v.Release()
+	}
+	if n < len(p) {
+		return n, io.EOF
+	}
+	return n, nil
+}
+
+// View is a part of an object, in the memory of the cache.
+type View struct {
+	Parts  [][]byte // together they are the part
+	cache  *Cache
+	blocks []*block
+}
+
+// Release ends the use of the parts. Another read may then replace them.
+func (v *View) Release() {
+	v.cache.mu.Lock()
+	defer v.cache.mu.Unlock()
+	for _, b := range v.blocks {
+		v.cache.unpin(b)
+	}
+	v.blocks, v.Parts = nil, nil
+}
+
+// View returns at most n bytes from off, less only at the end of the object or if n is larger than [BlockSize]. The
+// caller releases it soon: the cache cannot use its memory for others before.
+func (o *Object) View(ctx context.Context, off int64, n int) (*View, error) {
+	v := &View{cache: o.cache}
+	if off < 0 || off >= o.info.Size || n <= 0 {
+		return v, nil
+	}
+	f, err := o.use()
+	if err != nil {
+		return nil, err
+	}
+	end := off + min(int64(n), BlockSize, o.info.Size-off)
+	first, last := off/BlockSize, (end-1)/BlockSize
+	for index := first; index <= last; index++ {
+		b, err := f.acquire(ctx, index, last, index == first)
+		if errors.Is(err, errNoMemory) {
+			v.Release()
+			return o.copied(ctx, off, end)
+		}
+		if err != nil {
+			v.Release()
+			return nil, err
+		}
+		v.blocks = append(v.blocks, b)
+		v.Parts = append(v.Parts, b.data[max(off-index*BlockSize, 0):min(end-index*BlockSize, int64(len(b.data)))])
+	}
+	o.served(f, end-off)
+	return v, nil
+}
+
+// copied returns a view that is no part of the cache.
+func (o *Object) copied(ctx context.Context, off, end int64) (*View, error) {
+	p := make([]byte, end-off)
+	for at := off; at < end; {
+		next := min(end, (at/BlockSize+1)*BlockSize)
+		if _, err := o.ReadAt(ctx, p[at-off:next-off], at); err != nil {
+			return nil, err
+		}
+		at = next
+	}
+	return &View{Parts: [][]byte{p}, cache: o.cache}, nil
+}
+
+func (o *Object) served(f *content, n int64) {
+	o.cache.mu.Lock()
+	defer o.cache.mu.Unlock()
+	f.stats.Served += n
+	o.cache.stats.Served += n
+}

@@ -1,0 +1,90 @@
+package object_test
+
+import (
+	"bytes"
+	"crypto/rand"
+	"errors"
+	"io"
+	"testing"
+
+	"github.com/minio/minio-go/v7"
+
+	"github.com/wasmshim/containerd-shim-wasm/artifact/internal/testbucket"
+	"github.com/wasmshim/containerd-shim-wasm/artifact/object"
+)
+
+func newCache(t testing.TB, limit int64) *object.Cache {
+	t.Helper()
+	c, err := object.NewCache(limit)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func random(n int) []byte {
+	p := make([]byte, n)
+	_, _ = rand.Read(p)
+	return p
+}
+
+func TestStat(t *testing.T) {
+	b := testbucket.Start(t).Bucket(t)
+	put := testbucket.Put(t, b, "a/b", []byte("hello"))
+	if put.Size != 5 || put.ETag != "5d41402abc4b2a76b9719d911017c592" || put.Modified.IsZero() {
+		t.Errorf("%+v", put)
+	}
+	for info, err := range b.List(t.Context(), "a/") {
+		if err != nil || info.Key != put.Key || info.Size != put.Size || info.ETag != put.ETag {
+			t.Errorf("listed %+v, %v, want %+v", info, err, put)
+		}
+	}
+	var response minio.ErrorResponse
+	if _, err := b.Stat(t.Context(), "none"); !errors.As(err, &response) || response.Code != "NoSuchKey" {
+		t.Error(err)
+	}
+	b.Name = "no-such-bucket"
+	for _, err := range b.List(t.Context(), "a/") {
+		if !errors.As(err, &response) || response.Code != "NoSuchBucket" {
+			t.Error(err)
+		}
+	}
+}
+
+func TestReadAt(t *testing.T) {
+	b := testbucket.Start(t).Bucket(t)
+	content := random(3*object.BlockSize + 17)
+	o := newCache(t, 4<<20).Open(b, testbucket.Put(t, b, "key", content))
+	defer o.Close()
+	for _, at := range [][2]int64{{0, 1}, {object.BlockSize - 1, 2}, {0, int64(len(content))}, {3 * object.BlockSize, 100}, {int64(len(content)), 1}, {1 << 40, 1}, {5, 0}} {
+		p := make([]byte, at[1])
+		n, err := o.ReadAt(t.Context(), p, at[0])
+		want := []byte{}
+		if at[0] < int64(len(content)) {
+			want = content[at[0]:min(at[0]+at[1], int64(len(content)))]
+		}
+		if !bytes.Equal(p[:n], want) || (err == io.EOF) != (len(want) < len(p)) {
+			t.Errorf("%v: %d bytes, %v", at, n, err)
+		}
+	}
+	if s := o.Stats(); s.Moved != int64(len(content)) {
+		t.Errorf("%+v", s)
+	}
+}
+
+// An object that is replaced is an error, never a mixture.
+func TestReplaced(t *testing.T) {
+	b := testbucket.Start(t).Bucket(t)
+	o := newCache(t, 4<<20).Open(b, testbucket.Put(t, b, "key", random(1<<20)))
+	defer o.Close()
+	if _, err := o.ReadAt(t.Context(), make([]byte, 1), 0); err != nil {
+		t.Fatal(err)
+	}
+	testbucket.Put(t, b, "key", random(1<<20))
+	if _, err := o.ReadAt(t.Context(), make([]byte, 1), 0); err != nil {
+		t.Errorf("what is in the cache: %v", err)
+	}
+	if _, err := o.ReadAt(t.Context(), make([]byte, 1), 1<<19); !errors.Is(err, object.ErrReplaced) {
+		t.Error(err)
+	}
+}
