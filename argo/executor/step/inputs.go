@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
@@ -201,10 +200,4 @@ func chmodOne(in *os.Root, name string, mode os.FileMode) error {
 	}
 	defer f.Close()
 	return f.Chmod(mode)
-}
-
-// escapes reports whether err says that a path leads out of a folder. Package os has no name for the error.
-func escapes(err error) bool {
-	failed := (*fs.PathError)(nil)
-	return errors.As(err, &failed) && failed.Err != nil && failed.Err.Error() == "path escapes from parent"
 }

@@ -101,7 +101,7 @@ func TestUnpackOntoPlanted(t *testing.T) {
 	}
 }
 
-func mustDir(t *testing.T, name string) string {
+func mustDir(t testing.TB, name string) string {
 	t.Helper()
 	if err := os.MkdirAll(name, 0o755); err != nil {
 		t.Fatal(err)
