@@ -4,8 +4,10 @@ import (
 	"context"
 	"crypto/md5"
 	"encoding/base64"
+	"errors"
 	"io"
 	"io/fs"
+	"math"
 	"mime"
 	"os"
 	"path"
@@ -20,28 +22,58 @@ import (
 // A part's size is part of the object's ETag.
 const largestPut = 16 << 20
 
-// put puts a regular file. It reads the file twice, and keeps none of it.
+// maxParts is the greatest number of parts that S3 takes.
+var maxParts = 10_000
+
+// errParts is the error of a file that has become too large for parts of largestPut.
+var errParts = errors.New("the file needs more parts than S3 takes")
+
+// put puts a regular file.
 func (s *s3) put(ctx context.Context, client *minio.Core, from *os.File, key string) error {
 	n, err := Size(from)
 	if err != nil {
 		return err
 	}
-	options := minio.PutObjectOptions{SendContentMd5: true, ContentType: mime.TypeByExtension(filepath.Ext(from.Name()))}
+	whole := newGrowing(ctx, from)
+	whole.size, whole.whole = n, true
+	return s.putGrowing(ctx, client, whole, key)
+}
+
+// putGrowing puts a file that may still be written. It reads the file twice, and keeps none of it. The requests are those
+// for a file that is there: sizes of parts depend on the file's, but up to maxParts all are of largestPut.
+func (s *s3) putGrowing(ctx context.Context, client *minio.Core, from *growing, key string) error {
+	options := minio.PutObjectOptions{SendContentMd5: true, ContentType: mime.TypeByExtension(filepath.Ext(from.file.Name()))}
 	if options.ContentType == "" {
 		options.ContentType = "application/octet-stream"
 	}
-	if n <= largestPut || s3utils.IsGoogleEndpoint(*client.EndpointURL()) {
-		_, err := client.Client.PutObject(ctx, s.at.Bucket, key, io.NewSectionReader(from, 0, n), n, options)
-		return err
+	most := int64(largestPut)
+	if s3utils.IsGoogleEndpoint(*client.EndpointURL()) {
+		most = math.MaxInt64
 	}
-	return s.putParts(ctx, client, from, key, n, options)
-}
-
-// putParts puts a file in parts. minio-go would have a whole part in memory.
-func (s *s3) putParts(ctx context.Context, client *minio.Core, from io.ReaderAt, key string, n int64, options minio.PutObjectOptions) (err error) {
-	count, partSize, _, err := minio.OptimalPartInfo(n, 0)
+	n, whole, err := from.wait(most)
 	if err != nil {
 		return err
+	}
+	if n <= most {
+		_, err := client.Client.PutObject(ctx, s.at.Bucket, key, io.NewSectionReader(from.file, 0, n), n, options)
+		return err
+	}
+	if err := s.putParts(ctx, client, from, n, whole, key, options); !errors.Is(err, errParts) {
+		return err
+	}
+	if n, whole, err = from.wait(math.MaxInt64); err != nil {
+		return err
+	}
+	return s.putParts(ctx, client, from, n, whole, key, options)
+}
+
+// putParts puts a file in parts, each when it is there. n is the size so far. minio-go would have a whole part in memory.
+func (s *s3) putParts(ctx context.Context, client *minio.Core, from *growing, n int64, whole bool, key string, options minio.PutObjectOptions) (err error) {
+	count, partSize := maxParts, int64(largestPut)
+	if whole {
+		if count, partSize, _, err = minio.OptimalPartInfo(n, 0); err != nil {
+			return err
+		}
 	}
 	id, err := client.NewMultipartUpload(ctx, s.at.Bucket, key, options)
 	if err != nil {
@@ -55,23 +87,33 @@ func (s *s3) putParts(ctx context.Context, client *minio.Core, from io.ReaderAt,
 			_ = client.AbortMultipartUpload(late, s.at.Bucket, key, id)
 		}
 	}()
-	parts := make([]minio.CompletePart, 0, count)
-	for i := range count {
-		at := int64(i) * partSize
-		length := min(partSize, n-at)
-		hash := md5.New()
-		if _, err := io.Copy(hash, io.NewSectionReader(from, at, length)); err != nil {
+	var parts []minio.CompletePart
+	for at := int64(0); at < n; at += partSize {
+		if len(parts) == count {
+			return errParts
+		}
+		if n, _, err = from.wait(at + partSize); err != nil {
 			return err
 		}
-		part, err := client.PutObjectPart(ctx, s.at.Bucket, key, id, i+1, io.NewSectionReader(from, at, length), length,
-			minio.PutObjectPartOptions{Md5Base64: base64.StdEncoding.EncodeToString(hash.Sum(nil))})
+		part, err := s.putPart(ctx, client, io.NewSectionReader(from.file, at, min(partSize, n-at)), key, id, len(parts)+1)
 		if err != nil {
 			return err
 		}
-		parts = append(parts, minio.CompletePart{PartNumber: i + 1, ETag: part.ETag})
+		parts = append(parts, part)
 	}
 	_, err = client.CompleteMultipartUpload(ctx, s.at.Bucket, key, id, parts, minio.PutObjectOptions{})
 	return err
+}
+
+// putPart puts one part of an upload.
+func (s *s3) putPart(ctx context.Context, client *minio.Core, from *io.SectionReader, key, id string, number int) (minio.CompletePart, error) {
+	hash := md5.New()
+	if _, err := io.Copy(hash, from); err != nil {
+		return minio.CompletePart{}, err
+	}
+	part, err := client.PutObjectPart(ctx, s.at.Bucket, key, id, number, io.NewSectionReader(from, 0, from.Size()), from.Size(),
+		minio.PutObjectPartOptions{Md5Base64: base64.StdEncoding.EncodeToString(hash.Sum(nil))})
+	return minio.CompletePart{PartNumber: number, ETag: part.ETag}, err
 }
 
 // putFolder puts the files of a folder and of the folders in it, each under its own key.

@@ -163,15 +163,22 @@ func (s *s3) Save(ctx context.Context, from *os.File) error {
 	if err != nil {
 		return err
 	}
+	return s.save(ctx, func(client *minio.Core) error {
+		if info.IsDir() {
+			return failed("put directory", s.putFolder(ctx, client, from, s.at.Key))
+		}
+		return failed("put file", s.put(ctx, client, from, s.at.Key))
+	})
+}
+
+// save calls put until it succeeds or fails for good.
+func (s *s3) save(ctx context.Context, put func(*minio.Core) error) error {
 	return s.retry(ctx, func() error {
 		s.log.Info("save to S3", "bucket", s.at.Bucket, "key", s.at.Key)
 		client, err := s.connect()
 		if err != nil {
 			return failed("create new S3 client", err)
 		}
-		if info.IsDir() {
-			return failed("put directory", s.putFolder(ctx, client, from, s.at.Key))
-		}
-		return failed("put file", s.put(ctx, client, from, s.at.Key))
+		return put(client)
 	})
 }

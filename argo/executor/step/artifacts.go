@@ -173,13 +173,17 @@ func (s *step) save(ctx context.Context, o *saving) error {
 	if err != nil {
 		return err
 	}
+	if from.write != nil {
+		return artifact.SaveWritten(ctx, store, from.file, from.write)
+	}
 	return store.Save(ctx, from.file)
 }
 
 // output is a file or a folder that becomes an artifact.
 type output struct {
-	file *os.File
-	done func() // removes what was made for it
+	file  *os.File
+	write func(io.Writer) error // writes the file, if it is empty so far
+	done  func()                // removes what was made for it
 }
 
 func (o output) close() {
@@ -254,11 +258,11 @@ func (s *step) collectShared(o *saving) (output, error) {
 	if archive.None != nil {
 		return output{file: from}, nil
 	}
-	defer from.Close()
+	whole := output{file: from}
 	if archive.Zip != nil {
-		return s.pack(o.name, func(w io.Writer) error { return s.zipShared(w, a.Path, from) })
+		return s.pack(o.name, whole.close, func(w io.Writer) error { return s.zipShared(w, a.Path, from) })
 	}
-	return s.pack(o.name, func(w io.Writer) error { return s.writeTarball(w, a.Path, archive.Tar) })
+	return s.pack(o.name, whole.close, func(w io.Writer) error { return s.writeTarball(w, a.Path, archive.Tar) })
 }
 
 // collectUnpacked unpacks the tarball that the emissary has left.
@@ -278,16 +282,16 @@ func (s *step) collectUnpacked(ctx context.Context, o *saving) (output, error) {
 		done()
 		return output{}, err
 	}
+	whole := output{file: from, done: done}
 	if a.Archive.Zip == nil {
-		return output{file: from, done: done}, nil
+		return whole, nil
 	}
-	defer done()
-	defer from.Close()
 	if path.Base(from.Name()) != a.Name {
+		whole.close()
 		// Upstream looks for a single file by its old name. The step fails with it, and so it does here.
 		return output{}, missing{"stat " + scratchDir + "/" + a.Name + ": no such file or directory"}
 	}
-	return s.pack(o.name, func(w io.Writer) error { return writeZip(w, from) })
+	return s.pack(o.name, whole.close, func(w io.Writer) error { return writeZip(w, from) })
 }
 
 // unpacked unpacks a tarball in a folder and opens what was in it. The name of the open file is what upstream has it by: a
@@ -312,26 +316,23 @@ func unpacked(ctx context.Context, tarball *os.File, dir *os.Root, a *executor.A
 	return renamed(f, scratchDir+"/"+name)
 }
 
-// pack returns a file that write writes.
-func (s *step) pack(name string, write func(io.Writer) error) (output, error) {
+// pack returns a new file that write is to write. packed removes what write needs.
+func (s *step) pack(name string, packed func(), write func(io.Writer) error) (output, error) {
 	dir, done, err := s.scratch()
 	if err != nil {
+		packed()
 		return output{}, err
 	}
-	f, err := dir.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	o := output{
+		write: func(w io.Writer) error { return inScratch(dir, write(w)) },
+		done:  func() { done(); packed() },
+	}
+	o.file, err = dir.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
-		done()
+		o.done()
 		return output{}, err
 	}
-	o := output{file: f, done: done}
-	if err = write(f); err == nil {
-		_, err = f.Seek(0, io.SeekStart)
-	}
-	err = inScratch(dir, err)
-	if err != nil {
-		o.close()
-	}
-	return o, err
+	return o, nil
 }
 
 // scratchDir is the folder of outputs that are packed or unpacked (upstream's tempOutArtDir).

@@ -103,11 +103,16 @@ var noise = func() string {
 }()
 
 // fullTmp gives what is below /tmp a disk of a megabyte.
-func fullTmp(w *world) {
+func fullTmp(w *world) { smallTmp(w, "1m") }
+
+func smallTmp(w *world, size string) {
 	w.must(os.Mkdir(w.path("tmp/argo"), 0o755))
-	w.must(unix.Mount("tmpfs", w.path("tmp/argo"), "tmpfs", 0, "size=1m"))
+	w.must(unix.Mount("tmpfs", w.path("tmp/argo"), "tmpfs", 0, "size="+size))
 	w.t.Cleanup(func() { w.must(unix.Unmount(w.path("tmp/argo"), unix.MNT_DETACH)) })
 }
+
+// largeNoise leaves more noise than an upload's part on a volume.
+func largeNoise(w *world) { w.write("mainctrfs/vol/x", strings.Repeat(noise, 8)) }
 
 // stores returns a check that an object has some text in its description.
 func stores(key, text string) func(*testing.T, outcome) {
@@ -418,6 +423,10 @@ var outputScenes = []scene{
 		check:   both(exits(0, ""), stores("wf-1/pod-1/d/large.bin", "bytes"), stores("wf-1/pod-1/x.txt", "text/plain")),
 	},
 	{
+		name: "large output on a volume", template: outputArtifacts(output("/vol/x", "") + `,{"name":"z","path":"/vol/x","archive":{"zip":{}}}`),
+		prepare: ended(largeNoise), check: both(exits(0, ""), stores("wf-1/pod-1/a.tgz", " in parts 2"), stores("wf-1/pod-1/z.zip", " in parts 2")),
+	},
+	{
 		name: "logs", template: withArtifacts("", output("/tmp/a", ""), `"archiveLogs":true,`), prepare: ended(left("/tmp/a", tarFile("a", "x")), file("ctr/main/combined", "out\nerr\n")),
 		check: both(exits(0, ""), reports("name:main-logs s3:map[key:wf-1/pod-1/main.log]"), stores("wf-1/pod-1/main.log", "out")),
 	},
@@ -466,6 +475,11 @@ var outputScenes = []scene{
 	{
 		name: "output as a tarball on a full disk", template: outputArtifacts(output("/vol/x", "")),
 		prepare: ended(func(w *world) { w.write("mainctrfs/vol/x", noise) }, fullTmp),
+		check:   both(exits(64, "write /tmp/argo/outputs/artifacts/a.tgz: no space left on device; "), storesNothing),
+	},
+	{
+		name: "large output as a tarball on a full disk", template: outputArtifacts(output("/vol/x", "")),
+		prepare: ended(largeNoise, func(w *world) { smallTmp(w, "20m") }),
 		check:   both(exits(64, "write /tmp/argo/outputs/artifacts/a.tgz: no space left on device; "), storesNothing),
 	},
 	{

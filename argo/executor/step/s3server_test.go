@@ -221,6 +221,8 @@ func (b *bucket) objects() map[string]string {
 		found[o.Key] = fmt.Sprintf("%s %v %s", info.ContentType, info.UserMetadata, describe(data))
 		if !strings.HasPrefix(describe(data), "tar:") && !strings.HasPrefix(describe(data), "zip:") {
 			found[o.Key] += " " + info.ETag // it says in which parts an object came
+		} else if _, parts, ok := strings.Cut(info.ETag, "-"); ok {
+			found[o.Key] += " in parts " + parts
 		}
 	}
 	for u := range b.client.ListIncompleteUploads(b.t.Context(), b.name, "", true) {
