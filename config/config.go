@@ -52,6 +52,9 @@ type Config struct {
 	// ArgoExecutor lets our own program do the work of Argo's executor in the init and wait containers of
 	// workflows' pods, where all that they need is known. Otherwise the real executor runs there.
 	ArgoExecutor bool
+	// LazyArtifacts lets Wasm containers of workflows read input artifacts from their stores, as files,
+	// while they run. Otherwise they are downloaded before.
+	LazyArtifacts bool
 	// LogLevel is a logrus level from "trace" to "error"; empty means the level
 	// that containerd asks for with -debug.
 	LogLevel string
@@ -72,6 +75,7 @@ func Default() Config {
 		// At least four, so that no three tenants can take all of them.
 		MaxCompilations: max(4, runtime.NumCPU()),
 		ArgoExecutor:    true,
+		LazyArtifacts:   true,
 	}
 }
 
@@ -109,6 +113,7 @@ type document struct {
 	Precompiled     *[]string `toml:"precompiled"`
 	SystemdCgroup   *bool     `toml:"systemd_cgroup"`
 	ArgoExecutor    *bool     `toml:"argo_executor"`
+	LazyArtifacts   *bool     `toml:"lazy_artifacts"`
 	LogLevel        *string   `toml:"log_level"`
 }
 
@@ -129,6 +134,7 @@ func Parse(text []byte) (Config, error) {
 		Precompiled:     &c.Precompiled,
 		SystemdCgroup:   &c.SystemdCgroup,
 		ArgoExecutor:    &c.ArgoExecutor,
+		LazyArtifacts:   &c.LazyArtifacts,
 		LogLevel:        &c.LogLevel,
 	}
 	dec := toml.NewDecoder(bytes.NewReader(text)).DisallowUnknownFields()
@@ -148,7 +154,7 @@ func explain(err error) error {
 		first := unknown.Errors[0]
 		line, _ := first.Position()
 		return fmt.Errorf("line %d: unknown key %q; known keys are cache_dir, cache_size, max_module_size, "+
-			"compile_timeout, compile_memory, max_compilations, precompiled, systemd_cgroup, argo_executor, log_level", line, strings.Join(first.Key(), "."))
+			"compile_timeout, compile_memory, max_compilations, precompiled, systemd_cgroup, argo_executor, lazy_artifacts, log_level", line, strings.Join(first.Key(), "."))
 	}
 	var bad *toml.DecodeError
 	if errors.As(err, &bad) {

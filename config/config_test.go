@@ -31,8 +31,9 @@ max_compilations = 7
 precompiled = ["sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"]
 systemd_cgroup = true
 argo_executor = false
+lazy_artifacts = false
 log_level = "debug"
-`, Config{"/srv/cache", 10 << 30, 1 << 30, 90 * time.Second, 512 << 20, 7, []string{"sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"}, true, false, "debug", ""}},
+`, Config{"/srv/cache", 10 << 30, 1 << 30, 90 * time.Second, 512 << 20, 7, []string{"sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"}, true, false, false, "debug", ""}},
 		"bytes":       {`max_module_size = "4096"`, with(func(c *Config) { c.MaxModuleSize = 4096 })},
 		"integer":     {`max_module_size = 4096`, with(func(c *Config) { c.MaxModuleSize = 4096 })},
 		"CRLF":        {"systemd_cgroup = true\r\n", with(func(c *Config) { c.SystemdCgroup = true })},

@@ -33,6 +33,10 @@ const template = `# Configuration of containerd-shim-wasm on this node. Each con
 # containers of workflows' pods, where all that they need is known to it.
 #argo_executor = true
 
+# Whether Wasm containers of workflows read input artifacts from S3 as files, while they
+# run. false: the artifacts are downloaded before.
+#lazy_artifacts = true
+
 # trace, debug, info, warn or error. Unset: what containerd asks for.
 #log_level = "info"
 `

@@ -39,6 +39,8 @@ type Launch struct {
 	Terminal bool
 	// Reserved is a directory that only the worker may write, not the guest.
 	Reserved Reserved
+	// Fuse are further mounts, attached after those of the specification.
+	Fuse []Fuse
 	// CreateContainer (optional) runs the createContainer hooks. It is called on the
 	// sandbox's thread, before the container's root file system, which is at rootfs, becomes
 	// the root. A process that is started there is in the container's namespaces, except the
@@ -321,6 +323,9 @@ func (s *Sandbox) fillRootfs(ctx context.Context, l Launch) error {
 		if err := mountAll(s.root, l.Spec); err != nil {
 			return err
 		}
+	}
+	if err := attachFuse(s.root, l.Fuse); err != nil {
+		return err
 	}
 	if err := makeDevices(s.root, l.Spec); err != nil {
 		return err

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	eventsapi "github.com/containerd/containerd/api/events"
 	tasks "github.com/containerd/containerd/api/runtime/task/v2"
@@ -43,6 +44,8 @@ type container struct {
 	init    *process
 	// modules opens and compiles the modules of a Wasm container.
 	modules *module.Container
+	// served is the exec, in another container of the pod, that serves this container's artifacts.
+	served atomic.Pointer[process]
 
 	// mu orders the container's events: no exit comes before its start. No code waits for a worker while it
 	// holds mu.
@@ -265,6 +268,7 @@ func (c *container) Kill(ctx context.Context, r *tasks.KillRequest) (*emptypb.Em
 	ends := signal == unix.SIGKILL && r.ExecID == ""
 	if ends {
 		c.forbidPause()
+		c.hangUpArtifacts()
 	}
 	if err := p.kill(ctx, signal); err != nil {
 		return nil, err

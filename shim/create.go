@@ -64,6 +64,11 @@ func (d *daemon) newContainer(r *tasks.CreateTaskRequest, spec *specs.Spec, even
 // createIn creates the container in an empty sandbox. unknown is a field of its
 // specification that cannot be honoured (loadSpec).
 func (c *container) createIn(ctx context.Context, sb *sandbox.Sandbox, r *tasks.CreateTaskRequest, unknown error) error {
+	if of := c.daemon.workflow.Load(); of.needsDownload(c) {
+		if err := of.fetch(ctx); err != nil {
+			return err
+		}
+	}
 	from, err := c.findModule(ctx, sb)
 	if err != nil {
 		return err
@@ -167,10 +172,15 @@ func (c *container) create(ctx context.Context, r *tasks.CreateTaskRequest, sb *
 	}
 	// The worker holds the code after launch.
 	defer code.Close()
-	runs := guest{container: c, process: c.spec.Process, command: c.command, role: control.RoleRun}
-	err = c.launch(ctx, r, sb, runs, sandbox.Launch{Code: code.File, Reserved: c.command.reserved(c.spec.Process.Env)})
+	artifacts, err := c.serveArtifacts(ctx)
 	if err != nil {
+		return err
+	}
+	runs := guest{container: c, process: c.spec.Process, command: c.command, role: control.RoleRun}
+	err = c.launch(ctx, r, sb, runs, sandbox.Launch{Code: code.File, Reserved: c.command.reserved(c.spec.Process.Env), Fuse: artifacts})
+	if err = errors.Join(err, closeMounts(artifacts)); err != nil {
 		code.Forget()
+		c.endArtifacts()
 		return err
 	}
 	go code.Keep(c.init.awaitBegun)

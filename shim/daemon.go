@@ -28,9 +28,9 @@ type daemon struct {
 	stateDir  string
 	log       *logrus.Entry
 	loader    *module.Loader
-	// template is the digest of the template of the pod's init container of Argo, nil if our own program has not done
-	// the work of that container.
-	template atomic.Pointer[string]
+	// workflow is the step of a workflow that the pod is, nil if our own program has not done the work of its init
+	// container.
+	workflow atomic.Pointer[workflow]
 
 	placeExecutor module.Place
 	executor      module.Placed // that program

@@ -50,12 +50,21 @@ func (d *daemon) launchExecutor(ctx context.Context, r *tasks.CreateTaskRequest,
 	if err := sb.MountRootfs(c.rootfs, spec.Root, r.Bundle); err != nil {
 		return nil, err
 	}
+	template, isInit := runs.writes()
+	var of *workflow
+	if isInit {
+		if of, err = d.newWorkflow(c, template); err != nil {
+			return nil, err
+		}
+		runs.Lazy = len(of.lazy) > 0
+	}
 	if err := c.launch(ctx, r, sb, runs, sandbox.Launch{}); err != nil {
 		return nil, err
 	}
-	if template, isInit := runs.writes(); isInit {
-		digest := control.TemplateDigest(template)
-		d.template.Store(&digest)
+	if isInit {
+		d.workflow.Store(of)
+	} else {
+		d.workflow.Load().wait.Store(c)
 	}
 	return c, nil
 }
@@ -68,15 +77,15 @@ const executorAnnotation = "wasm.shim/native-argoexec"
 // command wait reads the template that init has written, so it is known only in a pod whose init was.
 func (d *daemon) knownExecutor(spec *specs.Spec) (argoExecutor, error) {
 	release, err := knownRelease(spec)
-	runs := argoExecutor{release: release, process: spec.Process}
+	runs := argoExecutor{Executor: control.Executor{Release: release}, process: spec.Process}
 	if err != nil || executor.Verb(spec.Process.Args) == "init" {
 		return runs, err
 	}
-	template := d.template.Load()
-	if template == nil {
+	of := d.workflow.Load()
+	if of == nil {
 		return runs, errors.New("this shim has not stood in for the pod's init container")
 	}
-	runs.template = *template
+	runs.Template = of.digest
 	return runs, nil
 }
 
@@ -102,9 +111,8 @@ func knownRelease(spec *specs.Spec) (string, error) {
 // needs no order and reports nothing: it waits for the start message.
 type argoExecutor struct {
 	silent
-	release  string
-	template string // the digest of the one that init has left, empty for init
-	process  *specs.Process
+	control.Executor
+	process *specs.Process
 }
 
 // writes returns the template that the program leaves for others, and reports whether it does: as init.
@@ -123,9 +131,7 @@ func (argoExecutor) program(d *daemon) (*os.File, bool, error) {
 	return file, true, nil
 }
 
-func (e argoExecutor) env() []string {
-	return control.ExecutorEnv(e.release, e.template, e.process.Env)
-}
+func (e argoExecutor) env() []string { return e.Env(e.process.Env) }
 
 // started waits until the program handles signals: process 1 of a pid namespace loses those it does not.
 func (argoExecutor) started(ctx context.Context, w *worker) error {

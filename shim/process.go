@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"sync"
 	"time"
 
@@ -22,6 +23,7 @@ type process struct {
 	spec      *specs.Process
 	payload   payload
 	streams   stdio.Names
+	files     []*os.File // further descriptors of the worker, after the control socket
 
 	mu      sync.Mutex
 	phase   phase         // changed only by step

@@ -36,9 +36,6 @@ type service struct {
 	mu         sync.Mutex
 	containers map[string]tasks.TTRPCTaskService
 	leaving    bool // containerd has said Shutdown since a container was last created
-
-	staging sync.Mutex // guards copied, and is held while argoexec is copied
-	copied  bool       // argoexec is in the pod's volume
 }
 
 var empty = &emptypb.Empty{}
@@ -143,7 +140,11 @@ func (s *service) createNative(ctx context.Context, r *tasks.CreateTaskRequest) 
 		return nil, err
 	}
 	r.Options = options
-	if err := s.stage(ctx, r.Bundle); err != nil {
+	spec, _, err := loadSpec(r.Bundle)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.daemon.workflow.Load().prepare(ctx, spec); err != nil {
 		return nil, err
 	}
 	group, err := groupOf(r.Bundle, r.ID)

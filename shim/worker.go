@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -63,7 +64,7 @@ func (p *process) fork(ctx context.Context, sb *sandbox.Sandbox, l sandbox.Launc
 		}
 	}
 	l.Argv, l.Env, l.Terminal = p.spec.Args, p.payload.env(), p.streams.Terminal
-	l.Files = append(append([]*os.File(nil), w.io.Child()...), theirs.File)
+	l.Files = slices.Concat(w.io.Child(), []*os.File{theirs.File}, p.files)
 	l.Limit = p.limit
 	if w.Child, err = children.Launch(ctx, sb, l); err != nil {
 		ours.Close()

@@ -355,7 +355,7 @@ func TestArgoexecIsCopiedForNativeContainers(t *testing.T) {
 		p.begin(setTemplate)
 		copied := filepath.Join(p.volume, "argoexec")
 		help := []string{argoDir + "/argoexec", "help"}
-		if _, err := p.tryCreate(help); err == nil || !strings.Contains(err.Error(), "copied from the pod's wait container") {
+		if _, err := p.tryCreate(help); err == nil || !strings.Contains(err.Error(), "done in the pod's wait container") {
 			t.Errorf("without a wait container: %v", err)
 		}
 		wait := p.create("wait")

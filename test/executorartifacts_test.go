@@ -35,6 +35,42 @@ type objectStore struct {
 	*httptest.Server
 	mu      sync.Mutex
 	objects map[string]string
+	asks    []string
+	stalled string        // an object that is never sent
+	ended   chan struct{} // closed at the end of the test
+}
+
+// stall makes the store keep the requests for an object waiting.
+func (s *objectStore) stall(t *testing.T, path string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stalled, s.ended = path, make(chan struct{})
+	t.Cleanup(func() { close(s.ended) })
+}
+
+// remove removes an object.
+func (s *objectStore) remove(path string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.objects, path)
+}
+
+// asked returns the requests so far, by method and path.
+func (s *objectStore) asked() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.asks)
+}
+
+// list answers ListObjectsV2 (https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html).
+func (s *objectStore) list(w io.Writer, bucket, prefix string) {
+	fmt.Fprint(w, "<ListBucketResult>")
+	for _, path := range slices.Sorted(maps.Keys(s.objects)) {
+		if key := strings.TrimPrefix(path, bucket); key != path && strings.HasPrefix(key, prefix) {
+			fmt.Fprintf(w, "<Contents><Key>%s</Key><Size>%d</Size><ETag>1</ETag><LastModified>1970-01-01T00:00:01Z</LastModified></Contents>", key, len(s.objects[path]))
+		}
+	}
+	fmt.Fprint(w, "</ListBucketResult>")
 }
 
 func serveObjects(t *testing.T, objects map[string]string) *objectStore {
@@ -42,7 +78,13 @@ func serveObjects(t *testing.T, objects map[string]string) *objectStore {
 	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
+		if s.stalled == r.URL.Path && r.Method == http.MethodGet {
+			s.mu.Unlock()
+			<-s.ended
+			s.mu.Lock()
+		}
 		w.Header().Set("ETag", `"1"`)
+		s.asks = append(s.asks, r.Method+" "+r.URL.Path)
 		switch object, found := s.objects[r.URL.Path]; {
 		case r.Method == http.MethodPut:
 			body, err := io.ReadAll(r.Body)
@@ -50,6 +92,8 @@ func serveObjects(t *testing.T, objects map[string]string) *objectStore {
 				t.Error(err)
 			}
 			s.objects[r.URL.Path] = r.Header.Get("Content-Type") + " " + unchunked(string(body))
+		case r.URL.Query().Has("list-type"):
+			s.list(w, r.URL.Path, r.URL.Query().Get("prefix"))
 		case found:
 			http.ServeContent(w, r, "", time.Unix(1, 0), strings.NewReader(object))
 		default:

@@ -15,8 +15,13 @@ import (
 // Argoexec is where argoexec init puts a copy of argoexec, for the other containers of the pod.
 const Argoexec = argo.VolumePath + "/argoexec"
 
-// StageVerb is the command of wasm-argoexec that makes that copy. Argo has no such command.
-const StageVerb = "stage"
+// Commands of wasm-argoexec that Argo does not have. They run in the wait container, when another container of the pod
+// comes that needs what init has left undone.
+const (
+	StageVerb = "stage" // copies argoexec
+	FetchVerb = "fetch" // loads the artifacts that are lazy
+	ServeVerb = "serve" // serves them
+)
 
 // Verb returns the command of argoexec that a container runs if it is init or wait, and else "".
 func Verb(args []string) string {

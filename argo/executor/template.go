@@ -19,6 +19,10 @@ type Template struct {
 	ContainerSet *containerSet `json:"containerSet"`
 	Outputs      Outputs       `json:"outputs"`
 
+	// Further containers of the pod that are the template's.
+	Sidecars       []neighbour `json:"sidecars"`
+	InitContainers []neighbour `json:"initContainers"`
+
 	// InputArtifacts and OutputArtifacts are read from the lists of the template. Outputs has the latter, too.
 	InputArtifacts  []Artifact `json:"-"`
 	OutputArtifacts []Artifact `json:"-"`

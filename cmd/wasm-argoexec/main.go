@@ -32,15 +32,21 @@ func main() {
 	if err := os.Chdir("/"); err != nil {
 		fail(err)
 	}
-	pod := step.Pod{Release: os.Getenv(control.ReleaseEnv), Template: os.Getenv(control.TemplateEnv), Getenv: os.LookupEnv}
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
-	defer stop()
-	shim, err := awaitStart()
+	own, err := control.OwnExecutor()
 	if err != nil {
 		fail(err)
 	}
-	if len(os.Args) > 1 && os.Args[1] == executor.StageVerb {
-		os.Exit(stage(shim, pod))
+	pod := step.Pod{Release: own.Release, Template: own.Template, Lazy: own.Lazy, Getenv: os.LookupEnv, Log: newLog(os.Args)}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	shim := control.Own()
+	if err := shim.AwaitStart(); err != nil {
+		fail(err)
+	}
+	if len(os.Args) > 1 {
+		if help, ok := helpers[os.Args[1]]; ok {
+			os.Exit(help(ctx, shim, pod))
+		}
 	}
 	// It handles signals from here on, which the closed socket tells the shim.
 	shim.Close()
@@ -52,37 +58,10 @@ func fail(err error) {
 	os.Exit(1)
 }
 
-// awaitStart waits for the shim's word.
-func awaitStart() (control.Worker, error) {
-	if os.Getenv(control.RoleEnv) != control.RoleExecutor {
-		return control.Worker{}, fmt.Errorf("it is started by containerd-shim-wasm-v1, not by hand")
-	}
-	for _, name := range []string{control.RoleEnv, control.ReleaseEnv, control.TemplateEnv} {
-		if err := os.Unsetenv(name); err != nil {
-			return control.Worker{}, err
-		}
-	}
-	shim := control.Own()
-	return shim, shim.AwaitStart()
-}
-
-// stage copies argoexec and reports the result to the shim, which has asked for it.
-func stage(shim control.Worker, pod step.Pod) int {
-	var report control.Report
-	if err := step.Stage(pod); err != nil {
-		report.Error = err.Error()
-	}
-	if err := shim.Report(report); err != nil || report.Error != "" {
-		return 1
-	}
-	return 0
-}
-
 func run(ctx context.Context, pod step.Pod, args []string) int {
 	if kill, ok, err := argo.ParseKill(args); ok || err != nil {
 		return send(kill, err)
 	}
-	pod.Log = newLog(args)
 	switch executor.Verb(args) {
 	case "init":
 		return step.Init(ctx, pod)

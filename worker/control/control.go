@@ -115,7 +115,19 @@ type Report struct {
 	Refusal string `json:",omitempty"`
 	// Module describes the module of the code.
 	Module *Module `json:",omitempty"`
+	// Artifacts says what the input artifacts are that the worker can serve, in the order of its template.
+	Artifacts []Artifact `json:",omitempty"`
 }
+
+// Artifact says what the root of an artifact's file system is.
+type Artifact string
+
+// An artifact of no kind is not there, and need not be.
+const (
+	NoArtifact Artifact = ""
+	File       Artifact = "file"
+	Folder     Artifact = "folder"
+)
 
 // Err returns the report's error, nil if there is none. It wraps Errno.
 func (r Report) Err() error {

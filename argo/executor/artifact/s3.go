@@ -48,6 +48,12 @@ func openS3(at executor.S3, secrets Secrets, log *slog.Logger) (*s3, error) {
 
 // connect returns a client. Like upstream, each attempt has one of its own: it keeps in mind that a server is away.
 func (s *s3) connect() (*minio.Core, error) {
+	return s.client(2, 0) // a connection that is kept is only memory
+}
+
+// client returns a client that keeps so many connections, and makes each request so many times at most, 0 for minio-go's
+// default.
+func (s *s3) client(idle, tries int) (*minio.Core, error) {
 	secure := s.at.Insecure == nil || !*s.at.Insecure
 	transport, err := minio.DefaultTransport(secure)
 	if err != nil {
@@ -58,10 +64,10 @@ func (s *s3) connect() (*minio.Core, error) {
 		pool.AppendCertsFromPEM([]byte(s.authority))
 		transport.TLSClientConfig.RootCAs = pool
 	}
-	transport.MaxIdleConns = 2 // a connection that is kept is only memory
+	transport.MaxIdleConns = idle
 	transport.MaxResponseHeaderBytes = maxHeaders
 	return minio.NewCore(s.at.Endpoint, &minio.Options{
-		Creds: credentials.NewStaticV4(s.access, s.secret, s.session), Secure: secure, Transport: bounded{transport}, Region: s.at.Region,
+		Creds: credentials.NewStaticV4(s.access, s.secret, s.session), Secure: secure, Transport: bounded{transport}, Region: s.at.Region, MaxRetries: tries,
 	})
 }
 
@@ -76,12 +82,8 @@ func (s *s3) Load(ctx context.Context, to *os.Root, name string) error {
 		if !hasCode(err, "NoSuchKey") {
 			return failed("get file", err)
 		}
-		isFolder, folderErr := s.isFolder(ctx, client)
-		if folderErr != nil {
-			return failed("test if "+s.at.Key+" is a directory", folderErr)
-		}
-		if !isFolder {
-			return notFound{err.Error()}
+		if err := s.mustBeFolder(ctx, client, err); err != nil {
+			return err
 		}
 		return failed("get directory", s.getFolder(ctx, client, to, name))
 	})

@@ -50,6 +50,22 @@ func (s *step) loadArtifact(ctx context.Context, a executor.Artifact) error {
 		}
 		return fmt.Errorf("required artifact '%s' not supplied", a.Name)
 	}
+	if s.postponed(a) {
+		return s.withoutMissing(a, s.postpone(ctx, a))
+	}
+	return s.withoutMissing(a, s.download(ctx, a))
+}
+
+// withoutMissing returns the error of an artifact that could not be loaded. An optional one may be missing.
+func (s *step) withoutMissing(a executor.Artifact, err error) error {
+	if a.Optional && errors.Is(err, artifact.ErrNotFound) {
+		s.Log.Info("skip an optional input artifact that is not found", "name", a.Name)
+		return nil
+	}
+	return err
+}
+
+func (s *step) download(ctx context.Context, a executor.Artifact) error {
 	store, err := s.openStore(a.Location)
 	if err != nil {
 		return err
@@ -64,10 +80,6 @@ func (s *step) loadArtifact(ctx context.Context, a executor.Artifact) error {
 	loaded, unpacked := part+".tmp", part+".tmpdir"
 	defer func() { _, _ = to.RemoveAll(loaded), to.RemoveAll(unpacked) }()
 	if err := store.Load(ctx, to, loaded); err != nil {
-		if a.Optional && errors.Is(err, artifact.ErrNotFound) {
-			s.Log.Info("skip an optional input artifact that is not found", "name", a.Name)
-			return nil
-		}
 		return fmt.Errorf("artifact %s failed to load: %w", a.Name, err)
 	}
 	if err := s.unpack(ctx, a.Archive, to, loaded, unpacked, name); err != nil {

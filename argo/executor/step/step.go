@@ -38,6 +38,8 @@ type Pod struct {
 	// that end before wait begins may write into the volume, and another template would have wait send its secrets
 	// elsewhere. Empty stands for any.
 	Template string
+	// Lazy lets init leave input artifacts to be read from their stores later (executor.Template.Lazy).
+	Lazy bool
 	// Getenv returns a variable of the container.
 	Getenv func(string) (string, bool)
 	// Root is the folder in which the paths of the container begin: "/" but for tests.

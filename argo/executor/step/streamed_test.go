@@ -25,15 +25,15 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/artifact/unpack"
 )
 
-// object is an object in memory.
-type object []byte
+// inMemory is an object in memory.
+type inMemory []byte
 
-func (o object) ReadAt(_ context.Context, p []byte, off int64) (int, error) {
+func (o inMemory) ReadAt(_ context.Context, p []byte, off int64) (int, error) {
 	return bytes.NewReader(o).ReadAt(p, off)
 }
 
 // tgz returns a tarball. A name that ends with "/" is a folder's.
-func tgz(t testing.TB, headers ...tar.Header) object {
+func tgz(t testing.TB, headers ...tar.Header) inMemory {
 	t.Helper()
 	var out bytes.Buffer
 	compressed := gzip.NewWriter(&out)
@@ -66,7 +66,7 @@ func incompressible(size int) []byte {
 	return p
 }
 
-func zipped(t testing.TB, headers ...zip.FileHeader) object {
+func zipped(t testing.TB, headers ...zip.FileHeader) inMemory {
 	t.Helper()
 	var out bytes.Buffer
 	all := zip.NewWriter(&out)
@@ -84,7 +84,7 @@ func zipped(t testing.TB, headers ...zip.FileHeader) object {
 }
 
 // packedByArgo returns a tarball of a file or a folder as Argo's steps make it.
-func packedByArgo(t testing.TB, make func(name string)) object {
+func packedByArgo(t testing.TB, make func(name string)) inMemory {
 	t.Helper()
 	root := t.TempDir()
 	make(root + "/out")
@@ -103,7 +103,7 @@ func write(t testing.TB, name string, size int, mode fs.FileMode) {
 }
 
 type archived struct {
-	content  object
+	content  inMemory
 	strategy string // as in a template
 	kind     archive.Kind
 	fails    bool // after Look has taken it for something else
@@ -161,9 +161,9 @@ func archives(t testing.TB) map[string]archived {
 		"outside":                   {content: tgz(t, file("../x")), kind: archive.Unknown},
 		"twice":                     {content: tgz(t, file("x"), file("x")), kind: archive.Unknown},
 		"members":                   {content: multi, kind: archive.Regular},
-		"no tarball":                {content: object("text"), kind: archive.Plain},
-		"no tarball, tar":           {content: object("text"), strategy: "tar", kind: archive.Unknown},
-		"empty":                     {content: object{}, kind: archive.Plain},
+		"no tarball":                {content: inMemory("text"), kind: archive.Plain},
+		"no tarball, tar":           {content: inMemory("text"), strategy: "tar", kind: archive.Unknown},
+		"empty":                     {content: inMemory{}, kind: archive.Plain},
 		"no entries":                {content: tgz(t), kind: archive.Plain},
 		"no entries, tar":           {content: tgz(t), strategy: "tar", kind: archive.Tree},
 		"zip":                       {content: zipped(t, zip.FileHeader{Name: "x"}, zip.FileHeader{Name: "d/y", Method: zip.Deflate}), strategy: "zip", kind: archive.Tree},
@@ -174,7 +174,7 @@ func archives(t testing.TB) map[string]archived {
 		"zip, empty":                {content: zipped(t), strategy: "zip", kind: archive.Tree},
 		"zip, twice":                {content: zipped(t, zip.FileHeader{Name: "x"}, zip.FileHeader{Name: "x"}), strategy: "zip", kind: archive.Unknown},
 		"zip, outside":              {content: zipped(t, zip.FileHeader{Name: "../x"}), strategy: "zip", kind: archive.Unknown},
-		"no zip":                    {content: object("text"), strategy: "zip", kind: archive.Unknown},
+		"no zip":                    {content: inMemory("text"), strategy: "zip", kind: archive.Unknown},
 	}
 }
 
@@ -400,7 +400,7 @@ func TestLookReadsLittle(t *testing.T) {
 		if len(a.content) < 1<<20 {
 			continue
 		}
-		counted := &countedObject{object: a.content}
+		counted := &countedObject{inMemory: a.content}
 		if _, err := archive.Look(t.Context(), counted, int64(len(a.content)), a.format()); err != nil {
 			t.Fatal(err)
 		}
@@ -409,7 +409,7 @@ func TestLookReadsLittle(t *testing.T) {
 			t.Errorf("%s: it reads %d bytes", name, counted.n)
 		}
 		for fail := range counted.requests {
-			broken := &countedObject{object: a.content, fail: fail + 1}
+			broken := &countedObject{inMemory: a.content, fail: fail + 1}
 			if plan, err := archive.Look(t.Context(), broken, int64(len(a.content)), a.format()); !errors.Is(err, errBroken) {
 				t.Errorf("%s: got %+v, %v", name, plan, err)
 			}
@@ -420,7 +420,7 @@ func TestLookReadsLittle(t *testing.T) {
 var errBroken = errors.New("broken")
 
 type countedObject struct {
-	object
+	inMemory
 	n, requests int
 	fail        int // the request that fails, from 1
 }
@@ -429,7 +429,7 @@ func (c *countedObject) ReadAt(ctx context.Context, p []byte, off int64) (int, e
 	if c.requests++; c.requests == c.fail {
 		return 0, errBroken
 	}
-	n, err := c.object.ReadAt(ctx, p, off)
+	n, err := c.inMemory.ReadAt(ctx, p, off)
 	c.n += n
 	return n, err
 }

@@ -49,23 +49,30 @@ func (p Pod) prepareWait() (*step, time.Time, error) {
 	if err != nil {
 		return nil, deadline, err
 	}
-	s := &step{Pod: p, volume: volume{p.Root + argo.VolumePath}}
-	f, err := s.volume.open("template", os.O_RDONLY)
+	s, err := p.begin()
 	if err != nil {
-		return nil, deadline, err
-	}
-	text, err := readAll(f)
-	if err != nil {
-		return nil, deadline, err
-	}
-	if p.Template != "" && control.TemplateDigest(string(text)) != p.Template {
-		return nil, deadline, fmt.Errorf("%s is not the template that the init container has written: another container of the pod has replaced it", f.Name())
-	}
-	if s.template, err = executor.ParseTemplate([]byte(text)); err != nil {
 		return nil, deadline, err
 	}
 	s.client, err = p.connect()
 	return s, deadline, err
+}
+
+// begin reads the template that init has left.
+func (p Pod) begin() (*step, error) {
+	s := &step{Pod: p, volume: volume{p.Root + argo.VolumePath}}
+	f, err := s.volume.open("template", os.O_RDONLY)
+	if err != nil {
+		return nil, err
+	}
+	text, err := readAll(f)
+	if err != nil {
+		return nil, err
+	}
+	if p.Template != "" && control.TemplateDigest(text) != p.Template {
+		return nil, fmt.Errorf("%s is not the template that the init container has written: another container of the pod has replaced it", f.Name())
+	}
+	s.template, err = executor.ParseTemplate([]byte(text))
+	return s, err
 }
 
 // pollInterval is the time between two looks for the containers' ends where the kernel does not tell of changes.

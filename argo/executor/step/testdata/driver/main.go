@@ -15,7 +15,7 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
-	pod := step.Pod{Release: "v4.0.2", Getenv: os.LookupEnv, Log: slog.New(slog.NewTextHandler(os.Stderr, nil))}
+	pod := step.Pod{Release: "v4.0.2", Lazy: os.Getenv("LAZY") != "", Getenv: os.LookupEnv, Log: slog.New(slog.NewTextHandler(os.Stderr, nil))}
 	if executor.Verb(os.Args) == "init" {
 		// The shim has this done later, and only for native containers. Here the files are compared with argoexec's.
 		if err := step.Stage(pod); err != nil {

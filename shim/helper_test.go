@@ -9,12 +9,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/wasmshim/containerd-shim-wasm/argo/executor"
 	"github.com/wasmshim/containerd-shim-wasm/children"
 	"github.com/wasmshim/containerd-shim-wasm/worker/control"
 )
 
-// Native code in the place of our executor sends anything on the control socket. A start and a copy of argoexec then
-// fail in words and within their deadline, except after a report of success.
+// Native code in the place of our executor sends anything on the control socket. A start, a copy of argoexec and the
+// service of artifacts then fail in words and within their deadline, except after a report of success.
 func TestExecutorThatReportsAnything(t *testing.T) {
 	frame := func(body string) string {
 		return string(binary.BigEndian.AppendUint32(nil, uint32(len(body)))) + body
@@ -38,7 +39,7 @@ func TestExecutorThatReportsAnything(t *testing.T) {
 		"an error number":   {frame(`{"Error":"no","Errno":28}`), true, words{"start the executor", "no"}},
 		"another type":      {frame(`{"Error":1}`), true, words{"start the executor", "decode message"}},
 	} {
-		for way, runs := range map[string]payload{"start": argoExecutor{}, "stage": stageCommand{}} {
+		for way, runs := range map[string]payload{"start": argoExecutor{}, "stage": helper{}, "serve": &artifactServer{artifacts: make([]executor.Artifact, 1)}} {
 			t.Run(name+", "+way, func(t *testing.T) {
 				t.Parallel()
 				ours, theirs, err := control.Pair()
@@ -61,8 +62,11 @@ func TestExecutorThatReportsAnything(t *testing.T) {
 				began := time.Now()
 				err = runs.started(ctx, &worker{Child: children.Child{}, control: ours})
 				want := c.want.start
-				if way == "stage" {
+				if way != "start" {
 					want = c.want.stage
+				}
+				if way == "serve" && want == "" {
+					want = "0 artifacts of 1"
 				}
 				if errors.Is(err, os.ErrDeadlineExceeded) {
 					err = errors.New("deadline")

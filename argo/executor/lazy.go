@@ -1,0 +1,93 @@
+package executor
+
+import (
+	"path"
+	"strings"
+)
+
+// Lazy returns the input artifacts that need not be loaded before the main container starts: they can be mounted where
+// it has them, and be read from the store when it reads them. It leaves out every artifact of which another container
+// may see more than the main one: on a volume of the template, below another artifact, or at a path from which an output
+// is collected. If a container of the template has all mounts of the main one, no artifact is left.
+func (t *Template) Lazy() []Artifact {
+	if mirrored(t.Sidecars) || mirrored(t.InitContainers) || t.ContainerSet != nil {
+		return nil
+	}
+	var lazy []Artifact
+	for i, a := range t.InputArtifacts {
+		if t.isLazy(i) {
+			a.Path = path.Clean(a.Path)
+			lazy = append(lazy, a)
+		}
+	}
+	return lazy
+}
+
+// neighbour is a container that a template adds to the pod.
+type neighbour struct {
+	MirrorVolumeMounts *bool `json:"mirrorVolumeMounts"`
+}
+
+func mirrored(all []neighbour) bool {
+	for _, n := range all {
+		if n.MirrorVolumeMounts != nil && *n.MirrorVolumeMounts {
+			return true
+		}
+	}
+	return false
+}
+
+func (t *Template) isLazy(i int) bool {
+	a := t.InputArtifacts[i]
+	at := path.Clean(a.Path)
+	if !a.Supplied() || a.Archive == nil || a.Archive.None == nil || t.OnVolume(at) || ofSystem(at) {
+		return false
+	}
+	whole, err := a.In(t.Archive)
+	if err != nil || whole.S3 == nil {
+		return false
+	}
+	for j, other := range t.InputArtifacts {
+		if i != j && nested(at, path.Clean(other.Path)) {
+			return false
+		}
+	}
+	return !t.collectsNear(at)
+}
+
+// collectsNear reports whether an output is at a path, below it, or above it.
+func (t *Template) collectsNear(at string) bool {
+	for _, o := range t.OutputArtifacts {
+		if nested(at, o.Path) {
+			return true
+		}
+	}
+	parameters, err := t.Outputs.Parameters()
+	if err != nil {
+		return true
+	}
+	for _, p := range parameters {
+		if nested(at, path.Clean(p.Path)) {
+			return true
+		}
+	}
+	return false
+}
+
+// systemPaths are those below which the kernel, the kubelet and Argo mount files of their own.
+var systemPaths = []string{"/proc", "/sys", "/dev", "/run", "/var/run", "/argo", "/etc/hosts", "/etc/hostname", "/etc/resolv.conf"}
+
+func ofSystem(at string) bool {
+	for _, p := range systemPaths {
+		if nested(at, p) {
+			return true
+		}
+	}
+	return false
+}
+
+// nested reports whether two clean absolute paths are the same, or one leads below the other.
+func nested(a, b string) bool {
+	a, b = strings.TrimRight(a, "/")+"/", strings.TrimRight(b, "/")+"/"
+	return strings.HasPrefix(a, b) || strings.HasPrefix(b, a)
+}

@@ -1,0 +1,174 @@
+package shim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"slices"
+	"strings"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/wasmshim/containerd-shim-wasm/argo/executor"
+	"github.com/wasmshim/containerd-shim-wasm/sandbox"
+	"github.com/wasmshim/containerd-shim-wasm/worker/control"
+)
+
+// artifactsAnnotation of a pod, whatever its value, has the pod's input artifacts downloaded before its main container
+// starts, as Argo does it.
+const artifactsAnnotation = "wasm.shim/download-artifacts"
+
+// mostLazy bounds the artifacts that are served: each takes a descriptor and a connection.
+const mostLazy = 64
+
+// mayServe reports whether input artifacts may be served in the pod of an init container.
+func (c *container) mayServe() bool {
+	if _, downloads := c.spec.Annotations[artifactsAnnotation]; downloads || !c.settings.LazyArtifacts {
+		return false
+	}
+	device, err := sandbox.OpenFuse()
+	if err != nil {
+		c.daemon.log.WithError(err).WithField("container", c.id).Warn("open the kernel's FUSE device: input artifacts are downloaded before their container starts (modprobe fuse mends it)")
+		return false
+	}
+	device.Close()
+	return true
+}
+
+// lazyIn returns the artifacts that a container is given and that init has not loaded: where the kubelet mounts a part of
+// the volume input-artifacts.
+func (of *workflow) lazyIn(spec *specs.Spec) []executor.Artifact {
+	var found []executor.Artifact
+	for _, a := range of.lazy {
+		if slices.ContainsFunc(spec.Mounts, func(m specs.Mount) bool { return path.Clean(m.Destination) == a.Path }) {
+			found = append(found, a)
+		}
+	}
+	return found
+}
+
+// serveArtifacts returns the mounts of the input artifacts that init has not loaded. Our program in the wait container
+// serves them from then on. It loads them instead where the daemon itself would have to read them.
+func (c *container) serveArtifacts(ctx context.Context) ([]sandbox.Fuse, error) {
+	of := c.daemon.workflow.Load()
+	if of == nil || len(of.lazyIn(c.spec)) == 0 || of.has(executor.FetchVerb) {
+		return nil, nil
+	}
+	server, runs, err := of.executor(executor.ServeVerb)
+	if err != nil {
+		return nil, fmt.Errorf("serve the input artifacts: %w", err)
+	}
+	devices, err := openDevices(len(of.lazy))
+	if err != nil {
+		return nil, err
+	}
+	defer closeFiles(devices)
+	serves := &artifactServer{argoExecutor: runs, artifacts: of.lazy, devices: devices}
+	p := server.newHelper("wasm-shim-serve-"+c.id, runs.process, serves, devices)
+	if err := server.startHelper(ctx, p); err != nil {
+		return nil, fmt.Errorf("serve the input artifacts: %w", errors.Join(err, closeMounts(serves.mounts)))
+	}
+	p.files = nil
+	c.served.Store(p)
+	return serves.mounts, nil
+}
+
+// needsDownload reports whether the daemon would look for the container's module or its working directory in an artifact.
+func (of *workflow) needsDownload(c *container) bool {
+	if of == nil {
+		return false
+	}
+	process, point := c.spec.Process, c.command.point()
+	paths := append(point.Paths(process.Cwd, process.Env), process.Cwd)
+	if local := point.Local(process.Cwd); local != "" {
+		paths = append(paths, local)
+	}
+	return slices.ContainsFunc(of.lazyIn(c.spec), func(a executor.Artifact) bool {
+		return slices.ContainsFunc(paths, func(p string) bool {
+			return strings.HasPrefix(path.Clean(p)+"/", a.Path+"/")
+		})
+	})
+}
+
+// endArtifacts ends the program that serves the container's artifacts. Reads that wait for it fail then. It is a no-op
+// for a container without artifacts.
+func (c *container) endArtifacts() {
+	p := c.served.Swap(nil)
+	if p == nil {
+		return
+	}
+	if err := p.container.endHelper(context.Background(), p); err != nil {
+		c.daemon.log.WithError(err).WithField("container", c.id).Warn("end the program that serves the container's artifacts: it ends with the pod's wait container")
+	}
+}
+
+// hangUpArtifacts makes reads fail that wait for a program that may be stopped: the kernel does not kill a process that
+// waits for such an answer.
+func (c *container) hangUpArtifacts() {
+	if p := c.served.Load(); p != nil {
+		_ = p.signal(unix.SIGKILL) // fails only for one that has ended
+	}
+}
+
+// artifactServer is our program when it serves artifacts.
+type artifactServer struct {
+	argoExecutor
+	artifacts []executor.Artifact
+	devices   []*os.File
+	mounts    []sandbox.Fuse
+}
+
+// started mounts what the program reports that it can serve, and waits until it does.
+func (s *artifactServer) started(ctx context.Context, w *worker) error {
+	report, err := awaitReport(ctx, w)
+	if err != nil {
+		return err
+	}
+	if len(report.Artifacts) != len(s.artifacts) {
+		return fmt.Errorf("the program reports %d artifacts of %d", len(report.Artifacts), len(s.artifacts))
+	}
+	for i, kind := range report.Artifacts {
+		if kind == control.NoArtifact {
+			continue
+		}
+		mount, err := sandbox.MountFuse(s.devices[i], s.artifacts[i].Path, kind == control.Folder)
+		if err != nil {
+			return err
+		}
+		s.mounts = append(s.mounts, mount)
+	}
+	if err := w.control.Start(); err != nil {
+		return err
+	}
+	return w.awaitExec(ctx)
+}
+
+func openDevices(n int) ([]*os.File, error) {
+	var devices []*os.File
+	for range n {
+		device, err := sandbox.OpenFuse()
+		if err != nil {
+			closeFiles(devices)
+			return nil, err
+		}
+		devices = append(devices, device)
+	}
+	return devices, nil
+}
+
+func closeFiles(files []*os.File) {
+	for _, f := range files {
+		f.Close()
+	}
+}
+
+func closeMounts(mounts []sandbox.Fuse) error {
+	var err error
+	for _, m := range mounts {
+		err = errors.Join(err, m.Close())
+	}
+	return err
+}

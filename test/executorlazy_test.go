@@ -1,0 +1,278 @@
+package test
+
+import (
+	"errors"
+	"maps"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/containerd/containerd/v2/pkg/oci"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/wasmshim/containerd-shim-wasm/internal/testguest"
+	"github.com/wasmshim/containerd-shim-wasm/internal/testnode"
+)
+
+// lazyTemplate has artifacts that can be read while the main container runs. STORE is the address of an S3 server.
+const lazyTemplate = `{"name":"t","inputs":{"artifacts":[{"name":"file","path":"/in/file","mode":292,"archive":{"none":{}},"s3":{"key":"data.csv"}},` +
+	`{"name":"tree","path":"/in/tree","mode":493,"recurseMode":true,"archive":{"none":{}},"s3":{"key":"tree"}},` +
+	`{"name":"none","path":"/in/none","optional":true,"archive":{"none":{}},"s3":{"key":"none"}}]},"outputs":{},"metadata":{},` +
+	`"container":{"name":"","image":"x","resources":{}},` +
+	`"archiveLocation":{"s3":{"endpoint":"STORE","bucket":"bucket","region":"r","insecure":true,"accessKeySecret":{"name":"s","key":"a"},` +
+	`"secretKeySecret":{"name":"s","key":"b"},"key":"w/w-1"}}}`
+
+// lazyPod is a workflow's pod with input artifacts.
+type lazyPod struct {
+	*executorPod
+	store  *objectStore
+	inputs string // the volume of the input artifacts
+}
+
+func lazyStep(t *testing.T, node *testnode.Node, way way, objects map[string]string) lazyPod {
+	t.Helper()
+	p := lazyPod{executorPod: way.executorPod(t, node), store: serveObjects(t, objects), inputs: t.TempDir()}
+	secret := t.TempDir()
+	for name, content := range map[string]string{secret + "/a": "access", secret + "/b": "secret"} {
+		if err := os.WriteFile(name, []byte(content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p.mounts = []specs.Mount{
+		{Destination: "/argo/secret/s", Type: "bind", Source: secret, Options: []string{"rbind", "ro"}},
+		{Destination: "/argo/inputs/artifacts", Type: "bind", Source: p.inputs, Options: []string{"rbind", "rw"}},
+		{Destination: "/tmp", Type: "bind", Source: t.TempDir(), Options: []string{"rbind", "rw"}},
+	}
+	return p
+}
+
+func (p lazyPod) template() string {
+	return strings.ReplaceAll(lazyTemplate, "STORE", p.store.Listener.Addr().String())
+}
+
+// artifacts are the mounts of the artifacts below a folder, as the kubelet makes them: a folder where init has left
+// nothing.
+func (p lazyPod) artifacts(below string) []specs.Mount {
+	p.t.Helper()
+	var mounts []specs.Mount
+	for _, name := range []string{"file", "tree", "none"} {
+		source := filepath.Join(p.inputs, name)
+		if _, err := os.Stat(source); errors.Is(err, os.ErrNotExist) {
+			if err := os.Mkdir(source, 0o755); err != nil {
+				p.t.Fatal(err)
+			}
+		}
+		mounts = append(mounts, specs.Mount{Destination: below + "/in/" + name, Type: "bind", Source: source, Options: []string{"rbind", "rw"}})
+	}
+	return mounts
+}
+
+// lead runs init and wait.
+func (p *lazyPod) lead() (wait *task) {
+	p.t.Helper()
+	p.begin(p.template())
+	p.mounts = append(p.mounts, p.artifacts("/mainctrfs")...)
+	wait = p.create("wait")
+	wait.start()
+	waitFor(p.t, func() bool { return len(p.api.asked()) > 0 }, "the first report")
+	return wait
+}
+
+// main creates the main container, which has the folder out at /out.
+func (p *lazyPod) main(way way, out string, args []string, more ...oci.SpecOpts) (*task, error) {
+	p.t.Helper()
+	way.runtime = runtime
+	return way.tryCreate(p.t, p.node, p.node.Client(p.t), args, append([]oci.SpecOpts{
+		oci.WithMounts(p.artifacts("")), oci.WithAnnotations(map[string]string{sandboxID: p.leader.container.ID()}),
+		oci.WithMounts([]specs.Mount{{Destination: "/out", Type: "bind", Source: out, Options: []string{"rbind", "rw"}}}),
+	}, more...)...)
+}
+
+// run runs the main container to its end, and returns what it has left at /out.
+func (p *lazyPod) run(way way, args []string, more ...oci.SpecOpts) map[string]string {
+	p.t.Helper()
+	out := p.t.TempDir()
+	k, err := p.main(way, out, args, more...)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	k.start()
+	k.expectCode(0)
+	k.remove()
+	return contents(p.t, out)
+}
+
+// end ends the wait container as the end of main does.
+func (p *lazyPod) end(wait *task) {
+	p.t.Helper()
+	p.leave("ctr/main/exitcode", "0")
+	p.leave("ctr/main/stdout", "")
+	wait.expectCode(0)
+}
+
+// loaded returns how many bytes of the artifact file are on the volume.
+func (p *lazyPod) loaded() int64 {
+	p.t.Helper()
+	info, err := os.Stat(filepath.Join(p.inputs, "file"))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return info.Size()
+}
+
+func contents(t *testing.T, dir string) map[string]string {
+	t.Helper()
+	found := map[string]string{}
+	entries, err := os.ReadDir(dir)
+	for _, e := range entries {
+		text, readErr := os.ReadFile(filepath.Join(dir, e.Name()))
+		err = errors.Join(err, readErr)
+		found[e.Name()] = string(text)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return found
+}
+
+// reading reads each artifact.
+func (w way) reading() []string {
+	return []string{w.probe(), "copy", "/in/file", "/out/file", ",", "copy", "/in/tree/a", "/out/a", ",", "copy", "/in/tree/sub/b", "/out/b", ",", "ls", "/in/none"}
+}
+
+var (
+	lazyData    = strings.Repeat("0123456789abcdef", 1<<18)
+	lazyObjects = map[string]string{"/bucket/data.csv": lazyData, "/bucket/tree/a": "first", "/bucket/tree/sub/b": "second"}
+	lazyFiles   = map[string]string{"file": lazyData, "a": "first", "b": "second"}
+)
+
+// A main container of a workflow has its input artifacts as files, though nothing has loaded them before: a Wasm one
+// reads them from the store, a native one gets them loaded before it starts. So does a Wasm one whose working directory
+// or module is in one of them, for the daemon would have to read it.
+func TestLazyArtifacts(t *testing.T) {
+	withExecutor(t, func(t *testing.T, node *testnode.Node) {
+		importArgoImages(t, node)
+		for name, c := range map[string]struct {
+			main   way
+			args   []string
+			more   oci.SpecOpts
+			loaded bool
+			want   map[string]string
+		}{
+			"wasm":   {main: argoWasm, args: argoWasm.reading(), want: lazyFiles},
+			"native": {main: argoNative, args: argoNative.reading(), loaded: true, want: lazyFiles},
+			"working directory": {
+				main: argoWasm, args: argoWasm.reading(), more: oci.WithProcessCwd("/in/tree/sub"), loaded: true, want: lazyFiles,
+			},
+			"module": {main: argoWasm, args: []string{"/in/tree/app.wasm", "write", "/out/x", "ran"}, loaded: true, want: map[string]string{"x": "ran"}},
+		} {
+			t.Run(name, func(t *testing.T) {
+				objects := maps.Clone(lazyObjects)
+				module, err := os.ReadFile(testguest.Build(t, "probe"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				objects["/bucket/tree/app.wasm"] = string(module)
+				p := lazyStep(t, node, ourExecutor, objects)
+				wait := p.lead()
+				for _, ask := range p.store.asked() {
+					if strings.HasPrefix(ask, "GET /bucket/data.csv") || strings.HasPrefix(ask, "GET /bucket/tree/") {
+						t.Errorf("before the main container was there: %s", ask)
+					}
+				}
+				var more []oci.SpecOpts
+				if c.more != nil {
+					more = append(more, c.more)
+				}
+				if got := p.run(c.main, c.args, more...); !maps.Equal(got, c.want) {
+					for name := range c.want {
+						t.Errorf("%s: %d bytes %.20q, want %d", name, len(got[name]), got[name], len(c.want[name]))
+					}
+				}
+				if n := p.loaded(); (n > 0) != c.loaded {
+					t.Errorf("the volume has %d bytes of the file; the store was asked %q", n, p.store.asked())
+				}
+				p.end(wait)
+			})
+		}
+	})
+}
+
+// Where the operator or the pod wants it so, init downloads the artifacts.
+func TestLazyArtifactsOff(t *testing.T) {
+	withExecutor(t, func(t *testing.T, node *testnode.Node) {
+		importArgoImages(t, node)
+		p := lazyStep(t, node, ourExecutor, lazyObjects)
+		p.annotations = map[string]string{"wasm.shim/download-artifacts": "true"}
+		wait := p.lead()
+		if n := p.loaded(); n != int64(len(lazyData)) {
+			t.Errorf("the volume has %d bytes of the file", n)
+		}
+		if got := p.run(argoWasm, argoWasm.reading()); !maps.Equal(got, lazyFiles) {
+			t.Error("the main container has other artifacts")
+		}
+		p.end(wait)
+	})
+}
+
+// A main container that waits for a store which does not answer, or for a program that does not run, can be killed.
+func TestLazyArtifactsThatHang(t *testing.T) {
+	withExecutor(t, func(t *testing.T, node *testnode.Node) {
+		importArgoImages(t, node)
+		for name, hang := range map[string]func(p lazyPod, wait *task){
+			"store": func(p lazyPod, _ *task) { p.store.stall(p.t, "/bucket/data.csv") },
+			"program": func(p lazyPod, wait *task) {
+				pids, err := wait.Pids(wait.ctx)
+				if err != nil || len(pids) != 2 {
+					p.t.Fatalf("the processes of wait are %v, %v", pids, err)
+				}
+				for _, one := range pids {
+					if one.Pid != wait.Pid() {
+						if err := syscall.Kill(int(one.Pid), syscall.SIGSTOP); err != nil {
+							p.t.Fatal(err)
+						}
+					}
+				}
+			},
+		} {
+			t.Run(name, func(t *testing.T) {
+				p := lazyStep(t, node, ourExecutor, lazyObjects)
+				wait := p.lead()
+				out := t.TempDir()
+				k, err := p.main(argoWasm, out, []string{argoWasm.probe(), "write", "/out/begun", "", ",", "copy", "/in/file", "/out/file"})
+				if err != nil {
+					t.Fatal(err)
+				}
+				hang(p, wait)
+				k.start()
+				waitFor(t, func() bool { return contents(t, out)["begun"] == "" && len(contents(t, out)) > 0 }, "the main container")
+				kill(t, k, syscall.SIGKILL)
+				k.expectCode(128 + 9)
+				k.remove()
+				if pids, err := wait.Pids(wait.ctx); err != nil || len(pids) != 1 {
+					t.Errorf("the processes of wait are %v, %v", pids, err)
+				}
+				p.end(wait)
+			})
+		}
+	})
+}
+
+// An artifact that has gone since init looked for it is an error of the main container's creation that says which.
+func TestLazyArtifactHasGone(t *testing.T) {
+	withExecutor(t, func(t *testing.T, node *testnode.Node) {
+		importArgoImages(t, node)
+		p := lazyStep(t, node, ourExecutor, maps.Clone(lazyObjects))
+		wait := p.lead()
+		p.store.remove("/bucket/data.csv")
+		if _, err := p.main(argoWasm, t.TempDir(), argoWasm.reading()); err == nil || !strings.Contains(err.Error(), "artifact file failed to load: The specified key does not exist") {
+			t.Errorf("the main container's creation: %v", err)
+		}
+		if pids, err := wait.Pids(wait.ctx); err != nil || len(pids) != 1 {
+			t.Errorf("the processes of wait are %v, %v", pids, err)
+		}
+		p.end(wait)
+	})
+}
