@@ -205,6 +205,9 @@ func (all *files) shut(fh uint64) {
 	if h := all.handles[fh]; h != nil {
 		delete(all.handles, fh)
 		h.node.opens--
+		if h.node.opens == 0 && h.node.object != nil {
+			h.node.object.Rest()
+		}
 		all.release(h.node)
 	}
 }

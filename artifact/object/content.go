@@ -67,13 +67,11 @@ func (f *content) add(index int64, memory []byte, ahead bool) *block {
 // errNoMemory means that a block must wait for memory.
 var errNoMemory = errors.New("no memory for a block")
 
-// acquire returns a loaded block. The caller unpins it. It is fetched if it is missing, with those that follow it until
+// acquire returns a loaded block. The caller holds the cache's lock, and unpins the block. It is fetched if it is missing, with those that follow it until
 // last, as far as they are missing and there is memory. A caller that has pinned another block does not wait for memory:
 // all might wait for each other.
 func (f *content) acquire(ctx context.Context, index, last int64, wait bool) (*block, error) {
 	c := f.cache
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	hit := true
 	for {
 		if f.failed != nil && (f.until.IsZero() || time.Now().Before(f.until)) && (f.blocks[index] == nil || !f.blocks[index].loaded) {

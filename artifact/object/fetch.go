@@ -28,6 +28,7 @@ type fetch struct {
 	done   int // blocks that are loaded
 	filled int // bytes of the next block
 	ahead  bool
+	ended  bool
 }
 
 // fetch starts to load blocks. The caller holds the cache's lock.
@@ -159,6 +160,7 @@ func (r *fetch) end(err error) {
 		}
 		c.wake()
 	}
+	r.ended = true
 	delete(r.of.fetches, r)
 	if r.ahead {
 		c.fetching--

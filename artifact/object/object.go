@@ -14,6 +14,7 @@ type Object struct {
 
 	// Guarded by the cache's lock.
 	content *content // nil before the first read
+	streams []*stream
 	closed  bool
 }
 
@@ -34,6 +35,7 @@ func (o *Object) Close() {
 		return
 	}
 	o.closed = true
+	o.rest()
 	if f := o.content; f != nil {
 		if f.opens--; f.opens == 0 {
 			for r := range f.fetches {
@@ -42,6 +44,20 @@ func (o *Object) Close() {
 		}
 		f.forget()
 	}
+}
+
+// Rest ends requests that fetch ahead. It is for an object that nobody reads now and that stays open.
+func (o *Object) Rest() {
+	o.cache.mu.Lock()
+	defer o.cache.mu.Unlock()
+	o.rest()
+}
+
+func (o *Object) rest() {
+	for _, s := range o.streams {
+		o.cache.stop(s)
+	}
+	o.streams = nil
 }
 
 // Stats returns the sums of this version of the object.
@@ -54,11 +70,9 @@ func (o *Object) Stats() Stats {
 	return o.content.stats
 }
 
-// use returns the content, from the first read on.
+// use returns the content, from the first read on. The caller holds the cache's lock.
 func (o *Object) use() (*content, error) {
 	c := o.cache
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	if o.closed {
 		return nil, &Error{Bucket: o.bucket.Name, Key: o.info.Key, Err: ErrClosed}
 	}
@@ -106,6 +120,10 @@ type View struct {
 func (v *View) Release() {
 	v.cache.mu.Lock()
 	defer v.cache.mu.Unlock()
+	v.release()
+}
+
+func (v *View) release() {
 	for _, b := range v.blocks {
 		v.cache.unpin(b)
 	}
@@ -119,27 +137,39 @@ func (o *Object) View(ctx context.Context, off int64, n int) (*View, error) {
 	if off < 0 || off >= o.info.Size || n <= 0 {
 		return v, nil
 	}
-	f, err := o.use()
+	end := off + min(int64(n), BlockSize, o.info.Size-off)
+	err := v.fill(ctx, o, off, end)
+	if errors.Is(err, errNoMemory) {
+		return o.copied(ctx, off, end)
+	}
 	if err != nil {
 		return nil, err
 	}
-	end := off + min(int64(n), BlockSize, o.info.Size-off)
+	return v, nil
+}
+
+// fill gets the blocks of a view.
+func (v *View) fill(ctx context.Context, o *Object, off, end int64) error {
+	v.cache.mu.Lock()
+	defer v.cache.mu.Unlock()
+	f, err := o.use()
+	if err != nil {
+		return err
+	}
+	f.plan(o.follow(off, end), off, end)
 	first, last := off/BlockSize, (end-1)/BlockSize
 	for index := first; index <= last; index++ {
 		b, err := f.acquire(ctx, index, last, index == first)
-		if errors.Is(err, errNoMemory) {
-			v.Release()
-			return o.copied(ctx, off, end)
-		}
 		if err != nil {
-			v.Release()
-			return nil, err
+			v.release()
+			return err
 		}
 		v.blocks = append(v.blocks, b)
 		v.Parts = append(v.Parts, b.data[max(off-index*BlockSize, 0):min(end-index*BlockSize, int64(len(b.data)))])
 	}
-	o.served(f, end-off)
-	return v, nil
+	f.stats.Served += end - off
+	v.cache.stats.Served += end - off
+	return nil
 }
 
 // copied returns a view that is no part of the cache.
@@ -153,11 +183,4 @@ func (o *Object) copied(ctx context.Context, off, end int64) (*View, error) {
 		at = next
 	}
 	return &View{Parts: [][]byte{p}, cache: o.cache}, nil
-}
-
-func (o *Object) served(f *content, n int64) {
-	o.cache.mu.Lock()
-	defer o.cache.mu.Unlock()
-	f.stats.Served += n
-	o.cache.stats.Served += n
 }
