@@ -23,6 +23,10 @@ import (
 // executor: module.ErrNative wraps the reason.
 func (d *daemon) createExecutor(ctx context.Context, r *tasks.CreateTaskRequest, spec *specs.Spec, unknown error, events *events) (*container, error) {
 	c, err := d.launchExecutor(ctx, r, spec, unknown, events)
+	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
+		// It was called off, or stopped by a process of the host's pid namespace, which may get into the real executor.
+		return nil, err
+	}
 	if err != nil {
 		d.log.WithError(err).WithField("container", r.ID).Info("Argo's executor is left to the stock shim")
 		return nil, fmt.Errorf("%w: %w", module.ErrNative, err)
@@ -35,6 +39,7 @@ func (d *daemon) launchExecutor(ctx context.Context, r *tasks.CreateTaskRequest,
 	if err != nil {
 		return nil, err
 	}
+	unshareProcesses(spec)
 	c := d.newContainer(r, spec, events)
 	if err := c.prepare(r, unknown); err != nil {
 		return nil, err
@@ -67,6 +72,18 @@ func (d *daemon) launchExecutor(ctx context.Context, r *tasks.CreateTaskRequest,
 		d.workflow.Load().wait.Store(c)
 	}
 	return c, nil
+}
+
+// unshareProcesses gives a container of a pod that shares one pid namespace another one of its own. A neighbour in the
+// same namespace with the program's user and capabilities could kill the program, and reach the service account's
+// token through /proc/PID/root: between exit_mm and exit_fs of the kernel's do_exit, a process is protected no longer
+// by being undumpable (ptrace_may_access in kernel/ptrace.c). The program needs no process but its own.
+func unshareProcesses(spec *specs.Spec) {
+	for i := range spec.Linux.Namespaces {
+		if ns := &spec.Linux.Namespaces[i]; ns.Type == specs.PIDNamespace {
+			ns.Path = ""
+		}
+	}
 }
 
 // executorAnnotation of a pod, whatever its value, leaves the pod's init and wait containers to the real executor.

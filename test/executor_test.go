@@ -1,6 +1,7 @@
 package test
 
 import (
+	"context"
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/containerd/containerd/v2/pkg/cio"
 	"github.com/containerd/containerd/v2/pkg/oci"
@@ -38,18 +40,24 @@ func withExecutor(t *testing.T, test func(t *testing.T, node *testnode.Node)) {
 	nodes.EachVersion(t, func(t *testing.T, node *testnode.Node) {
 		importTaskImages(t, node)
 		if _, err := node.Client(t).GetImage(t.Context(), executorImage); err != nil {
-			folders, err := testnode.Tools(t.Context(), "argo-4.0")
-			if err != nil {
-				t.Fatal(err)
-			}
 			node.Import(t, testguest.Image(t, executorImage, testguest.ImageOpts{
-				Files: map[string]string{"/bin/argoexec": filepath.Join(folders[0], "argoexec")}, Dirs: []string{"/tmp"},
+				Files: map[string]string{"/bin/argoexec": realArgoexec(t)}, Dirs: []string{"/tmp"},
 				Env: []string{"PATH=/usr/local/bin:/bin"}, WorkingDir: "/",
 			}))
 		}
 		node.NoLeaks(t)
 		test(t, node)
 	})
+}
+
+// realArgoexec returns the path of the file.
+func realArgoexec(t *testing.T) string {
+	t.Helper()
+	folders, err := testnode.Tools(t.Context(), "argo-4.0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return filepath.Join(folders[0], "argoexec")
 }
 
 // executorPod is a workflow's pod as its controller makes it, without its main container.
@@ -65,6 +73,8 @@ type executorPod struct {
 
 	annotations map[string]string // of the pod, more than its id
 	mounts      []specs.Mount     // of its containers, more than the usual ones
+	opts        []oci.SpecOpts    // of its containers
+	patience    time.Duration     // for the creation of a container, 0 for any
 }
 
 func (w way) executorPod(t *testing.T, node *testnode.Node) *executorPod {
@@ -108,7 +118,13 @@ func (p *executorPod) tryCreate(args []string, env ...string) (*task, error) {
 		"ARGO_WORKFLOW_UID=2", "ARGO_NODE_ID=w-1", "ARGO_DEADLINE=0001-01-01T00:00:00Z", "ARGO_INCLUDE_SCRIPT_OUTPUT=true",
 		"ARGO_PROGRESS_PATCH_TICK_DURATION=1m0s", "ARGO_PROGRESS_FILE_TICK_DURATION=3s",
 	}, env...)
-	return p.way.tryCreate(p.t, p.node, p.node.Client(p.t), args, oci.WithEnv(env), oci.WithHostNamespace(specs.NetworkNamespace),
+	limit := context.Background()
+	if p.patience > 0 {
+		ctx, cancel := context.WithTimeout(limit, p.patience)
+		defer cancel()
+		limit = ctx
+	}
+	return p.way.tryCreateWithin(limit, p.t, p.node, p.node.Client(p.t), args, oci.WithEnv(env), oci.WithHostNamespace(specs.NetworkNamespace), oci.Compose(p.opts...),
 		oci.WithAnnotations(map[string]string{sandboxID: p.leader.container.ID(), "io.kubernetes.cri.image-name": executorImage}),
 		oci.WithAnnotations(p.annotations), oci.WithMounts(p.mounts),
 		oci.WithMounts([]specs.Mount{

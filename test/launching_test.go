@@ -17,10 +17,10 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/internal/testnode"
 )
 
-// startIntruder starts sandbox/testdata/intruder as user 0 of a new pid namespace, and returns the path of that
-// namespace. caught counts the children of the daemon that the intruder has stopped before they executed their
+// startIntruder starts sandbox/testdata/intruder as user 0 of a new pid namespace, in a mode of it, and returns the path
+// of that namespace. caught counts the children of the daemon that the intruder has stopped before they executed their
 // program. The test fails if the intruder has got access to anything of such a child.
-func startIntruder(t *testing.T) (namespace string, caught *atomic.Int64) {
+func startIntruder(t *testing.T, mode ...string) (namespace string, caught *atomic.Int64) {
 	t.Helper()
 	path, err := repo.Program("sandbox/testdata/intruder", t.TempDir())
 	if err != nil {
@@ -29,7 +29,7 @@ func startIntruder(t *testing.T) (namespace string, caught *atomic.Int64) {
 	// The process name of the daemon, and of its children until they execute the worker (comm in
 	// proc_pid_comm(5)).
 	const unborn = "containerd-shim"
-	intruder := exec.Command(path, "0", unborn)
+	intruder := exec.Command(path, append([]string{"0", unborn}, mode...)...)
 	intruder.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID | syscall.CLONE_NEWNS}
 	intruder.Stderr = os.Stderr
 	output, err := intruder.StdoutPipe()

@@ -141,6 +141,11 @@ func (w way) createArgs(t testing.TB, node *testnode.Node, args []string, opts .
 }
 
 func (w way) tryCreate(t testing.TB, node *testnode.Node, c *client.Client, args []string, opts ...oci.SpecOpts) (*task, error) {
+	return w.tryCreateWithin(context.Background(), t, node, c, args, opts...)
+}
+
+// tryCreateWithin gives up the creation of the task when limit ends.
+func (w way) tryCreateWithin(limit context.Context, t testing.TB, node *testnode.Node, c *client.Client, args []string, opts ...oci.SpecOpts) (*task, error) {
 	ctx := namespaces.WithNamespace(context.Background(), node.Namespace)
 	image, err := c.GetImage(ctx, w.image)
 	if err != nil {
@@ -155,7 +160,7 @@ func (w way) tryCreate(t testing.TB, node *testnode.Node, c *client.Client, args
 	}
 	made := &task{t: t, ctx: ctx, node: node, client: c, container: container, output: &output{}, way: w}
 	t.Cleanup(made.remove)
-	if made.Task, err = container.NewTask(ctx, cio.NewCreator(cio.WithStreams(nil, made.output, made.output))); err != nil {
+	if made.Task, err = container.NewTask(namespaces.WithNamespace(limit, node.Namespace), cio.NewCreator(cio.WithStreams(nil, made.output, made.output))); err != nil {
 		return nil, err
 	}
 	made.exited, err = made.Wait(ctx)

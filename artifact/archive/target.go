@@ -96,8 +96,13 @@ func inside(name string) (string, bool) {
 	return clean, clean != "" && len(name) <= maxPath && relative != ".." && !strings.HasPrefix(relative, "../")
 }
 
-// escapes reports whether err says that a path leads out of a folder. Package os has no name for the error.
+// escapes reports whether err says that a path leads out of a folder. Package os has no name for the error, and wraps it
+// once more if a folder on the way is a link.
 func escapes(err error) bool {
-	failed := (*fs.PathError)(nil)
-	return errors.As(err, &failed) && failed.Err != nil && failed.Err.Error() == "path escapes from parent"
+	for failed := (*fs.PathError)(nil); errors.As(err, &failed); err = failed.Err {
+		if failed.Err != nil && failed.Err.Error() == "path escapes from parent" {
+			return true
+		}
+	}
+	return false
 }

@@ -4,19 +4,22 @@
 // The arguments are the user, the name of a process before its execve, and optionally a mode. "hold" does not resume
 // the processes that were stopped. "privileged" has CAP_SYS_PTRACE and writes to each of these processes, at the
 // address in the next argument. "patient" stops nothing, and tries to get into each process all along, until some time
-// after its execve. "blind" keeps its user and capabilities, and has no /proc. intruder prints one line
-// of JSON for each process that it has stopped in time.
+// after its execve. "blind" keeps its user and capabilities, and has no /proc. "strike" sends a signal to each new
+// process, after a random part of a time; the next arguments are the signal and the microseconds. intruder prints one
+// line of JSON for each process that it has stopped in time, or sent a signal.
 package main
 
 import (
 	"encoding/json"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"runtime"
 	"slices"
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -36,6 +39,8 @@ type mode struct {
 	blind   bool
 	patient bool
 	address uint64 // to write to, 0 if not privileged
+	signal  uint64 // to strike with, 0 for none
+	within  uint64 // microseconds
 }
 
 func main() {
@@ -50,6 +55,12 @@ func main() {
 		m.patient = true
 	case len(more) == 2 && more[0] == "privileged":
 		m.address, err = strconv.ParseUint(more[1], 10, 64)
+	case len(more) == 3 && more[0] == "strike":
+		for i, number := range []*uint64{&m.signal, &m.within} {
+			if err == nil {
+				*number, err = strconv.ParseUint(more[1+i], 10, 32)
+			}
+		}
 	}
 	if err == nil && !m.blind {
 		err = m.enter(os.Args[1])
@@ -66,6 +77,9 @@ func main() {
 	}
 	if m.patient {
 		m.follow(first)
+	}
+	if m.signal != 0 {
+		m.strike(first)
 	}
 	m.hunt()
 }
@@ -106,6 +120,32 @@ func (m mode) try(pid int) bool {
 	}
 	tell(found)
 	return true
+}
+
+// strike sends the signal to each process from a number on, for ever.
+func (m mode) strike(next int) {
+	for ; ; next++ {
+		for lastPID() < next {
+		}
+		if !leads(next) {
+			continue
+		}
+		for until := time.Now().Add(time.Duration(rand.Uint64N(m.within+1)) * time.Microsecond); time.Now().Before(until); {
+		}
+		if unix.Kill(next, syscall.Signal(m.signal)) == nil {
+			tell(caught{PID: next})
+		}
+	}
+}
+
+// leads reports whether a number is that of a process, and not that of a thread, ours for instance, or free again.
+func leads(pid int) bool {
+	for range 200 { // it may not be visible yet
+		if status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid)); err == nil {
+			return strings.Contains(string(status), fmt.Sprintf("\nTgid:\t%d\n", pid))
+		}
+	}
+	return false
 }
 
 // nameOf returns the name of a process, "" if there is none.
