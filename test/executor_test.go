@@ -2,13 +2,9 @@ package test
 
 import (
 	"context"
-	"encoding/json"
-	"encoding/pem"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -21,6 +17,7 @@ import (
 	"github.com/containerd/containerd/v2/pkg/oci"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/wasmshim/containerd-shim-wasm/internal/testapiserver"
 	"github.com/wasmshim/containerd-shim-wasm/internal/testguest"
 	"github.com/wasmshim/containerd-shim-wasm/internal/testnode"
 )
@@ -69,7 +66,7 @@ type executorPod struct {
 	volume string // at /var/run/argo
 	staged string // at /argo/staging
 	files  string // of the service account
-	api    *apiServer
+	api    *testapiserver.Server
 
 	annotations map[string]string // of the pod, more than its id
 	mounts      []specs.Mount     // of its containers, more than the usual ones
@@ -79,9 +76,9 @@ type executorPod struct {
 
 func (w way) executorPod(t *testing.T, node *testnode.Node) *executorPod {
 	t.Helper()
-	p := &executorPod{t: t, way: w, node: node, volume: t.TempDir(), staged: t.TempDir(), files: t.TempDir(), api: serveAPI(t)}
+	p := &executorPod{t: t, way: w, node: node, volume: t.TempDir(), staged: t.TempDir(), files: t.TempDir(), api: testapiserver.New(t, nil)}
 	p.leader = asNative.run(t, node, "sleep", "sleeping", leadingPod)
-	for name, content := range map[string]string{"token": "secret", "namespace": "workflows", "ca.crt": p.api.certificate(), "termination-log": ""} {
+	for name, content := range map[string]string{"token": testapiserver.Token, "namespace": testapiserver.Namespace, "ca.crt": p.api.Certificate(), "termination-log": ""} {
 		if err := os.WriteFile(filepath.Join(p.files, name), []byte(content), 0o644); err != nil {
 			t.Fatal(err)
 		}
@@ -135,81 +132,6 @@ func (p *executorPod) tryCreate(args []string, env ...string) (*task, error) {
 		}))
 }
 
-// request is what the API server was asked.
-type request struct {
-	What string
-	Body any
-}
-
-// apiServer is as much of a Kubernetes API server as an executor needs.
-type apiServer struct {
-	*httptest.Server
-	mu       sync.Mutex
-	requests []request
-	refuse   func(request) int // the status code for a request, nil for success
-}
-
-func serveAPI(t *testing.T) *apiServer {
-	s := &apiServer{}
-	s.Server = httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		body, err := io.ReadAll(r.Body)
-		var value any
-		if err == nil {
-			err = json.Unmarshal(body, &value)
-		}
-		withoutNulls(value)
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		asked := request{fmt.Sprint(r.Method, " ", r.URL.Path, " ", r.Header.Get("Content-Type"), " ", r.Header.Get("Authorization"), " ", err), value}
-		s.requests = append(s.requests, asked)
-		w.Header().Set("Content-Type", "application/json")
-		if s.refuse != nil && s.refuse(asked) != 0 {
-			refuseRequest(t, w, s.refuse(asked))
-			return
-		}
-		if r.Method == http.MethodPost {
-			w.WriteHeader(http.StatusCreated)
-		}
-		if _, err := w.Write(body); err != nil {
-			t.Error(err)
-		}
-	}))
-	t.Cleanup(s.Close)
-	return s
-}
-
-// refuseRequest answers as a Kubernetes API server does.
-func refuseRequest(t *testing.T, w http.ResponseWriter, code int) {
-	reason := map[int]string{http.StatusForbidden: "Forbidden", http.StatusConflict: "AlreadyExists"}[code]
-	w.WriteHeader(code)
-	_, err := fmt.Fprintf(w, `{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","message":"workflowtaskresults.argoproj.io \"w-1\" is refused: %s","reason":%q,"code":%d}`, reason, reason, code)
-	if err != nil {
-		t.Error(err)
-	}
-}
-
-// withoutNulls removes the fields that mean nothing, which client-go writes, from an object.
-func withoutNulls(object any) {
-	fields, _ := object.(map[string]any)
-	for name, value := range fields {
-		withoutNulls(value)
-		inner, isObject := value.(map[string]any)
-		if value == nil || isObject && len(inner) == 0 {
-			delete(fields, name)
-		}
-	}
-}
-
-func (s *apiServer) certificate() string {
-	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw}))
-}
-
-func (s *apiServer) asked() []request {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.requests
-}
-
 // executorScene is a step of a workflow, as its init and wait containers see it.
 type executorScene struct {
 	template string
@@ -217,8 +139,9 @@ type executorScene struct {
 	files    map[string]string // what the main containers leave in the volume, before their exit codes
 	until    string            // a file of the volume that comes before their ends
 	ends     []string          // the main containers that end
-	refuse   func(request) int // the API server's status code for a request, 0 for success
-	signal   syscall.Signal    // to wait, in place of the main containers' ends
+	answer   testapiserver.Answer
+	exists   bool           // the WorkflowTaskResult, from the start
+	signal   syscall.Signal // to wait, in place of the main containers' ends
 }
 
 const (
@@ -248,29 +171,29 @@ var executorScenes = map[string]executorScene{
 	"it is ended": {template: setTemplate, files: map[string]string{"ctr/main/stdout": "so far"}, signal: syscall.SIGTERM},
 	"it may not report": {
 		template: setTemplate, files: map[string]string{"ctr/main/stdout": ""}, ends: []string{"main", "other"},
-		refuse: func(request) int { return http.StatusForbidden },
+		answer: func(int, testapiserver.Request) (int, string) {
+			return http.StatusForbidden, testapiserver.Failure(403, "Forbidden", "it is refused")
+		},
 	},
 	"the result is there already": {
 		template: setTemplate, files: map[string]string{"ctr/main/stdout": ""}, ends: []string{"main", "other"},
-		refuse: func(r request) int {
-			if strings.HasPrefix(r.What, http.MethodPost) {
-				return http.StatusConflict
-			}
-			return 0
-		},
+		exists: true,
 	},
 }
 
 // play plays a scene and returns what of it others see.
 func (p *executorPod) play(s executorScene) string {
 	p.t.Helper()
-	p.api.refuse = s.refuse
+	p.api.Answer(s.answer)
+	if s.exists {
+		p.api.Create()
+	}
 	initial := p.create("init", "ARGO_TEMPLATE="+s.template)
 	initial.start()
 	begun := initial.code()
 	wait := p.create("wait", s.env...)
 	wait.start()
-	waitFor(p.t, func() bool { return len(p.api.asked()) > 0 }, "the first report")
+	waitFor(p.t, func() bool { return len(p.api.Seen()) > 0 }, "the first report")
 	p.runs(wait, p.way.name == ourExecutor.name && p.annotations == nil)
 	for name, content := range s.files {
 		p.leave(name, content)
@@ -292,12 +215,8 @@ func (p *executorPod) play(s executorScene) string {
 		p.t.Fatal(err)
 	}
 	fmt.Fprintf(&seen, "termination message %q\n", message)
-	for _, r := range p.api.asked() {
-		body, err := json.Marshal(r.Body)
-		if err != nil {
-			p.t.Fatal(err)
-		}
-		fmt.Fprintf(&seen, "%s %s\n", r.What, body)
+	for _, r := range p.api.Seen() {
+		fmt.Fprintln(&seen, r.Method, r.Path, r.ContentType, r.Body)
 	}
 	for line := range strings.Lines(emissary{volume: p.volume}.left(p.t)) {
 		// argoexec may send SIGKILL, too, when the containers have just ended after SIGTERM: two of its threads race.
@@ -376,7 +295,7 @@ func TestArgoexecIsCopiedForNativeContainers(t *testing.T) {
 		}
 		wait := p.create("wait")
 		wait.start()
-		waitFor(t, func() bool { return len(p.api.asked()) > 0 }, "the first report")
+		waitFor(t, func() bool { return len(p.api.Seen()) > 0 }, "the first report")
 		other, err := p.tryCreate([]string{"argoexec", "help"}) // it runs that of its image
 		if err != nil {
 			t.Fatal(err)
@@ -460,7 +379,7 @@ func TestExecutorKeepsItsTemplate(t *testing.T) {
 		if err != nil || !strings.Contains(string(message), "another container of the pod has replaced it") {
 			t.Errorf("the termination message is %q, %v", message, err)
 		}
-		if asked := p.api.asked(); len(asked) > 0 {
+		if asked := p.api.Seen(); len(asked) > 0 {
 			t.Errorf("asked %v", asked)
 		}
 	})

@@ -25,6 +25,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"github.com/wasmshim/containerd-shim-wasm/internal/testapiserver"
 	"github.com/wasmshim/containerd-shim-wasm/internal/testnode"
 )
 
@@ -106,7 +107,7 @@ func TestExecutorUnpacksBombs(t *testing.T) {
 						t.Errorf("%s has %v, %v", dir, entries, err)
 					}
 				}
-				if text, err := os.ReadFile(filepath.Join(p.files, "token")); err != nil || string(text) != "secret" {
+				if text, err := os.ReadFile(filepath.Join(p.files, "token")); err != nil || string(text) != testapiserver.Token {
 					t.Errorf("the token is %q, %v", text, err)
 				}
 				entries, err := os.ReadDir(inputs)
@@ -134,10 +135,10 @@ func (p *executorPod) beside(mode ...string) (met *atomic.Int64) {
 // waiting runs the pod's wait container until it has reported.
 func (p *executorPod) waiting() *task {
 	p.t.Helper()
-	before := len(p.api.asked())
+	before := len(p.api.Seen())
 	wait := p.create("wait")
 	wait.start()
-	waitFor(p.t, func() bool { return len(p.api.asked()) > before }, "the first report")
+	waitFor(p.t, func() bool { return len(p.api.Seen()) > before }, "the first report")
 	return wait
 }
 

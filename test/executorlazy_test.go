@@ -76,7 +76,7 @@ func (p *lazyPod) lead() (wait *task) {
 	p.mounts = append(p.mounts, p.artifacts("/mainctrfs")...)
 	wait = p.create("wait")
 	wait.start()
-	waitFor(p.t, func() bool { return len(p.api.asked()) > 0 }, "the first report")
+	waitFor(p.t, func() bool { return len(p.api.Seen()) > 0 }, "the first report")
 	return wait
 }
 

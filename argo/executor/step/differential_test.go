@@ -12,6 +12,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/wasmshim/containerd-shim-wasm/internal/testapiserver"
 )
 
 // scene is one run of init or wait, to compare with a real argoexec's.
@@ -21,7 +23,7 @@ type scene struct {
 	verb     string
 	template string
 	env      []string
-	answer   func(int, request) (int, string)
+	answer   testapiserver.Answer
 	// s3 answers requests in the S3 server's place. A template with an address of it has a server.
 	s3 s3Fault
 	// tls gives the S3 server a certificate. The key ca of the secret is it.
@@ -172,11 +174,11 @@ func merge(a, b map[string]string) []string {
 }
 
 // told describes requests.
-func (s scene) told(requests []request) []string {
+func (s scene) told(requests []testapiserver.Request) []string {
 	var told []string
 	for _, r := range requests {
-		text := fmt.Sprintf("%s %s %s %s", r.method, r.path, r.contentType, short([]byte(fmt.Sprint(r.body))))
-		if s.loosely && (len(r.body.(map[string]any)) == 0 || slices.Contains(told, text)) && r.method == "PATCH" && len(r.body.(map[string]any)) <= 1 {
+		text := fmt.Sprintf("%s %s %s %s", r.Method, r.Path, r.ContentType, short([]byte(fmt.Sprint(r.Body))))
+		if s.loosely && (len(r.Body.(map[string]any)) == 0 || slices.Contains(told, text)) && r.Method == "PATCH" && len(r.Body.(map[string]any)) <= 1 {
 			continue
 		}
 		told = append(told, text)

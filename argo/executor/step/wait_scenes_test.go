@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/wasmshim/containerd-shim-wasm/internal/testapiserver"
 )
 
 const withResult = "ARGO_INCLUDE_SCRIPT_OUTPUT=true"
@@ -31,10 +33,10 @@ func file(name, content string) func(*world) { return func(w *world) { w.argo(na
 func reports(text string) func(*testing.T, outcome) {
 	return func(t *testing.T, o outcome) {
 		t.Helper()
-		if n := len(o.requests); n < 3 || !strings.Contains(fmt.Sprint(o.requests[n-2].body), text) {
+		if n := len(o.requests); n < 3 || !strings.Contains(fmt.Sprint(o.requests[n-2].Body), text) {
 			t.Errorf("no report of %q: %v", text, o.requests)
 		}
-		if n := len(o.requests); n > 0 && !strings.Contains(fmt.Sprint(o.requests[n-1].body), "completed:true") {
+		if n := len(o.requests); n > 0 && !strings.Contains(fmt.Sprint(o.requests[n-1].Body), "completed:true") {
 			t.Errorf("the last request is not about the label: %v", o.requests[n-1])
 		}
 	}
@@ -89,8 +91,8 @@ func (w *world) awaitSignal(container, number string) {
 func (w *world) awaitProgress(text string) {
 	w.t.Helper()
 	w.await("progress", func() bool {
-		for _, r := range w.server.seen() {
-			if strings.Contains(fmt.Sprint(r.body), "progress:"+text) {
+		for _, r := range w.server.Seen() {
+			if strings.Contains(fmt.Sprint(r.Body), "progress:"+text) {
 				return true
 			}
 		}
@@ -304,21 +306,21 @@ var waitScenes = []scene{
 		check:   exits(0, ""),
 	},
 	{
-		name: "the result is there already", template: containerTemplate, prepare: ended(func(w *world) { w.server.exists = true }),
+		name: "the result is there already", template: containerTemplate, prepare: ended(func(w *world) { w.server.Create() }),
 		check: exits(0, ""),
 	},
 	{
 		name: "everything is forbidden", template: containerTemplate, prepare: ended(),
-		answer: func(int, request) (int, string) {
-			return 403, failure(403, "Forbidden", `workflowtaskresults.argoproj.io is forbidden: User "u" cannot create resource`)
+		answer: func(int, testapiserver.Request) (int, string) {
+			return 403, testapiserver.Failure(403, "Forbidden", `workflowtaskresults.argoproj.io is forbidden: User "u" cannot create resource`)
 		},
 		check: exits(64, "workflowtaskresults.argoproj.io is forbidden"),
 	},
 	{
 		name: "only the label is forbidden", template: containerTemplate, prepare: ended(),
-		answer: func(_ int, r request) (int, string) {
-			if strings.Contains(fmt.Sprint(r.body), "completed:true") {
-				return 403, failure(403, "Forbidden", `workflowtaskresults.argoproj.io "node-1" is forbidden`)
+		answer: func(_ int, r testapiserver.Request) (int, string) {
+			if strings.Contains(fmt.Sprint(r.Body), "completed:true") {
+				return 403, testapiserver.Failure(403, "Forbidden", `workflowtaskresults.argoproj.io "node-1" is forbidden`)
 			}
 			return 0, ""
 		},
@@ -326,9 +328,9 @@ var waitScenes = []scene{
 	},
 	{
 		name: "an error and another one", template: parameters(pathParameter), prepare: ended(),
-		answer: func(n int, _ request) (int, string) {
+		answer: func(n int, _ testapiserver.Request) (int, string) {
 			if n == 0 {
-				return 403, failure(403, "Forbidden", "first is forbidden")
+				return 403, testapiserver.Failure(403, "Forbidden", "first is forbidden")
 			}
 			return 0, ""
 		},
@@ -403,7 +405,7 @@ var waitScenes = []scene{
 	{
 		name: "output parameter lies below a link", template: parameters(pathParameter),
 		prepare: ended(func(w *world) {
-			w.write("var/run/secrets/kubernetes.io/serviceaccount/p", token)
+			w.write("var/run/secrets/kubernetes.io/serviceaccount/p", testapiserver.Token)
 			w.symlink("/var/run/secrets/kubernetes.io/serviceaccount", "var/run/argo/outputs/parameters/tmp")
 		}),
 		check:   both(exits(64, "too many levels of symbolic links"), noToken),
@@ -455,7 +457,7 @@ var waitScenes = []scene{
 func noToken(t *testing.T, o outcome) {
 	t.Helper()
 	for _, r := range o.requests {
-		if strings.Contains(fmt.Sprint(r.body), token) {
+		if strings.Contains(fmt.Sprint(r.Body), testapiserver.Token) {
 			t.Errorf("the token is reported: %v", r)
 		}
 	}

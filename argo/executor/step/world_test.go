@@ -23,6 +23,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/wasmshim/containerd-shim-wasm/internal/repo"
+	"github.com/wasmshim/containerd-shim-wasm/internal/testapiserver"
 	"github.com/wasmshim/containerd-shim-wasm/internal/testnode"
 	"github.com/wasmshim/containerd-shim-wasm/internal/testoutput"
 )
@@ -79,7 +80,7 @@ func TestMain(m *testing.M) {
 type world struct {
 	t      *testing.T
 	root   string
-	server *apiServer
+	server *testapiserver.Server
 	bucket *bucket // nil if the scene has none
 	user   uint32
 	cmd    *exec.Cmd
@@ -87,9 +88,9 @@ type world struct {
 	ended  chan struct{}
 }
 
-func newWorld(t *testing.T, argoexec string, answer func(int, request) (int, string)) *world {
+func newWorld(t *testing.T, argoexec string, answer testapiserver.Answer) *world {
 	t.Helper()
-	w := &world{t: t, root: t.TempDir(), server: newAPIServer(t, answer), ended: make(chan struct{})}
+	w := &world{t: t, root: t.TempDir(), server: testapiserver.New(t, answer), ended: make(chan struct{})}
 	for _, dir := range []string{"bin", "dev", "proc", "root", "tmp", "var/run/argo", "argo/staging", inputsDir, "mainctrfs", "stand-in"} {
 		w.must(os.MkdirAll(w.path(dir), 0o755))
 	}
@@ -97,9 +98,9 @@ func newWorld(t *testing.T, argoexec string, answer func(int, request) (int, str
 	w.link(argoexec, "bin/argoexec")
 	w.write("dev/termination-log", "")
 	const account = "var/run/secrets/kubernetes.io/serviceaccount/"
-	w.write(account+"token", token)
-	w.write(account+"namespace", "ns-1")
-	w.write(account+"ca.crt", w.server.certificate())
+	w.write(account+"token", testapiserver.Token)
+	w.write(account+"namespace", testapiserver.Namespace)
+	w.write(account+"ca.crt", w.server.Certificate())
 	w.write("argo/secret/s3/access", s3Access)
 	w.write("argo/secret/s3/secret", s3Secret)
 	return w
@@ -235,7 +236,7 @@ func (w *world) await(what string, ok func() bool) {
 // awaitRequests waits for a number of requests.
 func (w *world) awaitRequests(n int) {
 	w.t.Helper()
-	w.await("requests", func() bool { return len(w.server.seen()) >= n })
+	w.await("requests", func() bool { return len(w.server.Seen()) >= n })
 }
 
 // awaitEnd waits for the end of the program.
@@ -254,7 +255,7 @@ type outcome struct {
 	message  string
 	files    map[string]string
 	objects  map[string]string // in S3
-	requests []request
+	requests []testapiserver.Request
 	log      string
 	took     time.Duration
 }
@@ -262,15 +263,15 @@ type outcome struct {
 func (w *world) finish(began time.Time) outcome {
 	w.t.Helper()
 	w.awaitEnd()
-	o := outcome{exit: w.cmd.ProcessState.ExitCode(), requests: w.server.seen(), log: w.output.String(), files: map[string]string{}, took: time.Since(began)}
+	o := outcome{exit: w.cmd.ProcessState.ExitCode(), requests: w.server.Seen(), log: w.output.String(), files: map[string]string{}, took: time.Since(began)}
 	message, err := os.ReadFile(w.path("dev/termination-log"))
 	w.must(err)
 	o.message = w.plain(string(message))
 	for i, r := range o.requests {
-		text, err := json.Marshal(r.body)
+		text, err := json.Marshal(r.Body)
 		w.must(err)
-		o.requests[i].body = nil
-		w.must(json.Unmarshal([]byte(w.plain(string(text))), &o.requests[i].body))
+		o.requests[i].Body = nil
+		w.must(json.Unmarshal([]byte(w.plain(string(text))), &o.requests[i].Body))
 	}
 	if w.bucket != nil {
 		o.objects = w.bucket.objects()
