@@ -38,6 +38,7 @@ type Info struct {
 	ETag     string // without quotes
 	Version  string // "" for the newest
 	Modified time.Time
+	Sum      Sum
 }
 
 // Stat describes an object. The error of the store is kept: errors.As finds a [minio.ErrorResponse].
@@ -47,11 +48,11 @@ func (b Bucket) Stat(ctx context.Context, key string) (Info, error) {
 
 // StatVersion describes a version of an object.
 func (b Bucket) StatVersion(ctx context.Context, key, version string) (Info, error) {
-	found, err := b.Client.StatObject(ctx, b.Name, key, minio.StatObjectOptions{VersionID: version, ServerSideEncryption: b.SSE})
+	found, err := b.Client.StatObject(ctx, b.Name, key, minio.StatObjectOptions{VersionID: version, ServerSideEncryption: b.SSE, Checksum: true})
 	if err != nil {
 		return Info{}, &Error{Bucket: b.Name, Key: key, Err: err}
 	}
-	return Info{Key: key, Size: found.Size, ETag: found.ETag, Version: version, Modified: found.LastModified}, nil
+	return Info{Key: key, Size: found.Size, ETag: found.ETag, Version: version, Modified: found.LastModified, Sum: sumOf(found)}, nil
 }
 
 // List yields the objects whose keys begin with prefix, in the order of the store. After an error it yields nothing.
@@ -65,7 +66,7 @@ func (b Bucket) List(ctx context.Context, prefix string) iter.Seq2[Info, error] 
 				yield(Info{}, &Error{Bucket: b.Name, Key: prefix, Err: o.Err})
 				return
 			}
-			if !yield(Info{Key: o.Key, Size: o.Size, ETag: strings.Trim(o.ETag, `"`), Modified: o.LastModified}, nil) {
+			if !yield(Info{Key: o.Key, Size: o.Size, ETag: strings.Trim(o.ETag, `"`), Modified: o.LastModified, Sum: sumOf(o)}, nil) {
 				return
 			}
 		}
@@ -76,7 +77,8 @@ func (b Bucket) List(ctx context.Context, prefix string) iter.Seq2[Info, error] 
 }
 
 // open requests the bytes from off until end. The body has exactly those bytes of the pinned version, or ends early.
-func (b Bucket) open(ctx context.Context, info Info, off, end int64) (io.ReadCloser, error) {
+// encrypted is [isEncrypted] of the answer: a list does not say it.
+func (b Bucket) open(ctx context.Context, info Info, off, end int64) (body io.ReadCloser, encrypted bool, err error) {
 	options := minio.GetObjectOptions{VersionID: info.Version, ServerSideEncryption: b.SSE}
 	options.Set("Range", fmt.Sprintf("bytes=%d-%d", off, end-1)) // SetRange takes 0-0 for all
 	if info.ETag != "" {
@@ -86,13 +88,13 @@ func (b Bucket) open(ctx context.Context, info Info, off, end int64) (io.ReadClo
 	}
 	body, answer, header, err := b.Client.GetObject(ctx, b.Name, info.Key, options)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	if err := pinned(info, answer, header.Get("Content-Range"), off, end); err != nil {
 		body.Close()
-		return nil, err
+		return nil, false, err
 	}
-	return body, nil
+	return body, isEncrypted(header), nil
 }
 
 // pinned reports in which way an answer is not that for the bytes from off until end of the pinned version.

@@ -2,6 +2,7 @@ package object
 
 import (
 	"container/list"
+	"context"
 	"fmt"
 	"sync"
 
@@ -30,6 +31,7 @@ type Cache struct {
 	streams  list.List // streams that fetch ahead, the newest in front
 	fetching int       // requests that fetch ahead
 	stats    Stats
+	patience patience
 }
 
 // Stats counts what was done. All are sums since the start.
@@ -61,11 +63,31 @@ func NewCache(limit int64) (*Cache, error) {
 	if err != nil {
 		return nil, fmt.Errorf("map %d bytes for blocks: %w", n*BlockSize, err)
 	}
-	c := &Cache{memory: memory, freed: make(chan struct{}), contents: map[identity]*content{}}
+	c := &Cache{memory: memory, freed: make(chan struct{}), contents: map[identity]*content{}, patience: usual}
 	for at := len(memory) - BlockSize; at >= 0; at -= BlockSize {
 		c.free = append(c.free, memory[at:at+BlockSize:at+BlockSize])
 	}
 	return c, nil
+}
+
+// Close frees the memory. All objects have to be closed, and their views released. Requests that are still on their way
+// are waited for.
+func (c *Cache) Close() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, f := range c.contents {
+		for r := range f.fetches {
+			r.cancel(errCalledOff)
+		}
+	}
+	for len(c.free)+c.read.Len()+c.ahead.Len() < len(c.memory)/BlockSize {
+		c.waiting++
+		_ = c.await(context.Background(), c.freed)
+		c.waiting--
+	}
+	memory := c.memory
+	c.memory, c.free = nil, nil
+	return unix.Munmap(memory)
 }
 
 // Stats returns the sums over all objects.

@@ -20,6 +20,10 @@ type content struct {
 	failed error     // what the last request failed with
 	until  time.Time // when a read may ask again, zero for never
 	stats  Stats
+
+	sum      *verifier // nil if there is nothing to verify any more
+	verified bool
+	corrupt  error // what the verification has found
 }
 
 // block is a part of a content.
@@ -35,10 +39,6 @@ type block struct {
 	list   *list.List
 	elem   *list.Element
 }
-
-// failureLasts is how long reads fail with the last error before they ask the store again. A kernel that reads ahead
-// asks a second time for what has failed.
-const failureLasts = 2 * time.Second
 
 // blocksOf returns how many blocks a content has.
 func blocksOf(size int64) int64 { return (size + BlockSize - 1) / BlockSize }
@@ -111,6 +111,10 @@ func (f *content) acquire(ctx context.Context, index, last int64, wait bool) (*b
 			}
 		}
 		if b.loaded {
+			if err := f.verification(ctx, index); err != nil {
+				c.unpin(b)
+				return nil, err
+			}
 			b.ahead = false
 			if hit {
 				f.stats.Hits++

@@ -13,6 +13,8 @@ import (
 var (
 	// ErrReplaced means that the object is no longer the one that was pinned.
 	ErrReplaced = errors.New("the object was replaced while it was read")
+	// ErrChecksum means that what was read is not what the store's checksum says.
+	ErrChecksum = errors.New("the checksum is wrong")
 	// ErrClosed means that an [Object] was read after its end.
 	ErrClosed = errors.New("the object is closed")
 

@@ -8,16 +8,22 @@ import (
 	"time"
 )
 
-const (
+// patience is how the cache bears failures.
+type patience struct {
 	// stall is how long a request may go without a byte before it is repeated.
-	stall = 15 * time.Second
+	stall time.Duration
 	// attempts is how often the store is asked for bytes before the read fails. Bytes that come start the count again.
-	attempts = 6
-	// firstPause and longestPause bound the pause before the next attempt. Each is twice the one before, less up to a
-	// half at random.
-	firstPause   = 100 * time.Millisecond
-	longestPause = 5 * time.Second
-)
+	attempts int
+	// first and longest bound the pause before the next attempt. Each is twice the one before, less up to a half at
+	// random.
+	first, longest time.Duration
+	// failureLasts is how long reads fail with the last error before they ask the store again. A kernel that reads ahead
+	// asks a second time for what has failed.
+	failureLasts time.Duration
+}
+
+// usual bears a store that is away for 10 seconds.
+var usual = patience{stall: 15 * time.Second, attempts: 8, first: 100 * time.Millisecond, longest: 5 * time.Second, failureLasts: 2 * time.Second}
 
 // fetch loads consecutive blocks with one request, and goes on with another where it breaks off.
 type fetch struct {
@@ -55,7 +61,7 @@ func (r *fetch) run() {
 		if r.done > done || r.filled > filled {
 			attempt = 1
 		}
-		if attempt >= attempts || !isTransient(err) || errors.Is(err, errCalledOff) {
+		if attempt >= r.of.cache.patience.attempts || !isTransient(err) || errors.Is(err, errCalledOff) {
 			r.end(err)
 			return
 		}
@@ -64,14 +70,14 @@ func (r *fetch) run() {
 		case <-r.ctx.Done():
 			r.end(context.Cause(r.ctx))
 			return
-		case <-time.After(pause(attempt, rand.Float64())):
+		case <-time.After(r.of.cache.patience.pause(attempt, rand.Float64())):
 		}
 	}
 }
 
 // pause returns how long to wait after an attempt.
-func pause(attempt int, random float64) time.Duration {
-	longest := min(firstPause<<(attempt-1), longestPause)
+func (p patience) pause(attempt int, random float64) time.Duration {
+	longest := min(p.first<<min(attempt-1, 20), p.longest)
 	return longest - time.Duration(random*float64(longest)/2)
 }
 
@@ -79,6 +85,7 @@ func pause(attempt int, random float64) time.Duration {
 func (r *fetch) attempt() (err error) {
 	ctx, cancel := context.WithCancelCause(r.ctx)
 	defer cancel(nil)
+	stall := r.of.cache.patience.stall
 	watch := time.AfterFunc(stall, func() { cancel(errStalled) })
 	defer watch.Stop()
 	defer func() {
@@ -89,11 +96,14 @@ func (r *fetch) attempt() (err error) {
 	last := r.blocks[len(r.blocks)-1]
 	off, end := r.blocks[r.done].index*BlockSize+int64(r.filled), last.index*BlockSize+int64(len(last.data))
 	r.count(func(s *Stats) { s.Requests++ })
-	body, err := r.of.bucket.open(ctx, r.of.info, off, end)
+	body, encrypted, err := r.of.bucket.open(ctx, r.of.info, off, end)
 	if err != nil {
 		return err
 	}
 	defer body.Close()
+	if encrypted && r.of.info.Sum.Name == "MD5" {
+		r.unverified()
+	}
 	for r.done < len(r.blocks) {
 		b := r.blocks[r.done]
 		n, err := body.Read(b.data[r.filled:])
@@ -123,6 +133,17 @@ func (r *fetch) count(change func(*Stats)) {
 	change(&c.stats)
 }
 
+// unverified ends the verification of what turns out to have no checksum.
+func (r *fetch) unverified() {
+	c := r.of.cache
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if v := r.of.sum; v != nil {
+		r.of.sum = nil
+		v.wake()
+	}
+}
+
 // loaded makes a block readable.
 func (r *fetch) loaded(b *block) {
 	c := r.of.cache
@@ -135,6 +156,10 @@ func (r *fetch) loaded(b *block) {
 	b.loaded = true
 	c.enlist(b)
 	close(b.ready)
+	if v := r.of.sum; v != nil {
+		v.wake()
+		r.of.advance()
+	}
 }
 
 // end ends the fetch. Blocks that are not loaded fail with err.
@@ -146,7 +171,7 @@ func (r *fetch) end(err error) {
 		final := !isTransient(err)
 		if !errors.Is(err, errCalledOff) {
 			err = named(r.of.bucket, r.of.info, err)
-			r.of.failed, r.of.until = err, time.Now().Add(failureLasts)
+			r.of.failed, r.of.until = err, time.Now().Add(c.patience.failureLasts)
 			if final {
 				r.of.until = time.Time{}
 			}
@@ -159,6 +184,9 @@ func (r *fetch) end(err error) {
 			close(b.ready)
 		}
 		c.wake()
+	}
+	if v := r.of.sum; v != nil {
+		v.wake()
 	}
 	r.ended = true
 	delete(r.of.fetches, r)

@@ -60,6 +60,13 @@ func (o *Object) rest() {
 	o.streams = nil
 }
 
+// Verified reports whether all that was read is what the store's checksum says (see [Sum]).
+func (o *Object) Verified() bool {
+	o.cache.mu.Lock()
+	defer o.cache.mu.Unlock()
+	return o.content != nil && o.content.verified
+}
+
 // Stats returns the sums of this version of the object.
 func (o *Object) Stats() Stats {
 	o.cache.mu.Lock()
@@ -81,6 +88,7 @@ func (o *Object) use() (*content, error) {
 		f := c.contents[id]
 		if f == nil {
 			f = &content{cache: c, id: id, bucket: o.bucket, info: o.info, blocks: map[int64]*block{}, fetches: map[*fetch]struct{}{}}
+			f.verify()
 			c.contents[id] = f
 		}
 		f.opens++

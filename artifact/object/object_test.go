@@ -88,3 +88,18 @@ func TestReplaced(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// The store's own checksum of an object of one part is right for what is read.
+func TestVerifiedByStore(t *testing.T) {
+	b := testbucket.Start(t).Bucket(t)
+	info := testbucket.Put(t, b, "key", random(3*object.BlockSize+17))
+	if info.Sum.Value == nil {
+		t.Fatalf("%+v", info)
+	}
+	o := newCache(t, 4<<20).Open(b, info)
+	defer o.Close()
+	if _, err := o.ReadAt(t.Context(), make([]byte, info.Size), 0); err != nil || !o.Verified() {
+		t.Errorf("%v, verified: %v", err, o.Verified())
+	}
+	t.Logf("verified by %s", info.Sum.Name)
+}

@@ -6,8 +6,11 @@ import (
 	"context"
 	"crypto/rand"
 	"io"
+	"log"
 	"net"
 	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
 	"os"
 	"os/exec"
 	"strings"
@@ -118,4 +121,24 @@ func PutFrom(t testing.TB, b object.Bucket, key string, content io.Reader, size 
 		t.Fatal(err)
 	}
 	return info
+}
+
+// Front returns the bucket as it is behind a proxy. Each request first goes to fault, which answers in the place of the
+// store or returns false.
+func (s *Server) Front(t testing.TB, b object.Bucket, fault func(http.ResponseWriter, *http.Request) bool) object.Bucket {
+	t.Helper()
+	// The header Host stays as it is: it is signed.
+	proxy := &httputil.ReverseProxy{
+		Rewrite:  func(r *httputil.ProxyRequest) { r.Out.URL.Scheme, r.Out.URL.Host = "http", s.Address },
+		ErrorLog: log.New(io.Discard, "", 0), // requests that are given up
+	}
+	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !fault(w, r) {
+			proxy.ServeHTTP(w, r)
+		}
+	}))
+	front.Config.ErrorLog = proxy.ErrorLog
+	t.Cleanup(front.Close)
+	b.Client = Core(t, front.Listener.Addr().String())
+	return b
 }
