@@ -39,6 +39,7 @@ type Artifact struct {
 	ended   bool
 	begun   bool
 	changed chan struct{} // closed at the next change, if somebody waits for one
+	waiting int           // requests that wait
 
 	gone     chan struct{} // closed when nobody is served any more
 	hangUp   sync.Once
@@ -187,20 +188,35 @@ func (a *Artifact) wait(ctx context.Context, until func() bool) error {
 		}
 		changed := a.changed
 		a.mu.Unlock()
-		switch {
-		case err != nil:
+		if err != nil {
 			return unix.EIO
-		case ended || until():
+		}
+		if ended || until() {
 			return nil
 		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return unix.EINTR
-		case <-a.gone:
-			return unix.ENOTCONN
+		if err := a.waitFor(ctx, changed); err != nil {
+			return err
 		}
 	}
+}
+
+func (a *Artifact) waitFor(ctx context.Context, changed <-chan struct{}) error {
+	a.count(+1)
+	defer a.count(-1)
+	select {
+	case <-changed:
+		return nil
+	case <-ctx.Done():
+		return unix.EINTR
+	case <-a.gone:
+		return unix.ENOTCONN
+	}
+}
+
+func (a *Artifact) count(n int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.waiting += n
 }
 
 // check returns EIO if unpacking has failed.

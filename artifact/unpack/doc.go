@@ -7,6 +7,9 @@
 //   - A change of a file waits until the file has arrived: opening it for writing, chmod, unlink, rename. A change of the
 //     name of a folder waits for the end.
 //
+// The kernel lets a folder have one change of its names, or any number of look-ups, at a time: while a look-up in a folder
+// waits, so do changes of names in it.
+//
 // An interrupted wait ends with EINTR at once. After an error of unpacking, and also if the archive turns out to be another
 // one than [archive.Look] has said, everything fails with EIO: nothing wrong is read.
 //
