@@ -98,6 +98,18 @@ func (p *process) start(ctx context.Context) error {
 	}
 	if err != nil {
 		p.abandon()
+		err = p.explainStart(err)
+	}
+	return err
+}
+
+// explainStart adds to the error of a start that the kernel has killed the worker for its memory.
+func (p *process) explainStart(err error) error {
+	if p.id != "" {
+		return err // the kernel may have killed another process of the container before
+	}
+	if kills, _ := p.container.cgroup.OOMKills(); kills > 0 {
+		return fmt.Errorf("out of memory: the container's limit is too low for the worker: %w", err)
 	}
 	return err
 }
@@ -112,7 +124,7 @@ func (p *process) whyNot(ctx context.Context, phase phase, w *worker) error {
 	if reason := w.awaitReady(ctx); reason != nil {
 		return fmt.Errorf("%w: %w", err, reason)
 	}
-	return err
+	return p.explainStart(err)
 }
 
 // abandon kills a worker whose start has not been published. The start cannot be published after that.

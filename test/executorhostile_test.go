@@ -289,20 +289,65 @@ func (p *executorPod) copies() bool {
 	return err == nil
 }
 
+// Our program does its work, or is killed, under any limit of memory: it never hangs, and leaves no file in part under
+// its name. 8 MiB are enough.
+func TestExecutorWithLittleMemory(t *testing.T) {
+	withExecutor(t, func(t *testing.T, node *testnode.Node) {
+		store := serveObjects(t, map[string]string{"/bucket/in": packedAll(t, tar.Header{Name: "x", Size: 64 << 20})})
+		template := strings.ReplaceAll(bombTemplate, "STORE", store.Listener.Addr().String())
+		template = strings.Replace(template, "ARCHIVE", "", 1)
+		for _, limit := range []uint64{1 << 20, 2 << 20, 3 << 20, 4 << 20, 8 << 20} {
+			t.Run(fmt.Sprint(limit>>20, " MiB"), func(t *testing.T) {
+				p := ourExecutor.executorPod(t, node)
+				p.opts = []oci.SpecOpts{oci.WithMemoryLimit(limit)}
+				p.withSecrets()
+				p.leave("ctr/main/stdout", "")
+				p.leave("ctr/main/exitcode", "0")
+				for _, command := range [][]string{{"init", "ARGO_TEMPLATE=" + template}, {"wait"}} {
+					k := p.create(command[0], command[1:]...)
+					code := uint32(137)
+					err := k.Start(k.ctx)
+					if err == nil {
+						code = k.code()
+					} else if !strings.Contains(err.Error(), "out of memory") {
+						t.Errorf("the start of %s: %v", command[0], err)
+					}
+					if code != 0 && (code != 137 || limit == 8<<20) {
+						t.Errorf("%s ended with %d, %q; it printed %q", command[0], code, p.message(), k.output)
+					}
+					if stocks := k.stocks(); len(stocks) > 0 {
+						t.Errorf("stock shims %v", stocks)
+					}
+				}
+				if text, err := os.ReadFile(filepath.Join(p.volume, "template")); err == nil && string(text) != template {
+					t.Errorf("the template is %.100q", text)
+				}
+			})
+		}
+	})
+}
+
 // withStore gives the pod's containers the secrets of a store, the folder /outside, and a tmpfs for input artifacts.
 func (p *executorPod) withStore(size, files int) (inputs, outside string) {
 	p.t.Helper()
-	secret, outside, inputs := p.t.TempDir(), p.t.TempDir(), p.t.TempDir()
-	if err := errors.Join(os.WriteFile(secret+"/a", []byte("access"), 0o644), os.WriteFile(secret+"/b", []byte("secret"), 0o644)); err != nil {
-		p.t.Fatal(err)
-	}
+	outside, inputs = p.t.TempDir(), p.t.TempDir()
+	p.withSecrets()
 	mountAt(p.t, "tmpfs", inputs, "tmpfs", 0, fmt.Sprintf("size=%d,nr_inodes=%d", size, files))
 	p.mounts = append(p.mounts,
-		specs.Mount{Destination: "/argo/secret/s", Type: "bind", Source: secret, Options: []string{"rbind", "ro"}},
 		specs.Mount{Destination: "/argo/inputs/artifacts", Type: "bind", Source: inputs, Options: []string{"rbind", "rw"}},
 		specs.Mount{Destination: "/outside", Type: "bind", Source: outside, Options: []string{"rbind", "rw"}},
 	)
 	return inputs, outside
+}
+
+// withSecrets gives the pod's containers the secrets of a store.
+func (p *executorPod) withSecrets() {
+	p.t.Helper()
+	secret := p.t.TempDir()
+	if err := errors.Join(os.WriteFile(secret+"/a", []byte("access"), 0o644), os.WriteFile(secret+"/b", []byte("secret"), 0o644)); err != nil {
+		p.t.Fatal(err)
+	}
+	p.mounts = append(p.mounts, specs.Mount{Destination: "/argo/secret/s", Type: "bind", Source: secret, Options: []string{"rbind", "ro"}})
 }
 
 // temporaryName is what a file's name has in addition until the file is whole.
