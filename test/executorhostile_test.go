@@ -9,12 +9,17 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -512,4 +517,191 @@ func zippedTwice(t *testing.T, file string, n int) string {
 	binary.LittleEndian.PutUint16(end[10:], uint16(n))
 	binary.LittleEndian.PutUint32(end[12:], uint32(list.Len()))
 	return file[:at] + list.String() + string(end)
+}
+
+// hostileStores answer requests for an input artifact, by S3 unless the name begins with web.
+func hostileStores(elsewhere string) map[string]hostileStore {
+	const full = "no space left on device"
+	xml := func(w http.ResponseWriter, code int, begin, again string) {
+		w.Header().Set("Content-Type", "application/xml")
+		w.WriteHeader(code)
+		_, err := io.WriteString(w, begin)
+		for err == nil {
+			_, err = io.WriteString(w, strings.Repeat(again, 1000))
+		}
+	}
+	missing := func(next http.HandlerFunc) http.HandlerFunc { // so that the folder is listed
+		return func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Query().Has("list-type") {
+				next(w, r)
+				return
+			}
+			w.WriteHeader(http.StatusNotFound)
+		}
+	}
+	page := func(more bool, keys ...string) string {
+		text := `<?xml version="1.0" encoding="UTF-8"?><ListBucketResult><Name>bucket</Name><EncodingType>url</EncodingType>`
+		if more {
+			text += `<IsTruncated>true</IsTruncated><NextContinuationToken>again</NextContinuationToken>`
+		}
+		for _, key := range keys {
+			text += `<Contents><Key>` + key + `</Key><Size>1</Size></Contents>`
+		}
+		return text + `</ListBucketResult>`
+	}
+	folder := func(keys ...string) http.HandlerFunc {
+		return func(w http.ResponseWriter, r *http.Request) {
+			switch {
+			case r.URL.Query().Has("list-type"):
+				fmt.Fprint(w, page(false, keys...))
+			case r.URL.Path == "/bucket/in":
+				w.WriteHeader(http.StatusNotFound)
+			default:
+				w.Header().Set("Last-Modified", "Mon, 02 Jan 2006 15:04:05 GMT")
+				fmt.Fprint(w, "x")
+			}
+		}
+	}
+	body := func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Last-Modified", "Mon, 02 Jan 2006 15:04:05 GMT")
+		w.Header().Set("Content-Length", strconv.Itoa(1<<50))
+		if r.Method == http.MethodGet {
+			_, _ = io.CopyN(w, zeros{}, 1<<50)
+		}
+	}
+	headers := func(w http.ResponseWriter, r *http.Request) {
+		conn, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			return
+		}
+		defer conn.Close()
+		line := strings.Repeat("X-Header: "+strings.Repeat("x", 1000)+"\r\n", 100)
+		_, err = io.WriteString(conn, "HTTP/1.1 200 OK\r\n")
+		for err == nil {
+			_, err = io.WriteString(conn, line)
+		}
+	}
+	redirect := func(to string) http.HandlerFunc {
+		return func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Location", to)
+			w.WriteHeader(http.StatusTemporaryRedirect)
+		}
+	}
+	return map[string]hostileStore{
+		"endless object":  {answer: body, message: full},
+		"endless headers": {answer: headers, message: "server response headers exceeded"},
+		"endless refusal": {answer: missing(func(w http.ResponseWriter, r *http.Request) { xml(w, 403, "<Error><Code>x</Code>", "<a>b</a>") }), message: "the answer of the store is too long"},
+		"endless page": {answer: missing(func(w http.ResponseWriter, r *http.Request) {
+			xml(w, 200, "<ListBucketResult>", "<Contents><Key>in/x</Key></Contents>")
+		}), message: "the answer of the store is too long"},
+		"endless pages":     {answer: missing(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, page(true)) }), ends: true},
+		"nothing, for ever": {answer: func(w http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, ends: true},
+		"an object, byte by byte": {answer: func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Last-Modified", "Mon, 02 Jan 2006 15:04:05 GMT")
+			w.Header().Set("Content-Length", "1000000")
+			for r.Method == http.MethodGet && r.Context().Err() == nil {
+				fmt.Fprint(w, "x")
+				_ = http.NewResponseController(w).Flush()
+				time.Sleep(100 * time.Millisecond)
+			}
+		}, ends: true},
+		"key with two dots":       {answer: folder("in/../../../../outside/x"), message: "illegal file path: in/../../../../outside/x"},
+		"key of two dots":         {answer: folder("in/.."), message: "illegal file path: in/.."},
+		"key with a zero":         {answer: folder("in/a%00b"), message: "invalid argument"},
+		"key with controls":       {answer: folder("in/a%0Ab%1B%5B2J"), message: ""},
+		"long key":                {answer: folder("in/" + strings.Repeat("x", 5000)), message: "Object name cannot be longer"},
+		"deep key":                {answer: folder("in/" + strings.Repeat("x/", 100000) + "x"), message: "Object name cannot be longer"},
+		"file that is a folder":   {answer: folder("in/a", "in/a/b"), message: "file exists"},
+		"the same file":           {answer: folder("in/a", "in/a", "in//a"), message: ""},
+		"redirect":                {answer: redirect(elsewhere), message: "307"},
+		"web: endless object":     {answer: body, message: full},
+		"web: endless headers":    {answer: headers, message: "server response headers exceeded"},
+		"web: redirect":           {answer: redirect(elsewhere), message: "", asked: true},
+		"web: redirect to a file": {answer: redirect("file:///var/run/secrets/kubernetes.io/serviceaccount/token"), message: `unsupported protocol scheme "file"`},
+		"web: redirects":          {answer: func(w http.ResponseWriter, r *http.Request) { redirect("/again")(w, r) }, message: "stopped after 10 redirects"},
+		"web: nothing, for ever":  {answer: func(w http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, ends: true},
+	}
+}
+
+type hostileStore struct {
+	answer  http.HandlerFunc
+	message string // of init, empty for success
+	ends    bool   // only by SIGTERM
+	asked   bool   // another server
+}
+
+const webInput = `"http":{"url":"http://STORE/x","auth":{"clientCert":{},"oauth2":{},"basicAuth":{"usernameSecret":{"name":"s","key":"a"},"passwordSecret":{"name":"s","key":"b"}}}}`
+
+// A store that answers anything makes init fail in words, or lets it wait until it is ended. It takes little memory,
+// writes nothing outside, and sends no credentials to another server.
+func TestExecutorAtHostileStores(t *testing.T) {
+	withExecutor(t, func(t *testing.T, node *testnode.Node) {
+		var mu sync.Mutex
+		var asked []http.Header
+		other := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			mu.Lock()
+			defer mu.Unlock()
+			asked = append(asked, r.Header)
+		}))
+		listener, err := net.Listen("tcp", "0.0.0.0:0") // also at 127.0.0.2, another host
+		if err != nil {
+			t.Fatal(err)
+		}
+		other.Listener.Close()
+		other.Listener = listener
+		other.Start()
+		defer other.Close()
+		for name, s := range hostileStores(fmt.Sprintf("http://127.0.0.2:%d/bucket/in", listener.Addr().(*net.TCPAddr).Port)) {
+			t.Run(name, func(t *testing.T) {
+				called := make(chan struct{}, 1000)
+				store := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					select {
+					case called <- struct{}{}:
+					default:
+					}
+					s.answer(w, r)
+				}))
+				store.Config.ErrorLog = log.New(io.Discard, "", 0)
+				store.Start()
+				defer store.Close()
+				defer store.CloseClientConnections()
+				template := strings.Replace(bombTemplate, "ARCHIVE", "", 1)
+				if strings.HasPrefix(name, "web") {
+					template = strings.Replace(template, `"s3":{"key":"in"}`, webInput, 1)
+				}
+				p := ourExecutor.executorPod(t, node)
+				inputs, outside := p.withStore(8<<20, 1000)
+				p.opts = append(p.opts, oci.WithMemoryLimit(32<<20))
+				initial := p.create("init", "ARGO_TEMPLATE="+strings.ReplaceAll(template, "STORE", store.Listener.Addr().String()))
+				initial.start()
+				if s.ends {
+					<-called
+					time.Sleep(200 * time.Millisecond)
+					kill(t, initial, syscall.SIGTERM)
+				}
+				promptly(t, name, func() {
+					if code := initial.code(); (code == 0) != (s.message == "" && !s.ends) || code == 137 {
+						t.Errorf("init ended with %d", code)
+					}
+				})
+				if message := p.message(); !strings.Contains(message, s.message) || len(message) > 64<<10 {
+					t.Errorf("the termination message is %.300q", message)
+				}
+				for _, dir := range []string{outside, p.staged} {
+					if entries, err := os.ReadDir(dir); err != nil || len(entries) > 0 {
+						t.Errorf("%s has %v, %v", dir, entries, err)
+					}
+				}
+				if entries, err := os.ReadDir(inputs); err != nil || s.message != "" && len(entries) > 0 {
+					t.Errorf("of the artifact there are %v, %v", entries, err)
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				if (len(asked) > 0) != s.asked || s.asked && asked[0].Get("Authorization") != "" {
+					t.Errorf("another server was asked %q", asked)
+				}
+				asked = nil
+			})
+		}
+	})
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/minio/minio-go/v7"
 	"github.com/minio/minio-go/v7/pkg/encrypt"
+	"github.com/minio/minio-go/v7/pkg/s3utils"
 )
 
 // Bucket is a bucket of a store.
@@ -64,6 +65,10 @@ func (b Bucket) List(ctx context.Context, prefix string) iter.Seq2[Info, error] 
 		for o := range b.Client.Client.ListObjects(ctx, b.Name, minio.ListObjectsOptions{Prefix: prefix, Recursive: true}) {
 			if o.Err != nil {
 				yield(Info{}, &Error{Bucket: b.Name, Key: prefix, Err: o.Err})
+				return
+			}
+			if err := s3utils.CheckValidObjectName(o.Key); err != nil { // a longer one than S3 has
+				yield(Info{}, &Error{Bucket: b.Name, Key: prefix, Err: err})
 				return
 			}
 			if !yield(Info{Key: o.Key, Size: o.Size, ETag: strings.Trim(o.ETag, `"`), Modified: o.LastModified, Sum: sumOf(o)}, nil) {

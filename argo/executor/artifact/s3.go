@@ -14,6 +14,7 @@ import (
 
 	"github.com/minio/minio-go/v7"
 	"github.com/minio/minio-go/v7/pkg/credentials"
+	"github.com/minio/minio-go/v7/pkg/s3utils"
 
 	"github.com/wasmshim/containerd-shim-wasm/argo/executor"
 )
@@ -99,6 +100,9 @@ func failed(what string, err error) error {
 
 // get brings an object into a file.
 func (s *s3) get(ctx context.Context, client *minio.Core, key string, to *os.Root, name string) error {
+	if err := s3utils.CheckValidObjectName(key); err != nil { // the store has made it up
+		return err
+	}
 	if dir := filepath.Dir(name); dir != "." {
 		if err := to.MkdirAll(dir, 0o700); err != nil {
 			return Whole(to, err)

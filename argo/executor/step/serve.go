@@ -20,6 +20,13 @@ import (
 // cacheSize bounds what is kept in memory of all objects, in bytes.
 const cacheSize = 32 << 20
 
+// maxTree bounds the memory for the list of a folder's files, in bytes: a store may list files without end. A file takes
+// about treeFile bytes and its key.
+const (
+	maxTree  = 128 << 20
+	treeFile = 512
+)
+
 // Artifacts are the input artifacts that the pod's init container has left to be read later, as they are in their stores.
 type Artifacts struct {
 	step  *step
@@ -95,9 +102,14 @@ func (f *Artifacts) folder(ctx context.Context, a executor.Artifact, at artifact
 	if a.RecurseMode {
 		mode = modeOr(a, fileMode)
 	}
+	room := maxTree
 	for info, err := range bucket.List(ctx, at.Key) {
 		if err != nil {
 			return served{}, err
+		}
+		if room -= len(info.Key) + treeFile; room < 0 {
+			return served{}, fmt.Errorf("the folder has too many files to be read while main runs: after %d of them their list takes more than %d MiB of memory; "+
+				"the annotation wasm.shim/download-artifacts of the pod downloads them before", len(tree.Files), maxTree>>20)
 		}
 		if strings.HasSuffix(info.Key, "/") {
 			continue // it stands for the folder itself
