@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/wasmshim/containerd-shim-wasm/internal/tests3"
 )
 
 // outputArtifacts returns a template with output artifacts, whose repository is in S3.
@@ -148,7 +150,7 @@ func failing(status int, code string) s3Fault {
 func takes(status int) s3Fault {
 	return func(_ int, w http.ResponseWriter, r *http.Request) bool {
 		body, _ := io.ReadAll(r.Body)
-		if name, password, ok := r.BasicAuth(); ok && (name != s3Access || password != s3Secret || r.Header.Get("X-Test") != "1") {
+		if name, password, ok := r.BasicAuth(); ok && (name != tests3.Access || password != tests3.Secret || r.Header.Get("X-Test") != "1") {
 			status = http.StatusUnauthorized
 		}
 		if r.Method != http.MethodPut || len(r.TransferEncoding) != 1 || !strings.HasPrefix(describe(body), "tar:") {

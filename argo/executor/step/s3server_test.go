@@ -5,7 +5,6 @@ import (
 	"archive/zip"
 	"bytes"
 	"compress/gzip"
-	"context"
 	"crypto/rand"
 	"encoding/pem"
 	"errors"
@@ -13,13 +12,10 @@ import (
 	"io"
 	"io/fs"
 	"log"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
-	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -30,7 +26,7 @@ import (
 	"github.com/minio/minio-go/v7"
 	"github.com/minio/minio-go/v7/pkg/credentials"
 
-	"github.com/wasmshim/containerd-shim-wasm/internal/testnode"
+	"github.com/wasmshim/containerd-shim-wasm/internal/tests3"
 )
 
 // What stands for the S3 server's address and for the bucket of a run, in templates and in what is compared.
@@ -39,78 +35,22 @@ const (
 	s3Bucket   = "S3_BUCKET"
 )
 
-const (
-	s3Access = "access-1"
-	s3Secret = "secret-1"
-	s3Region = "us-east-1"
-)
-
 // s3Place is the JSON of an S3 location without its key, and what it refers to is in each world.
-const s3Place = `"endpoint":"` + s3Endpoint + `","bucket":"` + s3Bucket + `","region":"` + s3Region + `","insecure":true,` +
+const s3Place = `"endpoint":"` + s3Endpoint + `","bucket":"` + s3Bucket + `","region":"` + tests3.Region + `","insecure":true,` +
 	`"accessKeySecret":{"name":"s3","key":"access"},"secretKeySecret":{"name":"s3","key":"secret"}`
 
 // inS3 returns the field of an artifact that is kept under a key.
 func inS3(key string) string { return `"s3":{` + s3Place + `,"key":"` + key + `"}` }
 
-// s3Server is the S3 server of all scenes, versitygw: its buckets are folders.
-type s3Server struct {
-	dir     string
-	address *url.URL
-	cmd     *exec.Cmd
-}
-
-// s3 starts the server once. It is stopped by TestMain.
-var s3 = sync.OnceValues(startS3)
+// s3 starts the server of all scenes once. It is stopped by TestMain.
+var s3 = sync.OnceValues(func() (*tests3.Server, error) {
+	s, err := tests3.Start()
+	startedS3.Store(s)
+	return s, err
+})
 
 // startedS3 is the server, if s3 has started it.
-var startedS3 atomic.Pointer[s3Server]
-
-func startS3() (*s3Server, error) {
-	folders, err := testnode.Tools(context.Background(), "versitygw")
-	if err != nil {
-		return nil, err
-	}
-	dir, err := os.MkdirTemp("", "s3")
-	if err != nil {
-		return nil, err
-	}
-	free, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return nil, err
-	}
-	address := free.Addr().String()
-	free.Close()
-	s := &s3Server{dir: dir, address: &url.URL{Scheme: "http", Host: address}}
-	if err := errors.Join(os.Mkdir(dir+"/buckets", 0o755), os.Mkdir(dir+"/metadata", 0o755)); err != nil {
-		return nil, err
-	}
-	// Metadata is not kept in extended attributes, which not every file system has.
-	s.cmd = exec.Command(folders[0]+"/versitygw", "--port", address, "--region", s3Region, "--health", "/health", "--quiet",
-		"posix", "--sidecar", dir+"/metadata", dir+"/buckets")
-	s.cmd.Env = []string{"ROOT_ACCESS_KEY=" + s3Access, "ROOT_SECRET_KEY=" + s3Secret}
-	s.cmd.Stderr = os.Stderr
-	if err := s.cmd.Start(); err != nil {
-		return nil, err
-	}
-	startedS3.Store(s)
-	for range 1000 {
-		if response, err := http.Get(s.address.String() + "/health"); err == nil {
-			response.Body.Close()
-			return s, nil
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	return nil, errors.New("the S3 server does not answer")
-}
-
-// stopS3 stops the server if it runs.
-func stopS3() {
-	if s := startedS3.Load(); s != nil {
-		_ = s.cmd.Process.Kill()
-		_ = s.cmd.Wait()
-		os.RemoveAll(s.dir)
-	}
-}
+var startedS3 atomic.Pointer[tests3.Server]
 
 // bucket is the bucket of one run. The run speaks to it through a front of its own.
 type bucket struct {
@@ -134,10 +74,10 @@ func newBucket(t *testing.T, fault s3Fault, tls bool) *bucket {
 		t.Fatal(err)
 	}
 	b := &bucket{t: t, name: "b-" + strings.ToLower(rand.Text())}
-	b.dir = filepath.Join(server.dir, "buckets", b.name)
+	b.dir = filepath.Join(server.Buckets, b.name)
 	// The header Host stays as it is: it is signed.
 	proxy := &httputil.ReverseProxy{
-		Rewrite:  func(r *httputil.ProxyRequest) { r.Out.URL.Scheme, r.Out.URL.Host = "http", server.address.Host },
+		Rewrite:  func(r *httputil.ProxyRequest) { r.Out.URL.Scheme, r.Out.URL.Host = "http", server.Address },
 		ErrorLog: log.New(io.Discard, "", 0), // programs that end abruptly
 	}
 	front := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -155,7 +95,7 @@ func newBucket(t *testing.T, fault s3Fault, tls bool) *bucket {
 	}
 	t.Cleanup(front.Close)
 	b.endpoint = front.Listener.Addr().String()
-	b.client, err = minio.New(server.address.Host, &minio.Options{Creds: credentials.NewStaticV4(s3Access, s3Secret, ""), Region: s3Region})
+	b.client, err = minio.New(server.Address, &minio.Options{Creds: credentials.NewStaticV4(tests3.Access, tests3.Secret, ""), Region: tests3.Region})
 	if err == nil {
 		err = b.client.MakeBucket(t.Context(), b.name, minio.MakeBucketOptions{})
 	}

@@ -26,6 +26,7 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/internal/testapiserver"
 	"github.com/wasmshim/containerd-shim-wasm/internal/testnode"
 	"github.com/wasmshim/containerd-shim-wasm/internal/testoutput"
+	"github.com/wasmshim/containerd-shim-wasm/internal/tests3"
 )
 
 // versions of argoexec to compare with, as hack/tools names them.
@@ -69,7 +70,9 @@ func TestMain(m *testing.M) {
 		panic(err)
 	}
 	code := m.Run()
-	stopS3()
+	if s := startedS3.Load(); s != nil {
+		s.Stop()
+	}
 	if built != "" {
 		os.RemoveAll(built)
 	}
@@ -101,8 +104,8 @@ func newWorld(t *testing.T, argoexec string, answer testapiserver.Answer) *world
 	w.write(account+"token", testapiserver.Token)
 	w.write(account+"namespace", testapiserver.Namespace)
 	w.write(account+"ca.crt", w.server.Certificate())
-	w.write("argo/secret/s3/access", s3Access)
-	w.write("argo/secret/s3/secret", s3Secret)
+	w.write("argo/secret/s3/access", tests3.Access)
+	w.write("argo/secret/s3/secret", tests3.Secret)
 	return w
 }
 

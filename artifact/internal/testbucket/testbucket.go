@@ -1,80 +1,36 @@
-// Package testbucket starts a real S3 server, versitygw, for tests. No shipped binary imports it.
+// Package testbucket starts an S3 server for tests. No shipped binary imports it.
 package testbucket
 
 import (
 	"bytes"
-	"context"
 	"crypto/rand"
 	"io"
 	"log"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
-	"os"
-	"os/exec"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/minio/minio-go/v7"
 	"github.com/minio/minio-go/v7/pkg/credentials"
 
 	"github.com/wasmshim/containerd-shim-wasm/artifact/object"
-	"github.com/wasmshim/containerd-shim-wasm/internal/poll"
-	"github.com/wasmshim/containerd-shim-wasm/internal/testnode"
+	"github.com/wasmshim/containerd-shim-wasm/internal/tests3"
 )
 
-const (
-	access = "access-1"
-	secret = "secret-1"
-	region = "us-east-1"
-)
-
-// Server is an S3 server. Its buckets are folders of Dir.
-type Server struct {
-	Dir     string
-	Address string // HOST:PORT
-}
+// Server is an S3 server.
+type Server struct{ *tests3.Server }
 
 // Start starts a server, and stops it at the end of the test.
 func Start(t testing.TB) *Server {
 	t.Helper()
-	folders, err := testnode.Tools(t.Context(), "versitygw")
+	s, err := tests3.Start()
+	t.Cleanup(s.Stop)
 	if err != nil {
 		t.Fatal(err)
 	}
-	free, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := &Server{Dir: t.TempDir(), Address: free.Addr().String()}
-	free.Close()
-	metadata := t.TempDir()
-	// Metadata is not kept in extended attributes, which not every file system has.
-	cmd := exec.Command(folders[0]+"/versitygw", "--port", s.Address, "--region", region, "--health", "/health", "--quiet",
-		"posix", "--sidecar", metadata, s.Dir)
-	cmd.Env = []string{"ROOT_ACCESS_KEY=" + access, "ROOT_SECRET_KEY=" + secret}
-	cmd.Stderr = os.Stderr
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-	})
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-	defer cancel()
-	if err := poll.Until(ctx, func() (bool, error) {
-		response, err := http.Get("http://" + s.Address + "/health")
-		if err != nil {
-			return false, nil
-		}
-		return true, response.Body.Close()
-	}); err != nil {
-		t.Fatalf("the S3 server does not answer: %v", err)
-	}
-	return s
+	return &Server{s}
 }
 
 // Core returns a client of the store at an address, which may be that of a proxy, as package object wants it.
@@ -86,7 +42,7 @@ func Core(t testing.TB, address string) *minio.Core {
 	}
 	t.Cleanup(transport.CloseIdleConnections)
 	core, err := minio.NewCore(address, &minio.Options{
-		Creds: credentials.NewStaticV4(access, secret, ""), Region: region, Transport: transport, MaxRetries: 1,
+		Creds: credentials.NewStaticV4(tests3.Access, tests3.Secret, ""), Region: tests3.Region, Transport: transport, MaxRetries: 1,
 	})
 	if err != nil {
 		t.Fatal(err)
