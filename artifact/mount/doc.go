@@ -5,6 +5,9 @@
 // rootmode=40755 for a folder, user_id, group_id, default_permissions and allow_other: the kernel checks permissions, the
 // package does not.
 //
+// A file that is opened for writing is first copied as a whole into a folder of the caller, as a downloaded file would
+// be, and is that copy from then on. The copy has no name there: it is gone when the server ends. It takes a descriptor.
+//
 // A read that the kernel interrupts ends at once with EINTR, so that a reader that is killed is not held up by the store.
 // A read that fails is EIO, and is logged once for each object and code.
 //

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"log/slog"
 	"maps"
+	"os"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -23,6 +25,9 @@ type files struct {
 	fuse.RawFileSystem // answers the rest with ENOSYS
 	log                *slog.Logger
 	start              time.Time
+	spool              *os.Root // nil for a mount that cannot be changed
+	ctx                context.Context
+	copies             sync.WaitGroup
 
 	mu      sync.Mutex
 	root    *node
@@ -43,9 +48,9 @@ type entry struct {
 	node *node
 }
 
-func newFiles(log *slog.Logger) *files {
+func newFiles(spool *os.Root, log *slog.Logger) *files {
 	return &files{
-		RawFileSystem: fuse.NewDefaultRawFileSystem(), log: log, start: time.Now(),
+		RawFileSystem: fuse.NewDefaultRawFileSystem(), log: log, start: time.Now(), spool: spool, ctx: context.Background(),
 		nodes: map[uint64]*node{}, handles: map[uint64]*handle{},
 	}
 }
@@ -59,12 +64,11 @@ func (all *files) add(n *node) {
 
 // close closes what is open.
 func (all *files) close() {
+	all.copies.Wait()
 	all.mu.Lock()
 	defer all.mu.Unlock()
 	for _, n := range all.nodes {
-		if n.object != nil {
-			n.object.Close()
-		}
+		n.close()
 	}
 }
 
@@ -76,9 +80,12 @@ func (all *files) read(ctx context.Context, in *fuse.ReadIn) (parts [][]byte, re
 		all.mu.Unlock()
 		return nil, nil, unix.EBADF
 	}
-	from := h.node.object
+	local, lazy, from := h.node.local, h.node.lazy, h.node.object
 	all.mu.Unlock()
-	if from == nil {
+	switch {
+	case local != nil:
+		return readLocal(local, in)
+	case !lazy:
 		return nil, func() {}, nil
 	}
 	v, err := from.View(ctx, int64(in.Offset), int(min(in.Size, maxWrite)))
@@ -168,13 +175,11 @@ func (all *files) Forget(id, lookups uint64) {
 
 // release forgets a node that has no name and that nobody knows.
 func (all *files) release(n *node) {
-	if n.links > 0 || n.lookups > 0 || n.opens > 0 || n == all.root {
+	if n.links > 0 || n.lookups > 0 || n.opens > 0 || n.copying != nil || n == all.root {
 		return
 	}
 	delete(all.nodes, n.id)
-	if n.object != nil {
-		n.object.Close()
-	}
+	n.close()
 }
 
 func (all *files) GetAttr(_ <-chan struct{}, in *fuse.GetAttrIn, out *fuse.AttrOut) fuse.Status {
@@ -212,7 +217,7 @@ func (all *files) shut(fh uint64) {
 	}
 }
 
-func (all *files) Open(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {
+func (all *files) Open(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {
 	all.mu.Lock()
 	defer all.mu.Unlock()
 	n := all.nodes[in.NodeId]
@@ -220,7 +225,12 @@ func (all *files) Open(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fu
 		return fuse.Status(unix.ESTALE)
 	}
 	if in.Flags&unix.O_ACCMODE != unix.O_RDONLY || in.Flags&unix.O_TRUNC != 0 {
-		return fuse.EROFS
+		n.opens++ // it stays
+		status := all.writable(cancel, n, in.Flags&unix.O_TRUNC == 0)
+		if n.opens--; !status.Ok() {
+			all.release(n)
+			return status
+		}
 	}
 	out.Fh, _ = all.open(n)
 	out.OpenFlags = fuse.FOPEN_KEEP_CACHE | fuse.FOPEN_NOFLUSH
@@ -287,6 +297,16 @@ func (all *files) ReadDirPlus(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.DirE
 func (all *files) StatFs(_ <-chan struct{}, _ *fuse.InHeader, out *fuse.StatfsOut) fuse.Status {
 	all.mu.Lock()
 	defer all.mu.Unlock()
+	if all.spool != nil {
+		if dir, err := all.spool.Open("."); err == nil {
+			defer dir.Close()
+			var stat syscall.Statfs_t
+			if syscall.Fstatfs(int(dir.Fd()), &stat) == nil {
+				out.FromStatfsT(&stat)
+				return fuse.OK
+			}
+		}
+	}
 	*out = fuse.StatfsOut{Bsize: blockSize, Frsize: 4096, NameLen: unix.NAME_MAX, Files: uint64(len(all.nodes))}
 	for _, n := range all.nodes {
 		out.Blocks += (n.size + 4095) / 4096

@@ -21,6 +21,9 @@ type File struct {
 	Mode     fs.FileMode    // the permissions, 0 for 0644
 	Modified time.Time      // zero for the server's start, which is when a file would have been downloaded
 	UID, GID uint32
+	// Spool is the folder for the content of a file that is written to, for [ServeFile] only. It may be nil: then the
+	// mount cannot be changed (EROFS).
+	Spool *os.Root
 }
 
 // Tree is a folder of files.
@@ -29,11 +32,12 @@ type Tree struct {
 	Mode     fs.FileMode     // the permissions of folders, 0 for 0755
 	Modified time.Time       // of folders, zero for the server's start
 	UID, GID uint32          // of folders
+	Spool    *os.Root        // as in [File], for all files
 }
 
 // ServeFile serves a mount whose root is the file. It takes the descriptor over, which has to be mounted already.
 func ServeFile(fuse *os.File, f File, log *slog.Logger) (*Server, error) {
-	all := newFiles(log)
+	all := newFiles(f.Spool, log)
 	all.root = all.file(f)
 	all.add(all.root)
 	return serve(fuse, all, log)
@@ -41,7 +45,7 @@ func ServeFile(fuse *os.File, f File, log *slog.Logger) (*Server, error) {
 
 // ServeTree serves a mount whose root is a folder. It takes the descriptor over, which has to be mounted already.
 func ServeTree(fuse *os.File, t Tree, log *slog.Logger) (*Server, error) {
-	all := newFiles(log)
+	all := newFiles(t.Spool, log)
 	if err := all.plant(t); err != nil {
 		fuse.Close()
 		return nil, err
@@ -55,7 +59,7 @@ func (all *files) file(f File) *node {
 	if mode == 0 {
 		mode = 0o644
 	}
-	n := &node{mode: unix.S_IFREG | uint32(mode), uid: f.UID, gid: f.GID, links: 1, object: f.Object}
+	n := &node{mode: unix.S_IFREG | uint32(mode), uid: f.UID, gid: f.GID, links: 1, object: f.Object, lazy: f.Object != nil}
 	if f.Object != nil {
 		n.size = uint64(f.Object.Info().Size)
 	}

@@ -1,6 +1,7 @@
 package mount
 
 import (
+	"os"
 	"time"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -24,7 +25,11 @@ type node struct {
 	opens    int
 	parent   *node // of a folder
 	children map[string]*node
-	object   *object.Object // where the content is, or nil
+	target   string         // of a link
+	object   *object.Object // as which the file began, or nil
+	lazy     bool           // the content is still that of the object
+	local    *os.File       // the content, from the first write on
+	copying  *copying       // on the way from the object to local
 	logged   map[string]struct{}
 }
 
@@ -44,6 +49,22 @@ func (n *node) attach(name string, child *node) {
 		child.parent = n
 		n.links++
 	}
+}
+
+// detach takes a name from a node.
+func (n *node) detach(name string) *node {
+	child := n.children[name]
+	delete(n.children, name)
+	if child.isFolder() {
+		n.links--
+	}
+	return child
+}
+
+// touch notes that the content has changed.
+func (n *node) touch() {
+	n.modified = time.Now()
+	n.changed = n.modified
 }
 
 // attributes writes what the kernel is to know.

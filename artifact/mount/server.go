@@ -59,6 +59,7 @@ func serve(device *os.File, f *files, logger *slog.Logger) (*Server, error) {
 		return nil, err
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
+	f.ctx = s.ctx
 	s.protocol = fuse.NewProtocolServer(f, &fuse.MountOptions{
 		MaxWrite:                 maxWrite,
 		MaxBackground:            maxBackground,

@@ -1,0 +1,212 @@
+package mount
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"io"
+	"os"
+	"sync"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
+)
+
+// copying is a copy of an object that is on its way.
+type copying struct {
+	done chan struct{}
+	err  error
+}
+
+// answers are buffers for reads of local files.
+var answers = sync.Pool{New: func() any { return new([maxWrite]byte) }}
+
+// readLocal reads a local file.
+func readLocal(f *os.File, in *fuse.ReadIn) (parts [][]byte, release func(), err error) {
+	whole := answers.Get().(*[maxWrite]byte)
+	n, err := f.ReadAt(whole[:min(in.Size, maxWrite)], int64(in.Offset))
+	if err != nil && !errors.Is(err, io.EOF) {
+		answers.Put(whole)
+		return nil, nil, err
+	}
+	return [][]byte{whole[:n]}, func() { answers.Put(whole) }, nil
+}
+
+// newLocal makes a file without a name.
+func (all *files) newLocal() (*os.File, error) {
+	name := rand.Text()
+	f, err := all.spool.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := all.spool.Remove(name); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// writable gives a node a local file. It has the object's content if keep is set, and is empty otherwise. The caller
+// holds the lock, which is free while an object is copied.
+func (all *files) writable(cancel <-chan struct{}, n *node, keep bool) fuse.Status {
+	if all.spool == nil {
+		return fuse.EROFS
+	}
+	for n.local == nil {
+		if !keep || !n.lazy {
+			f, err := all.newLocal()
+			if err != nil {
+				return all.local("make a local file", err)
+			}
+			n.local, n.lazy = f, false
+			break
+		}
+		if n.copying == nil {
+			n.copying = &copying{done: make(chan struct{})}
+			all.copies.Add(1)
+			go all.copy(n)
+		}
+		c := n.copying
+		all.mu.Unlock()
+		var status fuse.Status
+		select {
+		case <-c.done:
+			status = all.status(n.id, c.err)
+		case <-cancel:
+			status = fuse.EINTR
+		}
+		all.mu.Lock()
+		if !status.Ok() {
+			return status
+		}
+	}
+	if !keep {
+		if err := n.local.Truncate(0); err != nil {
+			return all.local("truncate a local file", err)
+		}
+		n.size = 0
+		n.touch()
+	}
+	return fuse.OK
+}
+
+// local returns the status of an error of the spool, and logs it.
+func (all *files) local(what string, err error) fuse.Status {
+	all.log.Error(what+": a write fails", "folder", all.spool.Name(), "error", err)
+	return errno(err)
+}
+
+// copy copies an object into a local file. It goes on when those who wait for it are interrupted.
+func (all *files) copy(n *node) {
+	defer all.copies.Done()
+	f, err := all.newLocal()
+	if err == nil {
+		err = all.copyInto(all.ctx, f, n)
+	}
+	all.mu.Lock()
+	defer all.mu.Unlock()
+	c := n.copying
+	n.copying, c.err = nil, err
+	switch {
+	case err == nil && n.lazy && n.local == nil:
+		n.local, n.lazy = f, false
+		n.object.Rest()
+	case f != nil: // it has failed, or the file was truncated meanwhile
+		f.Close()
+	}
+	close(c.done)
+	all.release(n)
+}
+
+func (all *files) copyInto(ctx context.Context, f *os.File, n *node) error {
+	p := make([]byte, 1<<20)
+	for off, size := int64(0), n.object.Info().Size; off < size; {
+		m, err := n.object.ReadAt(ctx, p[:min(int64(len(p)), size-off)], off)
+		if err != nil {
+			return err
+		}
+		if _, err := f.WriteAt(p[:m], off); err != nil {
+			return err
+		}
+		off += int64(m)
+	}
+	return nil
+}
+
+// close closes the content.
+func (n *node) close() {
+	if n.object != nil {
+		n.object.Close()
+	}
+	if n.local != nil {
+		n.local.Close()
+	}
+}
+
+// resize changes the size of a file.
+func (all *files) resize(cancel <-chan struct{}, n *node, size uint64) fuse.Status {
+	switch {
+	case n.isFolder():
+		return fuse.Status(unix.EISDIR)
+	case size > 1<<62:
+		return fuse.Status(unix.EFBIG)
+	}
+	if status := all.writable(cancel, n, size > 0); !status.Ok() {
+		return status
+	}
+	if err := n.local.Truncate(int64(size)); err != nil {
+		return all.local("truncate a local file", err)
+	}
+	n.size = size
+	n.touch()
+	return fuse.OK
+}
+
+func (all *files) Write(_ <-chan struct{}, in *fuse.WriteIn, data []byte) (uint32, fuse.Status) {
+	all.mu.Lock()
+	h := all.handles[in.Fh]
+	if h == nil || h.node.local == nil {
+		all.mu.Unlock()
+		return 0, fuse.EBADF
+	}
+	f := h.node.local
+	all.mu.Unlock()
+	// The kernel serializes writes and truncations of a file.
+	m, err := f.WriteAt(data, int64(in.Offset))
+	all.mu.Lock()
+	defer all.mu.Unlock()
+	if m > 0 {
+		h.node.size = max(h.node.size, in.Offset+uint64(m))
+		h.node.touch()
+		return uint32(m), fuse.OK
+	}
+	if err != nil {
+		return 0, all.local("write into a local file", err)
+	}
+	return 0, fuse.OK
+}
+
+func (all *files) Fallocate(_ <-chan struct{}, in *fuse.FallocateIn) fuse.Status {
+	all.mu.Lock()
+	defer all.mu.Unlock()
+	h := all.handles[in.Fh]
+	if h == nil || h.node.local == nil {
+		return fuse.EBADF
+	}
+	if err := unix.Fallocate(int(h.node.local.Fd()), in.Mode, int64(in.Offset), int64(in.Length)); err != nil {
+		return errno(err)
+	}
+	info, err := h.node.local.Stat()
+	if err != nil {
+		return errno(err)
+	}
+	h.node.size = uint64(info.Size())
+	h.node.touch()
+	return fuse.OK
+}
+
+// Fsync does nothing: the copy does not outlive the server.
+func (all *files) Fsync(<-chan struct{}, *fuse.FsyncIn) fuse.Status { return fuse.OK }
+
+// FsyncDir does nothing.
+func (all *files) FsyncDir(<-chan struct{}, *fuse.FsyncIn) fuse.Status { return fuse.OK }
