@@ -199,11 +199,21 @@ func (r *run) record() {
 	}
 }
 
+// writeExitCode writes the exit code. On a full disk it leaves an empty file, as upstream does: the wait container only
+// looks whether the file is there, and would otherwise never end.
 func writeExitCode(volume *tree, dir string, code int) error {
-	return volume.replace(dir+"/exitcode", 0o644, func(f *os.File) error {
+	name := dir + "/exitcode"
+	err := volume.replace(name, 0o644, func(f *os.File) error {
 		_, err := f.WriteString(strconv.Itoa(code))
 		return err
 	})
+	if err == nil {
+		return nil
+	}
+	if f, emptyErr := volume.open(name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL, 0o644); emptyErr == nil {
+		f.Close()
+	}
+	return err
 }
 
 // WriteExitCode records the exit code of a container whose emissary has died, so that

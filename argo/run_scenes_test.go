@@ -2,10 +2,14 @@ package argo_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"syscall"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 const plain = `{"name":"t","inputs":{},"outputs":{},"metadata":{},"container":{"name":"main","image":"x","resources":{}}}`
@@ -101,6 +105,21 @@ var runScenes = []scene{
 	{name: "bad retry duration", template: set(`"retryStrategy":{"retries":2,"duration":"soon"},`), container: script("echo no").named("a"), check: wants(64, "64")},
 	{name: "negative retry duration", template: set(`"retryStrategy":{"retries":2,"duration":"-1s"},`), container: script("echo no").named("a"), check: wants(64, "64")},
 	{name: "retries null", template: set(`"retryStrategy":{"retries":null},`), container: script("exit 6").named("a"), check: wants(6, "6")},
+
+	// Upstream leaves an empty file, too. Its argoexec would have to fit on the disk, for each version.
+	{name: "exit code on a full disk", template: plain, container: script("until [ -e /data/full ]; do sleep 0.1; done; exit 3"), without: versions,
+		check: wants(3, ""), prepare: func(w world) {
+			w.must(unix.Mount("tmpfs", w.path("var/run/argo"), "tmpfs", 0, "size=64k"))
+			w.t.Cleanup(func() { w.must(unix.Unmount(w.path("var/run/argo"), unix.MNT_DETACH)) })
+			w.write("/var/run/argo/template", plain)
+		},
+		during: func(w world, _ signaller) {
+			w.await("var/run/argo/ctr/main")
+			if err := os.WriteFile(w.path("var/run/argo/filler"), make([]byte, 128<<10), 0o644); !errors.Is(err, unix.ENOSPC) {
+				w.t.Errorf("the disk is not full: %v", err)
+			}
+			w.write("/data/full", "")
+		}},
 
 	{name: "dependency succeeded", template: set(""), container: script("exit 4").named("b"), check: wants(4, "4"),
 		prepare: func(w world) { w.write("/var/run/argo/ctr/a/exitcode", "0") }},
