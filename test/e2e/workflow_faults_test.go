@@ -6,14 +6,20 @@ import (
 	"flag"
 	"fmt"
 	"io/fs"
+	"maps"
 	"math/rand/v2"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/wasmshim/containerd-shim-wasm/internal/testcluster"
 )
@@ -27,10 +33,12 @@ var (
 
 const (
 	faultyTasks  = 10 // steps of each workflow of TestWorkflowFaults
-	faultyAtOnce = 3  // workflows that run at the same time
+	faultyAtOnce = 6  // workflows that run at the same time
 )
 
-// faulty is a workflow whose steps each leave a parameter and an artifact with their own number.
+// faulty is a workflow whose steps each leave a parameter and an artifact with their own number. A pod ends at a
+// deadline: when its sandbox dies after the init containers and before the others, the kubelet does not go on with a pod
+// that restarts nothing, and does not end it (computePodActions in pkg/kubelet/kuberuntime of Kubernetes 1.34).
 const faulty = `
 entrypoint: main
 templates:
@@ -39,6 +47,7 @@ templates:
 - name: step
   inputs: {parameters: [{name: number}]}
   retryStrategy: {limit: 30, retryPolicy: Always}
+  podSpecPatch: '{"activeDeadlineSeconds":180}'
   container:
     image: $IMAGE
     command: [$PROBE]
@@ -79,22 +88,30 @@ func TestWorkflowFaults(t *testing.T) {
 	began := time.Now()
 	count := (*faultySteps + faultyTasks - 1) / faultyTasks
 	var running []workflow
-	tries := 0
+	tries, stuck, lost := 0, 0, map[string]int{}
 	for i := range count {
 		for len(running) < min(faultyAtOnce, count-i) {
 			k.calm.Lock() // the API server runs
 			running = append(running, a.submit(t, way.faulty(t)))
 			k.calm.Unlock()
 		}
-		w := running[0].ended(t)
+		w := endedNudged(t, running[0])
 		running = running[1:]
 		t.Logf("workflow %d ended after %v", i, time.Since(began).Round(time.Second))
-		tries += checkFaulty(t, w)
+		tries += checkFaulty(t, w, lost)
+		k.calm.Lock()
+		pods := a.pods(t, w)
+		k.calm.Unlock()
+		stuck += checkStuck(t, pods)
 	}
 	stop()
 	killing.Wait()
 	t.Logf("killed %v", k.killed)
 	t.Logf("%d steps took %d tries and %v", count*faultyTasks, tries, time.Since(began).Round(time.Second))
+	t.Logf("the kubelet left %d pods alone after their init containers", stuck)
+	for _, message := range slices.Sorted(maps.Keys(lost)) {
+		t.Logf("%d tries ended with: %s", lost[message], message)
+	}
 }
 
 // faulty returns the workflow to run one way.
@@ -106,8 +123,50 @@ func (way way) faulty(t testing.TB) *anyObject {
 	return w
 }
 
-// checkFaulty checks that each step of a workflow has left its outputs, and returns the number of tries.
-func checkFaulty(t *testing.T, w workflow) (tries int) {
+// endedNudged waits until a workflow has ended. Argo's controller leaves a workflow alone for 20 minutes
+// (workflowResyncPeriod) when the API server's end cuts off the update of that workflow (persistUpdates in upstream's
+// workflow/controller/operator.go). So a workflow that nobody has changed for a while gets an annotation, after which
+// the controller looks at it again. That does not help a step that hangs.
+func endedNudged(t *testing.T, w workflow) workflow {
+	t.Helper()
+	where, err := kube.resource(workflowKind, w.argo.name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	var nudging sync.WaitGroup
+	defer nudging.Wait()
+	defer stop()
+	nudging.Go(func() {
+		last := ""
+		for count := 0; ; {
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(nudgeAfter):
+			}
+			now, err := where.Get(ctx, w.GetName(), metav1.GetOptions{})
+			if err != nil {
+				continue // the API server is away
+			}
+			if now.GetResourceVersion() == last {
+				count++
+				t.Logf("%s has not changed for %v", w.GetName(), nudgeAfter)
+				change := fmt.Appendf(nil, `{"metadata":{"annotations":{"nudged":"%d"}}}`, count)
+				_, _ = where.Patch(ctx, w.GetName(), types.MergePatchType, change, metav1.PatchOptions{}) // the next turn repeats it
+			}
+			last = now.GetResourceVersion()
+		}
+	})
+	return w.ended(t)
+}
+
+// nudgeAfter is longer than a step that is not disturbed takes.
+const nudgeAfter = 30 * time.Second
+
+// checkFaulty checks that each step of a workflow has left its outputs, and returns the number of tries. It counts the
+// messages of those that were lost.
+func checkFaulty(t *testing.T, w workflow, lost map[string]int) (tries int) {
 	t.Helper()
 	w.is(t, "Succeeded")
 	for i := range faultyTasks {
@@ -115,13 +174,38 @@ func checkFaulty(t *testing.T, w workflow) (tries int) {
 		equal(t, "the parameter", n.parameter(t, "out"), fmt.Sprint("parameter ", i))
 		equal(t, "the artifact", string(n.artifact(t, "art")), fmt.Sprint("artifact ", i))
 	}
-	for name := range w.nodes(t) {
-		if strings.Count(name, "(") == 2 {
-			tries++
+	for name, n := range w.nodes(t) {
+		if strings.Count(name, "(") != 2 {
+			continue
+		}
+		tries++
+		if n.Phase != "Succeeded" {
+			lost[n.Phase+": "+objectIDs.ReplaceAllString(n.Message, "ID")]++
 		}
 	}
 	return tries
 }
+
+// checkStuck checks that no pod has run into its deadline after its main container was created, and counts those that
+// have before.
+func checkStuck(t *testing.T, pods []corev1.Pod) (count int) {
+	t.Helper()
+	for _, pod := range pods {
+		if pod.Status.Reason != "DeadlineExceeded" {
+			continue
+		}
+		count++
+		for _, c := range pod.Status.ContainerStatuses {
+			if c.Name == "main" && c.ContainerID != "" {
+				t.Errorf("pod %s did not end by itself: %+v", pod.Name, pod.Status.ContainerStatuses)
+			}
+		}
+	}
+	return count
+}
+
+// objectIDs are identifiers of containers, and the numbers in the names of pods.
+var objectIDs = regexp.MustCompile(`[0-9a-f]{64}|\b\d{6,10}\b`)
 
 // killer kills processes and parts of the node.
 type killer struct {
@@ -154,14 +238,14 @@ func (k *killer) run(ctx context.Context, t *testing.T) {
 func (k *killer) kill() (string, error) {
 	k.calm.Lock()
 	defer k.calm.Unlock()
-	switch pick := k.random.IntN(20); {
-	case pick < 12: // guests, and our programs in init and wait; argoexec, which is in every container of a native step
+	switch pick := k.random.IntN(40); { // a part takes seconds to start
+	case pick < 26: // guests, and our programs in init and wait; argoexec, which is in every container of a native step
 		return k.one("worker", "argoexec")
-	case pick < 16:
+	case pick < 36:
 		return k.one("containerd-shim")
-	case pick < 18:
+	case pick < 38:
 		return testcluster.Containerd, killPart(testcluster.Containerd)
-	case pick < 19:
+	case pick < 39:
 		return testcluster.Kubelet, killPart(testcluster.Kubelet)
 	default:
 		return testcluster.APIServer, killPart(testcluster.APIServer)
