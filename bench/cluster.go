@@ -55,6 +55,9 @@ func (p plan) measureCluster(ctx context.Context) (err error) {
 		return err
 	}
 	defer b.tasks.close()
+	if p.artifactsOnly {
+		return b.measureArtifacts(ctx)
+	}
 	if err := b.measurePods(ctx, p.pods); err != nil {
 		return err
 	}

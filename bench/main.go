@@ -34,11 +34,12 @@ type plan struct {
 	fanOut     int  // tasks of a workflow
 	fanOuts    int  // workflows of each runtime
 
-	clusterOnly bool // leave out the measurements below the cluster
-	eventedPLEG bool // as in testcluster.Options
-	requeue     time.Duration
-	crowd       int // running containers when memory is measured
-	versions    []string
+	clusterOnly   bool // leave out the measurements below the cluster
+	artifactsOnly bool // measure input artifacts only, on the cluster
+	eventedPLEG   bool // as in testcluster.Options
+	requeue       time.Duration
+	crowd         int // running containers when memory is measured
+	versions      []string
 }
 
 func main() {
@@ -55,6 +56,7 @@ func main() {
 	flag.IntVar(&p.fanOut, "fan-out", 50, "tasks of a workflow on the cluster")
 	flag.IntVar(&p.fanOuts, "fan-outs", 3, "workflows of each runtime on the cluster")
 	flag.BoolVar(&p.clusterOnly, "cluster", false, "measure only on the cluster")
+	flag.BoolVar(&p.artifactsOnly, "artifacts", false, "measure only input artifacts on the cluster")
 	flag.BoolVar(&p.eventedPLEG, "evented-pleg", false, "let the kubelet see the ends of containers by events, on a cluster that is not up yet")
 	flag.DurationVar(&p.requeue, "requeue", 3*time.Second, "DEFAULT_REQUEUE_TIME of Argo's controller, whose own default is 10s, on a cluster that is not up yet")
 	flag.StringVar(&versions, "versions", testnode.DefaultVersion, "containerd versions, of "+strings.Join(testnode.Versions(), ","))
@@ -75,7 +77,7 @@ func (p plan) run(ctx context.Context) error {
 	if err := printMachine(os.Stdout); err != nil {
 		return err
 	}
-	if p.clusterOnly {
+	if p.clusterOnly || p.artifactsOnly {
 		return p.measureCluster(ctx)
 	}
 	if p.launchOnly {

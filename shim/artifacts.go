@@ -8,6 +8,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -38,16 +39,35 @@ func (c *container) mayServe() bool {
 	return true
 }
 
-// lazyIn returns the artifacts that a container is given and that init has not loaded: where the kubelet mounts a part of
-// the volume input-artifacts.
+// lazyIn returns the artifacts that a container is given and that init has not loaded: what the kubelet mounts there is
+// empty.
 func (of *workflow) lazyIn(spec *specs.Spec) []executor.Artifact {
 	var found []executor.Artifact
 	for _, a := range of.lazy {
-		if slices.ContainsFunc(spec.Mounts, func(m specs.Mount) bool { return path.Clean(m.Destination) == a.Path }) {
+		given := func(m specs.Mount) bool { return path.Clean(m.Destination) == a.Path && isEmpty(m.Source) }
+		if slices.ContainsFunc(spec.Mounts, given) {
 			found = append(found, a)
 		}
 	}
 	return found
+}
+
+// isEmpty reports whether a mount's source, which the kubelet has chosen, is an empty file or folder. It follows no link.
+func isEmpty(source string) bool {
+	f, err := os.OpenFile(source, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return false
+	}
+	if !info.IsDir() {
+		return info.Mode().IsRegular() && info.Size() == 0
+	}
+	names, _ := f.Readdirnames(1)
+	return len(names) == 0
 }
 
 // serveArtifacts returns the mounts of the input artifacts that init has not loaded. Our program in the wait container
@@ -93,13 +113,19 @@ func (of *workflow) needsDownload(c *container) bool {
 	})
 }
 
-// endArtifacts ends the program that serves the container's artifacts. Reads that wait for it fail then. It is a no-op
-// for a container without artifacts.
+// lastReads is how long the program that serves a container's artifacts may take to end by itself when the container has
+// ended: the kernel then unmounts them, and the program logs what was read.
+const lastReads = time.Second
+
+// endArtifacts ends the program that serves the container's artifacts. It is a no-op for a container without any.
 func (c *container) endArtifacts() {
 	p := c.served.Swap(nil)
 	if p == nil {
 		return
 	}
+	ctx, cancel := context.WithTimeout(context.Background(), lastReads)
+	defer cancel()
+	_ = p.await(ctx, phase.isOver)
 	if err := p.container.endHelper(context.Background(), p); err != nil {
 		c.daemon.log.WithError(err).WithField("container", c.id).Warn("end the program that serves the container's artifacts: it ends with the pod's wait container")
 	}
@@ -143,7 +169,8 @@ func (s *artifactServer) started(ctx context.Context, w *worker) error {
 	if err := w.control.Start(); err != nil {
 		return err
 	}
-	return w.awaitExec(ctx)
+	_, err = awaitReport(ctx, w)
+	return err
 }
 
 func openDevices(n int) ([]*os.File, error) {

@@ -46,6 +46,7 @@ type container struct {
 	modules *module.Container
 	// served is the exec, in another container of the pod, that serves this container's artifacts.
 	served atomic.Pointer[process]
+	gone   chan struct{} // closed when nothing is left of the container's own process
 
 	// mu orders the container's events: no exit comes before its start. No code waits for a worker while it
 	// holds mu.
@@ -175,6 +176,7 @@ func (c *container) Delete(ctx context.Context, r *tasks.DeleteRequest) (*tasks.
 	if err := p.step(deleting); err != nil {
 		return nil, fmt.Errorf("container %s: %w", c.id, err)
 	}
+	<-c.gone // within abortLimit
 	if err := c.cgroup.Destroy(); err != nil {
 		return nil, errors.Join(fmt.Errorf("remove cgroup of container %s: %w", c.id, err), p.step(ended))
 	}

@@ -57,7 +57,7 @@ func (d *daemon) newContainer(r *tasks.CreateTaskRequest, spec *specs.Spec, even
 	return &container{
 		daemon: d, events: events, id: r.ID, bundle: r.Bundle, spec: spec, rootfs: rootfs,
 		modules: d.loader.Container(module.About{ID: r.ID, ImageName: spec.Annotations[imageNameAnnotation], Rootfs: rootfs}),
-		execs:   map[string]*process{}, counted: make(chan struct{}),
+		execs:   map[string]*process{}, counted: make(chan struct{}), gone: make(chan struct{}),
 	}
 }
 

@@ -12,7 +12,7 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/sandbox"
 )
 
-// watch waits for the end of a launched process and publishes it. The container's own exit comes last, after
+// watch waits for the end of a launched process, publishes it, and ends what served it. The container's own exit comes last, after
 // the exits of its execs.
 func (p *process) watch() {
 	c := p.container
@@ -25,12 +25,15 @@ func (p *process) watch() {
 	}
 	w.drain()
 	if p.id == "" {
-		c.endArtifacts()
 		if err := c.command.leaveExitCode(c.spec, e.Status); err != nil {
 			c.daemon.log.WithError(err).WithField("container", c.id).Warn("write exit code for Argo: the workflow may wait for this container")
 		}
 	}
 	p.finish(e)
+	if p.id == "" {
+		c.endArtifacts()
+		close(c.gone)
+	}
 }
 
 // finish publishes how the process ended. A pending start, even one that begins only now, fails or is

@@ -3,6 +3,8 @@ package shim
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"os"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -60,5 +62,8 @@ func awaitReport(ctx context.Context, w *worker) (control.Report, error) {
 	stop := w.readUntil(ctx)
 	defer stop()
 	report, err := w.control.Report()
+	if errors.Is(err, io.EOF) {
+		err = fmt.Errorf("the program has ended without a report; the log of the wait container may have its error: %w", err)
+	}
 	return report, errors.Join(err, report.Err())
 }

@@ -124,12 +124,22 @@ func unchunked(body string) string {
 // packedFile returns a tarball of a file, compressed.
 func packedFile(t *testing.T, name, content string) string {
 	t.Helper()
+	return packed(t, tar.Header{Name: name, Mode: 0o644}, content)
+}
+
+// packed returns a tarball, compressed, of headers, each with its content.
+func packed(t *testing.T, all ...any) string {
+	t.Helper()
 	var out bytes.Buffer
 	compressed := gzip.NewWriter(&out)
 	archive := tar.NewWriter(compressed)
-	err := archive.WriteHeader(&tar.Header{Name: name, Mode: 0o644, Size: int64(len(content))})
-	if err == nil {
-		_, err = io.WriteString(archive, content)
+	var err error
+	for i := 0; i+1 < len(all); i += 2 {
+		header, content := all[i].(tar.Header), all[i+1].(string)
+		header.Size = int64(len(content))
+		err = errors.Join(err, archive.WriteHeader(&header))
+		_, writeErr := io.WriteString(archive, content)
+		err = errors.Join(err, writeErr)
 	}
 	if err := errors.Join(err, archive.Close(), compressed.Close()); err != nil {
 		t.Fatal(err)

@@ -86,6 +86,7 @@ func TestExecutorUnpacksBombs(t *testing.T) {
 			t.Run(name, func(t *testing.T) {
 				store := serveObjects(t, map[string]string{"/bucket/in": b.content})
 				p := ourExecutor.executorPod(t, node)
+				p.annotations = map[string]string{"wasm.shim/download-artifacts": "true"} // init unpacks them
 				inputs, outside := p.withStore(len(b.content)+8<<20, 8000)
 				p.opts = append(p.opts, oci.WithMemoryLimit(uint64(len(b.content))+64<<20))
 				template := strings.ReplaceAll(bombTemplate, "STORE", store.Listener.Addr().String())

@@ -1,8 +1,10 @@
 package test
 
 import (
+	"archive/tar"
 	"errors"
 	"maps"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -19,6 +21,7 @@ import (
 // lazyTemplate has artifacts that can be read while the main container runs. STORE is the address of an S3 server.
 const lazyTemplate = `{"name":"t","inputs":{"artifacts":[{"name":"file","path":"/in/file","mode":292,"archive":{"none":{}},"s3":{"key":"data.csv"}},` +
 	`{"name":"tree","path":"/in/tree","mode":493,"recurseMode":true,"archive":{"none":{}},"s3":{"key":"tree"}},` +
+	`{"name":"packed","path":"/in/packed","s3":{"key":"packed.tgz"}},{"name":"folder","path":"/in/folder","s3":{"key":"folder.tgz"}},` +
 	`{"name":"none","path":"/in/none","optional":true,"archive":{"none":{}},"s3":{"key":"none"}}]},"outputs":{},"metadata":{},` +
 	`"container":{"name":"","image":"x","resources":{}},` +
 	`"archiveLocation":{"s3":{"endpoint":"STORE","bucket":"bucket","region":"r","insecure":true,"accessKeySecret":{"name":"s","key":"a"},` +
@@ -57,7 +60,7 @@ func (p lazyPod) template() string {
 func (p lazyPod) artifacts(below string) []specs.Mount {
 	p.t.Helper()
 	var mounts []specs.Mount
-	for _, name := range []string{"file", "tree", "none"} {
+	for _, name := range []string{"file", "tree", "packed", "folder", "none"} {
 		source := filepath.Join(p.inputs, name)
 		if _, err := os.Stat(source); errors.Is(err, os.ErrNotExist) {
 			if err := os.Mkdir(source, 0o755); err != nil {
@@ -107,9 +110,12 @@ func (p *lazyPod) run(way way, args []string, more ...oci.SpecOpts) map[string]s
 // end ends the wait container as the end of main does.
 func (p *lazyPod) end(wait *task) {
 	p.t.Helper()
-	p.leave("ctr/main/exitcode", "0")
 	p.leave("ctr/main/stdout", "")
+	p.leave("ctr/main/exitcode", "0")
 	wait.expectCode(0)
+	if p.t.Failed() {
+		p.t.Logf("wait printed\n%s", wait.output)
+	}
 }
 
 // loaded returns how many bytes of the artifact file are on the volume.
@@ -139,14 +145,33 @@ func contents(t *testing.T, dir string) map[string]string {
 
 // reading reads each artifact.
 func (w way) reading() []string {
-	return []string{w.probe(), "copy", "/in/file", "/out/file", ",", "copy", "/in/tree/a", "/out/a", ",", "copy", "/in/tree/sub/b", "/out/b", ",", "ls", "/in/none"}
+	return []string{w.probe(), "copy", "/in/file", "/out/file", ",", "copy", "/in/tree/a", "/out/a", ",", "copy", "/in/tree/sub/b", "/out/b", ",",
+		"copy", "/in/packed", "/out/packed", ",", "copy", "/in/folder/last", "/out/last", ",", "copy", "/in/folder/x/first", "/out/first", ",", "ls", "/in/none"}
 }
 
 var (
-	lazyData    = strings.Repeat("0123456789abcdef", 1<<18)
-	lazyObjects = map[string]string{"/bucket/data.csv": lazyData, "/bucket/tree/a": "first", "/bucket/tree/sub/b": "second"}
-	lazyFiles   = map[string]string{"file": lazyData, "a": "first", "b": "second"}
+	lazyData  = strings.Repeat("0123456789abcdef", 1<<18)
+	lazyFiles = map[string]string{"file": lazyData, "a": "first", "b": "second", "packed": lazyNoise, "first": lazyNoise, "last": "end"}
 )
+
+// lazyNoise cannot be compressed.
+var lazyNoise = func() string {
+	text := make([]byte, 2<<20)
+	random := rand.New(rand.NewPCG(1, 1))
+	for i := range text {
+		text[i] = byte(random.Uint32())
+	}
+	return string(text)
+}()
+
+func lazyObjects(t *testing.T) map[string]string {
+	t.Helper()
+	return map[string]string{
+		"/bucket/data.csv": lazyData, "/bucket/tree/a": "first", "/bucket/tree/sub/b": "second", "/bucket/packed.tgz": packedFile(t, "x", lazyNoise),
+		"/bucket/folder.tgz": packed(t, tar.Header{Name: "d", Typeflag: tar.TypeDir, Mode: 0o755}, "", tar.Header{Name: "d/x/first", Mode: 0o644}, lazyNoise,
+			tar.Header{Name: "d/last", Mode: 0o600}, "end"),
+	}
+}
 
 // A main container of a workflow has its input artifacts as files, though nothing has loaded them before: a Wasm one
 // reads them from the store, a native one gets them loaded before it starts. So does a Wasm one whose working directory
@@ -169,7 +194,7 @@ func TestLazyArtifacts(t *testing.T) {
 			"module": {main: argoWasm, args: []string{"/in/tree/app.wasm", "write", "/out/x", "ran"}, loaded: true, want: map[string]string{"x": "ran"}},
 		} {
 			t.Run(name, func(t *testing.T) {
-				objects := maps.Clone(lazyObjects)
+				objects := lazyObjects(t)
 				module, err := os.ReadFile(testguest.Build(t, "probe"))
 				if err != nil {
 					t.Fatal(err)
@@ -194,9 +219,37 @@ func TestLazyArtifacts(t *testing.T) {
 				if n := p.loaded(); (n > 0) != c.loaded {
 					t.Errorf("the volume has %d bytes of the file; the store was asked %q", n, p.store.asked())
 				}
+				// Where it was read from the store, wait's log says how much.
+				if said := strings.Contains(wait.output.String(), "an input artifact was read from its store"); said == c.loaded {
+					t.Errorf("wait printed %s", wait.output)
+				}
 				p.end(wait)
 			})
 		}
+	})
+}
+
+// A file of an artifact that main writes to has its whole content first, and main's own view of it changes.
+func TestLazyArtifactsAreWritable(t *testing.T) {
+	withExecutor(t, func(t *testing.T, node *testnode.Node) {
+		importArgoImages(t, node)
+		p := lazyStep(t, node, ourExecutor, lazyObjects(t))
+		wait := p.lead()
+		var args []string
+		want := map[string]string{}
+		for name, before := range map[string]string{"file": lazyData, "tree/a": "first", "packed": lazyNoise, "folder/last": "end"} {
+			out := strings.ReplaceAll(name, "/", "-")
+			args = append(args, "append", "/in/"+name, "more", ",", "copy", "/in/"+name, "/out/"+out, ",")
+			want[out] = before + "more"
+		}
+		args = append(args, "write", "/in/tree/new", "new", ",", "copy", "/in/tree/new", "/out/new")
+		want["new"] = "new"
+		if got := p.run(argoWasm, append([]string{argoWasm.probe()}, args...)); !maps.Equal(got, want) {
+			for name := range want {
+				t.Errorf("%s: %d bytes, want %d", name, len(got[name]), len(want[name]))
+			}
+		}
+		p.end(wait)
 	})
 }
 
@@ -204,7 +257,7 @@ func TestLazyArtifacts(t *testing.T) {
 func TestLazyArtifactsOff(t *testing.T) {
 	withExecutor(t, func(t *testing.T, node *testnode.Node) {
 		importArgoImages(t, node)
-		p := lazyStep(t, node, ourExecutor, lazyObjects)
+		p := lazyStep(t, node, ourExecutor, lazyObjects(t))
 		p.annotations = map[string]string{"wasm.shim/download-artifacts": "true"}
 		wait := p.lead()
 		if n := p.loaded(); n != int64(len(lazyData)) {
@@ -217,44 +270,80 @@ func TestLazyArtifactsOff(t *testing.T) {
 	})
 }
 
-// A main container that waits for a store which does not answer, or for a program that does not run, can be killed.
+// server returns the process that serves the artifacts of main.
+func (p lazyPod) server(wait *task) int {
+	p.t.Helper()
+	pids, err := wait.Pids(wait.ctx)
+	if err != nil || len(pids) != 2 {
+		p.t.Fatalf("the processes of wait are %v, %v", pids, err)
+	}
+	if pids[0].Pid == wait.Pid() {
+		return int(pids[1].Pid)
+	}
+	return int(pids[0].Pid)
+}
+
+// A main container that waits for a store which does not answer, or for a program that does not run, can be killed, and
+// goes when its shim is killed. If the program is killed, the read fails.
 func TestLazyArtifactsThatHang(t *testing.T) {
+	stopped := func(p lazyPod, wait *task) {
+		if err := syscall.Kill(p.server(wait), syscall.SIGSTOP); err != nil {
+			p.t.Fatal(err)
+		}
+	}
+	stalled := func(p lazyPod, _ *task) { p.store.stall(p.t, "/bucket/data.csv") }
+	killed := func(p lazyPod, wait, k *task) {
+		kill(p.t, k, syscall.SIGKILL)
+		k.expectCode(128 + 9)
+		k.remove()
+		if pids, err := wait.Pids(wait.ctx); err != nil || len(pids) != 1 {
+			p.t.Errorf("the processes of wait are %v, %v", pids, err)
+		}
+		p.end(wait)
+	}
+	shimKilled := func(p lazyPod, wait, k *task) {
+		left := []uint32{uint32(p.server(wait)), wait.Pid(), k.Pid(), p.leader.Pid()}
+		if err := syscall.Kill(int(k.connect().ShimPid), syscall.SIGKILL); err != nil {
+			p.t.Fatal(err)
+		}
+		for _, of := range []*task{k, wait, p.leader} {
+			of.awaitRemoval()
+		}
+		for _, pid := range left {
+			waitFor(p.t, func() bool { return !alive(pid) }, "the end of process %d", pid)
+		}
+	}
 	withExecutor(t, func(t *testing.T, node *testnode.Node) {
 		importArgoImages(t, node)
-		for name, hang := range map[string]func(p lazyPod, wait *task){
-			"store": func(p lazyPod, _ *task) { p.store.stall(p.t, "/bucket/data.csv") },
-			"program": func(p lazyPod, wait *task) {
-				pids, err := wait.Pids(wait.ctx)
-				if err != nil || len(pids) != 2 {
-					p.t.Fatalf("the processes of wait are %v, %v", pids, err)
+		for name, c := range map[string]struct {
+			hang func(p lazyPod, wait *task)
+			end  func(p lazyPod, wait, k *task)
+		}{
+			"store":                {stalled, killed},
+			"program":              {stopped, killed},
+			"store, shim killed":   {stalled, shimKilled},
+			"program, shim killed": {stopped, shimKilled},
+			"program, killed": {stopped, func(p lazyPod, wait, k *task) {
+				if err := syscall.Kill(p.server(wait), syscall.SIGKILL); err != nil {
+					p.t.Fatal(err)
 				}
-				for _, one := range pids {
-					if one.Pid != wait.Pid() {
-						if err := syscall.Kill(int(one.Pid), syscall.SIGSTOP); err != nil {
-							p.t.Fatal(err)
-						}
-					}
-				}
-			},
+				k.expectCode(1)
+				k.remove()
+				p.end(wait)
+			}},
 		} {
 			t.Run(name, func(t *testing.T) {
-				p := lazyStep(t, node, ourExecutor, lazyObjects)
+				p := lazyStep(t, node, ourExecutor, lazyObjects(t))
 				wait := p.lead()
 				out := t.TempDir()
 				k, err := p.main(argoWasm, out, []string{argoWasm.probe(), "write", "/out/begun", "", ",", "copy", "/in/file", "/out/file"})
 				if err != nil {
 					t.Fatal(err)
 				}
-				hang(p, wait)
+				c.hang(p, wait)
 				k.start()
-				waitFor(t, func() bool { return contents(t, out)["begun"] == "" && len(contents(t, out)) > 0 }, "the main container")
-				kill(t, k, syscall.SIGKILL)
-				k.expectCode(128 + 9)
-				k.remove()
-				if pids, err := wait.Pids(wait.ctx); err != nil || len(pids) != 1 {
-					t.Errorf("the processes of wait are %v, %v", pids, err)
-				}
-				p.end(wait)
+				waitFor(t, func() bool { _, err := os.Stat(out + "/begun"); return err == nil }, "the main container")
+				c.end(p, wait, k)
 			})
 		}
 	})
@@ -264,7 +353,7 @@ func TestLazyArtifactsThatHang(t *testing.T) {
 func TestLazyArtifactHasGone(t *testing.T) {
 	withExecutor(t, func(t *testing.T, node *testnode.Node) {
 		importArgoImages(t, node)
-		p := lazyStep(t, node, ourExecutor, maps.Clone(lazyObjects))
+		p := lazyStep(t, node, ourExecutor, lazyObjects(t))
 		wait := p.lead()
 		p.store.remove("/bucket/data.csv")
 		if _, err := p.main(argoWasm, t.TempDir(), argoWasm.reading()); err == nil || !strings.Contains(err.Error(), "artifact file failed to load: The specified key does not exist") {

@@ -8,7 +8,8 @@ import (
 // Lazy returns the input artifacts that need not be loaded before the main container starts: they can be mounted where
 // it has them, and be read from the store when it reads them. It leaves out every artifact of which another container
 // may see more than the main one: on a volume of the template, below another artifact, or at a path from which an output
-// is collected. If a container of the template has all mounts of the main one, no artifact is left.
+// is collected. Init may load one of them nevertheless: a small one, or an archive of which it does not know what it
+// becomes. If a container of the template has all mounts of the main one, no artifact is left.
 func (t *Template) Lazy() []Artifact {
 	if mirrored(t.Sidecars) || mirrored(t.InitContainers) || t.ContainerSet != nil {
 		return nil
@@ -40,7 +41,7 @@ func mirrored(all []neighbour) bool {
 func (t *Template) isLazy(i int) bool {
 	a := t.InputArtifacts[i]
 	at := path.Clean(a.Path)
-	if !a.Supplied() || a.Archive == nil || a.Archive.None == nil || t.OnVolume(at) || ofSystem(at) {
+	if !a.Supplied() || t.OnVolume(at) || ofSystem(at) {
 		return false
 	}
 	whole, err := a.In(t.Archive)

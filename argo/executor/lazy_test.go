@@ -20,7 +20,7 @@ func TestLazy(t *testing.T) {
 		"one":                      {"", "", []string{"a"}},
 		"two":                      {`,{"name":"b","path":"/in/b/",` + s3 + `}`, "", []string{"a", "b"}},
 		"names that begin alike":   {`,{"name":"b","path":"/in/ab",` + s3 + `}`, "", []string{"a", "b"}},
-		"unpacked":                 {`,{"name":"b","path":"/in/b","s3":{"key":"k"}}`, "", []string{"a"}},
+		"archive":                  {`,{"name":"b","path":"/in/b","s3":{"key":"k"}}`, "", []string{"a", "b"}},
 		"raw":                      {`,{"name":"b","path":"/in/b","archive":{"none":{}},"raw":{"data":"x"}}`, "", []string{"a"}},
 		"http":                     {`,{"name":"b","path":"/in/b","archive":{"none":{}},"http":{"url":"http://x/y"}}`, "", []string{"a"}},
 		"not supplied":             {`,{"name":"b","path":"/in/b","archive":{"none":{}},"optional":true}`, "", []string{"a"}},

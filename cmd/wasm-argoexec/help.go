@@ -46,10 +46,9 @@ func serve(ctx context.Context, shim control.Worker, pod step.Pod) int {
 	if err := shim.AwaitStart(); err != nil { // the shim mounts them
 		return 1
 	}
-	serving, err := artifacts.Serve(control.Descriptors(len(artifacts.Kinds())))
-	if err != nil {
-		pod.Log.Error("serve the input artifacts: their files cannot be read", "error", err)
-		return 1
+	serving, err := artifacts.Serve(ctx, control.Descriptors(len(artifacts.Kinds())))
+	if code := report(shim, err); code != 0 {
+		return code
 	}
 	shim.Close()
 	serving.Wait()

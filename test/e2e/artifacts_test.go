@@ -107,7 +107,8 @@ templates:
 	})
 }
 
-// 100 MB go from a container into a Wasm step, which copies them, and back into a container.
+// 100 MB go from a container into a Wasm step, which copies them, and back into a container. The Wasm step reads them from
+// the store, as they are and as a tarball.
 func TestWorkflowLargeArtifact(t *testing.T) {
 	eachArgo(t, func(t *testing.T, a *argo) {
 		w := a.run(t, asWasm.workflow(t, `
@@ -118,16 +119,16 @@ templates:
   - - {name: write, template: write}
   - - name: copy
       template: copy
-      arguments: {artifacts: [{name: data, from: "{{steps.write.outputs.artifacts.data}}"}]}
+      arguments: {artifacts: [{name: data, from: "{{steps.write.outputs.artifacts.data}}"}, {name: packed, from: "{{steps.write.outputs.artifacts.packed}}"}]}
   - - name: compare
       template: compare
       arguments: {artifacts: [{name: data, from: "{{steps.write.outputs.artifacts.data}}"}, {name: copy, from: "{{steps.copy.outputs.artifacts.data}}"}]}
 - name: write
-  container: {image: `+nativeImage+`, command: [sh, -c, head -c 100000000 /dev/urandom > /tmp/data]}
-  outputs: {artifacts: [{name: data, path: /tmp/data, archive: {none: {}}}]}
+  container: {image: `+nativeImage+`, command: [sh, -c, mkdir /tmp/packed && head -c 100000000 /dev/urandom > /tmp/data && head -c 1000000 /tmp/data > /tmp/packed/first && echo end > /tmp/packed/last]}
+  outputs: {artifacts: [{name: data, path: /tmp/data, archive: {none: {}}}, {name: packed, path: /tmp/packed}]}
 - name: copy
-  inputs: {artifacts: [{name: data, path: /tmp/data}]}
-  container: {image: $IMAGE, command: [$PROBE], args: [copy, /tmp/data, /tmp/copy]}
+  inputs: {artifacts: [{name: data, path: /tmp/data}, {name: packed, path: /tmp/packed}]}
+  container: {image: $IMAGE, command: [$PROBE], args: [copy, /tmp/data, /tmp/copy, ",", read, /tmp/packed/last, ",", stat, /tmp/packed/first]}
   outputs: {artifacts: [{name: data, path: /tmp/copy, archive: {none: {}}}]}
 - name: compare
   inputs: {artifacts: [{name: data, path: /tmp/data}, {name: copy, path: /tmp/copy}]}
@@ -135,6 +136,13 @@ templates:
   outputs: {parameters: [{name: size, valueFrom: {path: /tmp/size}}]}
 `)).is(t, "Succeeded")
 		equal(t, "the copy's size", w.node(t, "[2].compare").parameter(t, "size"), "100000000")
+		equal(t, "the copying step's output", a.logsOf(t, w, "[1].copy"), "end\nfile 1000000\n")
+		for _, name := range []string{"data", "packed"} {
+			left := "leave an input artifact to be read from its store\" argo=true name=" + name
+			if log := a.logs(t, a.pod(t, w, "[1].copy").Name, "init"); !strings.Contains(log, left) {
+				t.Errorf("init printed\n%s", log)
+			}
+		}
 	})
 }
 

@@ -14,7 +14,7 @@ import (
 // RoleExecutor is the role of a program that stands in for Argo's executor: it waits for Daemon.Start, closes
 // its end of the socket once it handles signals, and then does the executor's work. If that work is to prepare something
 // for another container of the pod, it does it first, and reports the result. A program that serves artifacts then waits
-// for a second Daemon.Start, and closes its end once it serves. Its environment is the container's, after ExecutorEnv.
+// for a second Daemon.Start, and reports again once it serves. Its environment is the container's, after ExecutorEnv.
 const RoleExecutor = "argo-executor"
 
 // ReleaseEnv is the variable that holds the release of Argo which the program stands in for.

@@ -21,6 +21,7 @@ type Found struct {
 	// Key is the object's, or what the keys of the folder's objects begin with.
 	Key      string
 	IsFolder bool
+	Object   minio.ObjectInfo // of an object
 }
 
 // Find looks for an object, or for a folder of objects, in an S3 store. Its errors are those of Load.
@@ -41,7 +42,7 @@ func Find(ctx context.Context, l executor.Location, secrets Secrets, log *slog.L
 		if err != nil {
 			return failed("create new S3 client", err)
 		}
-		_, err = client.StatObject(ctx, s.at.Bucket, s.at.Key, minio.StatObjectOptions{})
+		found.Object, err = client.StatObject(ctx, s.at.Bucket, s.at.Key, minio.StatObjectOptions{})
 		if !hasCode(err, "NoSuchKey") {
 			return failed("get file", err)
 		}

@@ -3,7 +3,6 @@ package step
 import (
 	"context"
 	"crypto/rand"
-	"errors"
 	"fmt"
 	"os"
 	"path"
@@ -32,8 +31,12 @@ func (s *step) loadArtifacts(ctx context.Context) error {
 	if nested(paths) {
 		limit = 1 // one goes into the folder of another
 	}
+	p, err := s.planner()
+	if err != nil {
+		return err
+	}
 	errs := make([]error, len(all))
-	each(len(all), limit, func(i int) { errs[i] = s.loadArtifact(ctx, all[i]) })
+	each(len(all), limit, func(i int) { errs[i] = p.loadArtifact(ctx, all[i]) })
 	for _, err := range errs {
 		if err != nil {
 			return err
@@ -42,27 +45,29 @@ func (s *step) loadArtifacts(ctx context.Context) error {
 	return nil
 }
 
-func (s *step) loadArtifact(ctx context.Context, a executor.Artifact) error {
+func (p planner) loadArtifact(ctx context.Context, a executor.Artifact) error {
 	if !a.Supplied() {
 		if a.Optional {
-			s.Log.Info("skip an optional input artifact that is not supplied", "name", a.Name)
+			p.Log.Info("skip an optional input artifact that is not supplied", "name", a.Name)
 			return nil
 		}
 		return fmt.Errorf("required artifact '%s' not supplied", a.Name)
 	}
-	if s.postponed(a) {
-		return s.withoutMissing(a, s.postpone(ctx, a))
-	}
-	return s.withoutMissing(a, s.download(ctx, a))
-}
-
-// withoutMissing returns the error of an artifact that could not be loaded. An optional one may be missing.
-func (s *step) withoutMissing(a executor.Artifact, err error) error {
-	if a.Optional && errors.Is(err, artifact.ErrNotFound) {
-		s.Log.Info("skip an optional input artifact that is not found", "name", a.Name)
+	err := p.loadOrPostpone(ctx, a)
+	if optionalMissing(a, err) {
+		p.Log.Info("skip an optional input artifact that is not found", "name", a.Name)
 		return nil
 	}
 	return err
+}
+
+func (p planner) loadOrPostpone(ctx context.Context, a executor.Artifact) error {
+	if p.isLazy(a) {
+		if postponed, err := p.postpone(ctx, a); postponed || err != nil {
+			return err
+		}
+	}
+	return p.download(ctx, a)
 }
 
 func (s *step) download(ctx context.Context, a executor.Artifact) error {

@@ -23,14 +23,14 @@ func TestPostponed(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, s := range []scene{
-		{name: "file", template: withInputs("", inKey+unpacked), prepare: objects(map[string]string{"k": "hello"}),
+		{name: "file", template: withInputs("", inKey+unpacked), prepare: objects(map[string]string{"k": big}),
 			check: holds(0, map[string]string{inputsDir + "/a": `-rw------- ""`})},
 		{name: "folder", template: withInputs("", inKey+unpacked), prepare: objects(map[string]string{"k/a": "hello"}),
 			check: holds(0, map[string]string{inputsDir + "/a": "drwx------", inputsDir + "/a/a": ""})},
-		{name: "mode", template: withInputs("", inKey+unpacked+`,"mode":493`), prepare: objects(map[string]string{"k": "hello"}),
+		{name: "mode", template: withInputs("", inKey+unpacked+`,"mode":493`), prepare: objects(map[string]string{"k": big}),
 			check: holds(0, map[string]string{inputsDir + "/a": `-rwxr-xr-x ""`})},
-		{name: "others are loaded", template: withInputs("", inKey+unpacked, inKey, `"raw":{"data":"x"}`), prepare: objects(map[string]string{"k": "hello"}),
-			check: holds(0, map[string]string{inputsDir + "/a": `-rw------- ""`, inputsDir + "/b": `-rw------- "hello"`, inputsDir + "/c": `-rw-rw-rw- "x"`})},
+		{name: "others are loaded", template: withInputs("", inKey+unpacked, inKey, `"raw":{"data":"x"}`), prepare: objects(map[string]string{"k": big}),
+			check: holds(0, map[string]string{inputsDir + "/a": `-rw------- ""`, inputsDir + "/b": `-rw-------`, inputsDir + "/c": `-rw-rw-rw- "x"`})},
 		{name: "missing", template: withInputs("", inKey+unpacked)},
 		{name: "missing and optional", template: withInputs("", inKey+unpacked+`,"optional":true`)},
 		{name: "bucket is missing", template: withInputs("", strings.ReplaceAll(inS3("k"), s3Bucket, "missing")+unpacked)},

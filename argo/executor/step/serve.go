@@ -9,16 +9,17 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/wasmshim/containerd-shim-wasm/argo/executor"
-	"github.com/wasmshim/containerd-shim-wasm/argo/executor/artifact"
+	"github.com/wasmshim/containerd-shim-wasm/artifact/archive"
 	"github.com/wasmshim/containerd-shim-wasm/artifact/mount"
 	"github.com/wasmshim/containerd-shim-wasm/artifact/object"
+	"github.com/wasmshim/containerd-shim-wasm/artifact/unpack"
 	"github.com/wasmshim/containerd-shim-wasm/worker/control"
 )
-
-// cacheSize bounds what is kept in memory of all objects, in bytes.
-const cacheSize = 32 << 20
 
 // maxTree bounds the memory for the list of a folder's files, in bytes: a store may list files without end. A file takes
 // about treeFile bytes and its key.
@@ -29,32 +30,38 @@ const (
 
 // Artifacts are the input artifacts that the pod's init container has left to be read later, as they are in their stores.
 type Artifacts struct {
-	step  *step
-	cache *object.Cache
+	planner
 	all   []served
+	spool *os.Root // for what main writes to plain artifacts, nil if there is no place
 }
 
-// served is one artifact: a file, a tree, or nothing.
+// served is one artifact: a file, a tree, an archive, or nothing.
 type served struct {
-	kind control.Artifact
-	file mount.File
-	tree mount.Tree
+	planned
+	kind    control.Artifact
+	file    mount.File
+	tree    mount.Tree
+	archive *unpack.Artifact
 }
 
 // FindArtifacts looks for them. It fixes the version of each object.
-func FindArtifacts(ctx context.Context, p Pod) (*Artifacts, error) {
-	s, err := p.begin()
+func FindArtifacts(ctx context.Context, pod Pod) (*Artifacts, error) {
+	unix.Umask(0)
+	s, err := pod.begin()
 	if err != nil {
 		return nil, err
 	}
-	found := &Artifacts{step: s}
-	if found.cache, err = object.NewCache(cacheSize); err != nil {
+	p, err := s.planner()
+	if err != nil {
 		return nil, err
 	}
 	lazy := s.template.Lazy()
-	found.all = make([]served, len(lazy))
+	found := &Artifacts{planner: p, all: make([]served, len(lazy))}
+	if found.spool, _, err = s.scratch(); err != nil {
+		s.Log.Warn("make a folder for what the main container writes to its input artifacts: it can only read them", "error", err)
+	}
 	errs := make([]error, len(lazy))
-	each(len(lazy), atOnce, func(i int) { found.all[i], errs[i] = found.look(ctx, lazy[i]) })
+	each(len(lazy), atOnce, func(i int) { found.all[i], errs[i] = p.look(ctx, lazy[i]) })
 	return found, errors.Join(errs...)
 }
 
@@ -67,65 +74,68 @@ func (f *Artifacts) Kinds() []control.Artifact {
 	return kinds
 }
 
-func (f *Artifacts) look(ctx context.Context, a executor.Artifact) (served, error) {
-	at, err := f.step.find(ctx, a)
-	if a.Optional && errors.Is(err, artifact.ErrNotFound) {
+func (p planner) look(ctx context.Context, a executor.Artifact) (served, error) {
+	if loaded, err := p.isLoaded(a); loaded || err != nil {
+		return served{}, err
+	}
+	one, err := p.plan(ctx, a)
+	if optionalMissing(a, err) {
 		return served{}, nil
 	}
-	var one served
+	if err != nil {
+		return served{}, err
+	}
+	as := served{planned: one, kind: control.File}
+	if one.isFolder() {
+		as.kind = control.Folder
+	}
 	switch {
-	case err != nil:
-	case at.IsFolder:
-		one, err = f.folder(ctx, a, at)
+	case one.is.Kind == archive.Unknown:
+		err = errors.New(one.is.Reason)
+	case one.is.Kind != archive.Plain:
+		as.archive, err = p.unpacked(one)
+	case one.isFolder():
+		as.tree, err = p.folder(ctx, one)
 	default:
-		one, err = f.file(ctx, a, at)
+		as.file = p.as(one.object, modeOr(a, fileMode))
 	}
 	if err != nil {
 		return served{}, fmt.Errorf("artifact %s failed to load: %w", a.Name, err)
 	}
-	return one, nil
+	return as, nil
 }
 
-func (f *Artifacts) file(ctx context.Context, a executor.Artifact, at artifact.Found) (served, error) {
-	bucket := object.Bucket{Client: at.Client, Name: at.Bucket}
-	info, err := bucket.Stat(ctx, at.Key)
-	if err != nil {
-		return served{}, err
-	}
-	return served{kind: control.File, file: f.open(bucket, info, modeOr(a, fileMode))}, nil
-}
-
-func (f *Artifacts) folder(ctx context.Context, a executor.Artifact, at artifact.Found) (served, error) {
-	bucket := object.Bucket{Client: at.Client, Name: at.Bucket}
-	tree := mount.Tree{Files: map[string]mount.File{}, Mode: modeOr(a, folderMode), UID: uint32(os.Getuid()), GID: uint32(os.Getgid())}
+func (p planner) folder(ctx context.Context, one planned) (mount.Tree, error) {
+	tree := mount.Tree{Files: map[string]mount.File{}, Mode: modeOr(one.Artifact, folderMode), UID: uint32(os.Getuid()), GID: uint32(os.Getgid())}
 	mode := fs.FileMode(fileMode)
-	if a.RecurseMode {
-		mode = modeOr(a, fileMode)
+	if one.RecurseMode {
+		mode = modeOr(one.Artifact, fileMode)
 	}
 	room := maxTree
-	for info, err := range bucket.List(ctx, at.Key) {
+	for info, err := range one.bucket.List(ctx, one.prefix) {
 		if err != nil {
-			return served{}, err
+			return tree, err
 		}
 		if room -= len(info.Key) + treeFile; room < 0 {
-			return served{}, fmt.Errorf("the folder has too many files to be read while main runs: after %d of them their list takes more than %d MiB of memory; "+
+			return tree, fmt.Errorf("the folder has too many files to be read while main runs: after %d of them their list takes more than %d MiB of memory; "+
 				"the annotation wasm.shim/download-artifacts of the pod downloads them before", len(tree.Files), maxTree>>20)
 		}
 		if strings.HasSuffix(info.Key, "/") {
 			continue // it stands for the folder itself
 		}
 		// As where it is downloaded.
-		rel := strings.TrimLeft(strings.TrimPrefix(info.Key, at.Key), "/")
+		rel := strings.TrimLeft(strings.TrimPrefix(info.Key, one.prefix), "/")
 		if !filepath.IsLocal(rel) {
-			return served{}, fmt.Errorf("illegal file path: %s", info.Key)
+			return tree, fmt.Errorf("illegal file path: %s", info.Key)
 		}
-		tree.Files[path.Clean(rel)] = f.open(bucket, info, mode)
+		tree.Files[path.Clean(rel)] = p.as(p.cache.Open(one.bucket, info), mode)
 	}
-	return served{kind: control.Folder, tree: tree}, nil
+	return tree, nil
 }
 
-func (f *Artifacts) open(bucket object.Bucket, info object.Info, mode fs.FileMode) mount.File {
-	return mount.File{Object: f.cache.Open(bucket, info), Mode: mode, UID: uint32(os.Getuid()), GID: uint32(os.Getgid())}
+// as returns an object as a file of this process's user.
+func (p planner) as(o *object.Object, mode fs.FileMode) mount.File {
+	return mount.File{Object: o, Mode: mode, UID: uint32(os.Getuid()), GID: uint32(os.Getgid())}
 }
 
 func modeOr(a executor.Artifact, mode fs.FileMode) fs.FileMode {
@@ -136,37 +146,69 @@ func modeOr(a executor.Artifact, mode fs.FileMode) fs.FileMode {
 }
 
 // Serving is the service of artifacts.
-type Serving []*mount.Server
+type Serving struct{ running sync.WaitGroup }
 
 // Serve serves each artifact by a descriptor of /dev/fuse, which is mounted unless the artifact is of no kind. It takes
-// the descriptors over.
-func (f *Artifacts) Serve(devices []*os.File) (Serving, error) {
-	var all Serving
+// the descriptors over. Archives are unpacked meanwhile.
+func (f *Artifacts) Serve(ctx context.Context, devices []*os.File) (*Serving, error) {
+	all := &Serving{}
 	for i, one := range f.all {
 		server, err := f.serve(one, devices[i])
 		if err != nil {
 			return all, err
 		}
 		if server != nil {
-			all = append(all, server)
+			all.running.Go(func() {
+				server.Wait()
+				f.sum(one)
+			})
+		}
+		if one.archive != nil {
+			go func() { _ = one.archive.Unpack(ctx, one.object, one.size()) }() // it logs its error
 		}
 	}
 	return all, nil
 }
 
-func (f *Artifacts) serve(one served, device *os.File) (*mount.Server, error) {
-	switch one.kind {
-	case control.File:
-		return mount.ServeFile(device, one.file, f.step.Log)
-	case control.Folder:
-		return mount.ServeTree(device, one.tree, f.step.Log)
+// sum logs what was read of an artifact, for people who ask why a step was slow.
+func (f *Artifacts) sum(one served) {
+	var all object.Stats
+	for _, o := range one.objects() {
+		of := o.Stats()
+		all.Moved, all.Requests, all.Retries = all.Moved+of.Moved, all.Requests+of.Requests, all.Retries+of.Retries
+		all.Served, all.Hits, all.Misses = all.Served+of.Served, all.Hits+of.Hits, all.Misses+of.Misses
 	}
-	return nil, device.Close()
+	f.Log.Info("an input artifact was read from its store", "name", one.Name, "bytes", all.Moved, "requests", all.Requests, "retries", all.Retries,
+		"read", all.Served, "hits", all.Hits, "misses", all.Misses)
+}
+
+func (one served) objects() []*object.Object {
+	if one.object != nil {
+		return []*object.Object{one.object}
+	}
+	var all []*object.Object
+	for _, file := range one.tree.Files {
+		all = append(all, file.Object)
+	}
+	return all
+}
+
+// server serves one mount.
+type server interface{ Wait() }
+
+func (f *Artifacts) serve(one served, device *os.File) (server, error) {
+	switch {
+	case one.kind == control.NoArtifact:
+		return nil, device.Close()
+	case one.archive != nil:
+		return one.archive.Serve(device)
+	case one.kind == control.Folder:
+		one.tree.Spool = f.spool
+		return mount.ServeTree(device, one.tree, f.Log)
+	}
+	one.file.Spool = f.spool
+	return mount.ServeFile(device, one.file, f.Log)
 }
 
 // Wait returns when nothing is mounted any more.
-func (all Serving) Wait() {
-	for _, server := range all {
-		server.Wait()
-	}
-}
+func (all *Serving) Wait() { all.running.Wait() }

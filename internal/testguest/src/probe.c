@@ -114,6 +114,19 @@ static int do_read(char **arg) {
 	return fd < 0 ? failed("open", arg[0]) : copy(fd, 1, arg[0]);
 }
 
+// part PATH OFFSET COUNT: prints bytes of a file, at most 64 KiB
+static int do_part(char **arg) {
+	static char buffer[64 << 10];
+	int fd = open(arg[0], O_RDONLY);
+	if (fd < 0)
+		return failed("open", arg[0]);
+	size_t count = strtoul(arg[2], NULL, 10);
+	ssize_t got = pread(fd, buffer, count < sizeof buffer ? count : sizeof buffer, strtoll(arg[1], NULL, 10));
+	if (got < 0)
+		return failed("read", arg[0]);
+	return fwrite(buffer, 1, got, stdout) == (size_t)got ? 0 : failed("write", "stdout");
+}
+
 // copy FROM TO
 static int do_copy(char **arg) {
 	int from = open(arg[0], O_RDONLY);
@@ -337,7 +350,8 @@ static const struct {
 	{"append", 2, do_append}, {"args", 0, do_args},     {"await", 1, do_await},     {"cat", 0, do_cat},
 	{"copy", 2, do_copy},     {"deep", 0, do_deep},     {"env", 0, do_env},         {"exit", 1, do_exit},
 	{"fill", 1, do_fill},     {"grow", 0, do_grow},     {"lines", 1, do_lines},     {"link", 2, do_link},
-	{"loop", 0, do_loop},     {"ls", 1, do_ls},         {"mkdir", 1, do_mkdir},     {"pwd", 0, do_pwd},
+	{"loop", 0, do_loop},     {"ls", 1, do_ls},         {"mkdir", 1, do_mkdir},     {"part", 3, do_part},
+	{"pwd", 0, do_pwd},
 	{"read", 1, do_read},     {"readlink", 1, do_readlink}, {"rename", 2, do_rename}, {"rm", 1, do_rm},
 	{"say", 1, do_say},       {"sleep", 1, do_sleep},   {"stat", 1, do_stat},       {"symlink", 2, do_symlink},
 	{"trap", 0, do_trap},     {"tries", 2, do_tries},   {"write", 2, do_write},
