@@ -6,6 +6,8 @@ import (
 	"path"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // shape is a Target that keeps only what would be where.
@@ -31,6 +33,10 @@ func (s *shape) add(name string, m made) error {
 	}
 	if _, ok := s.kinds[name]; ok {
 		return fmt.Errorf("%s is in it twice", name)
+	}
+	// A name that no disk has: that of the only folder is never made.
+	if base := path.Base(name); len(base) > unix.NAME_MAX || strings.ContainsRune(base, 0) {
+		return fmt.Errorf("%q is not a name of a file", base)
 	}
 	s.kinds[name] = m
 	if !strings.Contains(name, "/") {

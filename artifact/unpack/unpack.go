@@ -16,8 +16,8 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/artifact/archive"
 )
 
-// Unpack unpacks the archive. It returns and logs an error, after which everything that reads the artifact fails. A
-// tarball is read in order, in requests of 64 KiB to 1 MiB. It is called once.
+// Unpack unpacks the archive. It returns and logs an error, after which everything that reads the artifact fails; it does
+// not log that the context has ended. A tarball is read in order, in requests of 64 KiB to 1 MiB. It is called once.
 //
 // Modes are less the process's umask, which is 0 in Argo's init.
 func (a *Artifact) Unpack(ctx context.Context, from archive.Object, size int64) error {
@@ -30,7 +30,7 @@ func (a *Artifact) Unpack(ctx context.Context, from archive.Object, size int64) 
 	}
 	into := &target{a: a}
 	err := into.fill(ctx, from, size)
-	if err != nil && a.Err() == nil {
+	if err != nil && ctx.Err() == nil {
 		a.options.Log.Error("unpack an artifact: its readers get EIO from now on", "name", a.options.Name, "error", err)
 	}
 	a.finish(err)

@@ -160,6 +160,8 @@ func archives(t testing.TB) map[string]archived {
 		"dots":                      {content: tgz(t, file("./x"), file("./y/./z")), kind: archive.Tree},
 		"outside":                   {content: tgz(t, file("../x")), kind: archive.Unknown},
 		"twice":                     {content: tgz(t, file("x"), file("x")), kind: archive.Unknown},
+		"long name":                 {content: tgz(t, file(strings.Repeat("n", 256)+"/x")), kind: archive.Unknown},
+		"NUL":                       {content: zipped(t, zip.FileHeader{Name: "a\x00/x"}), strategy: "zip", kind: archive.Unknown},
 		"members":                   {content: multi, kind: archive.Regular},
 		"no tarball":                {content: inMemory("text"), kind: archive.Plain},
 		"no tarball, tar":           {content: inMemory("text"), strategy: "tar", kind: archive.Unknown},
