@@ -73,9 +73,11 @@ func (p planner) find(ctx context.Context, a executor.Artifact) (planned, error)
 	}
 	of := found.Object
 	one.object = p.cache.Open(one.bucket, object.Info{Key: found.Key, Size: of.Size, ETag: of.ETag, Modified: of.LastModified})
-	if a.Archive == nil || a.Archive.None == nil {
-		one.is, err = archive.Look(ctx, one.object, of.Size, formatOf(a.Archive))
+	// Init, which alone is lazy, loads a small object in any case.
+	if p.Lazy && of.Size < smallest || a.Archive != nil && a.Archive.None != nil {
+		return one, nil
 	}
+	one.is, err = archive.Look(ctx, one.object, of.Size, formatOf(a.Archive))
 	return one, err
 }
 
