@@ -519,6 +519,11 @@ func TestLinkInMotion(t *testing.T) {
 	if err := errors.Join(os.WriteFile(outside+"/x", []byte("secret"), 0o600), os.WriteFile(outside+"/y", []byte("secret"), 0o600), os.Symlink(outside, w.place+"/l")); err != nil {
 		t.Fatal(err)
 	}
+	dir, err := unix.Open(w.at+"/e", unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(dir)
 	// Beside the server, which takes the folder for a folder all the time.
 	stop, done := make(chan struct{}), make(chan struct{})
 	go func() {
@@ -532,11 +537,6 @@ func TestLinkInMotion(t *testing.T) {
 			}
 		}
 	}()
-	dir, err := unix.Open(w.at+"/e", unix.O_PATH|unix.O_CLOEXEC, 0)
-	for err != nil {
-		dir, err = unix.Open(w.at+"/e", unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-	}
-	defer unix.Close(dir)
 	found := 0
 	for i := range 3000 {
 		if fd, err := unix.Openat(dir, "x", unix.O_RDWR|unix.O_CLOEXEC, 0); err == nil {
