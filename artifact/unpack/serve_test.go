@@ -2,12 +2,14 @@ package unpack
 
 import (
 	"archive/tar"
+	"archive/zip"
 	"bytes"
 	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -53,13 +55,14 @@ func openOnce(t testing.TB, name string) {
 // arrivingObject is an object that arrives: a request waits until all of it is there.
 type arrivingObject struct {
 	content []byte
+	end     int64 // from here on it is there
 	mu      sync.Mutex
 	there   int
 	more    chan struct{}
 }
 
 func newArriving(content []byte) *arrivingObject {
-	return &arrivingObject{content: content, more: make(chan struct{})}
+	return &arrivingObject{content: content, end: math.MaxInt64, more: make(chan struct{})}
 }
 
 func (o *arrivingObject) release(upTo int) {
@@ -75,7 +78,7 @@ func (o *arrivingObject) ReadAt(ctx context.Context, p []byte, off int64) (int, 
 		o.mu.Lock()
 		there, more := o.there, o.more
 		o.mu.Unlock()
-		if int(off)+len(p) <= there {
+		if int(off)+len(p) <= there || off >= o.end {
 			return copy(p, o.content[off:]), nil
 		}
 		if there < 0 {
@@ -139,6 +142,26 @@ type world struct {
 	done   chan error // of unpacking, closed then
 }
 
+// zipped returns a zip file of files with the same size.
+func zipped(t testing.TB, size int, names ...string) []byte {
+	t.Helper()
+	var out bytes.Buffer
+	all := zip.NewWriter(&out)
+	for _, name := range names {
+		w, err := all.Create(name)
+		if err == nil {
+			_, err = w.Write(random(size))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := all.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return out.Bytes()
+}
+
 // start serves an artifact and unpacks it from an object.
 func start(t testing.TB, content []byte, from *arrivingObject) *world {
 	t.Helper()
@@ -147,7 +170,11 @@ func start(t testing.TB, content []byte, from *arrivingObject) *world {
 
 func startIn(t testing.TB, dir string, content []byte, from *arrivingObject) *world {
 	t.Helper()
-	plan, err := archive.Look(t.Context(), whole(content), int64(len(content)), archive.Auto)
+	format := archive.Auto
+	if bytes.HasPrefix(content, []byte("PK")) {
+		format = archive.Zip
+	}
+	plan, err := archive.Look(t.Context(), whole(content), int64(len(content)), format)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -348,6 +375,29 @@ func TestFileWhileArriving(t *testing.T) {
 	info, err = os.Lstat(w.at)
 	if err != nil || info.Size() != 3 || info.Mode() != 0o751 || info.Sys().(*syscall.Stat_t).Uid != 5 || !info.ModTime().Equal(modified) {
 		t.Errorf("got %v, %v", info, err)
+	}
+}
+
+// The list of a zip file is read first. Its files are unpacked in their order.
+func TestZipWhileArriving(t *testing.T) {
+	const size = 1 << 20
+	content := zipped(t, size, "a", "d/b", "c")
+	from := newArriving(content)
+	from.end = int64(len(content)) - 80<<10 // the list, and where it is looked for
+	w := start(t, content, from)
+	from.release(size + 100_000)
+	wantPart(t, w.at+"/a", 0, random(size))
+	wantPart(t, w.at+"/d/b", 0, random(size)[:10_000])
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		wantPart(t, w.at+"/c", 0, random(size))
+	}()
+	w.waits(t, 1)
+	from.release(len(content))
+	<-ended
+	if err := <-w.done; err != nil {
+		t.Error(err)
 	}
 }
 
