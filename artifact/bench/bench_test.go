@@ -33,14 +33,16 @@ const (
 	many  = 100     // objects that are open at the same time
 	each  = 16 << 20
 	limit = 24 << 20 // of the cache
-	cores = 8        // ranges that the plain download asks for at the same time
+	cores = 8        // ranges or objects that the plain download asks for at the same time
 	span  = 8 << 20  // of a range of it
 )
 
-// served is what a process of its own serves, as its environment has it.
+// served is what a process of its own serves, as its environment has it: a mount for each object, and one for all below
+// a prefix.
 type served struct {
 	Address, Bucket string
 	Objects         []object.Info
+	Prefix          string
 }
 
 const environment = "ARTIFACT_BENCH"
@@ -83,6 +85,18 @@ func serve(text string) error {
 			return err
 		}
 	}
+	if s.Prefix != "" {
+		bucket, tree := object.Bucket{Client: client, Name: s.Bucket}, mount.Tree{Files: map[string]mount.File{}}
+		for info, err := range bucket.List(context.Background(), s.Prefix) {
+			if err != nil {
+				return err
+			}
+			tree.Files[strings.TrimPrefix(info.Key, s.Prefix)] = mount.File{Object: cache.Open(bucket, info)}
+		}
+		if _, err := mount.ServeTree(os.NewFile(uintptr(3), "fuse"), tree, slog.Default()); err != nil {
+			return err
+		}
+	}
 	for line := []byte{0}; ; {
 		if _, err := os.Stdin.Read(line); err != nil {
 			return nil
@@ -102,9 +116,9 @@ type server struct {
 	tell  *json.Decoder
 }
 
-func start(b *testing.B, bucket object.Bucket, address string, objects ...object.Info) *server {
+func start(b *testing.B, what served) *server {
 	b.Helper()
-	text, err := json.Marshal(served{address, bucket.Name, objects})
+	text, err := json.Marshal(what)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -113,24 +127,39 @@ func start(b *testing.B, bucket object.Bucket, address string, objects ...object
 	cmd.Stderr = os.Stderr
 	s := &server{b: b}
 	dir := b.TempDir()
-	for i := range objects {
+	add := func(mode uint32) {
 		device, err := os.OpenFile("/dev/fuse", os.O_RDWR, 0)
 		if err != nil {
 			b.Fatal(err)
 		}
-		defer device.Close()
 		cmd.ExtraFiles = append(cmd.ExtraFiles, device)
-		target := filepath.Join(dir, fmt.Sprint(i))
-		if err := os.WriteFile(target, nil, 0o600); err != nil {
+		target := filepath.Join(dir, fmt.Sprint(len(s.paths)))
+		if mode&unix.S_IFDIR != 0 {
+			err = os.Mkdir(target, 0o700)
+		} else {
+			err = os.WriteFile(target, nil, 0o600)
+		}
+		if err != nil {
 			b.Fatal(err)
 		}
-		options := fmt.Sprintf("fd=%d,rootmode=100644,user_id=0,group_id=0,default_permissions,allow_other", device.Fd())
+		options := fmt.Sprintf("fd=%d,rootmode=%o,user_id=0,group_id=0,default_permissions,allow_other", device.Fd(), mode)
 		if err := unix.Mount("test", target, "fuse.artifact", unix.MS_NOSUID|unix.MS_NODEV, options); err != nil {
 			b.Fatalf("mount, which needs root: %v", err)
 		}
 		b.Cleanup(func() { _ = unix.Unmount(target, unix.MNT_DETACH) })
 		s.paths = append(s.paths, target)
 	}
+	for range what.Objects {
+		add(0o100644)
+	}
+	if what.Prefix != "" {
+		add(0o40755)
+	}
+	defer func() {
+		for _, device := range cmd.ExtraFiles {
+			device.Close()
+		}
+	}()
 	ask, err := cmd.StdinPipe()
 	if err != nil {
 		b.Fatal(err)
@@ -161,6 +190,44 @@ func (s *server) stats() object.Stats {
 		s.b.Fatal(err)
 	}
 	return stats
+}
+
+// processor returns how many seconds of a processor processes have used.
+func processor(b *testing.B, pids ...int) (seconds float64) {
+	b.Helper()
+	for _, pid := range pids {
+		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		if err != nil {
+			b.Fatal(err)
+		}
+		fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
+		for _, field := range fields[11:13] { // user and kernel, in hundredths
+			var ticks float64
+			if _, err := fmt.Sscan(field, &ticks); err != nil {
+				b.Fatal(err)
+			}
+			seconds += ticks / 100
+		}
+	}
+	return seconds
+}
+
+// storeOf returns the process of the store, which is a child of this one.
+func storeOf(b *testing.B) int {
+	b.Helper()
+	all, err := filepath.Glob("/proc/[0-9]*/stat")
+	if err != nil {
+		b.Fatal(err)
+	}
+	for _, name := range all {
+		text, _ := os.ReadFile(name)
+		var pid int
+		if n, _ := fmt.Sscan(string(text), &pid); n == 1 && bytes.Contains(text, fmt.Appendf(nil, "(versitygw) S %d ", os.Getpid())) {
+			return pid
+		}
+	}
+	b.Fatal("the store's process is not found")
+	return 0
 }
 
 // memory returns a value of the process's status, in MB.
@@ -265,7 +332,7 @@ func BenchmarkArtifact(b *testing.B) {
 	info := testbucket.PutFrom(b, bucket, "large", io.LimitReader(endless{rand.NewChaCha8([32]byte{})}, large), large)
 	for b.Loop() {
 		var t table
-		s := start(b, bucket, store.Address, info)
+		s := start(b, served{Address: store.Address, Bucket: bucket.Name, Objects: []object.Info{info}})
 		name := s.paths[0]
 
 		before, begin := s.stats(), time.Now()
@@ -303,30 +370,39 @@ func BenchmarkArtifact(b *testing.B) {
 		f.Close()
 
 		const rounds = 5
-		var plain, filed, mounted []float64
+		var rates, costs [3][]float64
+		all := []int{os.Getpid(), s.pid, storeOf(b)}
 		for range rounds { // in turns: the machine may be shared
 			forget(b, name)
-			mounted = append(mounted, readAll(b, name)/1e6)
-			plain = append(plain, download(b, bucket, info, nil)/1e6)
-			to, err := os.Create(filepath.Join(b.TempDir(), "copy"))
-			if err != nil {
-				b.Fatal(err)
+			for i, read := range []func() float64{
+				func() float64 { return readAll(b, name) },
+				func() float64 { return download(b, bucket, info, nil) },
+				func() float64 {
+					to, err := os.Create(filepath.Join(b.TempDir(), "copy"))
+					if err != nil {
+						b.Fatal(err)
+					}
+					defer os.Remove(to.Name())
+					defer to.Close()
+					return download(b, bucket, info, to)
+				},
+			} {
+				before := processor(b, all...)
+				rates[i] = append(rates[i], read()/1e6)
+				costs[i] = append(costs[i], processor(b, all...)-before)
 			}
-			filed = append(filed, download(b, bucket, info, to)/1e6)
-			to.Close()
-			os.Remove(to.Name())
 		}
-		for _, all := range [][]float64{plain, filed, mounted} {
-			slices.Sort(all)
+		for i, what := range []string{"in order, mounted", "plain download, discarded", "plain download, to a file"} {
+			slices.Sort(rates[i])
+			slices.Sort(costs[i])
+			t.row(what, "%.0f MB/s, %.2f s of a processor, with the store's", rates[i][rounds/2], costs[i][rounds/2])
 		}
-		m := rounds / 2
-		t.row("in order, mounted", "%.0f MB/s", mounted[m])
-		t.row("plain download, discarded", "%.0f MB/s", plain[m])
-		t.row("plain download, to a file", "%.0f MB/s", filed[m])
-		t.row("ratio", "%.2f of discarded, %.2f of a file", mounted[m]/plain[m], mounted[m]/filed[m])
+		mounted, plain, filed := rates[0][rounds/2], rates[1][rounds/2], rates[2][rounds/2]
+		t.row("ratio", "%.2f of discarded, %.2f of a file", mounted/plain, mounted/filed)
 		t.row("memory after it", "%.1f MB, at most %.1f MB", s.memory("VmRSS"), s.memory("VmHWM"))
-		b.ReportMetric(mounted[m]/plain[m], "of-plain")
+		b.ReportMetric(mounted/plain, "of-plain")
 		manyObjects(b, store, bucket, &t)
+		smallFiles(b, store, bucket, &t)
 		t.rows.Flush()
 		fmt.Printf("\n%s\n", &t.out)
 	}
@@ -340,7 +416,7 @@ func manyObjects(b *testing.B, store *testbucket.Server, bucket object.Bucket, t
 	for i := range many {
 		objects = append(objects, testbucket.Put(b, bucket, fmt.Sprint("many-", i), content))
 	}
-	s := start(b, bucket, store.Address, objects...)
+	s := start(b, served{Address: store.Address, Bucket: bucket.Name, Objects: objects})
 	t.row(fmt.Sprintf("memory, %d idle", many), "%.1f MB", s.memory("VmRSS"))
 	var all sync.WaitGroup
 	begin := time.Now()
@@ -354,4 +430,61 @@ func manyObjects(b *testing.B, store *testbucket.Server, bucket object.Bucket, t
 	}
 	all.Wait()
 	t.row(fmt.Sprintf("memory, %d read at once", many), "%.1f MB, at most %.1f MB, %.0f MB/s", s.memory("VmRSS"), s.memory("VmHWM"), many*each/1e6/time.Since(begin).Seconds())
+}
+
+// smallFiles lists and reads a tree.
+func smallFiles(b *testing.B, store *testbucket.Server, bucket object.Bucket, t *table) {
+	const files, size = 1000, 20 << 10
+	content := make([]byte, size)
+	rand.NewChaCha8([32]byte{}).Read(content)
+	var objects []object.Info
+	for i := range files {
+		objects = append(objects, testbucket.Put(b, bucket, fmt.Sprintf("tree/%03d", i), content))
+	}
+	begin := time.Now()
+	s := start(b, served{Address: store.Address, Bucket: bucket.Name, Prefix: "tree/"})
+	entries, err := os.ReadDir(s.paths[0])
+	if err != nil || len(entries) != files {
+		b.Fatalf("%d entries, %v", len(entries), err)
+	}
+	t.row(fmt.Sprintf("tree of %d, start and list", files), "%.0f ms", time.Since(begin).Seconds()*1e3)
+	rate := func(parallel int, read func(i int) (int, error)) float64 {
+		var all sync.WaitGroup
+		next := make(chan int)
+		begin := time.Now()
+		for range parallel {
+			all.Go(func() {
+				for i := range next {
+					if n, err := read(i); err != nil || n != size {
+						b.Errorf("read %d bytes: %v", n, err)
+					}
+				}
+			})
+		}
+		for i := range files {
+			next <- i
+		}
+		close(next)
+		all.Wait()
+		return files / time.Since(begin).Seconds()
+	}
+	read := func(dir string) func(i int) (int, error) {
+		return func(i int) (int, error) {
+			got, err := os.ReadFile(filepath.Join(dir, fmt.Sprintf("%03d", i)))
+			return len(got), err
+		}
+	}
+	parallel := rate(cores, read(s.paths[0]))
+	plain := rate(cores, func(i int) (int, error) {
+		body, _, _, err := bucket.Client.GetObject(context.Background(), bucket.Name, objects[i].Key, minio.GetObjectOptions{})
+		if err != nil {
+			return 0, err
+		}
+		defer body.Close()
+		got, err := io.ReadAll(body)
+		return len(got), err
+	})
+	s = start(b, served{Address: store.Address, Bucket: bucket.Name, Prefix: "tree/"})
+	one := rate(1, read(s.paths[0]))
+	t.row("files of 20 KB", "%d readers %.0f/s, plain download %.0f/s, ratio %.2f; one reader %.0f/s", cores, parallel, plain, parallel/plain, one)
 }
