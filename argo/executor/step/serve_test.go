@@ -8,8 +8,6 @@ import (
 	"runtime"
 	"strings"
 	"testing"
-
-	"github.com/wasmshim/containerd-shim-wasm/artifact/object"
 )
 
 // A store lists files of a folder without end. What is kept of them has a bound.
@@ -30,18 +28,18 @@ func TestFolderWithoutEnd(t *testing.T) {
 	defer store.Close()
 	s, _ := newStep(t, `{"inputs":{"artifacts":[{"name":"a","path":"/in/a","archive":{"none":{}},"s3":{"endpoint":"`+store.Listener.Addr().String()+`",`+
 		`"bucket":"bucket","region":"r","insecure":true,"key":"in","accessKeySecret":{"name":"s","key":"a"},"secretKeySecret":{"name":"s","key":"a"}}}]},"container":{}}`)
+	mustDir(t, s.Root+mainFiles+"/in/a") // as init leaves it
 	mustDir(t, s.Root+secrets+"/s")
 	if err := os.WriteFile(s.Root+secrets+"/s/a", []byte("secret"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cache, err := object.NewCache(cacheSize)
+	p, err := s.planner()
 	if err != nil {
 		t.Fatal(err)
 	}
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
-	found := &Artifacts{step: s, cache: cache}
-	_, err = found.look(t.Context(), s.template.InputArtifacts[0])
+	_, err = p.look(t.Context(), s.template.InputArtifacts[0])
 	runtime.ReadMemStats(&after)
 	if err == nil || !strings.Contains(err.Error(), "too many files to be read while main runs") {
 		t.Errorf("got %v", err)
