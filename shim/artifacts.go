@@ -22,9 +22,6 @@ import (
 // starts, as Argo does it.
 const artifactsAnnotation = "wasm.shim/download-artifacts"
 
-// mostLazy bounds the artifacts that are served: each takes a descriptor and a connection.
-const mostLazy = 64
-
 // mayServe reports whether input artifacts may be served in the pod of an init container.
 func (c *container) mayServe() bool {
 	if _, downloads := c.spec.Annotations[artifactsAnnotation]; downloads || !c.settings.LazyArtifacts {

@@ -16,13 +16,16 @@ func (t *Template) Lazy() []Artifact {
 	}
 	var lazy []Artifact
 	for i, a := range t.InputArtifacts {
-		if t.isLazy(i) {
+		if len(lazy) < mostLazy && t.isLazy(i) {
 			a.Path = path.Clean(a.Path)
 			lazy = append(lazy, a)
 		}
 	}
 	return lazy
 }
+
+// mostLazy bounds the artifacts that are read later: each takes a descriptor and a connection.
+const mostLazy = 64
 
 // neighbour is a container that a template adds to the pod.
 type neighbour struct {

@@ -73,7 +73,7 @@ func TestSendRefusesTooMuch(t *testing.T) {
 
 // The daemon needs little memory for the reports of a hostile worker, and accepts the longest of a worker of ours.
 func TestReportOfAnySize(t *testing.T) {
-	try := func(speak func(Worker)) (Report, error, uint64) {
+	try := func(speak func(Worker)) (Report, uint64, error) {
 		daemon, worker, err := Pair()
 		if err != nil {
 			t.Fatal(err)
@@ -87,7 +87,7 @@ func TestReportOfAnySize(t *testing.T) {
 		runtime.ReadMemStats(&before)
 		report, err := daemon.Report()
 		runtime.ReadMemStats(&after)
-		return report, err, after.TotalAlloc - before.TotalAlloc
+		return report, after.TotalAlloc - before.TotalAlloc, err
 	}
 	const most = 48 << 20 // of all allocations together
 	for name, body := range map[string]string{
@@ -97,7 +97,7 @@ func TestReportOfAnySize(t *testing.T) {
 		"longer": `{"Module":{"Functions":[` + strings.Repeat(`"",`, 5<<20) + `""]}}`,
 	} {
 		// The worker goes on, with a second report and without end.
-		report, err, took := try(func(w Worker) {
+		report, took, err := try(func(w Worker) {
 			message := frame(uint32(len(body)), body)
 			for {
 				if _, err := w.Write(message); err != nil {
@@ -122,7 +122,7 @@ func TestReportOfAnySize(t *testing.T) {
 	}
 	sent := Report{Error: long, Refusal: "refused: " + long, Module: &Module{Name: strings.Repeat("x", 1000), Tenant: "t"}}
 	sent.Module.SetFunctions(names)
-	got, err, _ := try(func(w Worker) {
+	got, _, err := try(func(w Worker) {
 		if err := w.Report(sent); err != nil {
 			t.Error(err)
 		}
