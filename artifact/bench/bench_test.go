@@ -486,5 +486,5 @@ func smallFiles(b *testing.B, store *testbucket.Server, bucket object.Bucket, t 
 	})
 	s = start(b, served{Address: store.Address, Bucket: bucket.Name, Prefix: "tree/"})
 	one := rate(1, read(s.paths[0]))
-	t.row("files of 20 KB", "%d readers %.0f/s, plain download %.0f/s, ratio %.2f; one reader %.0f/s", cores, parallel, plain, parallel/plain, one)
+	t.row("files of 20 KB", "%d readers %.0f/s, plain download %.0f/s, ratio %.2f; one reader %.0f/s, ratio %.2f", cores, parallel, plain, parallel/plain, one, one/plain)
 }

@@ -28,8 +28,9 @@ type files struct {
 	spool              *os.Root // nil for a mount that cannot be changed
 	ctx                context.Context
 	copies             sync.WaitGroup
+	siblings           siblings
 
-	mu      sync.Mutex
+	mu      sync.Mutex // of siblings, too
 	root    *node
 	nodes   map[uint64]*node
 	last    uint64 // id
@@ -233,6 +234,7 @@ func (all *files) Open(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOu
 		}
 	}
 	out.Fh, _ = all.open(n)
+	all.siblings.opened(n)
 	out.OpenFlags = fuse.FOPEN_KEEP_CACHE | fuse.FOPEN_NOFLUSH
 	return fuse.OK
 }

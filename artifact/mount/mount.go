@@ -105,6 +105,7 @@ func (all *files) plant(t Tree) error {
 	for name := range t.Files {
 		names = append(names, name)
 	}
+	all.siblings.last = -1
 	slices.Sort(names) // a file comes before those below its name
 	for _, name := range names {
 		if !isPath(name) {
@@ -119,6 +120,8 @@ func (all *files) plant(t Tree) error {
 		}
 		n := all.file(t.Files[name])
 		all.add(n)
+		all.siblings.order = append(all.siblings.order, n)
+		n.place = len(all.siblings.order)
 		above.attach(path.Base(name), n)
 	}
 	return nil

@@ -25,6 +25,7 @@ type node struct {
 	opens    int
 	parent   *node // of a folder
 	children map[string]*node
+	place    int            // among the siblings, from 1
 	target   string         // of a link
 	object   *object.Object // as which the file began, or nil
 	lazy     bool           // the content is still that of the object

@@ -16,6 +16,8 @@ const (
 	slack = 1 << 20
 	// streamsKept is how many streams an object has: a file may be read at a few places by turns.
 	streamsKept = 4
+	// maxPrefetch is the size of the largest object that is fetched ahead as a whole, in blocks.
+	maxPrefetch = 4
 	// rest is how long a stream may go without a read before it has no more share of the memory.
 	rest = 5 * time.Second
 )

@@ -60,6 +60,38 @@ func (o *Object) rest() {
 	o.streams = nil
 }
 
+// Prefetch fetches a small object ahead, and reports false if there is no room for that now.
+func (o *Object) Prefetch() bool {
+	c := o.cache
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n := blocksOf(o.info.Size)
+	if n == 0 || n > maxPrefetch || o.closed {
+		return true
+	}
+	// What was fetched ahead and is not read yet has half of the memory, as what streams fetch.
+	if c.fetching >= Parallel || c.ahead.Len()*2 >= len(c.memory)/BlockSize {
+		return false
+	}
+	f, err := o.use()
+	if err != nil || len(f.blocks) > 0 || f.failed != nil {
+		return true
+	}
+	var blocks []*block
+	for index := range n {
+		memory := c.take(false)
+		if memory == nil {
+			break
+		}
+		blocks = append(blocks, f.add(index, memory, true))
+	}
+	if len(blocks) == 0 {
+		return false
+	}
+	f.fetch(blocks, true)
+	return true
+}
+
 // Verified reports whether all that was read is what the store's checksum says (see [Sum]).
 func (o *Object) Verified() bool {
 	o.cache.mu.Lock()
