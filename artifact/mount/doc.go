@@ -11,9 +11,6 @@
 // A read that the kernel interrupts ends at once with EINTR, so that a reader that is killed is not held up by the store.
 // A read that fails is EIO, and is logged once for each object and code.
 //
-// The package uses the protocol of go-fuse and not its server: that one keeps blocking threads and buffers for each
-// mount, and cannot be closed without an unmount.
-//
 // The process that serves a mount must not open its files with package os: Go's runtime polls what it opens with a lock
 // held that the server needs.
 //

@@ -70,7 +70,7 @@ func ended(t testing.TB, s *Server, target string) {
 			t.Error(err)
 		}
 		select {
-		case <-s.done:
+		case <-s.Done():
 		case <-time.After(10 * time.Second):
 			t.Error("the server does not end with its mount")
 		}

@@ -24,25 +24,26 @@ import (
 )
 
 const (
-	// maxWrite is the most that one request reads or writes, in bytes.
-	maxWrite = 128 << 10
+	// MaxWrite is the most that one request reads or writes, in bytes.
+	MaxWrite = 128 << 10
 	// requestSize is room for a request: the kernel refuses a shorter buffer.
-	requestSize = maxWrite + 4096
+	requestSize = MaxWrite + 4096
 	// smallAnswer is room for any answer without data: a target of a link has at most 4096 bytes.
 	smallAnswer = 8192
 	// maxBackground bounds the reads that the kernel sends ahead of its readers at the same time.
 	maxBackground = 32
 )
 
-// Numbers of requests (linux/fuse.h) whose answers have data.
+// Numbers of requests (linux/fuse.h) whose answers have data, or that are not the protocol's.
 const (
-	opRead     = 15
-	opReaddir  = 28
-	opReaddirP = 44
+	opRead      = 15
+	opReaddir   = 28
+	opInterrupt = 36
+	opReaddirP  = 44
 )
 
 // buffers are those of long requests, and of long answers.
-var buffers = sync.Pool{New: func() any { return new([maxWrite + smallAnswer]byte) }}
+var buffers = sync.Pool{New: func() any { return new([MaxWrite + smallAnswer]byte) }}
 
 // Connection serves one mount.
 type Connection struct {
@@ -51,16 +52,28 @@ type Connection struct {
 	protocol *fuse.ProtocolServer
 	log      *slog.Logger
 	ended    func()
+	read     Read
 
 	ctx     context.Context // ends with the mount
 	cancel  context.CancelFunc
 	running sync.WaitGroup // requests
 	done    chan struct{}
+
+	mu    sync.Mutex
+	reads map[uint64]context.CancelFunc // that Read answers, by number of the request
 }
+
+// Read answers a read with parts of memory that are in use until release is called. The end of ctx is that of the mount
+// or of the reader's wait.
+type Read func(ctx context.Context, in *fuse.ReadIn) (parts [][]byte, release func(), status fuse.Status)
 
 // Options are those of a connection.
 type Options struct {
 	Log *slog.Logger
+	// Read, if it is not nil, answers reads in the place of the file system, without a copy.
+	Read Read
+	// Capabilities are asked for in addition to go-fuse's.
+	Capabilities uint64
 	// Ending is called when no further request comes. It ends requests that wait.
 	Ending func()
 	// Ended is called when no request runs any more.
@@ -79,7 +92,7 @@ func Serve(device *os.File, files fuse.RawFileSystem, o Options) (*Connection, e
 		unix.Close(fd)
 		return nil, os.NewSyscallError("fcntl", err)
 	}
-	c := &Connection{device: os.NewFile(uintptr(fd), "/dev/fuse"), log: o.Log, ended: o.Ended, done: make(chan struct{})}
+	c := &Connection{device: os.NewFile(uintptr(fd), "/dev/fuse"), log: o.Log, ended: o.Ended, read: o.Read, done: make(chan struct{}), reads: map[uint64]context.CancelFunc{}}
 	if c.conn, err = c.device.SyscallConn(); err != nil {
 		c.device.Close()
 		return nil, err
@@ -87,11 +100,12 @@ func Serve(device *os.File, files fuse.RawFileSystem, o Options) (*Connection, e
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	context.AfterFunc(c.ctx, o.Ending)
 	c.protocol = fuse.NewProtocolServer(files, &fuse.MountOptions{
-		MaxWrite:                 maxWrite,
+		MaxWrite:                 MaxWrite,
 		MaxBackground:            maxBackground,
 		DisableXAttrs:            true,
 		ExplicitDataCacheControl: true, // only this mount changes its files
 		EnableSymlinkCaching:     true,
+		ExtraCapabilities:        o.Capabilities,
 		DisabledCapabilities:     fuse.CAP_PASSTHROUGH,
 		Logger:                   log.New(io.Discard, "", 0),
 		PanicHandler: func(v any) fuse.Status {
@@ -102,6 +116,9 @@ func Serve(device *os.File, files fuse.RawFileSystem, o Options) (*Connection, e
 	go c.loop()
 	return c, nil
 }
+
+// Done is closed when the mount is gone, or the connection is closed, and no request runs any more.
+func (c *Connection) Done() <-chan struct{} { return c.done }
 
 // Wait returns when the mount is gone or the connection is closed, and no request runs any more.
 func (c *Connection) Wait() { <-c.done }
@@ -142,9 +159,9 @@ func (c *Connection) loop() {
 }
 
 // next returns the next request. A long one is in a buffer that the caller puts back.
-func (c *Connection) next() (request []byte, whole *[maxWrite + smallAnswer]byte, err error) {
+func (c *Connection) next() (request []byte, whole *[MaxWrite + smallAnswer]byte, err error) {
 	waited := c.conn.Read(func(fd uintptr) bool {
-		whole = buffers.Get().(*[maxWrite + smallAnswer]byte)
+		whole = buffers.Get().(*[MaxWrite + smallAnswer]byte)
 		var n int
 		for {
 			// ENOENT means that the request was interrupted before it was read.
@@ -182,11 +199,20 @@ func (c *Connection) next() (request []byte, whole *[maxWrite + smallAnswer]byte
 
 func (c *Connection) handle(request []byte) {
 	header := (*fuse.InHeader)(unsafe.Pointer(unsafe.SliceData(request)))
+	switch {
+	case header.Opcode == opRead && c.read != nil && len(request) >= int(unsafe.Sizeof(fuse.ReadIn{})):
+		c.answer((*fuse.ReadIn)(unsafe.Pointer(header)))
+		return
+	case header.Opcode == opInterrupt && len(request) >= int(unsafe.Sizeof(fuse.InterruptIn{})):
+		if c.interrupt((*fuse.InterruptIn)(unsafe.Pointer(header)).Unique) {
+			return
+		}
+	}
 	unique := header.Unique
 	var answer []byte
 	switch header.Opcode {
 	case opRead, opReaddir, opReaddirP:
-		whole := buffers.Get().(*[maxWrite + smallAnswer]byte)
+		whole := buffers.Get().(*[MaxWrite + smallAnswer]byte)
 		defer buffers.Put(whole)
 		answer = whole[:]
 	default:
@@ -195,27 +221,63 @@ func (c *Connection) handle(request []byte) {
 	n, status := c.protocol.HandleRequest([][]byte{request}, [][]byte{answer})
 	switch {
 	case !status.Ok():
-		c.reply(failure(unique, status))
+		c.reply(head(unique, status, 0))
 	case n > 0:
 		c.reply(answer[:n])
 	}
 }
 
+// answer has Read answer a read.
+func (c *Connection) answer(in *fuse.ReadIn) {
+	ctx, cancel := context.WithCancel(c.ctx)
+	defer cancel()
+	c.mu.Lock()
+	c.reads[in.Unique] = cancel
+	c.mu.Unlock()
+	defer func() {
+		c.mu.Lock()
+		delete(c.reads, in.Unique)
+		c.mu.Unlock()
+	}()
+	parts, release, status := c.read(ctx, in)
+	if !status.Ok() {
+		c.reply(head(in.Unique, status, 0))
+		return
+	}
+	defer release()
+	size := 0
+	for _, part := range parts {
+		size += len(part)
+	}
+	c.reply(append([][]byte{head(in.Unique, fuse.OK, size)}, parts...)...)
+}
+
+// interrupt ends a read, and reports whether Read has that to answer.
+func (c *Connection) interrupt(unique uint64) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	cancel, ok := c.reads[unique]
+	if ok {
+		cancel()
+	}
+	return ok
+}
+
 // reply sends an answer. Nobody waits any more for one that the kernel does not take.
-func (c *Connection) reply(answer []byte) {
+func (c *Connection) reply(parts ...[]byte) {
 	_ = c.conn.Control(func(fd uintptr) {
 		for {
-			if _, err := unix.Write(int(fd), answer); err != unix.EINTR {
+			if _, err := unix.Writev(int(fd), parts); err != unix.EINTR {
 				return
 			}
 		}
 	})
 }
 
-// failure is the answer that a request has failed.
-func failure(unique uint64, status fuse.Status) []byte {
+// head is the head of an answer that has size further bytes.
+func head(unique uint64, status fuse.Status, size int) []byte {
 	p := make([]byte, unsafe.Sizeof(fuse.OutHeader{}))
-	binary.NativeEndian.PutUint32(p, uint32(len(p)))
+	binary.NativeEndian.PutUint32(p, uint32(len(p)+size))
 	binary.NativeEndian.PutUint32(p[4:], uint32(-int32(status)))
 	binary.NativeEndian.PutUint64(p[8:], unique)
 	return p
