@@ -22,8 +22,10 @@ type workflow struct {
 	lazy   []executor.Artifact // the input artifacts that init has not loaded
 	wait   atomic.Pointer[container]
 
-	doing sync.Mutex      // held while something is done
-	done  map[string]bool // by the verb of our program
+	doing chan struct{} // has room for one, who does something
+
+	mu   sync.Mutex
+	done map[string]bool // by the verb of our program
 }
 
 // newWorkflow returns the step that an init container prepares.
@@ -32,7 +34,7 @@ func (d *daemon) newWorkflow(init *container, text string) (*workflow, error) {
 	if err != nil {
 		return nil, err
 	}
-	of := &workflow{digest: control.TemplateDigest(text), lazy: template.Lazy(), done: map[string]bool{}}
+	of := &workflow{digest: control.TemplateDigest(text), lazy: template.Lazy(), doing: make(chan struct{}, 1), done: map[string]bool{}}
 	if len(of.lazy) > 0 && !init.mayServe() {
 		of.lazy = nil
 	}
@@ -70,9 +72,13 @@ func needsArgoexec(args []string) bool {
 
 // once runs a command of our program in the wait container unless it has succeeded before.
 func (of *workflow) once(ctx context.Context, verb string) error {
-	of.doing.Lock()
-	defer of.doing.Unlock()
-	if of.done[verb] {
+	select {
+	case of.doing <- struct{}{}:
+		defer func() { <-of.doing }()
+	case <-ctx.Done():
+		return fmt.Errorf("wait until it is done for another container: %w", ctx.Err())
+	}
+	if of.has(verb) {
 		return nil
 	}
 	c, runs, err := of.executor(verb)
@@ -85,14 +91,18 @@ func (of *workflow) once(ctx context.Context, verb string) error {
 		// It has nothing more to do. A neighbour that shares the pid namespace may have stopped it.
 		err = c.endHelper(ctx, p)
 	}
-	of.done[verb] = err == nil
+	if err == nil {
+		of.mu.Lock()
+		of.done[verb] = true
+		of.mu.Unlock()
+	}
 	return err
 }
 
 // has reports whether a command has been run.
 func (of *workflow) has(verb string) bool {
-	of.doing.Lock()
-	defer of.doing.Unlock()
+	of.mu.Lock()
+	defer of.mu.Unlock()
 	return of.done[verb]
 }
 
