@@ -53,7 +53,14 @@ func (b Bucket) StatVersion(ctx context.Context, key, version string) (Info, err
 	if err != nil {
 		return Info{}, &Error{Bucket: b.Name, Key: key, Err: err}
 	}
-	return Info{Key: key, Size: found.Size, ETag: found.ETag, Version: version, Modified: found.LastModified, Sum: sumOf(found)}, nil
+	info := InfoOf(key, found)
+	info.Version = version
+	return info, nil
+}
+
+// InfoOf returns what a store has said of an object in answer to a HEAD request, which should ask for checksums.
+func InfoOf(key string, o minio.ObjectInfo) Info {
+	return Info{Key: key, Size: o.Size, ETag: o.ETag, Modified: o.LastModified, Sum: sumOf(o)}
 }
 
 // List yields the objects whose keys begin with prefix, in the order of the store. After an error it yields nothing.

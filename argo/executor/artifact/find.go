@@ -42,7 +42,7 @@ func Find(ctx context.Context, l executor.Location, secrets Secrets, log *slog.L
 		if err != nil {
 			return failed("create new S3 client", err)
 		}
-		found.Object, err = client.StatObject(ctx, s.at.Bucket, s.at.Key, minio.StatObjectOptions{})
+		found.Object, err = client.StatObject(ctx, s.at.Bucket, s.at.Key, minio.StatObjectOptions{Checksum: true})
 		if !hasCode(err, "NoSuchKey") {
 			return failed("get file", err)
 		}

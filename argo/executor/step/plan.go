@@ -23,7 +23,7 @@ const (
 )
 
 // cacheSize bounds what is kept in memory of all objects, in bytes.
-const cacheSize = 32 << 20
+const cacheSize = 24 << 20
 
 // planned is an input artifact that has not been loaded, as it is in its store. The version of its object is fixed.
 type planned struct {
@@ -72,7 +72,7 @@ func (p planner) find(ctx context.Context, a executor.Artifact) (planned, error)
 		return one, nil
 	}
 	of := found.Object
-	one.object = p.cache.Open(one.bucket, object.Info{Key: found.Key, Size: of.Size, ETag: of.ETag, Modified: of.LastModified})
+	one.object = p.cache.Open(one.bucket, object.InfoOf(found.Key, of))
 	// Init, which alone is lazy, loads a small object in any case.
 	if p.Lazy && of.Size < smallest || a.Archive != nil && a.Archive.None != nil {
 		return one, nil

@@ -25,7 +25,7 @@ import (
 // about treeFile bytes and its key.
 const (
 	maxTree  = 128 << 20
-	treeFile = 512
+	treeFile = 650
 )
 
 // Artifacts are the input artifacts that the pod's init container has left to be read later, as they are in their stores.
