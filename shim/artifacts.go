@@ -36,9 +36,16 @@ func (c *container) mayServe() bool {
 	return true
 }
 
+// mainContainer is the name of the only container that Argo's controller gives input artifacts. Another one may have a
+// volume of its own at the same path.
+const mainContainer = "main"
+
 // lazyIn returns the artifacts that a container is given and that init has not loaded: what the kubelet mounts there is
 // empty.
 func (of *workflow) lazyIn(spec *specs.Spec) []executor.Artifact {
+	if spec.Annotations[containerNameAnnotation] != mainContainer {
+		return nil
+	}
 	var found []executor.Artifact
 	for _, a := range of.lazy {
 		given := func(m specs.Mount) bool { return path.Clean(m.Destination) == a.Path && isEmpty(m.Source) }

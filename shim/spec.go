@@ -47,6 +47,7 @@ const (
 	sandboxIDAnnotation        = "io.kubernetes.cri.sandbox-id"        // groups the containers of a pod
 	sandboxNamespaceAnnotation = "io.kubernetes.cri.sandbox-namespace" // Kubernetes' namespace of a pod
 	containerTypeAnnotation    = "io.kubernetes.cri.container-type"    // marks the pod's pause container
+	containerNameAnnotation    = "io.kubernetes.cri.container-name"
 	imageNameAnnotation        = "io.kubernetes.cri.image-name"
 )
 

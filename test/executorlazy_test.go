@@ -86,9 +86,15 @@ func (p *lazyPod) lead() (wait *task) {
 // main creates the main container, which has the folder out at /out.
 func (p *lazyPod) main(way way, out string, args []string, more ...oci.SpecOpts) (*task, error) {
 	p.t.Helper()
+	return p.container("main", way, out, args, more...)
+}
+
+// container creates a container of the pod that has the artifacts, as no other than main has.
+func (p *lazyPod) container(name string, way way, out string, args []string, more ...oci.SpecOpts) (*task, error) {
+	p.t.Helper()
 	way.runtime = runtime
 	return way.tryCreate(p.t, p.node, p.node.Client(p.t), args, append([]oci.SpecOpts{
-		oci.WithMounts(p.artifacts("")), oci.WithAnnotations(map[string]string{sandboxID: p.leader.container.ID()}),
+		oci.WithMounts(p.artifacts("")), oci.WithAnnotations(map[string]string{sandboxID: p.leader.container.ID(), "io.kubernetes.cri.container-name": name}),
 		oci.WithMounts([]specs.Mount{{Destination: "/out", Type: "bind", Source: out, Options: []string{"rbind", "rw"}}}),
 	}, more...)...)
 }
@@ -346,6 +352,26 @@ func TestLazyArtifactsThatHang(t *testing.T) {
 				c.end(p, wait, k)
 			})
 		}
+	})
+}
+
+// A container that is not main, and has a folder of its own where main has an artifact, keeps that.
+func TestLazyArtifactsAreMains(t *testing.T) {
+	withExecutor(t, func(t *testing.T, node *testnode.Node) {
+		importArgoImages(t, node)
+		p := lazyStep(t, node, ourExecutor, lazyObjects(t))
+		wait := p.lead()
+		k, err := p.container("sidecar", argoWasm, t.TempDir(), []string{argoWasm.probe(), "ls", "/in/tree", ",", "stat", "/in/file"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		k.start()
+		k.expectCode(0)
+		k.remove()
+		if got := k.output.String(); got != "file 0\n" {
+			t.Errorf("it printed %q", got)
+		}
+		p.end(wait)
 	})
 }
 
