@@ -17,7 +17,7 @@ import (
 )
 
 // artifactSizes are those of the artifacts, in MB.
-var artifactSizes = []int{1, 10, 100, 1000}
+var artifactSizes = []int{1, 100, 1000}
 
 // artifactRounds is how often each is read in each way.
 const artifactRounds = 3

@@ -95,8 +95,6 @@ func (b Bucket) open(ctx context.Context, info Info, off, end int64) (body io.Re
 	options.Set("Range", fmt.Sprintf("bytes=%d-%d", off, end-1)) // SetRange takes 0-0 for all
 	if info.ETag != "" {
 		options.Set("If-Match", `"`+info.ETag+`"`)
-	} else {
-		options.Set("If-Unmodified-Since", info.Modified.UTC().Format("Mon, 02 Jan 2006 15:04:05 GMT"))
 	}
 	body, answer, header, err := b.Client.GetObject(ctx, b.Name, info.Key, options)
 	if err != nil {
@@ -111,8 +109,12 @@ func (b Bucket) open(ctx context.Context, info Info, off, end int64) (body io.Re
 
 // pinned reports in which way an answer is not that for the bytes from off until end of the pinned version.
 func pinned(info Info, answer minio.ObjectInfo, contentRange string, off, end int64) error {
-	if answer.ETag != info.ETag || info.ETag == "" && !answer.LastModified.Equal(info.Modified) {
+	if answer.ETag != info.ETag {
 		return fmt.Errorf("%w: ETag %q, pinned %q", ErrReplaced, answer.ETag, info.ETag)
+	}
+	// A list has fractions of seconds, and the header Last-Modified has none.
+	if at, pinned := answer.LastModified.Unix(), info.Modified.Unix(); info.ETag == "" && at != pinned {
+		return fmt.Errorf("%w: modified at %d, pinned %d", ErrReplaced, at, pinned)
 	}
 	if contentRange == "" && off == 0 && end == info.Size && answer.Size == info.Size {
 		return nil // a server may answer with the whole

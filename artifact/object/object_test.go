@@ -5,7 +5,10 @@ import (
 	"crypto/rand"
 	"errors"
 	"io"
+	"os"
+	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/minio/minio-go/v7"
 
@@ -102,4 +105,44 @@ func TestVerifiedByStore(t *testing.T) {
 		t.Errorf("%v, verified: %v", err, o.Verified())
 	}
 	t.Logf("verified by %s", info.Sum.Name)
+}
+
+// A store may give no ETag: versitygw does not for a file that has been put into a bucket's folder.
+func TestWithoutETag(t *testing.T) {
+	server := testbucket.Start(t)
+	b := server.Bucket(t)
+	name := filepath.Join(server.Buckets, b.Name, "file")
+	if err := os.WriteFile(name, []byte("content"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	cache := newCache(t, 1<<20)
+	read := func(info object.Info) (string, error) {
+		o := cache.Open(b, info)
+		defer o.Close()
+		p := make([]byte, 10)
+		n, err := o.ReadAt(t.Context(), p, 0)
+		return string(p[:n]), err
+	}
+	info, err := b.Stat(t.Context(), "file")
+	if err != nil || info.ETag != "" {
+		t.Fatalf("%+v, %v", info, err)
+	}
+	if got, err := read(info); got != "content" || err != io.EOF {
+		t.Errorf("read %q, %v", got, err)
+	}
+	for listed, err := range b.List(t.Context(), "fi") {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := read(listed); got != "content" || err != io.EOF {
+			t.Errorf("of the list, read %q, %v", got, err)
+		}
+	}
+	if err := os.Chtimes(name, time.Unix(1, 0), time.Unix(1, 0)); err != nil {
+		t.Fatal(err)
+	}
+	info.Modified = info.Modified.Add(-time.Hour) // nothing of it is in the cache
+	if got, err := read(info); !errors.Is(err, object.ErrReplaced) {
+		t.Errorf("read %q of a file that was replaced, %v", got, err)
+	}
 }
