@@ -299,7 +299,7 @@ func (p *executorPod) copies() bool {
 }
 
 // Our program does its work, or is killed, under any limit of memory: it never hangs, and leaves no file in part under
-// its name. 8 MiB are enough.
+// its name. 8 MiB are enough on cgroup v1.
 func TestExecutorWithLittleMemory(t *testing.T) {
 	withExecutor(t, func(t *testing.T, node *testnode.Node) {
 		store := serveObjects(t, map[string]string{"/bucket/in": packedAll(t, tar.Header{Name: "x", Size: 64 << 20})})

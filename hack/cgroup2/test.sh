@@ -13,6 +13,9 @@ containerd=2.2
 # The tests that make up the core: hello, exit codes, limits, OOM, kill, pause, exec,
 # statistics, launches beside an intruder; each checks for leaks itself.
 core='^(TestRunHello|TestRunExitCodes|TestRunTraps|TestRunNative|TestGrowingGuest|TestOutOfMemoryKill|TestCPUQuota|TestPidsLimit|TestMetrics|TestUpdate|TestKill|TestPause|TestExec|TestLaunchesBesideAnIntruder)'
+# Of those about Argo's executor, whose names begin like the tests of exec, two are left out: one strikes a process at a
+# random instant of its life, which takes more tries than -test.short makes, and one knows how much memory v1 counts.
+left_out='^TestExecutor(WhoseCopyIsStruck|WithLittleMemory)$'
 # Of the launch tests, those about access from other processes in the container's pid namespace. The guest
 # has no Landlock, so they test the other barriers.
 intruders='^(TestLaunchingChild|TestChildHasNothing|TestStoppedChild|TestJoin)'
@@ -28,7 +31,7 @@ CGO_ENABLED=0 go test -c -tags systemd -o .cache/cgroup2/test-incluster ./instal
 
 cd test
 "$here/run.sh" --timeout 1500 --rw "$repo/.cache" -- \
-	env HOME=/root TEST_PROGRAMS="$repo/.cache/cgroup2/programs" "$repo/.cache/cgroup2/test" -test.v -test.short -test.timeout 20m -test.run "$core/^containerd-$containerd\$"
+	env HOME=/root TEST_PROGRAMS="$repo/.cache/cgroup2/programs" "$repo/.cache/cgroup2/test" -test.v -test.short -test.timeout 20m -test.skip "$left_out" -test.run "$core/^containerd-$containerd\$"
 
 echo "testing that a child is out of reach until it executes the worker"
 cd ../sandbox
