@@ -48,7 +48,7 @@ func (of *workflow) lazyIn(spec *specs.Spec) []executor.Artifact {
 	}
 	var found []executor.Artifact
 	for _, a := range of.lazy {
-		given := func(m specs.Mount) bool { return path.Clean(m.Destination) == a.Path && isEmpty(m.Source) }
+		given := func(m specs.Mount) bool { return path.Clean(m.Destination) == a.Path && isLeft(m.Source) }
 		if slices.ContainsFunc(spec.Mounts, given) {
 			found = append(found, a)
 		}
@@ -56,26 +56,20 @@ func (of *workflow) lazyIn(spec *specs.Spec) []executor.Artifact {
 	return found
 }
 
-// isEmpty reports whether a mount's source, which the kubelet has chosen, is an empty file or folder. It follows no link.
-func isEmpty(source string) bool {
+// isLeft reports whether an artifact is left to be read later, by the source of its mount, which the kubelet has chosen. It
+// follows no link.
+func isLeft(source string) bool {
 	f, err := os.OpenFile(source, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return false
 	}
 	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return false
-	}
-	if !info.IsDir() {
-		return info.Mode().IsRegular() && info.Size() == 0
-	}
-	names, _ := f.Readdirnames(1)
-	return len(names) == 0
+	left, err := executor.IsLeft(f)
+	return left && err == nil
 }
 
 // serveArtifacts returns the mounts of the input artifacts that init has not loaded. Our program in the wait container
-// serves them from then on. It loads them instead where the daemon itself would have to read them.
+// serves them from then on.
 func (c *container) serveArtifacts(ctx context.Context) ([]sandbox.Fuse, error) {
 	of := c.daemon.workflow.Load()
 	if of == nil || len(of.lazyIn(c.spec)) == 0 || of.has(executor.FetchVerb) {

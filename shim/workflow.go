@@ -88,7 +88,7 @@ func (of *workflow) once(ctx context.Context, verb string) error {
 	p := c.newHelper("wasm-shim-"+verb, runs.process, helper{runs}, nil)
 	err = c.startHelper(ctx, p)
 	if err == nil {
-		// It has nothing more to do. A neighbour that shares the pid namespace may have stopped it.
+		// It has nothing more to do. A process of the host's pid namespace may have stopped it.
 		err = c.endHelper(ctx, p)
 	}
 	if err == nil {

@@ -1,6 +1,7 @@
 package executor
 
 import (
+	"os"
 	"path"
 	"strings"
 )
@@ -52,7 +53,7 @@ func (t *Template) isLazy(i int) bool {
 		return false
 	}
 	for j, other := range t.InputArtifacts {
-		if i != j && nested(at, path.Clean(other.Path)) {
+		if i != j && Nested(at, path.Clean(other.Path)) {
 			return false
 		}
 	}
@@ -62,7 +63,7 @@ func (t *Template) isLazy(i int) bool {
 // collectsNear reports whether an output is at a path, below it, or above it.
 func (t *Template) collectsNear(at string) bool {
 	for _, o := range t.OutputArtifacts {
-		if nested(at, o.Path) {
+		if Nested(at, o.Path) {
 			return true
 		}
 	}
@@ -71,7 +72,7 @@ func (t *Template) collectsNear(at string) bool {
 		return true
 	}
 	for _, p := range parameters {
-		if nested(at, path.Clean(p.Path)) {
+		if Nested(at, path.Clean(p.Path)) {
 			return true
 		}
 	}
@@ -83,15 +84,28 @@ var systemPaths = []string{"/proc", "/sys", "/dev", "/run", "/var/run", "/argo",
 
 func ofSystem(at string) bool {
 	for _, p := range systemPaths {
-		if nested(at, p) {
+		if Nested(at, p) {
 			return true
 		}
 	}
 	return false
 }
 
-// nested reports whether two clean absolute paths are the same, or one leads below the other.
-func nested(a, b string) bool {
+// IsLeft reports whether init has left an artifact to be read later: what is in its place is an empty file or folder.
+func IsLeft(place *os.File) (bool, error) {
+	info, err := place.Stat()
+	if err != nil {
+		return false, err
+	}
+	if !info.IsDir() {
+		return info.Mode().IsRegular() && info.Size() == 0, nil
+	}
+	names, _ := place.Readdirnames(1)
+	return len(names) == 0, nil
+}
+
+// Nested reports whether two clean absolute paths are the same, or one leads below the other.
+func Nested(a, b string) bool {
 	a, b = strings.TrimRight(a, "/")+"/", strings.TrimRight(b, "/")+"/"
 	return strings.HasPrefix(a, b) || strings.HasPrefix(b, a)
 }

@@ -9,7 +9,6 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -20,33 +19,14 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/wasmshim/containerd-shim-wasm/artifact/internal/testbucket"
+	"github.com/wasmshim/containerd-shim-wasm/artifact/internal/testmount"
 	"github.com/wasmshim/containerd-shim-wasm/artifact/object"
 )
 
-// toPoll names a file in the environment of a process that opens it.
-const toPoll = "ARTIFACT_TEST_POLL"
-
-// TestMain also is the process that openOnce starts.
+// TestMain also is the process that testmount.OpenOnce starts.
 func TestMain(m *testing.M) {
-	if name := os.Getenv(toPoll); name != "" {
-		if _, err := os.Open(name); err != nil {
-			fmt.Println(err)
-			os.Exit(1)
-		}
-		os.Exit(0)
-	}
+	testmount.Main()
 	os.Exit(m.Run())
-}
-
-// openOnce opens a file in another process. Go's runtime polls a file that it opens, with a lock held that the server
-// needs if it is in the same process. The kernel asks a file system once whether it supports that.
-func openOnce(t testing.TB, name string) {
-	t.Helper()
-	cmd := exec.Command("/proc/self/exe")
-	cmd.Env = append(os.Environ(), toPoll+"="+name)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
 }
 
 // attach mounts a new descriptor of /dev/fuse.
@@ -88,7 +68,7 @@ func mountFile(t testing.TB, f File, log *slog.Logger) (string, *Server) {
 		t.Fatal(err)
 	}
 	ended(t, s, target)
-	openOnce(t, target)
+	testmount.OpenOnce(t, target)
 	return target, s
 }
 
@@ -101,7 +81,7 @@ func mountTree(t testing.TB, tree Tree, log *slog.Logger) (string, *Server) {
 	}
 	ended(t, s, target)
 	for name := range tree.Files {
-		openOnce(t, filepath.Join(target, name))
+		testmount.OpenOnce(t, filepath.Join(target, name))
 		break
 	}
 	return target, s

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/wasmshim/containerd-shim-wasm/artifact/internal/testbucket"
+	"github.com/wasmshim/containerd-shim-wasm/artifact/internal/testmount"
 )
 
 // Files of a tree that are read in order are fetched ahead, those at random are not. Each is fetched once.
@@ -41,7 +42,7 @@ func TestSiblings(t *testing.T) {
 			t.Fatal(err)
 		}
 		ended(t, s, target)
-		openOnce(t, filepath.Join(target, fmt.Sprint(files-1)))
+		testmount.OpenOnce(t, filepath.Join(target, fmt.Sprint(files-1)))
 		requests.Store(0)
 		return target
 	}

@@ -49,11 +49,7 @@ func (n *node) made(ctx context.Context, dir int, name string, mode uint32, out 
 			return nil, err
 		}
 	}
-	x, err := n.a.describe(dir, name)
-	if err != nil {
-		return nil, err
-	}
-	return n.child(ctx, x, out), nil
+	return n.named(ctx, dir, name, out)
 }
 
 // make makes something with a new name, when all names have arrived.
@@ -150,12 +146,8 @@ func (n *node) Link(ctx context.Context, target fs.InodeEmbedder, name string, o
 		if err := unix.Linkat(from, old, dir, name, 0); err != nil {
 			return err
 		}
-		x, err := n.a.describe(dir, name)
-		if err != nil {
-			return err
-		}
-		found = n.child(ctx, x, out)
-		return nil
+		found, err = n.named(ctx, dir, name, out)
+		return err
 	}, name)
 	return found, number
 }

@@ -70,6 +70,15 @@ func (n *node) child(ctx context.Context, x *unix.Statx_t, out *fuse.EntryOut) *
 	return n.NewInode(ctx, &node{a: n.a, handles: n.handles}, id)
 }
 
+// named makes the node of what has a name in a folder.
+func (n *node) named(ctx context.Context, dir int, name string, out *fuse.EntryOut) (*fs.Inode, error) {
+	x, err := n.a.describe(dir, name)
+	if err != nil {
+		return nil, err
+	}
+	return n.child(ctx, x, out), nil
+}
+
 // folderValid is how long the kernel may keep the attributes of a folder, in which files arrive.
 func (a *Artifact) folderValid() time.Duration {
 	select {
@@ -93,12 +102,8 @@ func (n *node) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (fou
 		if err != nil {
 			return err
 		}
-		x, err := n.a.describe(dir, name)
-		if err != nil {
-			return err
-		}
-		found = n.child(ctx, x, out)
-		return nil
+		found, err = n.named(ctx, dir, name, out)
+		return err
 	}, name)
 	return found, number
 }

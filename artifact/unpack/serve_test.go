@@ -22,34 +22,15 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/wasmshim/containerd-shim-wasm/artifact/archive"
+	"github.com/wasmshim/containerd-shim-wasm/artifact/internal/testmount"
 	"github.com/wasmshim/containerd-shim-wasm/internal/poll"
 )
 
-// toPoll names a file in the environment of a process that opens it.
-const toPoll = "UNPACK_TEST_POLL"
-
-// TestMain also is the process that openOnce starts.
+// TestMain also is the process that testmount.OpenOnce starts.
 func TestMain(m *testing.M) {
-	if name := os.Getenv(toPoll); name != "" {
-		if _, err := os.Open(name); err != nil {
-			fmt.Println(err)
-			os.Exit(1)
-		}
-		os.Exit(0)
-	}
+	testmount.Main()
 	unix.Umask(0)
 	os.Exit(m.Run())
-}
-
-// openOnce opens a file in another process. Go's runtime polls a file that it opens, with a lock held that the server
-// needs if it is in the same process. The kernel asks a file system once whether it supports that.
-func openOnce(t testing.TB, name string) {
-	t.Helper()
-	cmd := exec.Command("/proc/self/exe")
-	cmd.Env = append(os.Environ(), toPoll+"="+name)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
 }
 
 // arrivingObject is an object that arrives: a request waits until all of it is there.
@@ -367,7 +348,7 @@ func TestFileWhileArriving(t *testing.T) {
 	if err := <-w.done; err != nil {
 		t.Fatal(err)
 	}
-	openOnce(t, w.at)
+	testmount.OpenOnce(t, w.at)
 	if err := errors.Join(os.WriteFile(w.at, []byte("new"), 0), os.Chmod(w.at, 0o751), os.Chown(w.at, 5, 6), os.Chtimes(w.at, modified, modified)); err != nil {
 		t.Error(err)
 	}
@@ -487,7 +468,7 @@ func TestChangesAsLocal(t *testing.T) {
 	if out, err := exec.Command("cp", "-a", w.place+"/.", local).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	openOnce(t, w.at+"/a")
+	testmount.OpenOnce(t, w.at+"/a")
 	for _, script := range []string{
 		"cat a b e/c | sha256sum", "ls -aR .", "echo x >> a; cat a", "echo y > a; cat a", "cat none", "mkdir n n/m && ls n",
 		"rmdir e", "mv e n/e && cat n/e/c | sha256sum && ls e", "mv n/e e", "mv a e", "mv e/a b; cat b", "ln -s /etc/passwd l; readlink l",

@@ -3,11 +3,8 @@ package artifact
 import (
 	"context"
 	"errors"
-	"log/slog"
 
 	"github.com/minio/minio-go/v7"
-
-	"github.com/wasmshim/containerd-shim-wasm/argo/executor"
 )
 
 // readers is how many connections are kept for those who read an object by ranges.
@@ -24,16 +21,14 @@ type Found struct {
 	Object   minio.ObjectInfo // of an object
 }
 
-// Find looks for an object, or for a folder of objects, in an S3 store. Its errors are those of Load.
-func Find(ctx context.Context, l executor.Location, secrets Secrets, log *slog.Logger) (Found, error) {
-	if l.S3 == nil {
+// Find looks for an object, or for a folder of objects, in a store that speaks S3. Its errors are those of Load.
+func Find(ctx context.Context, in Store) (Found, error) {
+	s, ok := in.(*s3)
+	if !ok {
 		return Found{}, errors.New("the artifact's store does not speak S3")
 	}
-	s, err := openS3(*l.S3, secrets, log)
-	if err != nil {
-		return Found{}, err
-	}
 	found := Found{Bucket: s.at.Bucket, Key: s.at.Key}
+	var err error
 	if found.Client, err = s.client(readers, 1); err != nil {
 		return Found{}, failed("create new S3 client", err)
 	}

@@ -107,8 +107,8 @@ func (s *step) overlap(all []saving) bool {
 func nested(paths []string) bool {
 	var seen []string
 	for _, p := range paths {
-		p = strings.TrimRight(path.Clean("/"+p), "/") + "/"
-		if slices.ContainsFunc(seen, func(other string) bool { return strings.HasPrefix(p, other) || strings.HasPrefix(other, p) }) {
+		p = path.Clean("/" + p)
+		if slices.ContainsFunc(seen, func(other string) bool { return executor.Nested(p, other) }) {
 			return true
 		}
 		seen = append(seen, p)

@@ -47,22 +47,19 @@ func (s *step) planner() (planner, error) {
 
 // plan looks for an artifact in its store. The errors are those of a download.
 func (p planner) plan(ctx context.Context, a executor.Artifact) (planned, error) {
-	if _, err := p.openStore(a.Location); err != nil {
+	store, err := p.openStore(a.Location)
+	if err != nil {
 		return planned{}, err // in upstream's words, as below
 	}
-	one, err := p.find(ctx, a)
+	one, err := p.find(ctx, a, store)
 	if err != nil {
 		return planned{}, fmt.Errorf("artifact %s failed to load: %w", a.Name, err)
 	}
 	return one, nil
 }
 
-func (p planner) find(ctx context.Context, a executor.Artifact) (planned, error) {
-	at, err := a.In(p.template.Archive)
-	if err != nil {
-		return planned{}, err
-	}
-	found, err := artifact.Find(ctx, at, p.secret, p.Log)
+func (p planner) find(ctx context.Context, a executor.Artifact, in artifact.Store) (planned, error) {
+	found, err := artifact.Find(ctx, in)
 	if err != nil {
 		return planned{}, err
 	}
@@ -115,15 +112,8 @@ func (s *step) isLoaded(a executor.Artifact) (bool, error) {
 		return false, err
 	}
 	defer place.Close()
-	info, err := place.Stat()
-	if err != nil {
-		return false, err
-	}
-	if !info.IsDir() {
-		return info.Size() > 0, nil
-	}
-	names, _ := place.Readdirnames(1)
-	return len(names) > 0, nil
+	left, err := executor.IsLeft(place)
+	return !left, err
 }
 
 // unpacked returns the artifact as an archive that is going to be unpacked where the main container has it.
