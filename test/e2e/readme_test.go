@@ -216,7 +216,7 @@ func installArgo(t *testing.T, namespace string) *argo {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := &argo{version, space{namespace}}
+	a := &argo{version: version, space: space{namespace}}
 	t.Cleanup(func() {
 		a.removeWorkflows(t) // while the controller runs: the pods have its finalizers
 		kubectl(t, "delete", "--ignore-not-found", "--timeout", within.String(), "namespace/"+namespace, "clusterrolebinding/"+namespace)

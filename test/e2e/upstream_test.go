@@ -22,9 +22,10 @@ import (
 var (
 	upstream    = flag.Bool("upstream", false, "run upstream's example workflows (make e2e-examples)")
 	upstreamAll = flag.Bool("upstream-all", false, "run the large ones, too, and write the results of what is run into docs/argo.md")
+	upstreamBy  = flag.String("upstream-by", upstreamVersion, "the version of Argo that runs them; with another than the default, docs/argo.md is left alone")
 )
 
-// upstreamVersion is the version of Argo whose examples are run, and that runs them.
+// upstreamVersion is the version of Argo whose examples are run.
 const upstreamVersion = "4.0"
 
 // way is one of the ways to run an example. All names of its objects end with its suffix.
@@ -53,7 +54,7 @@ func TestUpstreamExamples(t *testing.T) {
 	if err := importUpstreamImage(t.Context(), t.TempDir()); err != nil {
 		t.Fatal(err)
 	}
-	a := argoVersion(upstreamVersion)
+	a := argoVersion(*upstreamBy)
 	for _, text := range upstreamObjects() {
 		a.apply(t, fromYAML(t, text))
 	}
@@ -77,7 +78,9 @@ func TestUpstreamExamples(t *testing.T) {
 		t.Errorf("%s: a stand-in was not used: %s", rows[i].name, reason)
 		rows[i].result += " Left to argoexec: " + reason
 	}
-	checkTable(t, rows)
+	if *upstreamBy == upstreamVersion {
+		checkTable(t, rows)
+	}
 }
 
 // leftToArgoexec returns, for rows, why the shim left containers of the third way to the real executor.

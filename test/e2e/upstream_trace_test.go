@@ -267,7 +267,11 @@ func (r *recorder) names(t testing.TB, w workflow, e upstreamExample, by way) *n
 	known := map[string]string{
 		w.GetName():        "WORKFLOW",
 		string(w.GetUID()): "UID",
-		by.image:           "IMAGE",
+		asWasm.image:       "IMAGE",
+		asNative.image:     "IMAGE",
+	}
+	for _, f := range []flavour{asWasm, asNative} {
+		known[fmt.Sprintf("%q", f.program)] = `"PROBE"`
 	}
 	for _, name := range e.own {
 		known[name+e.ownSuffix(by)] = name

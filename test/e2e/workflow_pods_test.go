@@ -200,6 +200,7 @@ templates:
 func TestWorkflowProgress(t *testing.T) {
 	there, here := onNode(t)
 	eachArgo(t, func(t *testing.T, a *argo) {
+		file := spaceName(t.Name())
 		object := asWasm.workflow(t, `
 entrypoint: main
 templates:
@@ -208,7 +209,7 @@ templates:
   container:
     image: $IMAGE
     command: [$PROBE]
-    args: [write, /var/run/argo/progress, "40/100", ",", await, /node/`+a.version+`]
+    args: [write, /var/run/argo/progress, "40/100", ",", await, /node/`+file+`]
     volumeMounts: [{name: node, mountPath: /node}]
 `)
 		// Argo reports once a minute.
@@ -216,7 +217,7 @@ templates:
 			{"name":"ARGO_PROGRESS_FILE_TICK_DURATION","value":"1s"},{"name":"ARGO_PROGRESS_PATCH_TICK_DURATION","value":"1s"}]}]}`, "spec", "podSpecPatch")
 		w := a.submit(t, object)
 		w.until(t, "shows its progress", func(w workflow) bool { return w.text("status", "progress") == "40/100" })
-		put(t, "", here, a.version)
+		put(t, "", here, file)
 		w = w.ended(t).is(t, "Succeeded")
 		equal(t, "the progress in the end", w.node(t, "").Progress, "100/100")
 	})

@@ -27,10 +27,12 @@ var workflowKind = schema.GroupVersionKind{Group: "argoproj.io", Version: "v1alp
 type argo struct {
 	version string
 	space
+	executor bool        // Argo's own executor runs in pods of the Wasm class
+	compared *comparison // nil without -three-ways
 }
 
 func argoVersion(version string) *argo {
-	return &argo{version, space{testcluster.Argo(version).Workflows}}
+	return &argo{version: version, space: space{testcluster.Argo(version).Workflows}}
 }
 
 // eachArgo runs the test on every version of Argo, at the same time.
@@ -38,10 +40,13 @@ func eachArgo(t *testing.T, test func(t *testing.T, a *argo)) {
 	t.Helper()
 	t.Parallel()
 	for _, version := range cluster.ArgoVersions() {
-		a := argoVersion(version)
 		t.Run(version, func(t *testing.T) {
 			t.Parallel()
-			test(t, a)
+			if *threeWays {
+				compareWays(t, version, test)
+				return
+			}
+			test(t, argoVersion(version))
 		})
 	}
 }
@@ -82,6 +87,9 @@ func set(t testing.TB, object *anyObject, value any, fields ...string) {
 // first.
 func (a *argo) submit(t testing.TB, object *anyObject) workflow {
 	t.Helper()
+	if a.executor {
+		set(t, object, "true", "spec", "podMetadata", "annotations", "wasm.shim/native-argoexec")
+	}
 	object = create(t, a.name, object)
 	a.deleted(t, object)
 	a.reported(t, metav1.ListOptions{LabelSelector: workflowLabel + "=" + object.GetName()})
@@ -119,9 +127,13 @@ func (w workflow) until(t testing.TB, what string, condition func(workflow) bool
 
 func (w workflow) ended(t testing.TB) workflow {
 	t.Helper()
-	return w.until(t, "has ended", func(w workflow) bool {
+	w = w.until(t, "has ended", func(w workflow) bool {
 		return slices.Contains([]string{"Succeeded", "Failed", "Error"}, w.phase())
 	})
+	if c := w.argo.compared; c != nil {
+		w = c.add(t, w)
+	}
+	return w
 }
 
 // text returns a field that is text, empty if there is none.
