@@ -17,7 +17,7 @@ func (all *files) SetAttr(cancel <-chan struct{}, in *fuse.SetAttrIn, out *fuse.
 	if n == nil {
 		return fuse.Status(unix.ESTALE)
 	}
-	if all.spool == nil {
+	if all.isFixed() {
 		return fuse.EROFS
 	}
 	n.opens++ // it stays
@@ -54,7 +54,7 @@ func (all *files) place(id uint64, name string) (*node, fuse.Status) {
 	switch {
 	case !status.Ok():
 		return nil, status
-	case all.spool == nil:
+	case all.isFixed():
 		return nil, fuse.EROFS
 	case above.links == 0:
 		return nil, fuse.ENOENT // it was removed
@@ -190,7 +190,7 @@ func (all *files) remove(header *fuse.InHeader, name string, folder bool) fuse.S
 	if !status.Ok() {
 		return status
 	}
-	if all.spool == nil {
+	if all.isFixed() {
 		return fuse.EROFS
 	}
 	n := above.children[name]
@@ -234,7 +234,7 @@ func (all *files) Rename(_ <-chan struct{}, in *fuse.RenameIn, name, newName str
 	}
 	n, there := from.children[name], to.children[newName]
 	switch {
-	case all.spool == nil:
+	case all.isFixed():
 		return fuse.EROFS
 	case n == nil || to.links == 0:
 		return fuse.ENOENT

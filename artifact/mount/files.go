@@ -26,6 +26,11 @@ type files struct {
 	log                *slog.Logger
 	start              time.Time
 	spool              *os.Root // nil for a mount that cannot be changed
+	room               *Room    // of the spool, nil for no bound
+	grown              func()   // is called when a file has another part, unless nil
+	frozen             bool     // the mount can no longer be changed
+	hasLoggedFull      bool
+	keep               bool // the content when the mount has ended
 	ctx                context.Context
 	copies             sync.WaitGroup
 	siblings           siblings
@@ -63,13 +68,20 @@ func (all *files) add(n *node) {
 	all.nodes[n.id] = n
 }
 
+// ended is for the end of the mount.
+func (all *files) ended() {
+	if !all.keep {
+		all.close()
+	}
+}
+
 // close closes what is open.
 func (all *files) close() {
 	all.copies.Wait()
 	all.mu.Lock()
 	defer all.mu.Unlock()
 	for _, n := range all.nodes {
-		n.close()
+		all.discard(n)
 	}
 }
 
@@ -180,7 +192,14 @@ func (all *files) release(n *node) {
 		return
 	}
 	delete(all.nodes, n.id)
+	all.discard(n)
+}
+
+// discard closes the content of a node.
+func (all *files) discard(n *node) {
 	n.close()
+	all.room.take(-n.taken)
+	n.taken = 0
 }
 
 func (all *files) GetAttr(_ <-chan struct{}, in *fuse.GetAttrIn, out *fuse.AttrOut) fuse.Status {
@@ -255,11 +274,21 @@ func (all *files) OpenDir(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut)
 		above = n
 	}
 	h.entries = append(h.entries, entry{".", n}, entry{"..", above})
-	for _, name := range slices.Sorted(maps.Keys(n.children)) {
-		h.entries = append(h.entries, entry{name, n.children[name]})
-	}
+	h.entries = append(h.entries, sorted(n)...)
 	return fuse.OK
 }
+
+// sorted returns what is in a folder.
+func sorted(n *node) []entry {
+	var all []entry
+	for _, name := range slices.Sorted(maps.Keys(n.children)) {
+		all = append(all, entry{name, n.children[name]})
+	}
+	return all
+}
+
+// isFixed reports whether the mount cannot be changed.
+func (all *files) isFixed() bool { return all.spool == nil || all.frozen }
 
 func (all *files) ReleaseDir(in *fuse.ReleaseIn) { all.shut(in.Fh) }
 

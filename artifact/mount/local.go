@@ -49,7 +49,7 @@ func (all *files) newLocal() (*os.File, error) {
 // writable gives a node a local file. It has the object's content if keep is set, and is empty otherwise. The caller
 // holds the lock, which is free while an object is copied.
 func (all *files) writable(cancel <-chan struct{}, n *node, keep bool) fuse.Status {
-	if all.spool == nil {
+	if all.isFixed() {
 		return fuse.EROFS
 	}
 	for n.local == nil {
@@ -60,6 +60,9 @@ func (all *files) writable(cancel <-chan struct{}, n *node, keep bool) fuse.Stat
 			}
 			n.local, n.lazy = f, false
 			break
+		}
+		if n.copying == nil && !all.room.has(int64(n.size)) {
+			return all.full()
 		}
 		if n.copying == nil {
 			n.copying = &copying{done: make(chan struct{})}
@@ -85,9 +88,20 @@ func (all *files) writable(cancel <-chan struct{}, n *node, keep bool) fuse.Stat
 			return all.local("truncate a local file", err)
 		}
 		n.size = 0
+		n.writes.all++
+		all.measure(n)
 		n.touch()
 	}
 	return fuse.OK
+}
+
+// full returns the status of a write for which there is no room, and logs the first.
+func (all *files) full() fuse.Status {
+	if !all.hasLoggedFull {
+		all.hasLoggedFull = true
+		all.log.Error("write to an artifact: writes fail with ENOSPC, because what is not stored yet takes all the room that a container may have", "bytes", all.room.Limit())
+	}
+	return fuse.Status(unix.ENOSPC)
 }
 
 // local returns the status of an error of the spool, and logs it.
@@ -110,6 +124,7 @@ func (all *files) copy(n *node) {
 	switch {
 	case err == nil && n.lazy && n.local == nil:
 		n.local, n.lazy = f, false
+		all.measure(n)
 		n.object.Rest()
 	case f != nil: // it has failed, or the file was truncated meanwhile
 		f.Close()
@@ -157,7 +172,11 @@ func (all *files) resize(cancel <-chan struct{}, n *node, size uint64) fuse.Stat
 	if err := n.local.Truncate(int64(size)); err != nil {
 		return all.local("truncate a local file", err)
 	}
+	if size < n.size {
+		n.writes.all++
+	}
 	n.size = size
+	all.measure(n)
 	n.touch()
 	return fuse.OK
 }
@@ -169,6 +188,14 @@ func (all *files) Write(_ <-chan struct{}, in *fuse.WriteIn, data []byte) (uint3
 		all.mu.Unlock()
 		return 0, fuse.EBADF
 	}
+	if all.frozen {
+		all.mu.Unlock()
+		return 0, fuse.EROFS
+	}
+	if !all.room.has(int64(len(data))) {
+		defer all.mu.Unlock()
+		return 0, all.full()
+	}
 	f := h.node.local
 	all.mu.Unlock()
 	// The kernel serializes writes and truncations of a file.
@@ -176,8 +203,14 @@ func (all *files) Write(_ <-chan struct{}, in *fuse.WriteIn, data []byte) (uint3
 	all.mu.Lock()
 	defer all.mu.Unlock()
 	if m > 0 {
-		h.node.size = max(h.node.size, in.Offset+uint64(m))
-		h.node.touch()
+		n, end := h.node, int64(in.Offset)+int64(m)
+		n.writes.note(int64(in.Offset), end)
+		if all.grown != nil && end/PartSize > int64(n.size)/PartSize {
+			all.grown()
+		}
+		n.size = max(n.size, uint64(end))
+		all.measure(n)
+		n.touch()
 		return uint32(m), fuse.OK
 	}
 	if err != nil {
@@ -193,6 +226,12 @@ func (all *files) Fallocate(_ <-chan struct{}, in *fuse.FallocateIn) fuse.Status
 	if h == nil || h.node.local == nil {
 		return fuse.EBADF
 	}
+	switch {
+	case all.frozen:
+		return fuse.EROFS
+	case in.Length > 1<<62 || !all.room.has(int64(in.Length)):
+		return all.full()
+	}
 	if err := unix.Fallocate(int(h.node.local.Fd()), in.Mode, int64(in.Offset), int64(in.Length)); err != nil {
 		return errno(err)
 	}
@@ -201,6 +240,8 @@ func (all *files) Fallocate(_ <-chan struct{}, in *fuse.FallocateIn) fuse.Status
 		return errno(err)
 	}
 	h.node.size = uint64(info.Size())
+	h.node.writes.all++
+	all.measure(h.node)
 	h.node.touch()
 	return fuse.OK
 }

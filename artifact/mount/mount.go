@@ -24,6 +24,7 @@ type File struct {
 	// Spool is the folder for the content of a file that is written to, for [ServeFile] only. It may be nil: then the
 	// mount cannot be changed (EROFS).
 	Spool *os.Root
+	Room  *Room // of the folder, nil for no bound
 }
 
 // Tree is a folder of files.
@@ -33,11 +34,17 @@ type Tree struct {
 	Modified time.Time       // of folders, zero for the server's start
 	UID, GID uint32          // of folders
 	Spool    *os.Root        // as in [File], for all files
+	Room     *Room
+	// Grown (optional) is called when a file has been written beyond a part of [PartSize]. It must not block.
+	Grown func()
+	// Keep keeps the files' content when the mount has ended, until [Server.Discard].
+	Keep bool
 }
 
 // ServeFile serves a mount whose root is the file. It takes the descriptor over, which has to be mounted already.
 func ServeFile(fuse *os.File, f File, log *slog.Logger) (*Server, error) {
 	all := newFiles(f.Spool, log)
+	all.room = f.Room
 	all.root = all.file(f)
 	all.add(all.root)
 	return serve(fuse, all, log)
@@ -46,6 +53,7 @@ func ServeFile(fuse *os.File, f File, log *slog.Logger) (*Server, error) {
 // ServeTree serves a mount whose root is a folder. It takes the descriptor over, which has to be mounted already.
 func ServeTree(fuse *os.File, t Tree, log *slog.Logger) (*Server, error) {
 	all := newFiles(t.Spool, log)
+	all.room, all.grown, all.keep = t.Room, t.Grown, t.Keep
 	if err := all.plant(t); err != nil {
 		fuse.Close()
 		return nil, err

@@ -31,6 +31,8 @@ type node struct {
 	lazy     bool           // the content is still that of the object
 	local    *os.File       // the content, from the first write on
 	copying  *copying       // on the way from the object to local
+	taken    int64          // of the room, by local
+	writes   writes
 	logged   map[string]struct{}
 }
 

@@ -16,21 +16,24 @@ import (
 const maxWrite = connection.MaxWrite
 
 // Server serves one mount.
-type Server struct{ *connection.Connection }
+type Server struct {
+	*connection.Connection
+	files *files
+}
 
 // serve takes the descriptor over.
 func serve(device *os.File, f *files, log *slog.Logger) (*Server, error) {
 	var end context.CancelFunc
 	f.ctx, end = context.WithCancel(context.Background())
 	c, err := connection.Serve(device, f, connection.Options{
-		Log: log, Read: f.answer, Ending: end, Ended: f.close,
+		Log: log, Read: f.answer, Ending: end, Ended: f.ended,
 		Capabilities: fuse.CAP_ATOMIC_O_TRUNC, // a file that is truncated at once is not fetched
 	})
 	if err != nil {
 		end()
 		return nil, err
 	}
-	return &Server{c}, nil
+	return &Server{c, f}, nil
 }
 
 // answer answers a read from the cache's memory, without a copy.

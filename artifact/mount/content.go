@@ -1,0 +1,170 @@
+package mount
+
+import (
+	"errors"
+	"io"
+	"os"
+	"path"
+	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// PartSize is the size of the parts of a file whose changes a [Content] counts, in bytes.
+const PartSize = 16 << 20
+
+// Room bounds what mounts keep in a folder, in bytes.
+type Room struct {
+	mu    sync.Mutex
+	left  int64
+	limit int64
+}
+
+// NewRoom returns a bound that several mounts may share.
+func NewRoom(limit int64) *Room { return &Room{left: limit, limit: limit} }
+
+// has reports whether n bytes are left. A nil room has no bound.
+func (r *Room) has(n int64) bool {
+	if r == nil {
+		return true
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.left >= n
+}
+
+func (r *Room) take(n int64) {
+	if r == nil {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.left -= n
+}
+
+// Limit returns the bound.
+func (r *Room) Limit() int64 { return r.limit }
+
+// measure notes how much of the room a file takes now. A file may have holes.
+func (all *files) measure(n *node) {
+	if all.room == nil || n.local == nil {
+		return
+	}
+	var st unix.Stat_t
+	if unix.Fstat(int(n.local.Fd()), &st) != nil {
+		return
+	}
+	now := st.Blocks * 512
+	all.room.take(now - n.taken)
+	n.taken = now
+}
+
+// writes counts the changes of a file's parts.
+type writes struct {
+	all   int64           // changes of the whole: its size became smaller
+	parts map[int64]int64 // by number, from 0
+}
+
+func (w *writes) note(off, end int64) {
+	if w.parts == nil {
+		w.parts = map[int64]int64{}
+	}
+	for part := off / PartSize; part*PartSize < end; part++ {
+		w.parts[part]++
+	}
+}
+
+// Content is the content of a regular file that has been written, which may still change. Two are equal if they are of the
+// same file.
+type Content struct {
+	all  *files
+	node *node
+}
+
+// Size returns the file's size, in bytes.
+func (c Content) Size() int64 {
+	c.all.mu.Lock()
+	defer c.all.mu.Unlock()
+	return int64(c.node.size)
+}
+
+// Changes returns a number that differs whenever a part has been changed.
+func (c Content) Changes(part int64) [2]int64 {
+	c.all.mu.Lock()
+	defer c.all.mu.Unlock()
+	return [2]int64{c.node.writes.all, c.node.writes.parts[part]}
+}
+
+// ReadAt reads the file as it is now.
+func (c Content) ReadAt(p []byte, off int64) (int, error) {
+	c.all.mu.Lock()
+	local, size := c.node.local, int64(c.node.size)
+	c.all.mu.Unlock()
+	if off >= size {
+		return 0, io.EOF
+	}
+	if local == nil {
+		return 0, os.ErrClosed
+	}
+	return local.ReadAt(p, off)
+}
+
+// errNotFile is the error for what is no regular file.
+var errNotFile = errors.New("it is not a regular file")
+
+// Lookup returns the regular file at a path of the mount, which follows no links. The error is [os.ErrNotExist] if there
+// is none.
+func (s *Server) Lookup(name string) (Content, error) {
+	all := s.files
+	all.mu.Lock()
+	defer all.mu.Unlock()
+	n := all.root
+	for part := range strings.SplitSeq(name, "/") {
+		if n = n.children[part]; n == nil {
+			return Content{}, &os.PathError{Op: "find", Path: name, Err: os.ErrNotExist}
+		}
+	}
+	if n.mode&unix.S_IFMT != unix.S_IFREG {
+		return Content{}, &os.PathError{Op: "find", Path: name, Err: errNotFile}
+	}
+	return Content{all, n}, nil
+}
+
+// Entry is what a folder of a mount has.
+type Entry struct {
+	Path    string // with slashes
+	Mode    uint32 // as of stat(2)
+	Target  string // of a link
+	Content Content
+}
+
+// Entries returns all that the mount has, each folder before what is in it.
+func (s *Server) Entries() []Entry {
+	all := s.files
+	all.mu.Lock()
+	defer all.mu.Unlock()
+	var found []Entry
+	var walk func(at string, n *node)
+	walk = func(at string, n *node) {
+		for _, e := range sorted(n) {
+			name := path.Join(at, e.name)
+			found = append(found, Entry{name, e.node.mode, e.node.target, Content{all, e.node}})
+			if e.node.isFolder() {
+				walk(name, e.node)
+			}
+		}
+	}
+	walk("", all.root)
+	return found
+}
+
+// Freeze ends all changes: they fail with EROFS from now on.
+func (s *Server) Freeze() {
+	s.files.mu.Lock()
+	defer s.files.mu.Unlock()
+	s.files.frozen = true
+}
+
+// Discard closes the content of all files of a mount that keeps it.
+func (s *Server) Discard() { s.files.close() }
