@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"math/rand/v2"
 	"os"
@@ -401,8 +402,10 @@ func BenchmarkArtifact(b *testing.B) {
 		t.row("ratio", "%.2f of discarded, %.2f of a file", mounted/plain, mounted/filed)
 		t.row("memory after it", "%.1f MB, at most %.1f MB", s.memory("VmRSS"), s.memory("VmHWM"))
 		b.ReportMetric(mounted/plain, "of-plain")
+		beside(b, store, bucket, info, &t)
 		manyObjects(b, store, bucket, &t)
 		smallFiles(b, store, bucket, &t)
+		largeTree(b, store, bucket, &t)
 		t.rows.Flush()
 		fmt.Printf("\n%s\n", &t.out)
 	}
@@ -487,4 +490,26 @@ func smallFiles(b *testing.B, store *testbucket.Server, bucket object.Bucket, t 
 	s = start(b, served{Address: store.Address, Bucket: bucket.Name, Prefix: "tree/"})
 	one := rate(1, read(s.paths[0]))
 	t.row("files of 20 KB", "%d readers %.0f/s, plain download %.0f/s, ratio %.2f; one reader %.0f/s, ratio %.2f", cores, parallel, plain, parallel/plain, one, one/plain)
+}
+
+// largeTree lists a tree of many small objects, as "ls -lR" does.
+func largeTree(b *testing.B, store *testbucket.Server, bucket object.Bucket, t *table) {
+	const files = 10_000
+	for i := range files {
+		testbucket.Put(b, bucket, fmt.Sprintf("wide/%02d/%04d", i%100, i), []byte("content"))
+	}
+	begin := time.Now()
+	s := start(b, served{Address: store.Address, Bucket: bucket.Name, Prefix: "wide/"})
+	found := 0
+	if err := filepath.WalkDir(s.paths[0], func(_ string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() {
+			return err
+		}
+		found++
+		_, err = e.Info()
+		return err
+	}); err != nil || found != files {
+		b.Fatalf("%d of %d files: %v", found, files, err)
+	}
+	t.row(fmt.Sprintf("tree of %d, start, list and stat", files), "%.0f ms, %d requests", time.Since(begin).Seconds()*1e3, s.stats().Requests)
 }
