@@ -55,6 +55,12 @@ type Config struct {
 	// LazyArtifacts lets Wasm containers of workflows read input artifacts from their stores, as files,
 	// while they run. Otherwise they are downloaded before.
 	LazyArtifacts bool
+	// Stores are the S3 stores that the operator has configured for pods that name artifacts by annotation.
+	Stores []Store
+	// SpoolDir is the absolute path of the folder for what such pods write until it has been uploaded, and SpoolSize how
+	// many bytes one container may have there.
+	SpoolDir  string
+	SpoolSize int64
 	// LogLevel is a logrus level from "trace" to "error"; empty means the level
 	// that containerd asks for with -debug.
 	LogLevel string
@@ -76,6 +82,8 @@ func Default() Config {
 		MaxCompilations: max(4, runtime.NumCPU()),
 		ArgoExecutor:    true,
 		LazyArtifacts:   true,
+		SpoolDir:        "/var/lib/containerd-shim-wasm/spool",
+		SpoolSize:       10 << 30,
 	}
 }
 
@@ -114,6 +122,9 @@ type document struct {
 	SystemdCgroup   *bool     `toml:"systemd_cgroup"`
 	ArgoExecutor    *bool     `toml:"argo_executor"`
 	LazyArtifacts   *bool     `toml:"lazy_artifacts"`
+	Stores          *[]Store  `toml:"s3"`
+	SpoolDir        *string   `toml:"spool_dir"`
+	SpoolSize       *size     `toml:"spool_size"`
 	LogLevel        *string   `toml:"log_level"`
 }
 
@@ -135,6 +146,9 @@ func Parse(text []byte) (Config, error) {
 		SystemdCgroup:   &c.SystemdCgroup,
 		ArgoExecutor:    &c.ArgoExecutor,
 		LazyArtifacts:   &c.LazyArtifacts,
+		Stores:          &c.Stores,
+		SpoolDir:        &c.SpoolDir,
+		SpoolSize:       (*size)(&c.SpoolSize),
 		LogLevel:        &c.LogLevel,
 	}
 	dec := toml.NewDecoder(bytes.NewReader(text)).DisallowUnknownFields()
@@ -154,7 +168,7 @@ func explain(err error) error {
 		first := unknown.Errors[0]
 		line, _ := first.Position()
 		return fmt.Errorf("line %d: unknown key %q; known keys are cache_dir, cache_size, max_module_size, "+
-			"compile_timeout, compile_memory, max_compilations, precompiled, systemd_cgroup, argo_executor, lazy_artifacts, log_level", line, strings.Join(first.Key(), "."))
+			"compile_timeout, compile_memory, max_compilations, precompiled, systemd_cgroup, argo_executor, lazy_artifacts, s3, spool_dir, spool_size, log_level", line, strings.Join(first.Key(), "."))
 	}
 	var bad *toml.DecodeError
 	if errors.As(err, &bad) {
@@ -179,6 +193,10 @@ func (c Config) validate() error {
 	switch {
 	case !filepath.IsAbs(c.CacheDir):
 		return fmt.Errorf("key %q: %q is not an absolute path", "cache_dir", c.CacheDir)
+	case !filepath.IsAbs(c.SpoolDir):
+		return fmt.Errorf("key %q: %q is not an absolute path", "spool_dir", c.SpoolDir)
+	case c.SpoolSize <= 0:
+		return fmt.Errorf("key %q: must be more than 0", "spool_size")
 	case c.CacheSize <= 0:
 		return fmt.Errorf("key %q: must be more than 0", "cache_size")
 	case c.MaxModuleSize <= 0:
@@ -194,6 +212,11 @@ func (c Config) validate() error {
 		sum, ok := strings.CutPrefix(digest, "sha256:")
 		if raw, err := hex.DecodeString(sum); !ok || err != nil || len(raw) != 32 || strings.ToLower(sum) != sum {
 			return fmt.Errorf("key %q: %q is no digest; write sha256: and the 64 hex digits that sha256sum prints", "precompiled", digest)
+		}
+	}
+	for i := range c.Stores {
+		if err := c.Stores[i].validate(); err != nil {
+			return fmt.Errorf("key \"s3\", store %d: %w", i+1, err)
 		}
 	}
 	switch c.LogLevel {

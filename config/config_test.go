@@ -32,8 +32,13 @@ precompiled = ["sha256:0123456789abcdef0123456789abcdef0123456789abcdef012345678
 systemd_cgroup = true
 argo_executor = false
 lazy_artifacts = false
+spool_dir = "/srv/spool"
+spool_size = "1GiB"
 log_level = "debug"
-`, Config{"/srv/cache", 10 << 30, 1 << 30, 90 * time.Second, 512 << 20, 7, []string{"sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"}, true, false, false, "debug", ""}},
+[[s3]]
+endpoint = "HTTP://Store:80/"
+`, Config{"/srv/cache", 10 << 30, 1 << 30, 90 * time.Second, 512 << 20, 7, []string{"sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"}, true, false, false,
+			[]Store{{Endpoint: "http://store"}}, "/srv/spool", 1 << 30, "debug", ""}},
 		"bytes":       {`max_module_size = "4096"`, with(func(c *Config) { c.MaxModuleSize = 4096 })},
 		"integer":     {`max_module_size = 4096`, with(func(c *Config) { c.MaxModuleSize = 4096 })},
 		"CRLF":        {"systemd_cgroup = true\r\n", with(func(c *Config) { c.SystemdCgroup = true })},
@@ -66,6 +71,13 @@ func TestParseRefuses(t *testing.T) {
 		`precompiled = ["sha256:0123"]`:                            `key "precompiled": "sha256:0123" is no digest`,
 		`precompiled = ["` + strings.Repeat("0", 64) + `"]`:        `is no digest`,
 		`precompiled = ["sha256:` + strings.Repeat("A", 64) + `"]`: `is no digest`,
+		`spool_dir = "x"`:                                          `key "spool_dir"`,
+		`spool_size = "0"`:                                         `key "spool_size"`,
+		"[[s3]]\nendpoint = \"ftp://x\"":                           `key "s3", store 1: "ftp://x" is not https://HOST`,
+		"[[s3]]\nendpoint = \"https://x\"\nnamespace = \"a\"":      `unknown key "s3.namespace"`,
+		"[[s3]]\nendpoint = \"https://x\"\ncredentials = \"/c\"":   `store 1: credentials without namespaces`,
+		"[[s3]]\nendpoint = \"https://x\"\nstyle = \"x\"":          `style "x" is none of path, virtual`,
+		"[[s3]]\nendpoint = \"https://x\"\nca = \"x\"":             `ca "x" is not an absolute path`,
 		`cache_size = 0`:                                           `key "cache_size": must be more`,
 		`systemd_cgroup = "yes"`:                                   `key "systemd_cgroup"`,
 		`log_level = "loud"`:                                       `key "log_level": "loud" is none of`,
@@ -122,8 +134,8 @@ func TestTemplate(t *testing.T) {
 	if c, err := Parse([]byte(all)); err != nil || !reflect.DeepEqual(c, want) {
 		t.Fatalf("uncommented: got %+v, %v", c, err)
 	}
-	if n := strings.Count(all, "\n") - strings.Count(all, "\n#") - strings.Count(all, "\n\n"); n < 9 {
-		t.Fatalf("the template shows %d keys, want 9", n)
+	if n := strings.Count(all, "\n") - strings.Count(all, "\n#") - strings.Count(all, "\n\n"); n < 11 {
+		t.Fatalf("the template shows %d keys, want 11", n)
 	}
 }
 

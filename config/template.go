@@ -37,6 +37,18 @@ const template = `# Configuration of containerd-shim-wasm on this node. Each con
 # run. false: the artifacts are downloaded before.
 #lazy_artifacts = true
 
+# S3 stores for pods that name artifacts by annotation: see docs/artifacts.md. Each
+# store is a table, and the tables come at the end of this file:
+#   [[s3]]
+#   endpoint = "https://s3.example.org"
+#   namespaces = ["team-a"]          # of Kubernetes, which may use these credentials
+#   credentials = "/etc/containerd-shim-wasm/team-a.toml"
+
+# Where such pods' results wait until they are uploaded, and how much one container may
+# have there.
+#spool_dir = "/var/lib/containerd-shim-wasm/spool"
+#spool_size = "10GiB"
+
 # trace, debug, info, warn or error. Unset: what containerd asks for.
 #log_level = "info"
 `

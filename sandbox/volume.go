@@ -72,3 +72,17 @@ func volume(m specs.Mount) (int, error) {
 	}
 	return fd, nil
 }
+
+// CloneFolder returns a folder of the host as the root of a detached mount: no path leads out of it. Nothing in it can be
+// executed.
+func CloneFolder(path string) (*os.File, error) {
+	fd, err := cloneTree(path, false)
+	if err != nil {
+		return nil, err
+	}
+	if err := setattr(fd, unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOEXEC, 0, 0, false); err != nil {
+		unix.Close(fd)
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), path), nil
+}

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/wasmshim/containerd-shim-wasm/argo/executor"
+	"github.com/wasmshim/containerd-shim-wasm/artifact/progress"
 	"github.com/wasmshim/containerd-shim-wasm/sandbox"
 	"github.com/wasmshim/containerd-shim-wasm/worker/control"
 )
@@ -86,6 +87,9 @@ func (c *container) serveArtifacts(ctx context.Context) ([]sandbox.Fuse, error) 
 	defer closeFiles(devices)
 	serves := &artifactServer{argoExecutor: runs, artifacts: of.lazy, devices: devices}
 	p := server.newHelper("wasm-shim-serve-"+c.id, runs.process, serves, devices)
+	if err := p.addProgress(); err != nil {
+		return nil, err
+	}
 	if err := server.startHelper(ctx, p); err != nil {
 		return nil, fmt.Errorf("serve the input artifacts: %w", errors.Join(err, closeMounts(serves.mounts)))
 	}
@@ -117,12 +121,19 @@ const lastReads = time.Second
 
 // endArtifacts ends the program that serves the container's artifacts. It is a no-op for a container without any.
 func (c *container) endArtifacts() {
-	p := c.served.Swap(nil)
+	c.requested.end(c)
+	c.endServer(c.served.Swap(nil), lastReads)
+}
+
+// endServer ends a program that serves artifacts of the container, which may take some time to end by itself. It is a no-op
+// for nil.
+func (c *container) endServer(p *process, patience time.Duration) {
 	if p == nil {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), lastReads)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
+	defer p.progress.Close()
 	_ = p.await(ctx, phase.isOver)
 	if err := p.container.endHelper(context.Background(), p); err != nil {
 		c.daemon.log.WithError(err).WithField("container", c.id).Warn("end the program that serves the container's artifacts: it ends with the pod's wait container")
@@ -132,9 +143,19 @@ func (c *container) endArtifacts() {
 // hangUpArtifacts makes reads fail that wait for a program that may be stopped: the kernel does not kill a process that
 // waits for such an answer.
 func (c *container) hangUpArtifacts() {
+	c.requested.giveUp(c)
 	if p := c.served.Load(); p != nil {
 		_ = p.signal(unix.SIGKILL) // fails only for one that has ended
 	}
+}
+
+// addProgress gives a process a last descriptor for what it has done.
+func (p *process) addProgress() error {
+	var err error
+	if p.progress, err = progress.New(); err == nil {
+		p.files = append(p.files, p.progress)
+	}
+	return err
 }
 
 // artifactServer is our program when it serves artifacts.

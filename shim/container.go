@@ -34,6 +34,7 @@ type container struct {
 	bundle string
 	spec   *specs.Spec
 	rootfs []sandbox.Mount
+	stderr string // its own stream, as containerd names it
 	// command is the command of the container's own process, if it is Wasm.
 	command command
 	// settings were read when the container was created.
@@ -46,7 +47,9 @@ type container struct {
 	modules *module.Container
 	// served is the exec, in another container of the pod, that serves this container's artifacts.
 	served atomic.Pointer[process]
-	gone   chan struct{} // closed when nothing is left of the container's own process
+	// requested serves the artifacts that the pod asks for by annotation, nil for none.
+	requested *requested
+	gone      chan struct{} // closed when nothing is left of the container's own process
 
 	// mu orders the container's events: no exit comes before its start. No code waits for a worker while it
 	// holds mu.

@@ -55,7 +55,7 @@ func (d *daemon) createWasm(ctx context.Context, r *tasks.CreateTaskRequest, eve
 func (d *daemon) newContainer(r *tasks.CreateTaskRequest, spec *specs.Spec, events *events) *container {
 	rootfs := rootfsMounts(r, spec)
 	return &container{
-		daemon: d, events: events, id: r.ID, bundle: r.Bundle, spec: spec, rootfs: rootfs,
+		daemon: d, events: events, id: r.ID, bundle: r.Bundle, spec: spec, rootfs: rootfs, stderr: r.Stderr,
 		modules: d.loader.Container(module.About{ID: r.ID, ImageName: spec.Annotations[imageNameAnnotation], Rootfs: rootfs}),
 		execs:   map[string]*process{}, counted: make(chan struct{}), gone: make(chan struct{}),
 	}
@@ -75,6 +75,9 @@ func (c *container) createIn(ctx context.Context, sb *sandbox.Sandbox, r *tasks.
 	}
 	defer from.Close()
 	if err := c.prepare(r, unknown); err != nil {
+		return err
+	}
+	if c.requested, err = c.request(); err != nil {
 		return err
 	}
 	return c.create(ctx, r, sb, from)
@@ -176,6 +179,12 @@ func (c *container) create(ctx context.Context, r *tasks.CreateTaskRequest, sb *
 	if err != nil {
 		return err
 	}
+	requested, err := c.requested.serve(ctx, c)
+	if err != nil {
+		c.endArtifacts()
+		return errors.Join(err, closeMounts(artifacts))
+	}
+	artifacts = append(artifacts, requested...)
 	runs := guest{container: c, process: c.spec.Process, command: c.command, role: control.RoleRun}
 	err = c.launch(ctx, r, sb, runs, sandbox.Launch{Code: code.File, Reserved: c.command.reserved(c.spec.Process.Env), Fuse: artifacts})
 	if err = errors.Join(err, closeMounts(artifacts)); err != nil {

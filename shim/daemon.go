@@ -31,6 +31,8 @@ type daemon struct {
 	// workflow is the step of a workflow that the pod is, nil if our own program has not done the work of its init
 	// container.
 	workflow atomic.Pointer[workflow]
+	// pause is the pod's pause container, nil if we have not launched it.
+	pause atomic.Pointer[container]
 
 	placeExecutor module.Place
 	executor      module.Placed // that program

@@ -65,6 +65,12 @@ func (d *daemon) delete(bundle string) (*tasks.DeleteResponse, error) {
 	if failed != nil {
 		return nil, fmt.Errorf("clean up container %s: %w", d.flags.ID, failed)
 	}
+	if s.Spool != "" {
+		// Its files have no names: nothing but the folder is left.
+		if err := os.Remove(s.Spool); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			d.log.WithError(err).Warn("remove the folder for what was written to artifacts: an empty folder stays")
+		}
+	}
 	response.Pid = uint32(s.PID)
 	if s.exit != nil {
 		response.ExitStatus, response.ExitedAt = uint32(s.exit.Status), timestamppb.New(s.exit.At)

@@ -29,6 +29,8 @@ func (c *container) Exec(_ context.Context, r *tasks.ExecProcessRequest) (*empty
 		return nil, fmt.Errorf("exec %s: %w", r.ExecID, err)
 	}
 	spec.Terminal = r.Terminal
+	// CRI gives an exec the container's variables.
+	spec.Env = withoutVariables(spec.Env, c.requested.withheld())
 	payload, err := c.init.payload.exec(&spec)
 	if err != nil {
 		return nil, fmt.Errorf("exec %s: %w", r.ExecID, err)

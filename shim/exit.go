@@ -25,6 +25,7 @@ func (p *process) watch() {
 	}
 	w.drain()
 	if p.id == "" {
+		e.Status = c.storeOutputs(e.Status)
 		if err := c.command.leaveExitCode(c.spec, e.Status); err != nil {
 			c.daemon.log.WithError(err).WithField("container", c.id).Warn("write exit code for Argo: the workflow may wait for this container")
 		}

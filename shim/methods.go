@@ -33,6 +33,7 @@ func (s *service) register(server *ttrpc.Server) {
 	}}
 	server.RegisterService(remote.ServiceV2, desc)
 	server.RegisterService(remote.ServiceV3, desc)
+	server.RegisterService(remote.ServiceArtifacts, &ttrpc.ServiceDesc{Methods: map[string]ttrpc.Method{"List": method(s.listArtifacts)}})
 }
 
 // message is a pointer to a generated message type.

@@ -29,6 +29,7 @@ func (d *daemon) createPause(ctx context.Context, r *tasks.CreateTaskRequest, sp
 		d.log.WithError(err).WithField("container", r.ID).Info("the pause container is left to the stock shim")
 		return nil, fmt.Errorf("%w: %w", module.ErrNative, err)
 	}
+	d.pause.Store(c)
 	return c, nil
 }
 

@@ -24,6 +24,7 @@ type process struct {
 	payload   payload
 	streams   stdio.Names
 	files     []*os.File // further descriptors of the worker, after the control socket
+	progress  *os.File   // of a program that serves artifacts (package progress), nil for another
 
 	mu      sync.Mutex
 	phase   phase         // changed only by step

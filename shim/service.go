@@ -21,6 +21,7 @@ import (
 	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/types/known/emptypb"
 
+	"github.com/wasmshim/containerd-shim-wasm/artifact/request"
 	"github.com/wasmshim/containerd-shim-wasm/shim/stock"
 )
 
@@ -146,6 +147,9 @@ func (s *service) createNative(ctx context.Context, r *tasks.CreateTaskRequest) 
 	}
 	if err := s.daemon.workflow.Load().prepare(ctx, spec); err != nil {
 		return nil, err
+	}
+	if request.Asked(spec.Annotations) && !isPause(spec) {
+		s.daemon.log.WithField("container", r.ID).Warn("the pod asks for artifacts by annotation, which this container does not get: it is native, and only Wasm containers do")
 	}
 	group, err := groupOf(r.Bundle, r.ID)
 	if err != nil {

@@ -46,7 +46,8 @@ func decodeStrict(data []byte, v any) error {
 const (
 	sandboxIDAnnotation        = "io.kubernetes.cri.sandbox-id"        // groups the containers of a pod
 	sandboxNamespaceAnnotation = "io.kubernetes.cri.sandbox-namespace" // Kubernetes' namespace of a pod
-	containerTypeAnnotation    = "io.kubernetes.cri.container-type"    // marks the pod's pause container
+	sandboxNameAnnotation      = "io.kubernetes.cri.sandbox-name"
+	containerTypeAnnotation    = "io.kubernetes.cri.container-type" // marks the pod's pause container
 	containerNameAnnotation    = "io.kubernetes.cri.container-name"
 	imageNameAnnotation        = "io.kubernetes.cri.image-name"
 )

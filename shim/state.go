@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -29,6 +30,7 @@ type state struct {
 	PID     int    // 0 before it has a process, while createContainer hooks run
 	Started uint64 // of the process, in clock ticks since boot: detects a reused pid
 	Systemd bool   // systemd made the cgroup
+	Spool   string `json:",omitempty"` // the folder for what is written to artifacts (requested)
 	exit    *exit  // nil while it runs; follows the rest in the file, see recordExit
 }
 
@@ -49,7 +51,11 @@ func (c *container) writeState() error {
 	if err != nil {
 		return err
 	}
-	return saveState(c.bundle, state{PID: c.init.pid(), Started: started, Systemd: c.systemd})
+	s := state{PID: c.init.pid(), Started: started, Systemd: c.systemd}
+	if c.requested != nil {
+		s.Spool = c.requested.spool
+	}
+	return saveState(c.bundle, s)
 }
 
 // recordExit appends the exit to the state file. It does not rewrite the file, because the state in it must
@@ -149,6 +155,7 @@ func (s state) kill() error {
 // destroy ends the processes that a dead daemon left of a container and then removes its files. No step
 // depends on the success of another: a process that still runs matters more than a file that is left.
 func (d *daemon) destroy(s state, bundle string) error {
+	d.awaitServers(s, bundle)
 	var failed error
 	if err := s.kill(); err != nil && !errors.Is(err, unix.ESRCH) {
 		failed = fmt.Errorf("kill worker %d: %w", s.PID, err)
@@ -169,6 +176,29 @@ func (d *daemon) destroy(s state, bundle string) error {
 		}
 	}
 	return failed
+}
+
+// serversLimit bounds the wait for programs that serve artifacts. containerd gives the delete verb 5 s
+// (io.containerd.timeout.shim.cleanup).
+const serversLimit = 2 * time.Second
+
+// awaitServers lets the programs in a pause container end that serve artifacts. They abort their uploads when the daemon
+// has died; the end of the pause container would kill them.
+func (d *daemon) awaitServers(s state, bundle string) {
+	spec, _, err := loadSpec(bundle)
+	if err != nil || spec.Linux == nil || !isPause(spec) {
+		return
+	}
+	cg, err := cgroup.Load(d.flags.ID, spec, s.Systemd)
+	if err != nil {
+		return
+	}
+	for end := time.Now().Add(serversLimit); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		pids, err := cg.Pids()
+		if err != nil || !slices.ContainsFunc(pids, func(pid int) bool { return pid != s.PID }) {
+			return
+		}
+	}
 }
 
 // removeCgroup kills the processes in the container's cgroup, and removes the cgroup.

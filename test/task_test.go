@@ -146,6 +146,11 @@ func (w way) tryCreate(t testing.TB, node *testnode.Node, c *client.Client, args
 
 // tryCreateWithin gives up the creation of the task when limit ends.
 func (w way) tryCreateWithin(limit context.Context, t testing.TB, node *testnode.Node, c *client.Client, args []string, opts ...oci.SpecOpts) (*task, error) {
+	return w.tryConfigured(limit, t, node, c, nil, args, opts...)
+}
+
+// tryConfigured gives the runtime options, nil for none.
+func (w way) tryConfigured(limit context.Context, t testing.TB, node *testnode.Node, c *client.Client, options any, args []string, opts ...oci.SpecOpts) (*task, error) {
 	ctx := namespaces.WithNamespace(context.Background(), node.Namespace)
 	image, err := c.GetImage(ctx, w.image)
 	if err != nil {
@@ -154,7 +159,7 @@ func (w way) tryCreateWithin(limit context.Context, t testing.TB, node *testnode
 	id := fmt.Sprintf("%s-%d", w.name, lastTask.Add(1))
 	opts = append([]oci.SpecOpts{oci.WithImageConfig(image), oci.WithProcessArgs(args...)}, opts...)
 	container, err := c.NewContainer(ctx, id, client.WithImage(image), client.WithNewSnapshot(id, image),
-		client.WithNewSpec(opts...), client.WithRuntime(w.runtime, nil))
+		client.WithNewSpec(opts...), client.WithRuntime(w.runtime, options))
 	if err != nil {
 		return nil, err
 	}

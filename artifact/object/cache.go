@@ -44,6 +44,11 @@ type Stats struct {
 	Retries  int64
 }
 
+// Plus returns the sums of both.
+func (s Stats) Plus(t Stats) Stats {
+	return Stats{s.Requests + t.Requests, s.Moved + t.Moved, s.Served + t.Served, s.Hits + t.Hits, s.Misses + t.Misses, s.Retries + t.Retries}
+}
+
 // identity is that of a version of an object. Clients may have different rights: what one client has loaded is not
 // served to another.
 type identity struct {

@@ -3,7 +3,7 @@
 
 // Command containerd-shim-wasm-v1 is the containerd shim that runs WebAssembly.
 // containerd calls its verbs start and delete; people call install, uninstall,
-// image, cache, doctor and --help.
+// image, cache, artifacts, doctor and --help.
 //
 // The two settings above stop the Go runtime from reading the limits of our own cgroup at each start and
 // every second after. That would be wasted work: start and delete end at once, and the daemon gets the number
@@ -43,6 +43,7 @@ For people:
   containerd-shim-wasm-v1 uninstall            undo that
   containerd-shim-wasm-v1 image VERB           pack and inspect images (see image --help)
   containerd-shim-wasm-v1 cache VERB           list, remove and make compiled modules (see cache --help)
+  containerd-shim-wasm-v1 artifacts [POD]      list what containers read from S3 and write to it
   containerd-shim-wasm-v1 doctor               check this node, and say how to mend it
   containerd-shim-wasm-v1 -v                   print the version
   ctr run --rm --runtime io.containerd.wasm.v1 IMAGE NAME
@@ -61,6 +62,8 @@ func run(args []string) int {
 			return install.UninstallCommand(context.Background(), args[1:], os.Stdout, os.Stderr)
 		case "image", "doctor":
 			return fail(runClient(args))
+		case "artifacts":
+			return fail(listArtifacts(args[1:], os.Stdout))
 		case "cache":
 			return fail(runCache(args))
 		case "help":

@@ -6,6 +6,7 @@ import (
 
 	"github.com/wasmshim/containerd-shim-wasm/argo/executor"
 	"github.com/wasmshim/containerd-shim-wasm/argo/executor/step"
+	"github.com/wasmshim/containerd-shim-wasm/artifact/progress"
 	"github.com/wasmshim/containerd-shim-wasm/worker/control"
 )
 
@@ -46,11 +47,14 @@ func serve(ctx context.Context, shim control.Worker, pod step.Pod) int {
 	if err := shim.AwaitStart(); err != nil { // the shim mounts them
 		return 1
 	}
-	serving, err := artifacts.Serve(ctx, control.Descriptors(len(artifacts.Kinds())))
+	n := len(artifacts.Kinds())
+	files := control.Descriptors(n + 1)
+	serving, err := artifacts.Serve(ctx, files[:n])
 	if code := report(shim, err); code != 0 {
 		return code
 	}
 	shim.Close()
+	go progress.Publish(ctx, files[n], artifacts.Progress)
 	serving.Wait()
 	return 0
 }

@@ -1,5 +1,6 @@
 // Command wasm-argoexec does the work of Argo's executor in the init and wait containers of a workflow's pod. The
-// shim starts it there in the place of argoexec; it travels inside the shim's binary and is not for people.
+// shim starts it there in the place of argoexec. In other pods, it serves the artifacts that they ask for by annotation. It
+// travels inside the shim's binary and is not for people.
 package main
 
 import (
@@ -31,6 +32,9 @@ func main() {
 	// The shim starts it in a folder outside of the container.
 	if err := os.Chdir("/"); err != nil {
 		fail(err)
+	}
+	if os.Getenv(control.RoleEnv) == control.RoleServe {
+		os.Exit(serveRequested(control.Own()))
 	}
 	own, err := control.OwnExecutor()
 	if err != nil {

@@ -117,6 +117,8 @@ type Report struct {
 	Module *Module `json:",omitempty"`
 	// Artifacts says what the input artifacts are that the worker can serve, in the order of its template.
 	Artifacts []Artifact `json:",omitempty"`
+	// Upload is one that has begun or ended. Such a report is not the answer to an order.
+	Upload *Upload `json:",omitempty"`
 }
 
 // Artifact says what the root of an artifact's file system is.

@@ -57,6 +57,17 @@ func (d Daemon) Start() error {
 	return nil
 }
 
+// End tells the worker that no further message comes.
+func (d Daemon) End() error {
+	connection, err := d.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var failed error
+	err = connection.Control(func(fd uintptr) { failed = unix.Shutdown(int(fd), unix.SHUT_WR) })
+	return errors.Join(err, failed)
+}
+
 // AwaitExec waits, after Start, until a stand-in has become its program, which closes its end of the socket.
 // The error is a syscall.Errno if it could not. In that case the stand-in exits with an exit code of its own.
 // AwaitExec waits for this exit, so that a signal of the caller does not replace the exit code.

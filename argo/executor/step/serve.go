@@ -17,6 +17,7 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/artifact/archive"
 	"github.com/wasmshim/containerd-shim-wasm/artifact/mount"
 	"github.com/wasmshim/containerd-shim-wasm/artifact/object"
+	"github.com/wasmshim/containerd-shim-wasm/artifact/progress"
 	"github.com/wasmshim/containerd-shim-wasm/artifact/unpack"
 	"github.com/wasmshim/containerd-shim-wasm/worker/control"
 )
@@ -170,14 +171,37 @@ func (f *Artifacts) Serve(ctx context.Context, devices []*os.File) (*Serving, er
 	return all, nil
 }
 
-// sum logs what was read of an artifact, for people who ask why a step was slow.
-func (f *Artifacts) sum(one served) {
+// stats are the sums over all objects of an artifact.
+func (one served) stats() object.Stats {
 	var all object.Stats
 	for _, o := range one.objects() {
-		of := o.Stats()
-		all.Moved, all.Requests, all.Retries = all.Moved+of.Moved, all.Requests+of.Requests, all.Retries+of.Retries
-		all.Served, all.Hits, all.Misses = all.Served+of.Served, all.Hits+of.Hits, all.Misses+of.Misses
+		all = all.Plus(o.Stats())
 	}
+	return all
+}
+
+// Progress says what was read of each artifact that is served.
+func (f *Artifacts) Progress() []progress.Artifact {
+	var all []progress.Artifact
+	for _, one := range f.all {
+		if one.kind == control.NoArtifact {
+			continue
+		}
+		sum, key := one.stats(), one.prefix
+		if one.object != nil {
+			key = one.object.Info().Key
+		}
+		all = append(all, progress.Artifact{
+			Name: one.Name, Path: one.Path, Object: "s3://" + one.bucket.Name + "/" + key, Size: one.size(),
+			Moved: sum.Moved, Used: sum.Served, Requests: sum.Requests, Retries: sum.Retries, Hits: sum.Hits, Misses: sum.Misses,
+		})
+	}
+	return all
+}
+
+// sum logs what was read of an artifact, for people who ask why a step was slow.
+func (f *Artifacts) sum(one served) {
+	all := one.stats()
 	f.Log.Info("an input artifact was read from its store", "name", one.Name, "bytes", all.Moved, "requests", all.Requests, "retries", all.Retries,
 		"read", all.Served, "hits", all.Hits, "misses", all.Misses)
 }

@@ -1,0 +1,74 @@
+package control
+
+import "github.com/wasmshim/containerd-shim-wasm/artifact/request"
+
+// RoleServe is the role of a program that serves artifacts which a pod asks for by annotation. The conversation is Serve,
+// Start, Report once the artifacts have been found and are served, Finish when the container has ended, and a second
+// Report; meanwhile come reports of uploads. If the daemon's end closes before Finish, the program aborts its uploads and ends.
+const RoleServe = "serve-artifacts"
+
+// Serve is the order to serve the artifacts of a container. The worker's further descriptors are those of /dev/fuse in the
+// order of Mounts, the folder for what is not uploaded yet, and the file for package progress.
+type Serve struct {
+	Mounts    []ServedMount
+	UID, GID  uint32 // of the files
+	SpoolSize int64  // in bytes
+	// Abort are uploads that another program has left unfinished. If there are any, the program aborts them, reports and
+	// ends: it serves nothing, and gets no further descriptors.
+	Abort []Upload `json:",omitempty"`
+}
+
+// Upload is an upload in parts to a store, which is invisible until it is completed.
+type Upload struct {
+	Artifact        string // its name
+	Bucket, Key, ID string
+	Ended           bool `json:",omitempty"`
+}
+
+// ServedMount is one file system: an input, or the outputs below one folder.
+type ServedMount struct {
+	Path      string // in the container, for messages
+	Artifacts []ServedArtifact
+}
+
+// ServedArtifact is an artifact and how to get at it.
+type ServedArtifact struct {
+	request.Artifact
+	Access Access
+}
+
+// Access is how to get at a store. The program gets it by the socket, and no other process of the container sees it.
+type Access struct {
+	AccessKey, SecretKey, SessionToken string `json:",omitempty"`
+	// CustomerKey is the key for SSE-C.
+	CustomerKey []byte `json:",omitempty"`
+	// RoleARN and Token are those of a web identity, for which the service at STS gives credentials.
+	RoleARN, Token, STS string `json:",omitempty"`
+	// Instance takes credentials from the metadata service of the cloud's instance.
+	Instance bool `json:",omitempty"`
+	// CA are the certificates of authorities, in PEM.
+	CA string `json:",omitempty"`
+}
+
+// Finish says how the container has ended.
+type Finish struct{ Succeeded bool }
+
+// Serve orders a worker to serve artifacts after Start.
+func (d Daemon) Serve(order Serve) error { return send(d, order, maxMessage) }
+
+// Finish has a worker store the outputs.
+func (d Daemon) Finish(f Finish) error { return send(d, f, maxMessage) }
+
+// Serve returns the order to serve artifacts.
+func (w Worker) Serve() (Serve, error) {
+	var order Serve
+	err := receive(w, &order, maxMessage)
+	return order, err
+}
+
+// AwaitFinish waits until the container has ended. The error is io.EOF if the daemon has closed its end.
+func (w Worker) AwaitFinish() (Finish, error) {
+	var f Finish
+	err := receive(w, &f, maxMessage)
+	return f, err
+}
