@@ -231,20 +231,19 @@ func (o *Outputs) discard() error {
 	return failed
 }
 
-// Abort aborts an upload, perhaps one that another process has begun. It returns when the store does not have the upload
-// any more: a part that was on its way may have brought it back.
+// Abort aborts an upload, perhaps one that another process has begun. A part that was on its way may bring it back, so it
+// looks whether the store still has the upload, if it may, and aborts it again.
 func Abort(ctx context.Context, client *minio.Core, u Upload) error {
 	for {
 		err := client.AbortMultipartUpload(ctx, u.Bucket, u.Key, u.ID)
-		if err == nil {
-			_, err = client.ListObjectParts(ctx, u.Bucket, u.Key, u.ID, 0, 1)
+		if err != nil && !isGone(err) {
+			return fmt.Errorf("abort an upload to s3://%s/%s: %w", u.Bucket, u.Key, err)
 		}
-		var response minio.ErrorResponse
-		if errors.As(err, &response) && response.Code == "NoSuchUpload" {
+		if isGone(err) {
 			return nil
 		}
-		if err != nil {
-			return fmt.Errorf("abort an upload to s3://%s/%s: %w", u.Bucket, u.Key, err)
+		if _, err := client.ListObjectParts(ctx, u.Bucket, u.Key, u.ID, 0, 1); err != nil {
+			return nil // it is gone, or the store does not say
 		}
 		select {
 		case <-time.After(again):
@@ -252,6 +251,11 @@ func Abort(ctx context.Context, client *minio.Core, u Upload) error {
 			return fmt.Errorf("abort an upload to s3://%s/%s: the store still has it: %w", u.Bucket, u.Key, ctx.Err())
 		}
 	}
+}
+
+func isGone(err error) bool {
+	var response minio.ErrorResponse
+	return errors.As(err, &response) && response.Code == "NoSuchUpload"
 }
 
 // again is the time between two attempts to abort an upload.
