@@ -272,5 +272,8 @@ func (all *files) Rename(_ <-chan struct{}, in *fuse.RenameIn, name, newName str
 	from.touch()
 	to.touch()
 	n.changed = time.Now()
+	if all.grown != nil && n.size >= PartSize {
+		all.grown()
+	}
 	return fuse.OK
 }

@@ -2,11 +2,13 @@ package mount
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path"
 	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -65,6 +67,9 @@ type writes struct {
 	all   int64           // changes of the whole: its size became smaller
 	parts map[int64]int64 // by number, from 0
 }
+
+// reset notes a change of the whole.
+func (w *writes) reset() { w.all, w.parts = w.all+1, nil }
 
 func (w *writes) note(off, end int64) {
 	if w.parts == nil {
@@ -133,30 +138,44 @@ func (s *Server) Lookup(name string) (Content, error) {
 
 // Entry is what a folder of a mount has.
 type Entry struct {
-	Path    string // with slashes
-	Mode    uint32 // as of stat(2)
-	Target  string // of a link
-	Content Content
+	Path     string // with slashes
+	Mode     uint32 // as of stat(2)
+	Modified time.Time
+	Target   string // of a link
+	Content  Content
 }
 
+// maxPaths bounds the paths of [Server.Entries] together, in bytes: folders may be nested without end.
+const maxPaths = 32 << 20
+
+// errPaths is the error for a tree whose paths are too long.
+var errPaths = fmt.Errorf("the folder has too many files, or too deep ones: their paths have more than %d MiB", maxPaths>>20)
+
 // Entries returns all that the mount has, each folder before what is in it.
-func (s *Server) Entries() []Entry {
+func (s *Server) Entries() ([]Entry, error) {
 	all := s.files
 	all.mu.Lock()
 	defer all.mu.Unlock()
 	var found []Entry
-	var walk func(at string, n *node)
-	walk = func(at string, n *node) {
+	room := maxPaths
+	var walk func(at string, n *node) error
+	walk = func(at string, n *node) error {
 		for _, e := range sorted(n) {
+			if room -= len(at) + 1 + len(e.name); room < 0 {
+				return errPaths
+			}
 			name := path.Join(at, e.name)
-			found = append(found, Entry{name, e.node.mode, e.node.target, Content{all, e.node}})
-			if e.node.isFolder() {
-				walk(name, e.node)
+			found = append(found, Entry{name, e.node.mode, e.node.modified, e.node.target, Content{all, e.node}})
+			if !e.node.isFolder() {
+				continue
+			}
+			if err := walk(name, e.node); err != nil {
+				return err
 			}
 		}
+		return nil
 	}
-	walk("", all.root)
-	return found
+	return found, walk("", all.root)
 }
 
 // Freeze ends all changes: they fail with EROFS from now on.

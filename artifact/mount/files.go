@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -31,6 +32,10 @@ type files struct {
 	frozen             bool     // the mount can no longer be changed
 	hasLoggedFull      bool
 	keep               bool // the content when the mount has ended
+	maxSize            uint64
+	locals             atomic.Int64 // local files
+	maxLocals          int64
+	loggedLocal        map[fuse.Status]bool // errors of the spool
 	ctx                context.Context
 	copies             sync.WaitGroup
 	siblings           siblings
@@ -57,7 +62,7 @@ type entry struct {
 func newFiles(spool *os.Root, log *slog.Logger) *files {
 	return &files{
 		RawFileSystem: fuse.NewDefaultRawFileSystem(), log: log, start: time.Now(), spool: spool, ctx: context.Background(),
-		nodes: map[uint64]*node{}, handles: map[uint64]*handle{},
+		nodes: map[uint64]*node{}, handles: map[uint64]*handle{}, loggedLocal: map[fuse.Status]bool{}, maxLocals: maxLocals(), maxSize: 1 << 62,
 	}
 }
 
@@ -198,6 +203,10 @@ func (all *files) release(n *node) {
 // discard closes the content of a node.
 func (all *files) discard(n *node) {
 	n.close()
+	if n.local != nil {
+		all.dropLocal(n.local)
+		n.local = nil
+	}
 	all.room.take(-n.taken)
 	n.taken = 0
 }

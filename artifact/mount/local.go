@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"sync"
@@ -32,18 +33,42 @@ func readLocal(f *os.File, in *fuse.ReadIn) (parts [][]byte, release func(), err
 	return [][]byte{whole[:n]}, func() { answers.Put(whole) }, nil
 }
 
-// newLocal makes a file without a name.
+// newLocal makes a file without a name. Each takes a descriptor: half of them stay for what else the process does.
 func (all *files) newLocal() (*os.File, error) {
+	if all.locals.Add(1) > all.maxLocals {
+		all.locals.Add(-1)
+		return nil, errDescriptors
+	}
 	name := rand.Text()
 	f, err := all.spool.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return nil, err
+	if err == nil {
+		err = all.spool.Remove(name)
 	}
-	if err := all.spool.Remove(name); err != nil {
-		f.Close()
+	if err != nil {
+		all.dropLocal(f)
 		return nil, err
 	}
 	return f, nil
+}
+
+// errDescriptors is the error for a file more than the process can keep.
+var errDescriptors = fmt.Errorf("too many files have been written: %w", unix.ENOSPC)
+
+// dropLocal closes what newLocal has made, or has not.
+func (all *files) dropLocal(f *os.File) {
+	all.locals.Add(-1)
+	if f != nil {
+		f.Close()
+	}
+}
+
+// maxLocals returns how many files a process may keep.
+func maxLocals() int64 {
+	var limit unix.Rlimit
+	if unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) != nil || limit.Cur < 64 {
+		return 32
+	}
+	return int64(min(limit.Cur, 1<<20)) / 2
 }
 
 // writable gives a node a local file. It has the object's content if keep is set, and is empty otherwise. The caller
@@ -88,7 +113,7 @@ func (all *files) writable(cancel <-chan struct{}, n *node, keep bool) fuse.Stat
 			return all.local("truncate a local file", err)
 		}
 		n.size = 0
-		n.writes.all++
+		n.writes.reset()
 		all.measure(n)
 		n.touch()
 	}
@@ -104,10 +129,14 @@ func (all *files) full() fuse.Status {
 	return fuse.Status(unix.ENOSPC)
 }
 
-// local returns the status of an error of the spool, and logs it.
+// local returns the status of an error of the spool, and logs the first with its number: the guest can cause any number.
 func (all *files) local(what string, err error) fuse.Status {
-	all.log.Error(what+": a write fails", "folder", all.spool.Name(), "error", err)
-	return errno(err)
+	status := errno(err)
+	if !all.loggedLocal[status] {
+		all.loggedLocal[status] = true
+		all.log.Error(what+": writes fail", "folder", all.spool.Name(), "error", err)
+	}
+	return status
 }
 
 // copy copies an object into a local file. It goes on when those who wait for it are interrupted.
@@ -127,7 +156,7 @@ func (all *files) copy(n *node) {
 		all.measure(n)
 		n.object.Rest()
 	case f != nil: // it has failed, or the file was truncated meanwhile
-		f.Close()
+		all.dropLocal(f)
 	}
 	close(c.done)
 	all.release(n)
@@ -148,13 +177,10 @@ func (all *files) copyInto(ctx context.Context, f *os.File, n *node) error {
 	return nil
 }
 
-// close closes the content.
+// close gives up the object.
 func (n *node) close() {
 	if n.object != nil {
 		n.object.Close()
-	}
-	if n.local != nil {
-		n.local.Close()
 	}
 }
 
@@ -163,7 +189,7 @@ func (all *files) resize(cancel <-chan struct{}, n *node, size uint64) fuse.Stat
 	switch {
 	case n.isFolder():
 		return fuse.Status(unix.EISDIR)
-	case size > 1<<62:
+	case size > all.maxSize:
 		return fuse.Status(unix.EFBIG)
 	}
 	if status := all.writable(cancel, n, size > 0); !status.Ok() {
@@ -173,7 +199,7 @@ func (all *files) resize(cancel <-chan struct{}, n *node, size uint64) fuse.Stat
 		return all.local("truncate a local file", err)
 	}
 	if size < n.size {
-		n.writes.all++
+		n.writes.reset()
 	}
 	n.size = size
 	all.measure(n)
@@ -191,6 +217,10 @@ func (all *files) Write(_ <-chan struct{}, in *fuse.WriteIn, data []byte) (uint3
 	if all.frozen {
 		all.mu.Unlock()
 		return 0, fuse.EROFS
+	}
+	if in.Offset+uint64(len(data)) > all.maxSize || in.Offset > all.maxSize {
+		all.mu.Unlock()
+		return 0, fuse.Status(unix.EFBIG)
 	}
 	if !all.room.has(int64(len(data))) {
 		defer all.mu.Unlock()
@@ -229,7 +259,9 @@ func (all *files) Fallocate(_ <-chan struct{}, in *fuse.FallocateIn) fuse.Status
 	switch {
 	case all.frozen:
 		return fuse.EROFS
-	case in.Length > 1<<62 || !all.room.has(int64(in.Length)):
+	case in.Offset > all.maxSize || in.Length > all.maxSize-in.Offset:
+		return fuse.Status(unix.EFBIG)
+	case !all.room.has(int64(in.Length)):
 		return all.full()
 	}
 	if err := unix.Fallocate(int(h.node.local.Fd()), in.Mode, int64(in.Offset), int64(in.Length)); err != nil {
@@ -240,7 +272,7 @@ func (all *files) Fallocate(_ <-chan struct{}, in *fuse.FallocateIn) fuse.Status
 		return errno(err)
 	}
 	h.node.size = uint64(info.Size())
-	h.node.writes.all++
+	h.node.writes.reset()
 	all.measure(h.node)
 	h.node.touch()
 	return fuse.OK

@@ -37,6 +37,8 @@ type Tree struct {
 	Room     *Room
 	// Grown (optional) is called when a file has been written beyond a part of [PartSize]. It must not block.
 	Grown func()
+	// MaxSize is the largest size of a file, in bytes (EFBIG), 0 for no bound.
+	MaxSize int64
 	// Keep keeps the files' content when the mount has ended, until [Server.Discard].
 	Keep bool
 }
@@ -54,6 +56,9 @@ func ServeFile(fuse *os.File, f File, log *slog.Logger) (*Server, error) {
 func ServeTree(fuse *os.File, t Tree, log *slog.Logger) (*Server, error) {
 	all := newFiles(t.Spool, log)
 	all.room, all.grown, all.keep = t.Room, t.Grown, t.Keep
+	if t.MaxSize > 0 {
+		all.maxSize = uint64(t.MaxSize)
+	}
 	if err := all.plant(t); err != nil {
 		fuse.Close()
 		return nil, err

@@ -35,8 +35,12 @@ func (o *Outputs) files(w *Output) (map[string]mount.Content, error) {
 		}
 		return map[string]mount.Content{w.Key: c}, nil
 	}
+	entries, err := o.server.Entries()
+	if err != nil {
+		return nil, err
+	}
 	found := map[string]mount.Content{}
-	for _, e := range o.server.Entries() {
+	for _, e := range entries {
 		if e.Mode&unix.S_IFMT != unix.S_IFREG {
 			continue // as with Argo, links are not followed; folders have no objects
 		}
@@ -66,7 +70,10 @@ func checkKey(key string) error {
 func (o *Outputs) gather(ctx context.Context, w *Output) ([]*pending, error) {
 	if w.Archive {
 		p, err := o.archive(ctx, w)
-		return []*pending{p}, err
+		if err != nil {
+			return nil, err
+		}
+		return []*pending{p}, nil
 	}
 	files, err := o.files(w)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -146,7 +153,11 @@ func (o *Outputs) pack(ctx context.Context, f *os.File, folder string) (int64, e
 	out := &bounded{ctx: ctx, to: f, room: o.Room.Limit()}
 	zipped := gzip.NewWriter(out)
 	all := tar.NewWriter(zipped)
-	for _, e := range o.server.Entries() {
+	entries, err := o.server.Entries()
+	if err != nil {
+		return 0, err
+	}
+	for _, e := range entries {
 		if err := writeEntry(all, e, folder); err != nil {
 			return 0, fmt.Errorf("pack %q: %w", e.Path, err)
 		}
@@ -158,7 +169,7 @@ func (o *Outputs) pack(ctx context.Context, f *os.File, folder string) (int64, e
 }
 
 func writeEntry(all *tar.Writer, e mount.Entry, folder string) error {
-	h := &tar.Header{Name: path.Join(folder, e.Path), Mode: int64(e.Mode & 0o777)}
+	h := &tar.Header{Name: path.Join(folder, e.Path), Mode: int64(e.Mode & 0o777), ModTime: e.Modified}
 	switch e.Mode & unix.S_IFMT {
 	case unix.S_IFDIR:
 		h.Typeflag, h.Name = tar.TypeDir, h.Name+"/"

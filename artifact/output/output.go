@@ -12,6 +12,7 @@ import (
 
 	"github.com/minio/minio-go/v7"
 	"github.com/minio/minio-go/v7/pkg/encrypt"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/wasmshim/containerd-shim-wasm/artifact/mount"
 )
@@ -76,7 +77,7 @@ func New(wanted []Output, o Options) *Outputs {
 func (o *Outputs) Serve(device *os.File) error {
 	var err error
 	o.server, err = mount.ServeTree(device, mount.Tree{
-		Mode: o.Mode, UID: o.UID, GID: o.GID, Spool: o.Spool, Room: o.Room, Keep: true,
+		Mode: o.Mode, UID: o.UID, GID: o.GID, Spool: o.Spool, Room: o.Room, Keep: true, MaxSize: maxParts * mount.PartSize,
 		Grown: func() {
 			select {
 			case o.grown <- struct{}{}:
@@ -120,7 +121,11 @@ func (o *Outputs) sendGrown(ctx context.Context, w *Output) {
 			continue
 		}
 		u := o.upload(target{w, key}, content)
+		if u.failed {
+			continue
+		}
 		if err := u.sendNew(ctx, whole); err != nil && ctx.Err() == nil {
+			u.failed = true
 			o.Log.Warn("upload a part of an output while it is written: it is sent again when the task has ended", "name", w.Name, "bucket", w.Bucket, "key", key, "error", err)
 		}
 	}
@@ -142,45 +147,60 @@ func (o *Outputs) upload(t target, c content) *upload {
 	return u
 }
 
-// abortLimit bounds the end of an upload that is not completed.
-const abortLimit = 10 * time.Second
+// abortLimit bounds the end of uploads that are not completed, of which so many are ended at the same time.
+const (
+	abortLimit   = 10 * time.Second
+	abortsAtOnce = 8
+)
 
-// Finish is for a task that has ended: it stores the outputs of one that has succeeded, and those of any that ask for it,
-// and aborts the others. Nothing can be written any more.
+// Finish is for a task that has ended: it stores the outputs of one that has succeeded, all or none of them as far as that
+// can be, and of one that has failed those that ask for it, each by itself. Nothing can be written any more.
 func (o *Outputs) Finish(ctx context.Context, succeeded bool) error {
+	if o.server == nil {
+		return nil
+	}
 	o.end()
-	var all []*pending
 	var failed error
+	if succeeded {
+		failed = o.store(ctx, o.wanted)
+	}
 	for i := range o.wanted {
-		w := &o.wanted[i]
-		if !succeeded && !w.Always {
+		switch w := &o.wanted[i]; {
+		case succeeded:
+		case w.Always:
+			failed = errors.Join(failed, o.store(ctx, o.wanted[i:i+1]))
+		default:
 			o.note(w, "not stored: the task has failed")
-			continue
-		}
-		some, err := o.gather(ctx, w)
-		if err != nil {
-			failed = errors.Join(failed, o.fail(w, err))
-		}
-		all = append(all, some...)
-	}
-	// All parts first: whatever fails there leaves nothing visible.
-	for _, p := range all {
-		if failed != nil {
-			break
-		}
-		if err := p.prepare(ctx); err != nil {
-			failed = o.fail(p.output, fmt.Errorf("s3://%s/%s: %w", p.output.Bucket, p.key, err))
-		}
-	}
-	for _, p := range all {
-		if failed != nil {
-			break
-		}
-		if err := p.show(ctx); err != nil {
-			failed = o.fail(p.output, fmt.Errorf("s3://%s/%s: %w", p.output.Bucket, p.key, err))
 		}
 	}
 	return errors.Join(failed, o.discard())
+}
+
+// store stores outputs. Their order: whatever fails before all parts of all of them are in the store leaves nothing
+// visible.
+func (o *Outputs) store(ctx context.Context, wanted []Output) error {
+	var all []*pending
+	defer func() {
+		for _, p := range all {
+			p.done()
+		}
+	}()
+	for i := range wanted {
+		w := &wanted[i]
+		some, err := o.gather(ctx, w)
+		all = append(all, some...)
+		if err != nil {
+			return o.fail(w, err)
+		}
+	}
+	for _, step := range []func(*pending, context.Context) error{(*pending).prepare, (*pending).show} {
+		for _, p := range all {
+			if err := step(p, ctx); err != nil {
+				return o.fail(p.output, fmt.Errorf("s3://%s/%s: %w", p.output.Bucket, p.key, err))
+			}
+		}
+	}
+	return nil
 }
 
 // fail notes and names the error of an output.
@@ -219,10 +239,21 @@ func (o *Outputs) discard() error {
 	o.mu.Unlock()
 	ctx, cancel := context.WithTimeout(context.Background(), abortLimit)
 	defer cancel()
+	var aborting errgroup.Group
+	aborting.SetLimit(abortsAtOnce)
+	var mu sync.Mutex
 	var failed error
 	for _, u := range all {
-		failed = errors.Join(failed, u.abort(ctx))
+		aborting.Go(func() error {
+			if err := u.abort(ctx); err != nil {
+				mu.Lock()
+				defer mu.Unlock()
+				failed = errors.Join(failed, err)
+			}
+			return nil
+		})
 	}
+	_ = aborting.Wait() // all have been tried
 	if o.server != nil {
 		o.server.Close()
 		o.server.Discard()
@@ -234,7 +265,7 @@ func (o *Outputs) discard() error {
 // Abort aborts an upload, perhaps one that another process has begun. A part that was on its way may bring it back, so it
 // looks whether the store still has the upload, if it may, and aborts it again.
 func Abort(ctx context.Context, client *minio.Core, u Upload) error {
-	for {
+	for looks := 0; ; {
 		err := client.AbortMultipartUpload(ctx, u.Bucket, u.Key, u.ID)
 		if err != nil && !isGone(err) {
 			return fmt.Errorf("abort an upload to s3://%s/%s: %w", u.Bucket, u.Key, err)
@@ -242,8 +273,12 @@ func Abort(ctx context.Context, client *minio.Core, u Upload) error {
 		if isGone(err) {
 			return nil
 		}
-		if _, err := client.ListObjectParts(ctx, u.Bucket, u.Key, u.ID, 0, 1); err != nil {
-			return nil // it is gone, or the store does not say
+		_, err = client.ListObjectParts(ctx, u.Bucket, u.Key, u.ID, 0, 1)
+		if err != nil {
+			looks++
+		}
+		if isGone(err) || looks == 3 {
+			return nil // or the store does not say: a role may abort uploads, and not look at them
 		}
 		select {
 		case <-time.After(again):

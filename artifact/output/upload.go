@@ -2,6 +2,8 @@ package output
 
 import (
 	"context"
+	"crypto/md5"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -34,6 +36,7 @@ type upload struct {
 	content content
 	id      string  // "" before it begins
 	before  *upload // of another file with the name, to be aborted
+	failed  bool    // the store has refused a part: the rest waits for the end of the task
 
 	mu    sync.Mutex
 	parts map[int64]part
@@ -131,9 +134,6 @@ func lenient(ctx context.Context) (context.Context, context.CancelFunc) {
 
 // send sends a part. One that was sent before is replaced.
 func (u *upload) send(ctx context.Context, i, size int64) error {
-	if i >= maxParts {
-		return fmt.Errorf("the file has more than %d parts of %d MiB, which S3 does not take", maxParts, mount.PartSize>>20)
-	}
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -195,11 +195,14 @@ func (p *pending) prepare(ctx context.Context) error {
 	if u == nil {
 		return nil
 	}
+	size := u.content.Size()
+	if size > maxParts*mount.PartSize { // an archive: the mount has no such file
+		return fmt.Errorf("it has more than %d parts of %d MiB, which S3 does not take", maxParts, mount.PartSize>>20)
+	}
 	if err := u.begin(ctx); err != nil {
 		return err
 	}
 	var missing []int64
-	size := u.content.Size()
 	for i := int64(0); i*mount.PartSize < size; i++ {
 		n := min(mount.PartSize, size-i*mount.PartSize)
 		if sent, ok := u.parts[i]; !ok || sent.size != n || sent.changes != u.content.Changes(i) {
@@ -211,7 +214,6 @@ func (p *pending) prepare(ctx context.Context) error {
 
 // show makes the object visible.
 func (p *pending) show(ctx context.Context) error {
-	defer p.done()
 	if p.upload != nil {
 		return p.upload.complete(ctx)
 	}
@@ -236,11 +238,28 @@ func (u *upload) complete(ctx context.Context) error {
 		}
 		parts = append(parts, minio.CompletePart{PartNumber: int(i) + 1, ETag: sent.etag})
 	}
-	if _, err := w.Client.CompleteMultipartUpload(ctx, w.Bucket, u.target.key, u.id, parts, minio.PutObjectOptions{ServerSideEncryption: w.SSE}); err != nil {
+	_, err := w.Client.CompleteMultipartUpload(ctx, w.Bucket, u.target.key, u.id, parts, minio.PutObjectOptions{ServerSideEncryption: w.SSE})
+	if err != nil && !u.isComplete(ctx, parts) {
 		return err
 	}
 	u.note(true)
 	u.id = ""
 	u.of.note(w, "stored")
 	return nil
+}
+
+// isComplete reports whether the store has completed the upload although it has not said so: the object is there, with the
+// ETag that these parts give.
+func (u *upload) isComplete(ctx context.Context, parts []minio.CompletePart) bool {
+	sums := md5.New()
+	for _, p := range parts {
+		sum, err := hex.DecodeString(p.ETag)
+		if err != nil {
+			return false // of an encrypted part
+		}
+		sums.Write(sum)
+	}
+	w := u.target.output
+	info, err := w.Client.StatObject(ctx, w.Bucket, u.target.key, minio.StatObjectOptions{ServerSideEncryption: w.SSE})
+	return err == nil && info.ETag == fmt.Sprintf("%x-%d", sums.Sum(nil), len(parts))
 }
