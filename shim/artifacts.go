@@ -143,7 +143,7 @@ func (c *container) endServer(p *process, patience time.Duration) {
 // hangUpArtifacts makes reads fail that wait for a program that may be stopped: the kernel does not kill a process that
 // waits for such an answer.
 func (c *container) hangUpArtifacts() {
-	c.requested.giveUp(c)
+	c.requested.giveUp()
 	if p := c.served.Load(); p != nil {
 		_ = p.signal(unix.SIGKILL) // fails only for one that has ended
 	}

@@ -63,7 +63,7 @@ const stuckLimit = 5 * time.Second
 
 // giveUp is for a container that is killed. If its process has ended already, the upload of its outputs is ended.
 // Otherwise reads are ended that wait for a program that may be stopped. It is a no-op for nil.
-func (r *requested) giveUp(c *container) {
+func (r *requested) giveUp() {
 	if r == nil {
 		return
 	}
@@ -142,8 +142,12 @@ func (r *requested) removeSpool(c *container) {
 // lastUploads is how long the program may take to abort its uploads.
 const lastUploads = 5 * time.Second
 
-// mostUploads bounds the uploads that are remembered of a program, which may have been taken over.
-const mostUploads = 10_000
+// Bounds of the uploads that are remembered of a program, which may have been taken over: their number, and the text of
+// each, in bytes.
+const (
+	mostUploads = 2000
+	maxUpload   = 4 << 10
+)
 
 // listen receives the program's reports until its answer.
 func (r *requested) listen(p *process) {
@@ -160,7 +164,7 @@ func (r *requested) listen(p *process) {
 		r.mu.Lock()
 		if u := *report.Upload; u.Ended {
 			delete(r.uploads, u.ID)
-		} else if len(r.uploads) < mostUploads {
+		} else if len(r.uploads) < mostUploads && len(u.Artifact)+len(u.Bucket)+len(u.Key)+len(u.ID) <= maxUpload {
 			r.uploads[u.ID] = u
 		}
 		r.mu.Unlock()
