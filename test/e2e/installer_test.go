@@ -125,8 +125,11 @@ func bareNode(t *testing.T) string {
 	eventually(t, "the shim is removed", func(ctx context.Context) error {
 		return onNodeCommand(ctx, shimOnNode, "uninstall", "--containerd", "/usr/local/bin/containerd")
 	})
-	if err := os.RemoveAll(cluster.OnNode("/var/lib/containerd-shim-wasm")); err != nil {
-		t.Fatal(err)
+	// The cluster's own settings in the configuration keep it from being removed.
+	for _, dir := range []string{"/var/lib/containerd-shim-wasm", "/etc/containerd-shim-wasm"} {
+		if err := os.RemoveAll(cluster.OnNode(dir)); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if err := cluster.Restart(t.Context(), testcluster.Containerd); err != nil {
 		t.Fatal(err)
