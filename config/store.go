@@ -47,8 +47,10 @@ func (s *Store) validate() error {
 			return fmt.Errorf("%s %q is not an absolute path", path.key, path.value)
 		}
 	}
-	if s.Style != request.AutoStyle && s.Style != request.PathStyle && s.Style != request.VirtualStyle {
-		return fmt.Errorf("style %q is none of path, virtual", s.Style)
+	if s.Style != request.AutoStyle {
+		if err := s.Style.Check(); err != nil {
+			return fmt.Errorf("style %w", err)
+		}
 	}
 	if s.Credentials != "" && len(s.Namespaces) == 0 {
 		return errors.New("credentials without namespaces: list the Kubernetes namespaces whose pods may use them, or \"*\"")

@@ -133,7 +133,6 @@ func (c *container) endServer(p *process, patience time.Duration) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	defer p.progress.Close()
 	_ = p.await(ctx, phase.isOver)
 	if err := p.container.endHelper(context.Background(), p); err != nil {
 		c.daemon.log.WithError(err).WithField("container", c.id).Warn("end the program that serves the container's artifacts: it ends with the pod's wait container")

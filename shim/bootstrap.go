@@ -95,7 +95,7 @@ func groupOf(bundle, id string) (string, error) {
 // socket of the stock shim of the same group, which runs beside it.
 func socketPath(flags Flags, group string) string {
 	sum := sha256.Sum256([]byte(flags.Address + "\x00" + flags.Namespace + "\x00" + group))
-	return fmt.Sprintf("%s/s/%x.sock", StateDir, sum[:16])
+	return fmt.Sprintf("%s/%x.sock", SocketDir, sum[:16])
 }
 
 func startDaemon(flags Flags, group string, bootstrap []byte) (string, error) {

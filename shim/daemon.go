@@ -20,6 +20,9 @@ type Flags struct {
 // at a reboot.
 const StateDir = "/run/containerd-shim-wasm"
 
+// SocketDir holds the sockets of the daemons.
+const SocketDir = StateDir + "/s"
+
 // daemon holds the state that all containers of a shim share. The delete verb has one, too, that serves no
 // requests.
 type daemon struct {

@@ -24,6 +24,7 @@ func (c *container) newHelper(id string, process *specs.Process, runs payload, f
 // startHelper starts such an exec. It removes one that does not start.
 func (c *container) startHelper(ctx context.Context, p *process) error {
 	if err := c.addExec(p); err != nil {
+		p.progress.Close() // fails only for one without
 		return err
 	}
 	err := c.startExec(ctx, p)
@@ -42,7 +43,9 @@ func (c *container) endHelper(ctx context.Context, p *process) error {
 	return p.await(ctx, phase.isOver)
 }
 
+// removeHelper also ends what the helper has said of its progress.
 func (c *container) removeHelper(p *process) {
+	p.progress.Close() // fails only for one without
 	ctx, cancel := context.WithTimeout(context.Background(), abortLimit)
 	defer cancel()
 	if _, err := c.deleteExec(ctx, p); err != nil {

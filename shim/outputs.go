@@ -12,7 +12,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/wasmshim/containerd-shim-wasm/shim/stdio"
 	"github.com/wasmshim/containerd-shim-wasm/worker/control"
 )
 
@@ -126,7 +125,7 @@ func (r *requested) abortLeft(c, pause *container) error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), lastUploads)
 	defer cancel()
-	p := newProcess(pause, "wasm-shim-abort-"+c.id, added, r.process(c, pause), artifactProgram{serves: order}, stdio.Names{Stderr: c.stderr})
+	p := c.newServer("wasm-shim-abort-", pause, order)
 	if err := pause.startHelper(ctx, p); err != nil {
 		return err
 	}

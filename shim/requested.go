@@ -14,6 +14,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/wasmshim/containerd-shim-wasm/artifact/request"
+	"github.com/wasmshim/containerd-shim-wasm/internal/place"
 	"github.com/wasmshim/containerd-shim-wasm/sandbox"
 	"github.com/wasmshim/containerd-shim-wasm/shim/stdio"
 	"github.com/wasmshim/containerd-shim-wasm/worker/control"
@@ -87,7 +88,7 @@ func (r *requested) add(a control.ServedArtifact) {
 // free returns an error if the container has another mount at, above or below the place of one.
 func free(m control.ServedMount, mounts []specs.Mount) error {
 	for _, other := range mounts {
-		if at := path.Clean(other.Destination); at != "/" && request.Nested(at, m.Path) {
+		if at := path.Clean(other.Destination); at != "/" && place.Nested(at, m.Path) {
 			return fmt.Errorf("%s is at, above or below the container's mount %s: choose a path outside of it", m.Path, at)
 		}
 	}
@@ -134,13 +135,12 @@ func (r *requested) serve(ctx context.Context, c *container) ([]sandbox.Fuse, er
 }
 
 func (r *requested) start(ctx context.Context, c, pause *container, devices []*os.File) error {
-	process := r.process(c, pause)
 	spool, err := r.makeSpool(c)
 	if err != nil {
 		return fmt.Errorf("make a folder for what is written to artifacts (spool_dir in %s): %w", c.settings.Source, err)
 	}
 	defer spool.Close()
-	p := newProcess(pause, "wasm-shim-artifacts-"+c.id, added, process, artifactProgram{serves: r.order}, stdio.Names{Stderr: c.stderr})
+	p := c.newServer("wasm-shim-artifacts-", pause, r.order)
 	p.files = slices.Concat(devices, []*os.File{spool})
 	err = p.addProgress()
 	if err == nil {
@@ -148,7 +148,6 @@ func (r *requested) start(ctx context.Context, c, pause *container, devices []*o
 	}
 	if err != nil {
 		r.removeSpool(c)
-		p.progress.Close()
 		return err
 	}
 	p.files = nil
@@ -157,14 +156,15 @@ func (r *requested) start(ctx context.Context, c, pause *container, devices []*o
 	return nil
 }
 
-// process describes a process of our program: it has no rights, and nothing of the container's or the pause container's.
-func (r *requested) process(c, pause *container) *specs.Process {
+// newServer returns an exec of our program in the pause container. It has no rights, and nothing of either container but
+// the place to log to.
+func (c *container) newServer(id string, pause *container, serves control.Serve) *process {
 	process := *pause.spec.Process
 	process.Args, process.Env, process.Cwd, process.Terminal = []string{"wasm-artifacts"}, nil, "/", false
 	process.Capabilities, process.NoNewPrivileges = &specs.LinuxCapabilities{}, true
 	process.User = specs.User{UID: serverID, GID: serverID}
 	process.OOMScoreAdj, process.Rlimits = c.spec.Process.OOMScoreAdj, nil
-	return &process
+	return newProcess(pause, id+c.id, added, &process, artifactProgram{serves: serves}, stdio.Names{Stderr: c.stderr})
 }
 
 // serverID is the user and the group of the program: those of nobody.

@@ -155,12 +155,14 @@ func (s state) kill() error {
 // destroy ends the processes that a dead daemon left of a container and then removes its files. No step
 // depends on the success of another: a process that still runs matters more than a file that is left.
 func (d *daemon) destroy(s state, bundle string) error {
-	d.awaitServers(s, bundle)
+	spec, _, err := loadSpec(bundle)
+	if err == nil {
+		d.awaitServers(s, spec)
+	}
 	var failed error
 	if err := s.kill(); err != nil && !errors.Is(err, unix.ESRCH) {
 		failed = fmt.Errorf("kill worker %d: %w", s.PID, err)
 	}
-	spec, _, err := loadSpec(bundle)
 	if err != nil {
 		return errors.Join(failed, err)
 	}
@@ -184,9 +186,8 @@ const serversLimit = 2 * time.Second
 
 // awaitServers lets the programs in a pause container end that serve artifacts. They abort their uploads when the daemon
 // has died; the end of the pause container would kill them.
-func (d *daemon) awaitServers(s state, bundle string) {
-	spec, _, err := loadSpec(bundle)
-	if err != nil || spec.Linux == nil || !isPause(spec) {
+func (d *daemon) awaitServers(s state, spec *specs.Spec) {
+	if spec.Linux == nil || !isPause(spec) {
 		return
 	}
 	cg, err := cgroup.Load(d.flags.ID, spec, s.Systemd)

@@ -289,6 +289,24 @@ func (p lazyPod) server(wait *task) int {
 	return int(pids[0].Pid)
 }
 
+// killShim kills the shim of a pod, whose tasks then go, with all their processes and that of a program beside them.
+func killShim(t *testing.T, pod []*task, beside int) {
+	t.Helper()
+	left := []uint32{uint32(beside)}
+	for _, k := range pod {
+		left = append(left, k.Pid())
+	}
+	if err := syscall.Kill(int(pod[0].connect().ShimPid), syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	for _, k := range pod {
+		k.awaitRemoval()
+	}
+	for _, pid := range left {
+		waitFor(t, func() bool { return !alive(pid) }, "the end of process %d", pid)
+	}
+}
+
 // A main container that waits for a store which does not answer, or for a program that does not run, can be killed, and
 // goes when its shim is killed. If the program is killed, the read fails.
 func TestLazyArtifactsThatHang(t *testing.T) {
@@ -308,16 +326,7 @@ func TestLazyArtifactsThatHang(t *testing.T) {
 		p.end(wait)
 	}
 	shimKilled := func(p lazyPod, wait, k *task) {
-		left := []uint32{uint32(p.server(wait)), wait.Pid(), k.Pid(), p.leader.Pid()}
-		if err := syscall.Kill(int(k.connect().ShimPid), syscall.SIGKILL); err != nil {
-			p.t.Fatal(err)
-		}
-		for _, of := range []*task{k, wait, p.leader} {
-			of.awaitRemoval()
-		}
-		for _, pid := range left {
-			waitFor(p.t, func() bool { return !alive(pid) }, "the end of process %d", pid)
-		}
+		killShim(p.t, []*task{k, wait, p.leader}, p.server(wait))
 	}
 	withExecutor(t, func(t *testing.T, node *testnode.Node) {
 		importArgoImages(t, node)

@@ -237,16 +237,7 @@ func TestRequestedArtifactsThatHang(t *testing.T) {
 		k.remove()
 	}
 	shimKilled := func(p *requestingPod, k *task) {
-		left := []uint32{uint32(p.server()), k.Pid(), p.leader.Pid()}
-		if err := syscall.Kill(int(k.connect().ShimPid), syscall.SIGKILL); err != nil {
-			p.t.Fatal(err)
-		}
-		for _, of := range []*task{k, p.leader} {
-			of.awaitRemoval()
-		}
-		for _, pid := range left {
-			waitFor(p.t, func() bool { return !alive(pid) }, "the end of process %d", pid)
-		}
+		killShim(p.t, []*task{k, p.leader}, p.server())
 	}
 	eachVersionWithTasks(t, func(t *testing.T, node *testnode.Node) {
 		importArgoImages(t, node)

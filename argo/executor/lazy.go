@@ -3,7 +3,8 @@ package executor
 import (
 	"os"
 	"path"
-	"strings"
+
+	"github.com/wasmshim/containerd-shim-wasm/internal/place"
 )
 
 // Lazy returns the input artifacts that need not be loaded before the main container starts: they can be mounted where
@@ -45,7 +46,7 @@ func mirrored(all []neighbour) bool {
 func (t *Template) isLazy(i int) bool {
 	a := t.InputArtifacts[i]
 	at := path.Clean(a.Path)
-	if !a.Supplied() || t.OnVolume(at) || ofSystem(at) {
+	if _, system := place.OfSystem(at); system || !a.Supplied() || t.OnVolume(at) {
 		return false
 	}
 	whole, err := a.In(t.Archive)
@@ -53,7 +54,7 @@ func (t *Template) isLazy(i int) bool {
 		return false
 	}
 	for j, other := range t.InputArtifacts {
-		if i != j && Nested(at, path.Clean(other.Path)) {
+		if i != j && place.Nested(at, path.Clean(other.Path)) {
 			return false
 		}
 	}
@@ -63,7 +64,7 @@ func (t *Template) isLazy(i int) bool {
 // collectsNear reports whether an output is at a path, below it, or above it.
 func (t *Template) collectsNear(at string) bool {
 	for _, o := range t.OutputArtifacts {
-		if Nested(at, o.Path) {
+		if place.Nested(at, o.Path) {
 			return true
 		}
 	}
@@ -72,19 +73,7 @@ func (t *Template) collectsNear(at string) bool {
 		return true
 	}
 	for _, p := range parameters {
-		if Nested(at, path.Clean(p.Path)) {
-			return true
-		}
-	}
-	return false
-}
-
-// systemPaths are those below which the kernel, the kubelet and Argo mount files of their own.
-var systemPaths = []string{"/proc", "/sys", "/dev", "/run", "/var/run", "/argo", "/etc/hosts", "/etc/hostname", "/etc/resolv.conf"}
-
-func ofSystem(at string) bool {
-	for _, p := range systemPaths {
-		if Nested(at, p) {
+		if place.Nested(at, path.Clean(p.Path)) {
 			return true
 		}
 	}
@@ -102,10 +91,4 @@ func IsLeft(place *os.File) (bool, error) {
 	}
 	names, _ := place.Readdirnames(1)
 	return len(names) == 0, nil
-}
-
-// Nested reports whether two clean absolute paths are the same, or one leads below the other.
-func Nested(a, b string) bool {
-	a, b = strings.TrimRight(a, "/")+"/", strings.TrimRight(b, "/")+"/"
-	return strings.HasPrefix(a, b) || strings.HasPrefix(b, a)
 }

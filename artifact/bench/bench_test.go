@@ -25,6 +25,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/wasmshim/containerd-shim-wasm/artifact/internal/testbucket"
+	"github.com/wasmshim/containerd-shim-wasm/artifact/internal/testmount"
 	"github.com/wasmshim/containerd-shim-wasm/artifact/mount"
 	"github.com/wasmshim/containerd-shim-wasm/artifact/object"
 )
@@ -129,12 +130,8 @@ func start(b *testing.B, what served) *server {
 	s := &server{b: b}
 	dir := b.TempDir()
 	add := func(mode uint32) {
-		device, err := os.OpenFile("/dev/fuse", os.O_RDWR, 0)
-		if err != nil {
-			b.Fatal(err)
-		}
-		cmd.ExtraFiles = append(cmd.ExtraFiles, device)
 		target := filepath.Join(dir, fmt.Sprint(len(s.paths)))
+		var err error
 		if mode&unix.S_IFDIR != 0 {
 			err = os.Mkdir(target, 0o700)
 		} else {
@@ -143,10 +140,7 @@ func start(b *testing.B, what served) *server {
 		if err != nil {
 			b.Fatal(err)
 		}
-		options := fmt.Sprintf("fd=%d,rootmode=%o,user_id=0,group_id=0,default_permissions,allow_other", device.Fd(), mode)
-		if err := unix.Mount("test", target, "fuse.artifact", unix.MS_NOSUID|unix.MS_NODEV, options); err != nil {
-			b.Fatalf("mount, which needs root: %v", err)
-		}
+		cmd.ExtraFiles = append(cmd.ExtraFiles, testmount.Attach(b, target, mode))
 		b.Cleanup(func() { _ = unix.Unmount(target, unix.MNT_DETACH) })
 		s.paths = append(s.paths, target)
 	}

@@ -39,13 +39,23 @@ func (all *files) newLocal() (*os.File, error) {
 		all.locals.Add(-1)
 		return nil, errDescriptors
 	}
-	name := rand.Text()
-	f, err := all.spool.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
-	if err == nil {
-		err = all.spool.Remove(name)
-	}
+	f, err := Unnamed(all.spool)
 	if err != nil {
-		all.dropLocal(f)
+		all.locals.Add(-1)
+		return nil, err
+	}
+	return f, nil
+}
+
+// Unnamed makes a file in a folder that has no name there.
+func Unnamed(in *os.Root) (*os.File, error) {
+	name := rand.Text()
+	f, err := in.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := in.Remove(name); err != nil {
+		f.Close()
 		return nil, err
 	}
 	return f, nil
@@ -54,12 +64,10 @@ func (all *files) newLocal() (*os.File, error) {
 // errDescriptors is the error for a file more than the process can keep.
 var errDescriptors = fmt.Errorf("too many files have been written: %w", unix.ENOSPC)
 
-// dropLocal closes what newLocal has made, or has not.
+// dropLocal closes what newLocal has made.
 func (all *files) dropLocal(f *os.File) {
 	all.locals.Add(-1)
-	if f != nil {
-		f.Close()
-	}
+	f.Close()
 }
 
 // maxLocals returns how many files a process may keep.

@@ -29,20 +29,6 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// attach mounts a new descriptor of /dev/fuse.
-func attach(t testing.TB, target string, mode uint32) *os.File {
-	t.Helper()
-	device, err := os.OpenFile("/dev/fuse", os.O_RDWR, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	options := fmt.Sprintf("fd=%d,rootmode=%o,user_id=0,group_id=0,default_permissions,allow_other", device.Fd(), mode)
-	if err := unix.Mount("test", target, "fuse.artifact", unix.MS_NOSUID|unix.MS_NODEV, options); err != nil {
-		t.Fatalf("mount, which needs root: %v", err)
-	}
-	return device
-}
-
 // ended unmounts at the end of the test, which has to end the server.
 func ended(t testing.TB, s *Server, target string) {
 	t.Cleanup(func() {
@@ -63,7 +49,7 @@ func mountFile(t testing.TB, f File, log *slog.Logger) (string, *Server) {
 	if err := os.WriteFile(target, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s, err := ServeFile(attach(t, target, 0o100644), f, log)
+	s, err := ServeFile(testmount.Attach(t, target, 0o100644), f, log)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,7 +61,7 @@ func mountFile(t testing.TB, f File, log *slog.Logger) (string, *Server) {
 func mountTree(t testing.TB, tree Tree, log *slog.Logger) (string, *Server) {
 	t.Helper()
 	target := t.TempDir()
-	s, err := ServeTree(attach(t, target, 0o40755), tree, log)
+	s, err := ServeTree(testmount.Attach(t, target, 0o40755), tree, log)
 	if err != nil {
 		t.Fatal(err)
 	}

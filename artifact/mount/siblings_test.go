@@ -37,7 +37,7 @@ func TestSiblings(t *testing.T) {
 			tree.Files[info.Key] = File{Object: cache.Open(b, info)}
 		}
 		target := t.TempDir()
-		s, err := ServeTree(attach(t, target, 0o40755), tree, slog.Default())
+		s, err := ServeTree(testmount.Attach(t, target, 0o40755), tree, slog.Default())
 		if err != nil {
 			t.Fatal(err)
 		}

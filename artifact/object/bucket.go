@@ -88,6 +88,44 @@ func (b Bucket) List(ctx context.Context, prefix string) iter.Seq2[Info, error] 
 	}
 }
 
+// MaxList bounds the memory for the list of a folder's files, in bytes: a store may list files without end. A file takes
+// about listed bytes and its key.
+const (
+	MaxList = 128 << 20
+	listed  = 650
+)
+
+// TooManyError is the error of a folder whose list takes more than MaxList.
+type TooManyError struct{ Files int }
+
+func (e *TooManyError) Error() string {
+	return fmt.Sprintf("the folder has too many files: after %d of them their list takes more than %d MiB of memory", e.Files, MaxList>>20)
+}
+
+// Files yields the objects below a prefix as List does, without those that stand for folders. It ends with a
+// [TooManyError] before their list takes too much memory.
+func (b Bucket) Files(ctx context.Context, prefix string) iter.Seq2[Info, error] {
+	return func(yield func(Info, error) bool) {
+		files, room := 0, MaxList
+		for info, err := range b.List(ctx, prefix) {
+			if err != nil {
+				yield(info, err)
+				return
+			}
+			if room -= len(info.Key) + listed; room < 0 {
+				yield(Info{}, &TooManyError{files})
+				return
+			}
+			if strings.HasSuffix(info.Key, "/") {
+				continue
+			}
+			if files++; !yield(info, nil) {
+				return
+			}
+		}
+	}
+}
+
 // open requests the bytes from off until end. The body has exactly those bytes of the pinned version, or ends early.
 // encrypted is [isEncrypted] of the answer: a list does not say it.
 func (b Bucket) open(ctx context.Context, info Info, off, end int64) (body io.ReadCloser, encrypted bool, err error) {

@@ -34,21 +34,6 @@ type Cache struct {
 	patience patience
 }
 
-// Stats counts what was done. All are sums since the start.
-type Stats struct {
-	Requests int64 // to the store, with repeated ones
-	Moved    int64 // bytes that came from the store
-	Served   int64 // bytes that were read
-	Hits     int64 // reads that found their blocks in the cache
-	Misses   int64
-	Retries  int64
-}
-
-// Plus returns the sums of both.
-func (s Stats) Plus(t Stats) Stats {
-	return Stats{s.Requests + t.Requests, s.Moved + t.Moved, s.Served + t.Served, s.Hits + t.Hits, s.Misses + t.Misses, s.Retries + t.Retries}
-}
-
 // identity is that of a version of an object. Clients may have different rights: what one client has loaded is not
 // served to another.
 type identity struct {

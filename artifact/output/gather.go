@@ -4,7 +4,6 @@ import (
 	"archive/tar"
 	"compress/gzip"
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -109,13 +108,8 @@ func (packed) Changes(int64) [2]int64 { return [2]int64{} }
 
 // archive packs all that the mount has into a file without a name.
 func (o *Outputs) archive(ctx context.Context, w *Output) (*pending, error) {
-	name := rand.Text()
-	f, err := o.Spool.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	f, err := mount.Unnamed(o.Spool)
 	if err != nil {
-		return nil, err
-	}
-	if err := o.Spool.Remove(name); err != nil {
-		f.Close()
 		return nil, err
 	}
 	n, err := o.pack(ctx, f, path.Base(strings.TrimSuffix(w.Key, path.Ext(w.Key))))

@@ -139,10 +139,7 @@ func (o *Outputs) upload(t target, c content) *upload {
 	if old != nil && old.content == c {
 		return old
 	}
-	u := &upload{of: o, target: t, content: c, parts: map[int64]part{}}
-	if old != nil {
-		u.before = old
-	}
+	u := &upload{of: o, target: t, content: c, before: old, parts: map[int64]part{}}
 	o.uploads[t] = u
 	return u
 }

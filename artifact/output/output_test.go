@@ -76,15 +76,7 @@ func serve(t *testing.T, b object.Bucket, limit int64, wanted ...Output) *world 
 			}
 		},
 	})
-	fd, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	device := os.NewFile(uintptr(fd), "/dev/fuse")
-	options := fmt.Sprintf("fd=%d,rootmode=40755,user_id=0,group_id=0,default_permissions,allow_other", fd)
-	if err := unix.Mount("test", w.dir, "fuse.artifact", unix.MS_NOSUID|unix.MS_NODEV, options); err != nil {
-		t.Fatalf("mount, which needs root: %v", err)
-	}
+	device := testmount.Attach(t, w.dir, unix.S_IFDIR|0o755)
 	t.Cleanup(func() {
 		_ = unix.Unmount(w.dir, unix.MNT_DETACH)
 		if err := w.Abort(); err != nil {

@@ -81,14 +81,8 @@ const beginLimit = 10 * time.Second
 
 // begin begins the upload in the store.
 func (u *upload) begin(ctx context.Context) error {
-	if u.before != nil {
-		if err := u.before.abort(ctx); err != nil {
-			return err
-		}
-		u.before = nil
-	}
-	if u.id != "" {
-		return nil
+	if err := u.abortBefore(ctx); err != nil || u.id != "" {
+		return err
 	}
 	// A request that is called off may have begun an upload whose id nobody knows.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), beginLimit)
@@ -124,8 +118,8 @@ const grace = 2 * time.Second
 // partLimit bounds the request for one part: a store that takes no bytes must not keep a task from ending.
 const partLimit = 5 * time.Minute
 
-// lenient returns a context that ends some time after ctx, and after partLimit. A part that arrives after its upload was aborted brings that
-// back ("API_AbortMultipartUpload" of Amazon's S3 API reference), so those on their way are waited for.
+// lenient returns a context that ends some time after ctx, and after partLimit. A part that arrives after its upload was
+// aborted brings that back ("API_AbortMultipartUpload" of Amazon's S3 API reference), so those on their way are waited for.
 func lenient(ctx context.Context) (context.Context, context.CancelFunc) {
 	late, cancel := context.WithTimeout(context.WithoutCancel(ctx), partLimit)
 	stop := context.AfterFunc(ctx, func() { time.AfterFunc(grace, cancel) })
@@ -159,16 +153,22 @@ func (o *Outputs) count(w *Output, n int64) {
 	o.stored[w.Name] += n
 }
 
+// abortBefore aborts the upload of another file that had the name.
+func (u *upload) abortBefore(ctx context.Context) error {
+	if u.before == nil {
+		return nil
+	}
+	if err := u.before.abort(ctx); err != nil {
+		return err
+	}
+	u.before = nil
+	return nil
+}
+
 // abort aborts the upload if it has begun.
 func (u *upload) abort(ctx context.Context) error {
-	if u.before != nil {
-		if err := u.before.abort(ctx); err != nil {
-			return err
-		}
-		u.before = nil
-	}
-	if u.id == "" {
-		return nil
+	if err := u.abortBefore(ctx); err != nil || u.id == "" {
+		return err
 	}
 	w := u.target.output
 	if err := Abort(ctx, w.Client, Upload{w.Bucket, u.target.key, u.id}); err != nil {

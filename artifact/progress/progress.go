@@ -6,7 +6,6 @@
 package progress
 
 import (
-	"bytes"
 	"context"
 	"encoding/binary"
 	"encoding/json"
@@ -119,7 +118,7 @@ func read(f *os.File) ([]Artifact, error) {
 		return nil, errTorn
 	}
 	var all []Artifact
-	err := json.NewDecoder(bytes.NewReader(text)).Decode(&all)
+	err := json.Unmarshal(text, &all)
 	return all, err
 }
 

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/wasmshim/containerd-shim-wasm/internal/place"
 )
 
 // Prefix is the beginning of an annotation that asks for an artifact. Its name follows.
@@ -41,6 +43,9 @@ type Place struct {
 	Encryption Encryption
 }
 
+// URI names the place for people, without its options.
+func (p Place) URI() string { return scheme + p.Bucket + "/" + p.Key }
+
 // Style is how requests name a bucket.
 type Style string
 
@@ -57,12 +62,11 @@ type Encryption struct {
 	KeyID string // of KMS, "" for the store's default
 }
 
-// EncryptionKind says who has the key.
+// EncryptionKind says who has the key, "" for no encryption.
 type EncryptionKind string
 
 // The kinds of Amazon S3.
 const (
-	NoEncryption       EncryptionKind = ""
 	StoreEncryption    EncryptionKind = "s3"  // SSE-S3
 	KMSEncryption      EncryptionKind = "kms" // SSE-KMS
 	CustomerEncryption EncryptionKind = "c"   // SSE-C: the key comes with the credentials
@@ -118,14 +122,14 @@ func disjoint(all []Artifact) error {
 
 func (a Artifact) clash(b Artifact) error {
 	switch {
-	case Nested(a.Path, b.Path):
+	case place.Nested(a.Path, b.Path):
 		return fmt.Errorf("both are at %s, or one is in the other's folder", b.Path)
-	case a.Output != b.Output && Nested(a.Mountpoint(), b.Mountpoint()):
+	case a.Output != b.Output && place.Nested(a.Mountpoint(), b.Mountpoint()):
 		return fmt.Errorf("an output needs a folder without inputs, and %s is in the folder of %s", b.Path, a.Path)
-	case a.Output && b.Output && a.Mountpoint() != b.Mountpoint() && Nested(a.Mountpoint(), b.Mountpoint()):
+	case a.Output && b.Output && a.Mountpoint() != b.Mountpoint() && place.Nested(a.Mountpoint(), b.Mountpoint()):
 		return fmt.Errorf("the folder of %s is in that of %s: put both outputs into one folder, or into folders beside each other", b.Path, a.Path)
 	case (a.Output || b.Output) && a.At.overlaps(b.At):
-		return fmt.Errorf("both are s3://%s/%s, and at least one is written", b.At.Bucket, b.At.Key)
+		return fmt.Errorf("both are %s, and at least one is written", b.At.URI())
 	}
 	return nil
 }
@@ -145,12 +149,6 @@ func (a Artifact) Mountpoint() string {
 		return path.Dir(a.Path)
 	}
 	return a.Path
-}
-
-// Nested reports whether two clean absolute paths are the same, or one leads below the other.
-func Nested(a, b string) bool {
-	a, b = strings.TrimRight(a, "/")+"/", strings.TrimRight(b, "/")+"/"
-	return strings.HasPrefix(a, b) || strings.HasPrefix(b, a)
 }
 
 const arrow = "->"
@@ -196,9 +194,6 @@ func printable(text string) error {
 	return nil
 }
 
-// systemPaths are those below which the kernel, the kubelet and Argo mount files of their own.
-var systemPaths = []string{"/proc", "/sys", "/dev", "/run", "/var/run", "/argo", "/etc/hosts", "/etc/hostname", "/etc/resolv.conf"}
-
 func (a *Artifact) parsePath(text string) error {
 	switch {
 	case !path.IsAbs(text):
@@ -213,10 +208,8 @@ func (a *Artifact) parsePath(text string) error {
 	if a.Path == "/" || at == "/" {
 		return fmt.Errorf("%s is in the container's root folder, over which nothing can be mounted: choose a path like /out/result", a.Path)
 	}
-	for _, p := range systemPaths {
-		if Nested(at, p) {
-			return fmt.Errorf("%s is at %s, which the system mounts itself", a.Path, p)
-		}
+	if p, system := place.OfSystem(at); system {
+		return fmt.Errorf("%s is at %s, which the system mounts itself", a.Path, p)
 	}
 	if !a.Folder && strings.HasSuffix(text, "/") {
 		return fmt.Errorf("%.200q ends with a slash, which stands for a folder, and the key does not", text)

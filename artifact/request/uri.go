@@ -84,7 +84,7 @@ var options = map[string]option{
 	"versionId": {true, false, func(a *Artifact, value string) error { a.At.Version = value; return nil }},
 	"style": {true, true, func(a *Artifact, value string) error {
 		a.At.Style = Style(value)
-		return oneOf(value, string(PathStyle), string(VirtualStyle))
+		return a.At.Style.Check()
 	}},
 	"on": {false, true, func(a *Artifact, value string) error {
 		a.Always = value == "always"
@@ -103,6 +103,9 @@ var options = map[string]option{
 		return oneOf(kind, string(StoreEncryption), string(KMSEncryption), string(CustomerEncryption))
 	}},
 }
+
+// Check returns an error for what is no style, or the default.
+func (s Style) Check() error { return oneOf(string(s), string(PathStyle), string(VirtualStyle)) }
 
 func oneOf(value string, allowed ...string) error {
 	if slices.Contains(allowed, value) {

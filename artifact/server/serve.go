@@ -25,13 +25,6 @@ import (
 // cacheSize bounds what is kept in memory of all inputs, in bytes.
 const cacheSize = 24 << 20
 
-// maxTree bounds the memory for the list of a folder's files, in bytes: a store may list files without end. A file takes
-// about treeFile bytes and its key.
-const (
-	maxTree  = 128 << 20
-	treeFile = 650
-)
-
 // Modes of the files.
 const (
 	fileMode   fs.FileMode = 0o644
@@ -93,7 +86,7 @@ func Find(ctx context.Context, order control.Serve, o Options) (*Artifacts, erro
 }
 
 func named(a control.ServedArtifact, err error) error {
-	return fmt.Errorf("artifact %s (s3://%s/%s of %s): %w", a.Name, a.At.Bucket, a.At.Key, a.At.Endpoint, err)
+	return fmt.Errorf("artifact %s (%s of %s): %w", a.Name, a.At.URI(), a.At.Endpoint, err)
 }
 
 func (all *Artifacts) find(ctx context.Context, a control.ServedArtifact) (input, error) {
@@ -133,16 +126,9 @@ func plain(err error) error {
 // list looks for the files of a folder.
 func (all *Artifacts) list(ctx context.Context, in *input) error {
 	in.files = map[string]*object.Object{}
-	room := maxTree
-	for info, err := range in.bucket.List(ctx, in.At.Key) {
+	for info, err := range in.bucket.Files(ctx, in.At.Key) {
 		if err != nil {
 			return plain(err)
-		}
-		if room -= len(info.Key) + treeFile; room < 0 {
-			return fmt.Errorf("the folder has too many files: after %d of them their list takes more than %d MiB of memory", len(in.files), maxTree>>20)
-		}
-		if strings.HasSuffix(info.Key, "/") {
-			continue // it stands for the folder itself
 		}
 		name := strings.TrimPrefix(info.Key, in.At.Key)
 		if !filepath.IsLocal(name) || path.Clean(name) != name {
@@ -218,16 +204,13 @@ func (all *Artifacts) Progress() []progress.Artifact {
 	var done []progress.Artifact
 	for _, in := range all.inputs {
 		sum, size := in.stats()
-		done = append(done, progress.Artifact{
-			Name: in.Name, Path: in.Path, Object: "s3://" + in.At.Bucket + "/" + in.At.Key, Size: size,
-			Moved: sum.Moved, Used: sum.Served, Requests: sum.Requests, Retries: sum.Retries, Hits: sum.Hits, Misses: sum.Misses,
-		})
+		done = append(done, sum.Of(progress.Artifact{Name: in.Name, Path: in.Path, Object: in.At.URI(), Size: size}))
 	}
 	for _, o := range all.outputs {
 		for i, p := range o.Progress() {
 			a := o.Artifacts[i]
 			done = append(done, progress.Artifact{
-				Name: a.Name, Path: a.Path, Object: "s3://" + a.At.Bucket + "/" + a.At.Key, Output: true, Moved: p.Sent, State: cmp.Or(p.State, "writing"),
+				Name: a.Name, Path: a.Path, Object: a.At.URI(), Output: true, Moved: p.Sent, State: cmp.Or(p.State, "writing"),
 			})
 		}
 	}
@@ -237,8 +220,7 @@ func (all *Artifacts) Progress() []progress.Artifact {
 // sum logs what was read of an input, for people who ask why a task was slow.
 func (all *Artifacts) sum(in input) {
 	sum, _ := in.stats()
-	all.Log.Info("an artifact was read from its store", "name", in.Name, "bytes", sum.Moved, "requests", sum.Requests, "retries", sum.Retries,
-		"read", sum.Served, "hits", sum.Hits, "misses", sum.Misses)
+	all.Log.With("name", in.Name).Info("an artifact was read from its store", sum.Fields()...)
 }
 
 func (all *Artifacts) serveOutputs(m control.ServedMount, device *os.File) error {
@@ -299,7 +281,7 @@ func AbortLeft(ctx context.Context, order control.Serve) error {
 	return failed
 }
 
-// Finish stores the outputs of a container that has ended, and waits until nothing reads the inputs any more.
+// Finish stores the outputs of a container that has ended.
 func (all *Artifacts) Finish(ctx context.Context, succeeded bool) error {
 	var err error
 	for _, o := range all.outputs {

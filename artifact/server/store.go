@@ -12,6 +12,7 @@ import (
 	"github.com/minio/minio-go/v7/pkg/credentials"
 	"github.com/minio/minio-go/v7/pkg/encrypt"
 
+	"github.com/wasmshim/containerd-shim-wasm/artifact/answer"
 	"github.com/wasmshim/containerd-shim-wasm/artifact/request"
 	"github.com/wasmshim/containerd-shim-wasm/worker/control"
 )
@@ -40,7 +41,7 @@ func connect(a control.ServedArtifact) (*minio.Core, error) {
 		return nil, err
 	}
 	return minio.NewCore(host, &minio.Options{
-		Creds: keys, Secure: !plain, Transport: transport, Region: a.At.Region, BucketLookup: lookups[a.At.Style],
+		Creds: keys, Secure: !plain, Transport: answer.Bounded{RoundTripper: transport}, Region: a.At.Region, BucketLookup: lookups[a.At.Style],
 		MaxRetries: attempts,
 	})
 }

@@ -181,14 +181,7 @@ func startIn(t testing.TB, dir string, content []byte, from *arrivingObject) *wo
 	if err != nil {
 		t.Fatal(err)
 	}
-	device, err := os.OpenFile("/dev/fuse", os.O_RDWR, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	options := fmt.Sprintf("fd=%d,rootmode=%o,user_id=0,group_id=0,default_permissions,allow_other", device.Fd(), rootmode)
-	if err := unix.Mount("test", w.at, "fuse.artifact", unix.MS_NOSUID|unix.MS_NODEV, options); err != nil {
-		t.Fatalf("mount, which needs root: %v", err)
-	}
+	device := testmount.Attach(t, w.at, uint32(rootmode))
 	t.Cleanup(func() {
 		if err := unix.Unmount(w.at, unix.MNT_DETACH); err != nil {
 			t.Error(err)

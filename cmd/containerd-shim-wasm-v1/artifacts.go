@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"path/filepath"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -32,7 +31,7 @@ func listArtifacts(args []string, out io.Writer) error {
 	if len(args) > 1 || len(args) == 1 && strings.HasPrefix(args[0], "-") {
 		return errors.New("artifacts: it takes the name of a pod, and nothing else; see artifacts -h")
 	}
-	all, failed := remote.ListArtifacts(context.Background(), filepath.Join(shim.StateDir, "s"))
+	all, failed := remote.ListArtifacts(context.Background(), shim.SocketDir)
 	if len(args) == 1 {
 		all = slices.DeleteFunc(all, func(a remote.Artifacts) bool {
 			return a.Pod != args[0] && a.Namespace+"/"+a.Pod != args[0] && !strings.HasPrefix(a.Sandbox, args[0])

@@ -164,6 +164,13 @@ func send(w io.Writer, message any, limit int) error {
 	return nil
 }
 
+// next returns the next message, of at most limit bytes.
+func next[T any](r io.Reader, limit int) (T, error) {
+	var message T
+	err := receive(r, &message, limit)
+	return message, err
+}
+
 // receive reads one message of at most limit bytes into message. It returns io.EOF if the peer has closed without a
 // further message.
 func receive(r io.Reader, message any, limit int) error {

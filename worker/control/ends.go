@@ -40,11 +40,7 @@ func (d Daemon) Run(order Run) error { return send(d, order, maxMessage) }
 func (d Daemon) Compile(order Compile) error { return send(d, order, maxMessage) }
 
 // Report returns the worker's answer to the order. The error is io.EOF if the worker has ended without one.
-func (d Daemon) Report() (Report, error) {
-	var report Report
-	err := receive(d, &report, maxReport)
-	return report, err
-}
+func (d Daemon) Report() (Report, error) { return next[Report](d, maxReport) }
 
 // start is the byte that makes a prepared worker run its guest.
 const start = 's'
@@ -90,18 +86,10 @@ func awaitExec(r io.Reader) error {
 func Own() Worker { return Worker{os.NewFile(descriptor, "control")} }
 
 // Run returns the order to run a module.
-func (w Worker) Run() (Run, error) {
-	var order Run
-	err := receive(w, &order, maxMessage)
-	return order, err
-}
+func (w Worker) Run() (Run, error) { return next[Run](w, maxMessage) }
 
 // Compile returns the order to compile a module.
-func (w Worker) Compile() (Compile, error) {
-	var order Compile
-	err := receive(w, &order, maxMessage)
-	return order, err
-}
+func (w Worker) Compile() (Compile, error) { return next[Compile](w, maxMessage) }
 
 // Report sends the answer to the order.
 func (w Worker) Report(r Report) error {

@@ -60,15 +60,7 @@ func (d Daemon) Serve(order Serve) error { return send(d, order, maxMessage) }
 func (d Daemon) Finish(f Finish) error { return send(d, f, maxMessage) }
 
 // Serve returns the order to serve artifacts.
-func (w Worker) Serve() (Serve, error) {
-	var order Serve
-	err := receive(w, &order, maxMessage)
-	return order, err
-}
+func (w Worker) Serve() (Serve, error) { return next[Serve](w, maxMessage) }
 
 // AwaitFinish waits until the container has ended. The error is io.EOF if the daemon has closed its end.
-func (w Worker) AwaitFinish() (Finish, error) {
-	var f Finish
-	err := receive(w, &f, maxMessage)
-	return f, err
-}
+func (w Worker) AwaitFinish() (Finish, error) { return next[Finish](w, maxMessage) }

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/wasmshim/containerd-shim-wasm/argo/executor"
+	"github.com/wasmshim/containerd-shim-wasm/artifact/answer"
 )
 
 // endless writes a text again and again until the client has enough, or a GB. It adds up what the client took.
@@ -51,17 +52,17 @@ func TestEndlessAnswers(t *testing.T) {
 		repeat string
 		most   int64 // bytes that the client takes
 	}{
-		"list":            {load, isList, 200, `<ListBucketResult><IsTruncated>false</IsTruncated>`, `<Contents><Key>k/` + strings.Repeat("x", 900) + `</Key></Contents>`, maxAnswer},
-		"list of nothing": {load, isList, 200, `<ListBucketResult>`, `<Contents/>`, maxTags * 11},
-		"list of a name":  {load, isList, 200, `<ListBucketResult><Name>`, "x", maxAnswer},
-		"refused list":    {load, isList, 403, `<Error><Message>`, "x", maxAnswer},
-		"refused object":  {load, func(r *http.Request) bool { return r.Method == http.MethodGet }, 403, `<Error><Message>`, "x", maxAnswer},
-		"put":             {save(1), func(*http.Request) bool { return true }, 200, "", "x", maxAnswer},
-		"refused put":     {save(1), func(*http.Request) bool { return true }, 403, "", "x", maxAnswer},
-		"begun upload":    {save(20 << 20), func(r *http.Request) bool { return r.URL.Query().Has("uploads") }, 200, `<InitiateMultipartUploadResult><UploadId>`, "x", maxAnswer},
-		"part":            {save(20 << 20), func(r *http.Request) bool { return r.URL.Query().Get("partNumber") == "1" }, 200, "", "x", maxAnswer},
-		"ended upload":    {save(20 << 20), func(r *http.Request) bool { return r.Method == http.MethodPost && r.URL.Query().Has("uploadId") }, 200, `<CompleteMultipartUploadResult>`, "x", maxAnswer},
-		"called off":      {save(20 << 20), func(r *http.Request) bool { return r.Method != http.MethodPost || !r.URL.Query().Has("uploads") }, 403, "", "x", 2 * maxAnswer},
+		"list":            {load, isList, 200, `<ListBucketResult><IsTruncated>false</IsTruncated>`, `<Contents><Key>k/` + strings.Repeat("x", 900) + `</Key></Contents>`, answer.MaxBytes},
+		"list of nothing": {load, isList, 200, `<ListBucketResult>`, `<Contents/>`, answer.MaxTags * 11},
+		"list of a name":  {load, isList, 200, `<ListBucketResult><Name>`, "x", answer.MaxBytes},
+		"refused list":    {load, isList, 403, `<Error><Message>`, "x", answer.MaxBytes},
+		"refused object":  {load, func(r *http.Request) bool { return r.Method == http.MethodGet }, 403, `<Error><Message>`, "x", answer.MaxBytes},
+		"put":             {save(1), func(*http.Request) bool { return true }, 200, "", "x", answer.MaxBytes},
+		"refused put":     {save(1), func(*http.Request) bool { return true }, 403, "", "x", answer.MaxBytes},
+		"begun upload":    {save(20 << 20), func(r *http.Request) bool { return r.URL.Query().Has("uploads") }, 200, `<InitiateMultipartUploadResult><UploadId>`, "x", answer.MaxBytes},
+		"part":            {save(20 << 20), func(r *http.Request) bool { return r.URL.Query().Get("partNumber") == "1" }, 200, "", "x", answer.MaxBytes},
+		"ended upload":    {save(20 << 20), func(r *http.Request) bool { return r.Method == http.MethodPost && r.URL.Query().Has("uploadId") }, 200, `<CompleteMultipartUploadResult>`, "x", answer.MaxBytes},
+		"called off":      {save(20 << 20), func(r *http.Request) bool { return r.Method != http.MethodPost || !r.URL.Query().Has("uploads") }, 403, "", "x", 2 * answer.MaxBytes},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -17,6 +17,7 @@ import (
 	"github.com/minio/minio-go/v7/pkg/s3utils"
 
 	"github.com/wasmshim/containerd-shim-wasm/argo/executor"
+	"github.com/wasmshim/containerd-shim-wasm/artifact/answer"
 )
 
 // s3 is an object, or a folder of objects, of a bucket.
@@ -47,6 +48,9 @@ func openS3(at executor.S3, secrets Secrets, log *slog.Logger) (*s3, error) {
 	return s, nil
 }
 
+// maxHeaders bounds the headers of an answer of S3, in bytes. S3 stores 2 KiB of them with an object.
+const maxHeaders = 1 << 20
+
 // connect returns a client. Like upstream, each attempt has one of its own: it keeps in mind that a server is away.
 func (s *s3) connect() (*minio.Core, error) {
 	return s.client(2, 0) // a connection that is kept is only memory
@@ -68,7 +72,7 @@ func (s *s3) client(idle, tries int) (*minio.Core, error) {
 	transport.MaxIdleConns = idle
 	transport.MaxResponseHeaderBytes = maxHeaders
 	return minio.NewCore(s.at.Endpoint, &minio.Options{
-		Creds: credentials.NewStaticV4(s.access, s.secret, s.session), Secure: secure, Transport: bounded{transport}, Region: s.at.Region, MaxRetries: tries,
+		Creds: credentials.NewStaticV4(s.access, s.secret, s.session), Secure: secure, Transport: answer.Bounded{RoundTripper: transport}, Region: s.at.Region, MaxRetries: tries,
 	})
 }
 

@@ -18,6 +18,7 @@ import (
 
 	"github.com/wasmshim/containerd-shim-wasm/argo/executor"
 	"github.com/wasmshim/containerd-shim-wasm/argo/executor/artifact"
+	"github.com/wasmshim/containerd-shim-wasm/internal/place"
 )
 
 // saving is the upload of one output artifact, or of a container's log.
@@ -108,7 +109,7 @@ func nested(paths []string) bool {
 	var seen []string
 	for _, p := range paths {
 		p = path.Clean("/" + p)
-		if slices.ContainsFunc(seen, func(other string) bool { return executor.Nested(p, other) }) {
+		if slices.ContainsFunc(seen, func(other string) bool { return place.Nested(p, other) }) {
 			return true
 		}
 		seen = append(seen, p)

@@ -22,13 +22,6 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/worker/control"
 )
 
-// maxTree bounds the memory for the list of a folder's files, in bytes: a store may list files without end. A file takes
-// about treeFile bytes and its key.
-const (
-	maxTree  = 128 << 20
-	treeFile = 650
-)
-
 // Artifacts are the input artifacts that the pod's init container has left to be read later, as they are in their stores.
 type Artifacts struct {
 	planner
@@ -112,17 +105,13 @@ func (p planner) folder(ctx context.Context, one planned) (mount.Tree, error) {
 	if one.RecurseMode {
 		mode = modeOr(one.Artifact, fileMode)
 	}
-	room := maxTree
-	for info, err := range one.bucket.List(ctx, one.prefix) {
+	for info, err := range one.bucket.Files(ctx, one.prefix) {
+		if many := (*object.TooManyError)(nil); errors.As(err, &many) {
+			return tree, fmt.Errorf("the folder has too many files to be read while main runs: after %d of them their list takes more than %d MiB of memory; "+
+				"the annotation wasm.shim/download-artifacts of the pod downloads them before", many.Files, object.MaxList>>20)
+		}
 		if err != nil {
 			return tree, err
-		}
-		if room -= len(info.Key) + treeFile; room < 0 {
-			return tree, fmt.Errorf("the folder has too many files to be read while main runs: after %d of them their list takes more than %d MiB of memory; "+
-				"the annotation wasm.shim/download-artifacts of the pod downloads them before", len(tree.Files), maxTree>>20)
-		}
-		if strings.HasSuffix(info.Key, "/") {
-			continue // it stands for the folder itself
 		}
 		// As where it is downloaded.
 		rel := strings.TrimLeft(strings.TrimPrefix(info.Key, one.prefix), "/")
@@ -187,23 +176,20 @@ func (f *Artifacts) Progress() []progress.Artifact {
 		if one.kind == control.NoArtifact {
 			continue
 		}
-		sum, key := one.stats(), one.prefix
+		key := one.prefix
 		if one.object != nil {
 			key = one.object.Info().Key
 		}
-		all = append(all, progress.Artifact{
+		all = append(all, one.stats().Of(progress.Artifact{
 			Name: one.Name, Path: one.Path, Object: "s3://" + one.bucket.Name + "/" + key, Size: one.size(),
-			Moved: sum.Moved, Used: sum.Served, Requests: sum.Requests, Retries: sum.Retries, Hits: sum.Hits, Misses: sum.Misses,
-		})
+		}))
 	}
 	return all
 }
 
 // sum logs what was read of an artifact, for people who ask why a step was slow.
 func (f *Artifacts) sum(one served) {
-	all := one.stats()
-	f.Log.Info("an input artifact was read from its store", "name", one.Name, "bytes", all.Moved, "requests", all.Requests, "retries", all.Retries,
-		"read", all.Served, "hits", all.Hits, "misses", all.Misses)
+	f.Log.With("name", one.Name).Info("an input artifact was read from its store", one.stats().Fields()...)
 }
 
 func (one served) objects() []*object.Object {

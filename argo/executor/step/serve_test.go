@@ -8,6 +8,8 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+
+	"github.com/wasmshim/containerd-shim-wasm/artifact/object"
 )
 
 // A store lists files of a folder without end. What is kept of them has a bound.
@@ -44,7 +46,7 @@ func TestFolderWithoutEnd(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "too many files to be read while main runs") {
 		t.Errorf("got %v", err)
 	}
-	if grown := int64(after.HeapSys) - int64(before.HeapSys); grown > 3*maxTree {
+	if grown := int64(after.HeapSys) - int64(before.HeapSys); grown > 3*object.MaxList {
 		t.Errorf("after %d pages the heap has grown by %d bytes", pages, grown)
 	}
 }

@@ -1,4 +1,4 @@
-// Package testmount lets the tests of a server open files of its mount. No shipped binary imports it.
+// Package testmount mounts what the tests of a server serve, and lets them open files of it. No shipped binary imports it.
 package testmount
 
 import (
@@ -6,7 +6,23 @@ import (
 	"os"
 	"os/exec"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
+
+// Attach mounts a new descriptor of /dev/fuse at a target, whose root has a mode with its type.
+func Attach(t testing.TB, target string, mode uint32) *os.File {
+	t.Helper()
+	device, err := os.OpenFile("/dev/fuse", os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	options := fmt.Sprintf("fd=%d,rootmode=%o,user_id=0,group_id=0,default_permissions,allow_other", device.Fd(), mode)
+	if err := unix.Mount("test", target, "fuse.artifact", unix.MS_NOSUID|unix.MS_NODEV, options); err != nil {
+		t.Fatalf("mount, which needs root: %v", err)
+	}
+	return device
+}
 
 // toPoll names a file in the environment of a process that opens it.
 const toPoll = "ARTIFACT_TEST_POLL"
