@@ -14,8 +14,9 @@ type Child struct {
 	// Handle is the worker's pidfd (pidfd_open(2)), in the Go runtime's poller. It never
 	// refers to another process.
 	Handle *os.File
-	home   home // none for an exec
-	native bool // its root is the container's (Launch.Native)
+	home   home     // none for an exec
+	native bool     // its root is the container's (Launch.Native)
+	served []string // where artifacts are mounted in its root
 }
 
 // Close closes the handle and the worker's namespaces. Until then the namespaces stay,

@@ -10,9 +10,16 @@ import (
 
 // Join prepares another process in the namespaces and on the root of a running worker, which
 // Launch has started in a new sandbox.
-func Join(worker Child) (*Sandbox, error) {
-	s := &Sandbox{thread: newThread(), root: -1, joined: true}
-	if err := s.join(worker); err != nil {
+func Join(worker Child) (*Sandbox, error) { return join(worker, 0) }
+
+// JoinApart is like Join, but the process is born in a pid namespace of its own, beside the container's: no process there
+// can see it, however the pod shares its processes, and its end is that of all processes that it has made.
+func JoinApart(worker Child) (*Sandbox, error) { return join(worker, unix.CLONE_NEWPID) }
+
+// join creates the namespaces of the flag apart, and joins the others.
+func join(worker Child, apart int) (*Sandbox, error) {
+	s := &Sandbox{thread: newThread(), root: -1, joined: true, served: worker.served}
+	if err := s.join(worker, apart); err != nil {
 		s.Close()
 		return nil, fmt.Errorf("join sandbox: %w", err)
 	}
@@ -20,11 +27,11 @@ func Join(worker Child) (*Sandbox, error) {
 }
 
 // join checks which mount namespace the thread is in before it opens any path there.
-func (s *Sandbox) join(worker Child) error {
-	if err := s.thread.do(func() error { return joinProcess(worker.Handle) }); err != nil {
+func (s *Sandbox) join(worker Child, apart int) error {
+	if err := s.thread.do(func() error { return joinProcess(worker.Handle, apart) }); err != nil {
 		return err
 	}
-	if err := worker.home.check(s.thread.id); err != nil {
+	if err := worker.home.check(s.thread.id, apart); err != nil {
 		return err
 	}
 	root := rootfsPath
@@ -35,15 +42,15 @@ func (s *Sandbox) join(worker Child) error {
 }
 
 // joinProcess enters the namespaces of the worker with the given pidfd, all of them
-// or none (setns(2), since Linux 5.8).
-func joinProcess(handle *os.File) error {
+// or none (setns(2), since Linux 5.8), and creates those of the flag apart instead.
+func joinProcess(handle *os.File, apart int) error {
 	if err := unix.Unshare(unix.CLONE_FS); err != nil {
 		return fmt.Errorf("unshare working directory: %w", err)
 	}
 	unix.Umask(0)
 	flags := 0
 	for _, ns := range shared {
-		flags |= ns.flag
+		flags |= ns.flag &^ apart
 	}
 	err := withHandle(handle, func(fd int) error { return unix.Setns(fd, flags) })
 	if errors.Is(err, unix.ESRCH) {
@@ -51,6 +58,12 @@ func joinProcess(handle *os.File) error {
 	}
 	if err != nil {
 		return fmt.Errorf("join namespaces: %w", err)
+	}
+	if apart == 0 {
+		return nil
+	}
+	if err := unix.Unshare(apart); err != nil {
+		return fmt.Errorf("create namespaces: %w", err)
 	}
 	return nil
 }
@@ -101,12 +114,15 @@ func homeOf(thread int) (home, error) {
 }
 
 // check returns an error unless one of this process's threads, which has joined the worker, is
-// in the namespaces that the worker was born in.
-func (h home) check(thread int) error {
+// in the namespaces that the worker was born in, but for those of the flag apart.
+func (h home) check(thread, apart int) error {
 	if len(h) != len(shared) {
 		return errors.New("it was not launched in a new sandbox")
 	}
 	for i, ns := range shared {
+		if ns.flag == apart {
+			continue
+		}
 		now, err := os.Stat(namespaceOf(thread, ns.file))
 		if err != nil {
 			return fmt.Errorf("check the worker's %s namespace: %w", ns.kind, err)

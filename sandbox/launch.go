@@ -39,7 +39,7 @@ type Launch struct {
 	Terminal bool
 	// Reserved is a directory that only the worker may write, not the guest.
 	Reserved Reserved
-	// Fuse are further mounts, attached after those of the specification.
+	// Fuse are further mounts, attached after everything else, createContainer hooks too.
 	Fuse []Fuse
 	// CreateContainer (optional) runs the createContainer hooks. It is called on the
 	// sandbox's thread, before the container's root file system, which is at rootfs, becomes
@@ -92,7 +92,7 @@ func (s *Sandbox) fork(ctx context.Context, l Launch) (Child, error) {
 	if err != nil {
 		return Child{}, err
 	}
-	child.native = l.Native
+	child.native, child.served = l.Native, s.served
 	if !s.joined {
 		child.home, err = homeOf(s.thread.id)
 	}
@@ -324,9 +324,6 @@ func (s *Sandbox) fillRootfs(ctx context.Context, l Launch) error {
 			return err
 		}
 	}
-	if err := attachFuse(s.root, l.Fuse); err != nil {
-		return err
-	}
 	if err := makeDevices(s.root, l.Spec); err != nil {
 		return err
 	}
@@ -340,6 +337,10 @@ func (s *Sandbox) fillRootfs(ctx context.Context, l Launch) error {
 		return err
 	}
 	if err := hidePaths(s.root, l.Spec.Linux); err != nil {
+		return err
+	}
+	// It comes after all that walks in the root, where a path may lead to a process that does not answer.
+	if err := s.attachFuse(l.Fuse, l.Spec); err != nil {
 		return err
 	}
 	if l.Spec.Root == nil || !l.Spec.Root.Readonly {

@@ -58,7 +58,10 @@ func (s *Sandbox) MountsDecide(ctx context.Context, spec *specs.Spec, paths []st
 	decide := false
 	_ = s.thread.do(func() error {
 		passed := map[string]bool{}
-		w := newWalk(s.root, func(place string) { passed[place] = true })
+		w := newWalk(s.root, func(place string) error {
+			passed[place] = true
+			return nil
+		})
 		for _, p := range paths {
 			// An exec cannot follow this path either, unless a mount is on the way.
 			_, _ = w.expand(p)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -21,6 +22,7 @@ type Sandbox struct {
 	inside bool     // the thread is in the specification's namespaces
 	pids   *os.File // the pid namespace to be entered last, nil for a new one or none
 	view   *view    // of a root file system that is only inspected
+	served []string // where artifacts are mounted in the root, without links
 	// mounted reports whether the mounts of the specification have been made.
 	mounted bool
 	ended   bool
@@ -99,6 +101,9 @@ func (s *Sandbox) OpenFile(path string) (*os.File, error) {
 }
 
 func (s *Sandbox) openFile(path string) (*os.File, error) {
+	if err := s.avoidServed(path); err != nil {
+		return nil, err
+	}
 	fd, err := openInRoot(s.root, path, unix.O_PATH, 0)
 	if err != nil {
 		return nil, err
@@ -120,6 +125,21 @@ func (s *Sandbox) openFile(path string) (*os.File, error) {
 		return nil, pathError("open in the container's root", path, err)
 	}
 	return os.NewFile(uintptr(opened), path), nil
+}
+
+// avoidServed returns an error for a path that leads through an artifact: to look for a file there is a request to a
+// process that may not answer.
+func (s *Sandbox) avoidServed(path string) error {
+	if len(s.served) == 0 {
+		return nil
+	}
+	_, err := newWalk(s.root, func(at string) error {
+		if slices.Contains(s.served, at) {
+			return fmt.Errorf("it leads into the artifact at %s: a module has to be in the image or on a volume", at)
+		}
+		return nil
+	}).expand(path)
+	return pathError("open in the container's root", path, err)
 }
 
 // sameFile fails if the file was exchanged between check and open.
