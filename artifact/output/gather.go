@@ -83,7 +83,7 @@ func (o *Outputs) gather(ctx context.Context, w *Output) ([]*pending, error) {
 	}
 	var all []*pending
 	for key, c := range files {
-		p := &pending{of: o, output: w, key: key, from: c, done: func() {}}
+		p := &pending{output: w, key: key, from: c, done: func() {}}
 		o.mu.Lock()
 		begun := o.uploads[target{w, key}] != nil
 		o.mu.Unlock()
@@ -117,7 +117,7 @@ func (o *Outputs) archive(ctx context.Context, w *Output) (*pending, error) {
 		f.Close()
 		return nil, err
 	}
-	p := &pending{of: o, output: w, key: w.Key, from: packed{f, n}, done: func() { f.Close() }}
+	p := &pending{output: w, key: w.Key, from: packed{f, n}, done: func() { f.Close() }}
 	if n > mount.PartSize {
 		p.upload = o.upload(target{w, w.Key}, p.from)
 	}

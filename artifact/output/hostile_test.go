@@ -43,7 +43,7 @@ func TestDeepFolders(t *testing.T) {
 			})
 			var before, after runtime.MemStats
 			runtime.ReadMemStats(&before)
-			if err := w.Finish(t.Context(), true); err == nil || !strings.Contains(err.Error(), "too deep") {
+			if err := w.finish(t.Context(), true); err == nil || !strings.Contains(err.Error(), "too deep") {
 				t.Errorf("got %v", err)
 			}
 			runtime.ReadMemStats(&after)
@@ -75,7 +75,7 @@ func TestSparseFile(t *testing.T) {
 		f.write([]byte("small"), 0)
 		f.close()
 	})
-	if err := w.Finish(t.Context(), true); err != nil {
+	if err := w.finish(t.Context(), true); err != nil {
 		t.Fatal(err)
 	}
 	if got := w.stored("x"); string(got) != "small" {
@@ -118,7 +118,7 @@ func TestManyFiles(t *testing.T) {
 	if made < 400 || made > 512 {
 		t.Errorf("%d files were made", made)
 	}
-	if err := w.Finish(t.Context(), true); err != nil {
+	if err := w.finish(t.Context(), true); err != nil {
 		t.Fatal(err)
 	}
 	if w.stored("all/0") == nil || w.stored(fmt.Sprint("all/", made-1)) == nil {
@@ -131,7 +131,7 @@ func TestAlwaysEachForItself(t *testing.T) {
 	b := testbucket.Start(t).Bucket(t)
 	w := serve(t, b, room, Output{Name: "report", Path: "report", Key: "report", Always: true}, Output{Name: "log", Path: "log", Key: "log", Always: true})
 	w.task(func(dir string) { write(t, dir+"/log", []byte("why")) })
-	if err := w.Finish(t.Context(), false); err == nil || !strings.Contains(err.Error(), "store output report: the task has not written it") {
+	if err := w.finish(t.Context(), false); err == nil || !strings.Contains(err.Error(), "store output report: the task has not written it") {
 		t.Errorf("got %v", err)
 	}
 	if got := w.stored("log"); string(got) != "why" {
@@ -167,7 +167,7 @@ func TestLostAnswer(t *testing.T) {
 	w.bucket = own
 	content := noise(20 * mib)
 	w.task(func(dir string) { write(t, dir+"/x", content) })
-	if err := w.Finish(t.Context(), true); err != nil {
+	if err := w.finish(t.Context(), true); err != nil {
 		t.Error(err)
 	}
 	if got := w.stored("x"); !bytes.Equal(got, content) || lost.Load() == 0 {
@@ -191,13 +191,13 @@ func TestRefusedParts(t *testing.T) {
 	w := serve(t, b, room, Output{Name: "x", Path: "x", Key: "x"})
 	w.bucket = own
 	w.task(func(dir string) { write(t, dir+"/x", noise(100*mib)) })
-	if err := w.Finish(t.Context(), true); err == nil || !strings.Contains(err.Error(), "x") {
+	if err := w.finish(t.Context(), true); err == nil || !strings.Contains(err.Error(), "x") {
 		t.Errorf("got %v", err)
 	}
 	if n := refused.Load(); n > 2*atOnce {
 		t.Errorf("%d parts were sent", n)
 	}
-	if err := w.Finish(t.Context(), true); err != nil { // a second call is a no-op
+	if err := w.finish(t.Context(), true); err != nil { // a second call is a no-op
 		t.Error(err)
 	}
 }

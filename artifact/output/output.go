@@ -29,6 +29,7 @@ type Output struct {
 	// Always stores the output of a task that has failed, too.
 	Always bool
 	SSE    encrypt.ServerSide // nil for none
+	of     *Outputs           // those of its mount
 }
 
 func (w Output) isFolder() bool { return w.Path == "." && !w.Archive }
@@ -70,7 +71,11 @@ type target struct {
 
 // New returns the outputs of one mount.
 func New(wanted []Output, o Options) *Outputs {
-	return &Outputs{Options: o, wanted: wanted, grown: make(chan struct{}, 1), uploads: map[target]*upload{}, states: map[string]string{}, stored: map[string]int64{}}
+	all := &Outputs{Options: o, wanted: wanted, grown: make(chan struct{}, 1), uploads: map[target]*upload{}, states: map[string]string{}, stored: map[string]int64{}}
+	for i := range wanted {
+		wanted[i].of = all
+	}
+	return all
 }
 
 // Serve serves the mount by a descriptor of /dev/fuse, which has been mounted as a folder. It takes the descriptor over.
@@ -150,50 +155,55 @@ const (
 	abortsAtOnce = 8
 )
 
-// Finish is for a task that has ended: it stores the outputs of one that has succeeded, all or none of them as far as that
-// can be, and of one that has failed those that ask for it, each by itself. Nothing can be written any more.
-func (o *Outputs) Finish(ctx context.Context, succeeded bool) error {
-	if o.server == nil {
-		return nil
-	}
-	o.end()
+// Finish is for a task that has ended: it stores the outputs of one that has succeeded, all or none of all mounts as far as
+// that can be, and of one that has failed those that ask for it, each by itself. Nothing can be written any more.
+func Finish(ctx context.Context, all []*Outputs, succeeded bool) error {
 	var failed error
-	if succeeded {
-		failed = o.store(ctx, o.wanted)
-	}
-	for i := range o.wanted {
-		switch w := &o.wanted[i]; {
-		case succeeded:
-		case w.Always:
-			failed = errors.Join(failed, o.store(ctx, o.wanted[i:i+1]))
-		default:
-			o.note(w, "not stored: the task has failed")
+	var wanted []*Output
+	for _, o := range all {
+		if o.server == nil {
+			continue
+		}
+		o.end()
+		for i := range o.wanted {
+			w := &o.wanted[i]
+			switch {
+			case succeeded:
+				wanted = append(wanted, w)
+			case w.Always:
+				failed = errors.Join(failed, store(ctx, w))
+			default:
+				o.note(w, "not stored: the task has failed")
+			}
 		}
 	}
-	return errors.Join(failed, o.discard())
+	failed = errors.Join(failed, store(ctx, wanted...))
+	for _, o := range all {
+		failed = errors.Join(failed, o.discard())
+	}
+	return failed
 }
 
 // store stores outputs. Their order: whatever fails before all parts of all of them are in the store leaves nothing
 // visible.
-func (o *Outputs) store(ctx context.Context, wanted []Output) error {
+func store(ctx context.Context, wanted ...*Output) error {
 	var all []*pending
 	defer func() {
 		for _, p := range all {
 			p.done()
 		}
 	}()
-	for i := range wanted {
-		w := &wanted[i]
-		some, err := o.gather(ctx, w)
+	for _, w := range wanted {
+		some, err := w.of.gather(ctx, w)
 		all = append(all, some...)
 		if err != nil {
-			return o.fail(w, err)
+			return w.of.fail(w, err)
 		}
 	}
 	for _, step := range []func(*pending, context.Context) error{(*pending).prepare, (*pending).show} {
 		for _, p := range all {
 			if err := step(p, ctx); err != nil {
-				return o.fail(p.output, fmt.Errorf("s3://%s/%s: %w", p.output.Bucket, p.key, err))
+				return p.output.of.fail(p.output, fmt.Errorf("s3://%s/%s: %w", p.output.Bucket, p.key, err))
 			}
 		}
 	}

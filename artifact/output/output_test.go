@@ -99,6 +99,10 @@ func (w *world) task(write func(dir string)) {
 	}
 }
 
+func (w *world) finish(ctx context.Context, succeeded bool) error {
+	return Finish(ctx, []*Outputs{w.Outputs}, succeeded)
+}
+
 // open opens a file without Go's poller, which would hold a lock that the server needs.
 func open(t *testing.T, name string, flags int) *file {
 	t.Helper()
@@ -200,7 +204,7 @@ func TestFiles(t *testing.T) {
 			if w.stored(name+"/x") != nil {
 				t.Error("it is visible before the task has ended")
 			}
-			if err := w.Finish(t.Context(), true); err != nil {
+			if err := w.finish(t.Context(), true); err != nil {
 				t.Fatal(err)
 			}
 			if got := w.stored(name + "/x"); !bytes.Equal(got, content) || got == nil {
@@ -240,7 +244,7 @@ func TestPartsAreSentMeanwhile(t *testing.T) {
 		f.close()
 	})
 	copy(content[20*mib:], "changed")
-	if err := w.Finish(t.Context(), true); err != nil {
+	if err := w.finish(t.Context(), true); err != nil {
 		t.Fatal(err)
 	}
 	// One was changed, and the last is not whole. The third may have been on its way when the task ended.
@@ -287,7 +291,7 @@ func TestRandomWrites(t *testing.T) {
 					}
 				}
 			})
-			if err := w.Finish(t.Context(), true); err != nil {
+			if err := w.finish(t.Context(), true); err != nil {
 				t.Fatal(err)
 			}
 			want, err := os.ReadFile(local)
@@ -309,7 +313,7 @@ func TestFailedTask(t *testing.T) {
 		write(t, dir+"/x", noise(20*mib))
 		write(t, dir+"/log", []byte("why"))
 	})
-	if err := w.Finish(t.Context(), false); err != nil {
+	if err := w.finish(t.Context(), false); err != nil {
 		t.Fatal(err)
 	}
 	if w.stored("x") != nil || string(w.stored("log")) != "why" {
@@ -335,7 +339,7 @@ func TestMissing(t *testing.T) {
 				write(t, dir+"/y", []byte("secret"))
 				tc.write(dir)
 			})
-			if err := w.Finish(t.Context(), true); err == nil || !strings.Contains(err.Error(), tc.want) {
+			if err := w.finish(t.Context(), true); err == nil || !strings.Contains(err.Error(), tc.want) {
 				t.Errorf("got %v, want something with %q", err, tc.want)
 			}
 			if w.stored("x") != nil || w.stored("y") != nil {
@@ -365,7 +369,7 @@ func TestFolders(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
-	if err := w.Finish(t.Context(), true); err != nil {
+	if err := w.finish(t.Context(), true); err != nil {
 		t.Fatal(err)
 	}
 	if string(w.stored("all/a")) != "a" || !bytes.Equal(w.stored("all/d/e/large"), large) || w.stored("all/link") != nil {
@@ -411,7 +415,7 @@ func TestHostileNames(t *testing.T) {
 				}
 				write(t, dir+"/"+path[len(path)-1], []byte("x"))
 			})
-			if err := w.Finish(t.Context(), true); err == nil || !strings.Contains(err.Error(), "cannot be a key") {
+			if err := w.finish(t.Context(), true); err == nil || !strings.Contains(err.Error(), "cannot be a key") {
 				t.Errorf("got %v", err)
 			}
 		})
@@ -440,7 +444,7 @@ func TestNoRoom(t *testing.T) {
 		f.write([]byte("fits"), 0)
 		f.close()
 	})
-	if err := w.Finish(t.Context(), true); err != nil {
+	if err := w.finish(t.Context(), true); err != nil {
 		t.Fatal(err)
 	}
 	if got := w.stored("x"); string(got) != "fits" {
@@ -462,7 +466,7 @@ func TestNothingIsWrittenAfterTheEnd(t *testing.T) {
 		t.Errorf("a late folder: %v", err)
 	}
 	f.close()
-	if err := w.Finish(t.Context(), true); err != nil {
+	if err := w.finish(t.Context(), true); err != nil {
 		t.Fatal(err)
 	}
 	if got := w.stored("x"); string(got) != "whole" {
@@ -508,7 +512,7 @@ func TestFaults(t *testing.T) {
 				write(t, dir+"/x", content)
 				write(t, dir+"/y", content[:100])
 			})
-			err := w.Finish(t.Context(), true)
+			err := w.finish(t.Context(), true)
 			healed.Store(true)
 			got := w.stored(key)
 			if got != nil && !bytes.Equal(got, content) {
@@ -527,6 +531,22 @@ func TestFaults(t *testing.T) {
 	}
 	if stored == 0 || failed == 0 {
 		t.Errorf("stored %d times, failed %d times: the test shows less than it should", stored, failed)
+	}
+}
+
+// An output that cannot be stored keeps those of other mounts from being seen, too.
+func TestOutputsOfSeveralMountsAreOne(t *testing.T) {
+	b := testbucket.Start(t).Bucket(t)
+	first := serve(t, b, room, Output{Name: "x", Path: "x", Key: "first"})
+	second := serve(t, b, room, Output{Name: "y", Path: "y", Key: "second"})
+	first.task(func(dir string) { write(t, dir+"/x", noise(36*mib)) })
+	second.task(func(string) {}) // it has not written y
+	err := Finish(t.Context(), []*Outputs{first.Outputs, second.Outputs}, true)
+	if err == nil || !strings.Contains(err.Error(), "store output y: the task has not written it") {
+		t.Errorf("got %v", err)
+	}
+	if first.stored("first") != nil {
+		t.Error("the output of the first mount was stored")
 	}
 }
 
@@ -566,7 +586,7 @@ func TestFinishIsCalledOff(t *testing.T) {
 		<-reached
 		cancel()
 	}()
-	if err := w.Finish(ctx, true); !errors.Is(err, context.Canceled) {
+	if err := w.finish(ctx, true); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
 	if w.stored("x") != nil {

@@ -181,7 +181,6 @@ func (u *upload) abort(ctx context.Context) error {
 
 // pending is an object that is going to be stored.
 type pending struct {
-	of     *Outputs
 	output *Output
 	key    string
 	from   content
@@ -222,8 +221,8 @@ func (p *pending) show(ctx context.Context) error {
 	size := p.from.Size()
 	_, err := p.output.Client.Client.PutObject(ctx, p.output.Bucket, p.key, io.NewSectionReader(p.from, 0, size), size, p.output.options(p.key))
 	if err == nil {
-		p.of.count(p.output, size)
-		p.of.note(p.output, "stored")
+		p.output.of.count(p.output, size)
+		p.output.of.note(p.output, "stored")
 	}
 	return err
 }

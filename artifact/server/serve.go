@@ -283,12 +283,11 @@ func AbortLeft(ctx context.Context, order control.Serve) error {
 
 // Finish stores the outputs of a container that has ended.
 func (all *Artifacts) Finish(ctx context.Context, succeeded bool) error {
-	var err error
+	var outputs []*output.Outputs
 	for _, o := range all.outputs {
-		// After a failure nothing more becomes visible.
-		err = errors.Join(err, o.Finish(ctx, succeeded && err == nil))
+		outputs = append(outputs, o.Outputs)
 	}
-	return err
+	return output.Finish(ctx, outputs, succeeded)
 }
 
 // Abort aborts all uploads.
