@@ -7,6 +7,7 @@ package children
 import (
 	"context"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -37,41 +38,53 @@ func Launch(ctx context.Context, sb *sandbox.Sandbox, l sandbox.Launch) (Child, 
 	return c, err
 }
 
-// AwaitExit waits until the process has ended and returns the time of that. It does not reap the process.
-func (c Child) AwaitExit() time.Time {
+// AwaitExit waits until the process has ended and returns how. It does not reap the process.
+func (c Child) AwaitExit() End {
+	var end exitInfo
 	conn, err := c.Handle.SyscallConn()
 	if err == nil {
-		err = conn.Read(func(fd uintptr) bool { return hasExited(int(fd)) })
+		err = conn.Read(func(fd uintptr) bool { return end.look(unix.P_PIDFD, int(fd), unix.WNOHANG) })
 	}
 	if err != nil {
 		// The runtime's poller is not available: wait in the system call.
-		_ = unix.Waitid(unix.P_PID, c.PID, nil, unix.WEXITED|unix.WNOWAIT, nil)
+		end.look(unix.P_PID, c.PID, 0)
 	}
-	return time.Now()
+	return End{Status: end.exitStatus(), At: time.Now()}
 }
 
-func hasExited(pidfd int) bool {
-	var info unix.Siginfo
+// exitInfo is siginfo_t as waitid(2) fills it. unix.Siginfo has no names for these fields.
+type exitInfo struct {
+	signal, _, code, _ int32
+	pid, _, status     int32
+	_                  [100]byte
+}
+
+// look waits for a process without reaping it, and reports whether there is nothing more to wait for.
+func (e *exitInfo) look(kind, id, options int) bool {
 	for {
-		err := unix.Waitid(unix.P_PIDFD, pidfd, &info, unix.WEXITED|unix.WNOWAIT|unix.WNOHANG, nil)
+		err := unix.Waitid(kind, id, (*unix.Siginfo)(unsafe.Pointer(e)), unix.WEXITED|unix.WNOWAIT|options, nil)
 		if err != unix.EINTR {
-			return err != nil || info.Signo != 0
+			return err != nil || e.signal != 0
 		}
 	}
 }
 
-// Reap reaps the process and returns its end, with at as the time. It reaps by pid, once for each
-// child, so no exit status gets lost.
-func (c Child) Reap(at time.Time) End {
+// exited is the code of a process that has called exit(2): CLD_EXITED of waitid(2).
+const exited = 1
+
+func (e *exitInfo) exitStatus() int {
+	if e.code == exited {
+		return int(e.status)
+	}
+	return 128 + int(e.status)
+}
+
+// Reap reaps the process. It reaps by pid, once for each child.
+func (c Child) Reap() {
 	defer own.forget(c.PID)
-	var status unix.WaitStatus
 	for {
-		if _, err := unix.Wait4(c.PID, &status, 0, nil); err != unix.EINTR {
-			break
+		if _, err := unix.Wait4(c.PID, nil, 0, nil); err != unix.EINTR {
+			return
 		}
 	}
-	if status.Signaled() {
-		return End{Status: 128 + int(status.Signal()), At: at}
-	}
-	return End{Status: status.ExitStatus(), At: at}
 }

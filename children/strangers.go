@@ -101,12 +101,7 @@ func (f *family) reapSome() bool {
 
 // anyEnded returns the pid of a child that is a zombie, 0 if there is none.
 func anyEnded() int {
-	// siginfo_t as waitid(2) fills it. unix.Siginfo has no names for these fields.
-	var info struct {
-		_   [4]int32
-		pid int32
-		_   [108]byte
-	}
+	var info exitInfo
 	for {
 		err := unix.Waitid(unix.P_ALL, 0, (*unix.Siginfo)(unsafe.Pointer(&info)), unix.WEXITED|unix.WNOWAIT|unix.WNOHANG|unix.WALL, nil)
 		if err != unix.EINTR {

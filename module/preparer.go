@@ -133,7 +133,8 @@ func (p preparer) run(ctx context.Context, module, out *os.File) (control.Report
 	if err != nil {
 		_ = child.Signal(unix.SIGKILL)
 	}
-	end := child.Reap(child.AwaitExit())
+	end := child.AwaitExit()
+	child.Reap()
 	return report, end.Status, err
 }
 

@@ -87,13 +87,14 @@ func (c *container) serveArtifacts(ctx context.Context) ([]sandbox.Fuse, error) 
 	defer closeFiles(devices)
 	serves := &artifactServer{argoExecutor: runs, artifacts: of.lazy, devices: devices}
 	p := server.newHelper("wasm-shim-serve-"+c.id, runs.process, serves, devices)
+	p.apart = true
 	if err := p.addProgress(); err != nil {
 		return nil, err
 	}
 	if err := server.startHelper(ctx, p); err != nil {
-		return nil, fmt.Errorf("serve the input artifacts: %w", errors.Join(err, closeMounts(serves.mounts)))
+		return nil, fmt.Errorf("serve the input artifacts: %w", errors.Join(err, giveUpMounts(serves.mounts)))
 	}
-	p.files = nil
+	p.files, p.connections = nil, connectionsOf(serves.mounts)
 	c.served.Store(p)
 	return serves.mounts, nil
 }
@@ -134,6 +135,9 @@ func (c *container) endServer(p *process, patience time.Duration) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	_ = p.await(ctx, phase.isOver)
+	if err := errors.Join(p.abortConnections(), p.closeConnections()); err != nil {
+		c.daemon.log.WithError(err).WithField("container", c.id).Warn("end what was served to the container: the kernel may keep it until the pod ends")
+	}
 	if err := p.container.endHelper(context.Background(), p); err != nil {
 		c.daemon.log.WithError(err).WithField("container", c.id).Warn("end the program that serves the container's artifacts: it ends with the pod's wait container")
 	}
@@ -143,9 +147,37 @@ func (c *container) endServer(p *process, patience time.Duration) {
 // waits for such an answer.
 func (c *container) hangUpArtifacts() {
 	c.requested.giveUp()
-	if p := c.served.Load(); p != nil {
-		_ = p.signal(unix.SIGKILL) // fails only for one that has ended
+	c.served.Load().cutOff()
+}
+
+// cutOff ends what a program serves, and kills it. It may have been taken over: then its end alone is not that of a
+// connection whose descriptor it has passed on. It is a no-op for nil.
+func (p *process) cutOff() {
+	if p == nil {
+		return
 	}
+	if err := p.abortConnections(); err != nil {
+		p.container.daemon.log.WithError(err).WithField("container", p.container.id).Warn("end what a program serves to a container that is killed: the container may wait for it")
+	}
+	_ = p.signal(unix.SIGKILL) // fails only for one that has ended
+}
+
+func (p *process) abortConnections() error {
+	var err error
+	for _, c := range p.connections {
+		if abortErr := c.Abort(); !errors.Is(abortErr, os.ErrClosed) {
+			err = errors.Join(err, abortErr)
+		}
+	}
+	return err
+}
+
+func (p *process) closeConnections() error {
+	var err error
+	for _, c := range p.connections {
+		err = errors.Join(err, c.Close())
+	}
+	return err
 }
 
 // addProgress gives a process a last descriptor for what it has done.
@@ -182,6 +214,7 @@ func (s *artifactServer) started(ctx context.Context, w *worker) error {
 		if err != nil {
 			return err
 		}
+		mount.OnMount = true // the kubelet mounts what init has left
 		s.mounts = append(s.mounts, mount)
 	}
 	if err := w.control.Start(); err != nil {
@@ -208,6 +241,23 @@ func closeFiles(files []*os.File) {
 	for _, f := range files {
 		f.Close()
 	}
+}
+
+func connectionsOf(mounts []sandbox.Fuse) []*sandbox.Connection {
+	var all []*sandbox.Connection
+	for _, m := range mounts {
+		all = append(all, m.Connection)
+	}
+	return all
+}
+
+// giveUpMounts closes mounts that are not attached, and their connections.
+func giveUpMounts(mounts []sandbox.Fuse) error {
+	err := closeMounts(mounts)
+	for _, m := range mounts {
+		err = errors.Join(err, m.Connection.Close())
+	}
+	return err
 }
 
 func closeMounts(mounts []sandbox.Fuse) error {

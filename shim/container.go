@@ -273,9 +273,12 @@ func (c *container) Kill(ctx context.Context, r *tasks.KillRequest) (*emptypb.Em
 	ends := signal == unix.SIGKILL && r.ExecID == ""
 	if ends {
 		c.forbidPause()
-		c.hangUpArtifacts()
 	}
-	if err := p.kill(ctx, signal); err != nil {
+	err = p.kill(ctx, signal)
+	if ends {
+		c.hangUpArtifacts() // after the signal: its process must not see the end of a read
+	}
+	if err != nil {
 		return nil, err
 	}
 	if r.All && r.ExecID == "" {

@@ -69,16 +69,19 @@ func (c *container) createIn(ctx context.Context, sb *sandbox.Sandbox, r *tasks.
 			return err
 		}
 	}
+	// What artifacts are read with goes before a volume may be mounted, to look for the module. An error waits until it is
+	// known that the container is Wasm.
+	refused := c.prepare(r, unknown)
+	if refused == nil {
+		c.requested, refused = c.request()
+	}
 	from, err := c.findModule(ctx, sb)
 	if err != nil {
 		return err
 	}
 	defer from.Close()
-	if err := c.prepare(r, unknown); err != nil {
-		return err
-	}
-	if c.requested, err = c.request(); err != nil {
-		return err
+	if refused != nil {
+		return refused
 	}
 	return c.create(ctx, r, sb, from)
 }
@@ -89,6 +92,7 @@ func (c *container) prepare(r *tasks.CreateTaskRequest, unknown error) error {
 	if c.settings, err = c.daemon.settings(r.Options); err != nil {
 		return err
 	}
+	c.systemd = c.settings.UsesSystemd(c.spec.Linux.CgroupsPath)
 	return c.refuse(r, unknown)
 }
 
@@ -182,6 +186,7 @@ func (c *container) create(ctx context.Context, r *tasks.CreateTaskRequest, sb *
 	requested, err := c.requested.serve(ctx, c)
 	if err != nil {
 		c.endArtifacts()
+		c.removeState()
 		return errors.Join(err, closeMounts(artifacts))
 	}
 	artifacts = append(artifacts, requested...)
@@ -190,6 +195,7 @@ func (c *container) create(ctx context.Context, r *tasks.CreateTaskRequest, sb *
 	if err = errors.Join(err, closeMounts(artifacts)); err != nil {
 		code.Forget()
 		c.endArtifacts()
+		c.removeState()
 		return err
 	}
 	go code.Keep(c.init.awaitBegun)
@@ -220,7 +226,6 @@ func (c *container) launch(ctx context.Context, r *tasks.CreateTaskRequest, sb *
 	if launch.Worker, launch.Native, err = runs.program(c.daemon); err != nil {
 		return err
 	}
-	c.systemd = c.settings.UsesSystemd(c.spec.Linux.CgroupsPath)
 	if c.cgroup, err = cgroup.New(c.id, c.spec, c.systemd); err != nil {
 		return err
 	}

@@ -66,9 +66,8 @@ func (d *daemon) delete(bundle string) (*tasks.DeleteResponse, error) {
 		return nil, fmt.Errorf("clean up container %s: %w", d.flags.ID, failed)
 	}
 	if s.Spool != "" {
-		// Its files have no names: nothing but the folder is left.
-		if err := os.Remove(s.Spool); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			d.log.WithError(err).Warn("remove the folder for what was written to artifacts: an empty folder stays")
+		if err := os.RemoveAll(s.Spool); err != nil {
+			d.log.WithError(err).Warn("remove the folder for what was written to artifacts: it stays")
 		}
 	}
 	response.Pid = uint32(s.PID)

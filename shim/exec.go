@@ -118,7 +118,11 @@ func (c *container) launchExec(ctx context.Context, p *process) error {
 		return err
 	}
 	_, w, _ := c.init.look()
-	sb, err := sandbox.Join(w.Child.Child)
+	join := sandbox.Join
+	if p.apart {
+		join = sandbox.JoinApart
+	}
+	sb, err := join(w.Child.Child)
 	if err != nil {
 		return err
 	}

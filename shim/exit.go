@@ -21,11 +21,13 @@ func (p *process) watch() {
 	if p.id == "" {
 		c.endExecs()
 	} else {
+		w.Reap()
 		defer c.leave()
 	}
 	w.drain()
 	if p.id == "" {
 		e.Status = c.storeOutputs(e.Status)
+		w.Reap() // not before: while outputs are stored, it is still reported as a process
 		if err := c.command.leaveExitCode(c.spec, e.Status); err != nil {
 			c.daemon.log.WithError(err).WithField("container", c.id).Warn("write exit code for Argo: the workflow may wait for this container")
 		}
@@ -89,10 +91,10 @@ func (w *worker) drain() {
 const execLimit = 10 * time.Second
 
 // endExecs ends the execs of a container whose own process has ended, and admits no more. In a pid namespace
-// of its own the kernel has killed them already (pid_namespaces(7)); in a shared one they still run.
+// of its own the kernel has killed them already (pid_namespaces(7)); in a shared one, or apart, they still run.
 func (c *container) endExecs() {
 	c.close()
-	if !sandbox.CreatesNamespace(c.spec.Linux, specs.PIDNamespace) {
+	if !sandbox.CreatesNamespace(c.spec.Linux, specs.PIDNamespace) || c.hasExecApart() {
 		if err := c.cgroup.Kill(); err != nil {
 			c.daemon.log.WithError(err).WithField("container", c.id).Warn("kill the execs of a container that has ended: they may go on")
 		}
@@ -102,6 +104,17 @@ func (c *container) endExecs() {
 	if err := c.awaitExecs(ctx, func() bool { return c.inside == 0 }); err != nil {
 		c.daemon.log.WithError(err).WithField("container", c.id).Warn("wait for the execs of a container that has ended")
 	}
+}
+
+func (c *container) hasExecApart() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, p := range c.execs {
+		if p.apart {
+			return true
+		}
+	}
+	return false
 }
 
 // oomKills returns how many of the container's processes the kernel has killed for memory, 0 if the process

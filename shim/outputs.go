@@ -10,8 +10,6 @@ import (
 	"slices"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/wasmshim/containerd-shim-wasm/worker/control"
 )
 
@@ -70,20 +68,15 @@ func (r *requested) giveUp() {
 		r.givingUp()
 		return
 	}
-	kill := func() {
-		if p := r.server.Load(); p != nil {
-			_ = p.signal(unix.SIGKILL) // fails only for one that has ended
-		}
-	}
 	if !r.outputs {
-		kill()
+		r.server.Load().cutOff()
 		return
 	}
 	time.AfterFunc(stuckLimit, func() {
 		if r.finishing.Load() {
 			r.givingUp()
 		} else {
-			kill()
+			r.server.Load().cutOff()
 		}
 	})
 }
@@ -132,9 +125,10 @@ func (r *requested) abortLeft(c, pause *container) error {
 	return pause.endHelper(ctx, p)
 }
 
+// removeSpool removes the folder, with the files that a program has left which was taken over.
 func (r *requested) removeSpool(c *container) {
-	if err := os.Remove(r.spool); err != nil {
-		c.daemon.log.WithError(err).WithField("container", c.id).Warn("remove the folder for what was written to artifacts: an empty folder may stay")
+	if err := os.RemoveAll(r.spool); err != nil {
+		c.daemon.log.WithError(err).WithField("container", c.id).Warn("remove the folder for what was written to artifacts: it stays")
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/wasmshim/containerd-shim-wasm/children"
+	"github.com/wasmshim/containerd-shim-wasm/sandbox"
 	"github.com/wasmshim/containerd-shim-wasm/shim/stdio"
 )
 
@@ -25,6 +26,10 @@ type process struct {
 	streams   stdio.Names
 	files     []*os.File // further descriptors of the worker, after the control socket
 	progress  *os.File   // of a program that serves artifacts (package progress), nil for another
+	// connections are those of the artifacts that it serves.
+	connections []*sandbox.Connection
+	// apart tells that no process of the pod may see it (sandbox.JoinApart).
+	apart bool
 
 	mu      sync.Mutex
 	phase   phase         // changed only by step

@@ -124,19 +124,25 @@ func (r *requested) serve(ctx context.Context, c *container) ([]sandbox.Fuse, er
 		isFolder := m.Artifacts[0].Output || m.Artifacts[0].Folder
 		mount, err := sandbox.MountFuse(devices[i], m.Path, isFolder)
 		if err != nil {
-			return nil, errors.Join(err, closeMounts(mounts))
+			return nil, errors.Join(err, giveUpMounts(mounts))
 		}
 		mounts = append(mounts, mount)
 	}
-	if err := r.start(ctx, c, pause, devices); err != nil {
-		return nil, errors.Join(err, closeMounts(mounts))
+	if err := r.start(ctx, c, pause, devices, connectionsOf(mounts)); err != nil {
+		return nil, errors.Join(err, giveUpMounts(mounts))
 	}
 	return mounts, nil
 }
 
-func (r *requested) start(ctx context.Context, c, pause *container, devices []*os.File) error {
-	spool, err := r.makeSpool(c)
+func (r *requested) start(ctx context.Context, c, pause *container, devices []*os.File, connections []*sandbox.Connection) error {
+	r.spool = filepath.Join(c.settings.SpoolDir, c.daemon.flags.Namespace, c.id)
+	// The delete verb removes the folder if this process dies.
+	if err := c.writeStateBefore(); err != nil {
+		return err
+	}
+	spool, err := makeSpool(r.spool)
 	if err != nil {
+		r.removeSpool(c)
 		return fmt.Errorf("make a folder for what is written to artifacts (spool_dir in %s): %w", c.settings.Source, err)
 	}
 	defer spool.Close()
@@ -150,7 +156,7 @@ func (r *requested) start(ctx context.Context, c, pause *container, devices []*o
 		r.removeSpool(c)
 		return err
 	}
-	p.files = nil
+	p.files, p.connections = nil, connections
 	r.server.Store(p)
 	go r.listen(p)
 	return nil
@@ -164,25 +170,30 @@ func (c *container) newServer(id string, pause *container, serves control.Serve)
 	process.Capabilities, process.NoNewPrivileges = &specs.LinuxCapabilities{}, true
 	process.User = specs.User{UID: serverID, GID: serverID}
 	process.OOMScoreAdj, process.Rlimits = c.spec.Process.OOMScoreAdj, nil
-	return newProcess(pause, id+c.id, added, &process, artifactProgram{serves: serves}, stdio.Names{Stderr: c.stderr})
+	p := newProcess(pause, id+c.id, added, &process, artifactProgram{serves: serves}, stdio.Names{Stderr: c.stderr})
+	p.apart = true
+	return p
 }
 
 // serverID is the user and the group of the program: those of nobody.
 const serverID = 65534
 
-// makeSpool makes the folder and returns it as a mount of its own: no path leads out of it.
-func (r *requested) makeSpool(c *container) (*os.File, error) {
-	r.spool = filepath.Join(c.settings.SpoolDir, c.daemon.flags.Namespace, c.id)
-	if err := os.MkdirAll(filepath.Dir(r.spool), 0o711); err != nil {
+// makeSpool makes the folder and returns it as a mount of its own: no path leads out of it. It first removes what an
+// earlier container of that name has left.
+func makeSpool(at string) (*os.File, error) {
+	if err := os.MkdirAll(filepath.Dir(at), 0o711); err != nil {
 		return nil, err
 	}
-	if err := os.Mkdir(r.spool, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
+	if err := os.RemoveAll(at); err != nil {
 		return nil, err
 	}
-	if err := os.Chown(r.spool, serverID, serverID); err != nil {
+	if err := os.Mkdir(at, 0o700); err != nil {
 		return nil, err
 	}
-	return sandbox.CloneFolder(r.spool)
+	if err := os.Chown(at, serverID, serverID); err != nil {
+		return nil, err
+	}
+	return sandbox.CloneFolder(at)
 }
 
 // artifactProgram is our program that serves artifacts.

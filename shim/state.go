@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/wasmshim/containerd-shim-wasm/children"
+	"github.com/wasmshim/containerd-shim-wasm/sandbox"
 	"github.com/wasmshim/containerd-shim-wasm/sandbox/cgroup"
 )
 
@@ -27,7 +28,7 @@ const stateFile = "wasm-state.json"
 
 // state is the data with which the delete verb cleans up after a dead daemon.
 type state struct {
-	PID     int    // 0 before it has a process, while createContainer hooks run
+	PID     int    // 0 before it has a process (writeStateBefore)
 	Started uint64 // of the process, in clock ticks since boot: detects a reused pid
 	Systemd bool   // systemd made the cgroup
 	Spool   string `json:",omitempty"` // the folder for what is written to artifacts (requested)
@@ -40,10 +41,18 @@ type exit struct {
 	At     time.Time
 }
 
-// writeStateBefore writes the state before the container has a process. createContainer hooks run then, and
-// if the daemon dies, the delete verb must run the poststop hooks.
+// writeStateBefore writes the state before the container has a process. createContainer hooks run then, and there is a
+// folder for what is written to artifacts: if the daemon dies, the delete verb must run the poststop hooks and remove that.
 func (c *container) writeStateBefore() error {
-	return saveState(c.bundle, state{Systemd: c.systemd})
+	return saveState(c.bundle, c.stateOf(0, 0))
+}
+
+func (c *container) stateOf(pid int, started uint64) state {
+	s := state{PID: pid, Started: started, Systemd: c.systemd}
+	if c.requested != nil {
+		s.Spool = c.requested.spool
+	}
+	return s
 }
 
 func (c *container) writeState() error {
@@ -51,11 +60,7 @@ func (c *container) writeState() error {
 	if err != nil {
 		return err
 	}
-	s := state{PID: c.init.pid(), Started: started, Systemd: c.systemd}
-	if c.requested != nil {
-		s.Spool = c.requested.spool
-	}
-	return saveState(c.bundle, s)
+	return saveState(c.bundle, c.stateOf(c.init.pid(), started))
 }
 
 // recordExit appends the exit to the state file. It does not rewrite the file, because the state in it must
@@ -80,7 +85,7 @@ func appendExit(bundle string, e exit) error {
 }
 
 func (c *container) removeState() {
-	if err := os.Remove(filepath.Join(c.bundle, stateFile)); err != nil {
+	if err := os.Remove(filepath.Join(c.bundle, stateFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		c.daemon.log.WithError(err).WithField("container", c.id).Warn("remove the state file from the bundle: it goes with that")
 	}
 }
@@ -149,7 +154,8 @@ func (s state) kill() error {
 	if started, err := startTime(s.PID); err != nil || started != s.Started {
 		return unix.ESRCH
 	}
-	return unix.PidfdSendSignal(handle, unix.SIGKILL, nil, 0)
+	// It cannot be killed while it waits for an artifact.
+	return errors.Join(sandbox.AbortConnections(s.PID), unix.PidfdSendSignal(handle, unix.SIGKILL, nil, 0))
 }
 
 // destroy ends the processes that a dead daemon left of a container and then removes its files. No step

@@ -96,13 +96,13 @@ func (w *worker) awaitReady(ctx context.Context) error {
 // closed its end of the socket; a child that still has it open must not delay us.
 const lastWords = time.Second
 
-// wait waits for the end of the worker. Until wait has returned, code that still sets up the worker acts on
-// the worker and not on another process with its number.
+// wait waits for the end of the worker, and for code that still sets it up. The worker is reaped only after that: the code
+// acts on the worker and not on another process with its number.
 func (w *worker) wait() children.End {
-	at := w.AwaitExit()
+	end := w.AwaitExit()
 	_ = w.control.SetReadDeadline(time.Now().Add(lastWords))
 	<-w.isReady
-	return w.Reap(at)
+	return end
 }
 
 // abortLimit bounds the wait for a killed worker: one that hangs in the kernel, or is in a frozen cgroup,
@@ -116,6 +116,7 @@ func (w *worker) abort() {
 	go func() {
 		defer close(gone)
 		w.wait()
+		w.Reap()
 		w.hangUp()
 		w.io.Close()
 	}()

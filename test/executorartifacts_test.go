@@ -78,13 +78,13 @@ func serveObjects(t *testing.T, objects map[string]string) *objectStore {
 	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		if s.stalled == r.URL.Path && r.Method == http.MethodGet {
+		s.asks = append(s.asks, r.Method+" "+r.URL.Path)
+		if s.stalled == r.URL.Path && (r.Method == http.MethodGet || r.Method == http.MethodPut) {
 			s.mu.Unlock()
 			<-s.ended
 			s.mu.Lock()
 		}
 		w.Header().Set("ETag", `"1"`)
-		s.asks = append(s.asks, r.Method+" "+r.URL.Path)
 		switch object, found := s.objects[r.URL.Path]; {
 		case r.Method == http.MethodPut:
 			body, err := io.ReadAll(r.Body)

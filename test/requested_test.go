@@ -28,6 +28,7 @@ type requestingPod struct {
 	spool  string
 
 	buckets string // folder of the store's buckets
+	stolen  int    // the descriptor by which the program serves, 0 for none (takeOver)
 }
 
 // newRequestingPod starts a real store with the objects.
@@ -231,6 +232,7 @@ func TestRequestedArtifactsAreRefused(t *testing.T) {
 func TestRequestedArtifactsThatHang(t *testing.T) {
 	stopped := func(p *requestingPod, _ *objectStore) { p.signal(syscall.SIGSTOP) }
 	stalled := func(p *requestingPod, store *objectStore) { store.stall(p.t, "/bucket/data.csv") }
+	takenOver := func(p *requestingPod, _ *objectStore) { p.takeOver() }
 	killed := func(p *requestingPod, k *task) {
 		kill(p.t, k, syscall.SIGKILL)
 		k.expectCode(128 + 9)
@@ -246,13 +248,15 @@ func TestRequestedArtifactsThatHang(t *testing.T) {
 			end     func(p *requestingPod, k *task)
 			outputs bool // in the same pod
 		}{
-			"store":                  {hang: stalled, end: killed},
-			"program":                {hang: stopped, end: killed},
-			"store, outputs":         {hang: stalled, end: killed, outputs: true},
-			"program, outputs":       {hang: stopped, end: killed, outputs: true},
-			"store, shim killed":     {hang: stalled, end: shimKilled},
-			"program, shim killed":   {hang: stopped, end: shimKilled, outputs: true},
-			"program, killed itself": {hang: stopped, end: func(p *requestingPod, k *task) { p.signal(syscall.SIGKILL); k.expectCode(1); k.remove() }},
+			"store":                            {hang: stalled, end: killed},
+			"program":                          {hang: stopped, end: killed},
+			"store, outputs":                   {hang: stalled, end: killed, outputs: true},
+			"program, outputs":                 {hang: stopped, end: killed, outputs: true},
+			"store, shim killed":               {hang: stalled, end: shimKilled},
+			"program, shim killed":             {hang: stopped, end: shimKilled, outputs: true},
+			"program, taken over":              {hang: takenOver, end: killed},
+			"program, taken over, shim killed": {hang: takenOver, end: shimKilled},
+			"program, killed itself":           {hang: stopped, end: func(p *requestingPod, k *task) { p.signal(syscall.SIGKILL); k.expectCode(1); k.remove() }},
 		} {
 			t.Run(name, func(t *testing.T) {
 				store := serveObjects(t, map[string]string{"/bucket/data.csv": lazyData})
@@ -270,6 +274,7 @@ func TestRequestedArtifactsThatHang(t *testing.T) {
 				c.hang(p, store)
 				k.start()
 				waitFor(t, func() bool { _, err := os.Stat(out + "/begun"); return err == nil }, "the container")
+				p.takeRequest()
 				c.end(p, k)
 				p.expectNothingLeft()
 			})

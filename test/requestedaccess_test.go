@@ -14,6 +14,7 @@ import (
 	"github.com/containerd/containerd/v2/pkg/oci"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/wasmshim/containerd-shim-wasm/internal/testguest"
 	"github.com/wasmshim/containerd-shim-wasm/internal/testnode"
 	"github.com/wasmshim/containerd-shim-wasm/internal/tests3"
 )
@@ -37,6 +38,20 @@ func secretVolume(t *testing.T, kind, name string, keys map[string]string) strin
 		}
 	}
 	return volume
+}
+
+// moduleFolder returns a folder with the module of the image.
+func moduleFolder(t *testing.T) string {
+	t.Helper()
+	folder := t.TempDir()
+	module, err := os.ReadFile(testguest.Build(t, "probe"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(folder, "app.wasm"), module, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return folder
 }
 
 // serveSTS answers a web identity's token with the store's keys. It returns its address and the certificate of its
@@ -74,24 +89,32 @@ func TestRequestedArtifactsHideCredentials(t *testing.T) {
 		}
 		secret := mount(secretVolume(t, "kubernetes.io~secret", "s3", map[string]string{"accesskey": tests3.Access + "\n", "secretkey": tests3.Secret}))
 		token := mount(secretVolume(t, "kubernetes.io~projected", "aws-iam-token", map[string]string{"token": "the token"}))
+		// To find a module on a volume, all volumes are mounted first.
+		modules := oci.WithMounts([]specs.Mount{{Destination: "/modules", Type: "bind", Source: moduleFolder(t), Options: []string{"rbind", "ro"}}})
 		identity := []string{"AWS_ROLE_ARN=arn:aws:iam::1:role/reader", "AWS_WEB_IDENTITY_TOKEN_FILE=/hidden/token", "AWS_ENDPOINT_URL_STS=" + sts, "OTHER=kept"}
 		for name, tc := range map[string]struct {
 			source string
 			more   oci.SpecOpts
+			module string // its path, "" for that of the image
 		}{
-			"environment":           {"environment", oci.WithEnv(keys)},
-			"environment, unasked":  {"", oci.WithEnv(keys)},
-			"secret":                {"secret:s3", oci.Compose(secret, oci.WithEnv([]string{"OTHER=kept"}))},
-			"web identity":          {"web-identity", oci.Compose(token, oci.WithEnv(identity))},
-			"web identity, unasked": {"", oci.Compose(token, oci.WithEnv(identity))},
+			"environment":              {"environment", oci.WithEnv(keys), ""},
+			"environment, unasked":     {"", oci.WithEnv(keys), ""},
+			"secret":                   {"secret:s3", oci.Compose(secret, oci.WithEnv([]string{"OTHER=kept"})), ""},
+			"web identity":             {"web-identity", oci.Compose(token, oci.WithEnv(identity)), ""},
+			"web identity, unasked":    {"", oci.Compose(token, oci.WithEnv(identity)), ""},
+			"secret, module elsewhere": {"secret:s3", oci.Compose(secret, modules, oci.WithEnv([]string{"OTHER=kept"})), "/modules/app.wasm"},
+			"token, module elsewhere":  {"", oci.Compose(token, modules, oci.WithEnv(identity)), "/modules/app.wasm"},
 		} {
 			t.Run(name, func(t *testing.T) {
 				annotation := oci.WithAnnotations(map[string]string{"wasm.shim/artifact-credentials": tc.source})
 				if tc.source == "" {
 					annotation = oci.Compose()
 				}
-				k, err := p.create(config, map[string]string{"x": "s3://bucket/data.csv -> /in/x"},
-					[]string{"read", "/in/x", ",", "env", ",", "sleep", "1000"}, tc.more, annotation)
+				args := []string{"read", "/in/x", ",", "env", ",", "sleep", "1000"}
+				if tc.module != "" {
+					tc.more = oci.Compose(tc.more, oci.WithProcessArgs(append([]string{tc.module}, args...)...))
+				}
+				k, err := p.create(config, map[string]string{"x": "s3://bucket/data.csv -> /in/x"}, args, tc.more, annotation)
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -100,6 +100,7 @@ func TestRequestedOutputsThatAreKilled(t *testing.T) {
 				}
 				k.start()
 				k.output.await(t, "sleeping")
+				p.leaveFile()
 				end(p, k)
 				if p.stored("results/x") != "" {
 					t.Error("something is visible")
