@@ -34,10 +34,13 @@ func (c *container) storeOutputs(status int) int {
 		return status
 	}
 	c.daemon.log.WithError(err).WithField("container", c.id).Error("store the container's outputs: those that failed are not visible in their stores")
-	if status == 0 {
-		return uploadFailed
+	if status != 0 {
+		return status
 	}
-	return status
+	if err := leaveMessage(c.spec, err.Error()); err != nil {
+		c.daemon.log.WithError(err).WithField("container", c.id).Warn("write the container's termination message: only its log and this one say why it has failed")
+	}
+	return uploadFailed
 }
 
 // finish waits until the outputs are stored or have failed. SIGKILL for the container ends it.

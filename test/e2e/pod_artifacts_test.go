@@ -38,6 +38,27 @@ func TestPodArtifacts(t *testing.T) {
 	}
 }
 
+// A pod whose output cannot be stored fails with a code and a message of its own.
+func TestPodOutputCannotBeStored(t *testing.T) {
+	t.Parallel()
+	s := newSpace(t)
+	s3 := cluster.S3()
+	create(t, s.name, &corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{Name: "my-s3"},
+		StringData: map[string]string{"accesskey": s3.AccessKey, "secretkey": s3.SecretKey},
+	})
+	pod := asWasm.pod(t, "write", "/out/x", "text")
+	pod.Annotations = map[string]string{
+		"wasm.shim/artifact.x":           "/out/x -> s3://no-such-bucket/x",
+		"wasm.shim/artifact-credentials": "secret:v0",
+	}
+	mount(pod, corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: "my-s3"}}, at("/s3"))
+	ended := s.run(t, pod).Status.ContainerStatuses[0].State.Terminated
+	if ended == nil || ended.ExitCode != 74 || !strings.Contains(ended.Message, "store output x: s3://no-such-bucket/x: ") {
+		t.Errorf("the container has ended with %+v", ended)
+	}
+}
+
 // putObject puts an object into the cluster's bucket. Its folder is removed at the test's end.
 func putObject(t *testing.T, key, content string) {
 	t.Helper()
