@@ -77,7 +77,7 @@ test: need-root deps cross build lint test-unit test-integration test-race test-
 # the output of the first test that needs one. deps comes first: runc without libseccomp applies no
 # profiles.
 tools: deps
-	@hack/tools/build.sh argo-3.6 argo-3.7 argo-4.0 containerd-1.7 containerd-2.1 containerd-2.2 containerd-2.4 cni-plugins nerdctl runc versitygw >/dev/null
+	@hack/tools/build.sh argo-3.6 argo-3.7 argo-4.0 containerd-1.7 containerd-2.1 containerd-2.2 containerd-2.4 cni-plugins minio nerdctl runc versitygw >/dev/null
 
 # One package after the other, so that the package with a leak is the one that reports it.
 test-unit: tools build ## tests of the packages

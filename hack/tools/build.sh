@@ -59,6 +59,7 @@ estimate() {
 	argo-*) echo "about 7 min" ;;
 	runc) echo "about 20 s" ;;
 	nerdctl) echo "about 45 s" ;;
+	minio) echo "about 3 min" ;;
 	*) echo "about 30 s" ;;
 	esac
 }
@@ -132,7 +133,7 @@ compile() {
 	cni-plugins)
 		flags+=(-ldflags "-s -w -X $module/pkg/utils/buildversion.BuildVersion=$version")
 		;;
-	etcd)
+	etcd | minio)
 		flags+=(-ldflags "-s -w")
 		;;
 	runc)

@@ -1,4 +1,4 @@
-// Package tests3 runs a real S3 server, versitygw. It holds no code that is shipped.
+// Package tests3 runs real S3 servers: versitygw, and MinIO for what that does not have. It holds no code that is shipped.
 package tests3
 
 import (
@@ -21,7 +21,7 @@ const (
 	Region = "us-east-1"
 )
 
-// Server is an S3 server. Its buckets are folders of Buckets.
+// Server is an S3 server, versitygw. Its buckets are folders of Buckets.
 type Server struct {
 	Address string // HOST:PORT
 	Buckets string
@@ -44,12 +44,9 @@ func Start() (*Server, error) {
 	if err := errors.Join(os.Mkdir(s.Buckets, 0o755), os.Mkdir(s.dir+"/metadata", 0o755)); err != nil {
 		return s, err
 	}
-	free, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
+	if s.Address, err = freeAddress(); err != nil {
 		return s, err
 	}
-	s.Address = free.Addr().String()
-	free.Close()
 	// Metadata is not kept in extended attributes, which not every file system has.
 	cmd := exec.Command(folders[0]+"/versitygw", "--port", s.Address, "--region", Region, "--health", "/health", "--quiet",
 		"posix", "--sidecar", s.dir+"/metadata", s.Buckets)
@@ -68,6 +65,15 @@ func Start() (*Server, error) {
 		}
 		return true, response.Body.Close()
 	})
+}
+
+// freeAddress returns an address at which nobody listens.
+func freeAddress() (string, error) {
+	free, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	return free.Addr().String(), free.Close()
 }
 
 // Stop ends the server and removes its buckets.
