@@ -2,6 +2,7 @@ package object
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"iter"
@@ -51,11 +52,28 @@ func (b Bucket) Stat(ctx context.Context, key string) (Info, error) {
 func (b Bucket) StatVersion(ctx context.Context, key, version string) (Info, error) {
 	found, err := b.Client.StatObject(ctx, b.Name, key, minio.StatObjectOptions{VersionID: version, ServerSideEncryption: b.SSE, Checksum: true})
 	if err != nil {
-		return Info{}, &Error{Bucket: b.Name, Key: key, Err: err}
+		return Info{}, &Error{Bucket: b.Name, Key: key, Err: b.reason(ctx, key, version, err)}
 	}
 	info := InfoOf(key, found)
 	info.Version = version
 	return info, nil
+}
+
+// reason returns why a HEAD request was refused. The answer to one has no body, and so a status 400 does not say that a
+// customer's key is missing; that to GET does.
+func (b Bucket) reason(ctx context.Context, key, version string, refused error) error {
+	var response minio.ErrorResponse
+	if !errors.As(refused, &response) || response.StatusCode != http.StatusBadRequest || response.Code != response.Message {
+		return refused
+	}
+	options := minio.GetObjectOptions{VersionID: version, ServerSideEncryption: b.SSE}
+	options.Set("Range", "bytes=0-0")
+	body, _, _, err := b.Client.GetObject(ctx, b.Name, key, options)
+	if err == nil {
+		body.Close()
+		return refused
+	}
+	return err
 }
 
 // InfoOf returns what a store has said of an object in answer to a HEAD request, which should ask for checksums.

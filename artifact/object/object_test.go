@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"testing"
@@ -51,6 +52,23 @@ func TestStat(t *testing.T) {
 		if !errors.As(err, &response) || response.Code != "NoSuchBucket" {
 			t.Error(err)
 		}
+	}
+}
+
+// A store refuses a HEAD request by nothing but a status, as Amazon's does without a customer's key. The error has the
+// store's code.
+func TestStatIsRefused(t *testing.T) {
+	store := testbucket.Start(t)
+	own := store.Bucket(t)
+	testbucket.Put(t, own, "key", []byte("hello"))
+	b := store.Front(t, own, func(w http.ResponseWriter, r *http.Request) bool {
+		w.WriteHeader(http.StatusBadRequest)
+		_, _ = io.WriteString(w, "<Error><Code>InvalidRequest</Code><Message>the parameters are missing</Message></Error>") // not to HEAD
+		return true
+	})
+	_, err := b.Stat(t.Context(), "key")
+	if err == nil || err.Error() != "read s3://"+b.Name+"/key: InvalidRequest: the parameters are missing" {
+		t.Error(err)
 	}
 }
 
