@@ -53,14 +53,15 @@ func newRequestingPod(t *testing.T, node *testnode.Node, objects map[string]stri
 	return p
 }
 
-func requestingPodOf(t *testing.T, node *testnode.Node, store string) *requestingPod {
+// requestingPodOf returns a pod for a store. more is for its pause container.
+func requestingPodOf(t *testing.T, node *testnode.Node, store string, more ...oci.SpecOpts) *requestingPod {
 	t.Helper()
 	p := &requestingPod{t: t, node: node, store: store, keys: filepath.Join(t.TempDir(), "keys.toml"), spool: filepath.Join(t.TempDir(), "spool")}
 	text := fmt.Sprintf("access_key = %q\nsecret_key = %q\n", tests3.Access, tests3.Secret)
 	if err := os.WriteFile(p.keys, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	p.leader = asNative.run(t, node, "sleep", "sleeping", asPause, oci.WithHostNamespace(specs.NetworkNamespace))
+	p.leader = asNative.run(t, node, "sleep", "sleeping", asPause, oci.WithHostNamespace(specs.NetworkNamespace), oci.Compose(more...))
 	return p
 }
 
