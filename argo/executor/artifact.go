@@ -62,6 +62,24 @@ type S3 struct {
 	SessionTokenSecret *Secret `json:"sessionTokenSecret,omitempty"`
 	CASecret           *Secret `json:"caSecret,omitempty"`
 	Key                string  `json:"key,omitempty"`
+
+	Encryption *Encryption `json:"encryptionOptions,omitempty"`
+}
+
+// CustomerKey names the secret of which the keys of objects are made, nil if the store has the keys.
+func (s *S3) CustomerKey() *Secret {
+	if s.Encryption == nil {
+		return nil
+	}
+	return s.Encryption.CustomerKeySecret
+}
+
+// Encryption says by whose key the store encrypts objects: its own, that of a KMS, or one that is made of a secret's. A
+// context for a KMS is not known: upstream's own encodes it twice.
+type Encryption struct {
+	Enabled           bool    `json:"enableEncryption,omitempty"`
+	KMSKey            string  `json:"kmsKeyId,omitempty"`
+	CustomerKeySecret *Secret `json:"serverSideCustomerKeySecret,omitempty"`
 }
 
 // Secret names a key of a Kubernetes secret, which is mounted in the container.
@@ -303,7 +321,18 @@ func (s *S3) check() error {
 			return err
 		}
 	}
-	return nil
+	return s.Encryption.check(s.Insecure != nil && *s.Insecure)
+}
+
+// check returns an error for what upstream's refuses, too, in words of its own.
+func (e *Encryption) check(insecure bool) error {
+	if e == nil || e.CustomerKeySecret == nil {
+		return nil
+	}
+	if !e.Enabled || e.KMSKey != "" || insecure {
+		return errors.New("a customer's key needs encryption and TLS, and no other key")
+	}
+	return e.CustomerKeySecret.check()
 }
 
 func (h *HTTP) check() error {

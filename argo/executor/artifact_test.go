@@ -9,6 +9,8 @@ import (
 
 const s3Store = `"endpoint":"s3:9000","bucket":"b","insecure":true,"accessKeySecret":{"name":"s","key":"access"},"secretKeySecret":{"name":"s","key":"secret"}`
 
+const s3Secure = `"endpoint":"s3:9000","bucket":"b","accessKeySecret":{"name":"s","key":"access"},"secretKeySecret":{"name":"s","key":"secret"}`
+
 func TestArtifacts(t *testing.T) {
 	const known = ""
 	for name, c := range map[string]struct{ artifact, archive, want string }{
@@ -27,7 +29,14 @@ func TestArtifacts(t *testing.T) {
 		"plugin":              {`"plugin":{"name":"p"}`, ``, `"plugin"`},
 		"role":                {`"s3":{` + s3Store + `,"key":"k","roleARN":"r"}`, ``, `"roleARN"`},
 		"sdk credentials":     {`"s3":{` + s3Store + `,"key":"k","useSDKCreds":true}`, ``, `"useSDKCreds"`},
-		"encryption":          {`"s3":{` + s3Store + `,"key":"k","encryptionOptions":{"enableEncryption":true}}`, ``, `"encryptionOptions"`},
+		"encryption":          {`"s3":{` + s3Store + `,"key":"k","encryptionOptions":{"enableEncryption":true}}`, ``, known},
+		"by a KMS":            {`"s3":{` + s3Store + `,"key":"k","encryptionOptions":{"enableEncryption":true,"kmsKeyId":"k"}}`, ``, known},
+		"with a context":      {`"s3":{` + s3Store + `,"key":"k","encryptionOptions":{"enableEncryption":true,"kmsEncryptionContext":"{}"}}`, ``, `"kmsEncryptionContext"`},
+		"by a customer":       {`"s3":{` + s3Secure + `,"key":"k","encryptionOptions":{"enableEncryption":true,"serverSideCustomerKeySecret":{"name":"s","key":"c"}}}`, ``, known},
+		"by nobody":           {`"s3":{` + s3Secure + `,"key":"k","encryptionOptions":{"serverSideCustomerKeySecret":{"name":"s","key":"c"}}}`, ``, "customer's key"},
+		"by two":              {`"s3":{` + s3Secure + `,"key":"k","encryptionOptions":{"enableEncryption":true,"kmsKeyId":"k","serverSideCustomerKeySecret":{"name":"s","key":"c"}}}`, ``, "customer's key"},
+		"in clear":            {`"s3":{` + s3Store + `,"key":"k","encryptionOptions":{"enableEncryption":true,"serverSideCustomerKeySecret":{"name":"s","key":"c"}}}`, ``, "customer's key"},
+		"customer elsewhere":  {`"s3":{` + s3Secure + `,"key":"k","encryptionOptions":{"enableEncryption":true,"serverSideCustomerKeySecret":{"name":"..","key":"c"}}}`, ``, "of a secret"},
 		"new bucket":          {`"s3":{` + s3Store + `,"key":"k","createBucketIfNotPresent":{}}`, ``, `"createBucketIfNotPresent"`},
 		"no credentials":      {`"s3":{"endpoint":"e","bucket":"b","key":"k"}`, ``, "no access key"},
 		"secret elsewhere":    {`"s3":{"endpoint":"e","bucket":"b","key":"k","accessKeySecret":{"name":"..","key":"a"},"secretKeySecret":{"name":"s","key":"b"}}`, ``, "of a secret"},

@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"github.com/minio/minio-go/v7"
+	"github.com/minio/minio-go/v7/pkg/encrypt"
 )
 
 // readers is how many connections are kept for those who read an object by ranges.
@@ -18,7 +19,10 @@ type Found struct {
 	// Key is the object's, or what the keys of the folder's objects begin with.
 	Key      string
 	IsFolder bool
-	Object   minio.ObjectInfo // of an object
+	// CustomerKey is an object's, nil if the store has the key. HasKeys says that each object of a folder has another one.
+	CustomerKey encrypt.ServerSide
+	HasKeys     bool
+	Object      minio.ObjectInfo // of an object
 }
 
 // Find looks for an object, or for a folder of objects, in a store that speaks S3. Its errors are those of Load.
@@ -27,8 +31,13 @@ func Find(ctx context.Context, in Store) (Found, error) {
 	if !ok {
 		return Found{}, errors.New("the artifact's store does not speak S3")
 	}
-	found := Found{Bucket: s.at.Bucket, Key: s.at.Key}
+	found := Found{Bucket: s.at.Bucket, Key: s.at.Key, HasKeys: s.hasKeys()}
 	var err error
+	if found.HasKeys {
+		if found.CustomerKey, err = s.encryption(s.at.Key); err != nil {
+			return Found{}, err
+		}
+	}
 	if found.Client, err = s.client(readers, 1); err != nil {
 		return Found{}, failed("create new S3 client", err)
 	}
@@ -37,7 +46,7 @@ func Find(ctx context.Context, in Store) (Found, error) {
 		if err != nil {
 			return failed("create new S3 client", err)
 		}
-		found.Object, err = client.StatObject(ctx, s.at.Bucket, s.at.Key, minio.StatObjectOptions{Checksum: true})
+		found.Object, err = client.StatObject(ctx, s.at.Bucket, s.at.Key, minio.StatObjectOptions{Checksum: true, ServerSideEncryption: found.CustomerKey})
 		if !hasCode(err, "NoSuchKey") {
 			return failed("get file", err)
 		}

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/minio/minio-go/v7"
+	"github.com/minio/minio-go/v7/pkg/encrypt"
 	"github.com/minio/minio-go/v7/pkg/s3utils"
 )
 
@@ -45,6 +46,10 @@ func (s *s3) putGrowing(ctx context.Context, client *minio.Core, from *growing, 
 	options := minio.PutObjectOptions{SendContentMd5: true, ContentType: mime.TypeByExtension(filepath.Ext(from.file.Name()))}
 	if options.ContentType == "" {
 		options.ContentType = "application/octet-stream"
+	}
+	var err error
+	if options.ServerSideEncryption, err = s.encryption(key); err != nil {
+		return err
 	}
 	most := int64(largestPut)
 	if s3utils.IsGoogleEndpoint(*client.EndpointURL()) {
@@ -95,24 +100,24 @@ func (s *s3) putParts(ctx context.Context, client *minio.Core, from *growing, n 
 		if n, _, err = from.wait(at + partSize); err != nil {
 			return err
 		}
-		part, err := s.putPart(ctx, client, io.NewSectionReader(from.file, at, min(partSize, n-at)), key, id, len(parts)+1)
+		part, err := s.putPart(ctx, client, io.NewSectionReader(from.file, at, min(partSize, n-at)), key, id, len(parts)+1, options.ServerSideEncryption)
 		if err != nil {
 			return err
 		}
 		parts = append(parts, part)
 	}
-	_, err = client.CompleteMultipartUpload(ctx, s.at.Bucket, key, id, parts, minio.PutObjectOptions{})
+	_, err = client.CompleteMultipartUpload(ctx, s.at.Bucket, key, id, parts, minio.PutObjectOptions{ServerSideEncryption: options.ServerSideEncryption})
 	return err
 }
 
 // putPart puts one part of an upload.
-func (s *s3) putPart(ctx context.Context, client *minio.Core, from *io.SectionReader, key, id string, number int) (minio.CompletePart, error) {
+func (s *s3) putPart(ctx context.Context, client *minio.Core, from *io.SectionReader, key, id string, number int, encryption encrypt.ServerSide) (minio.CompletePart, error) {
 	hash := md5.New()
 	if _, err := io.Copy(hash, from); err != nil {
 		return minio.CompletePart{}, err
 	}
 	part, err := client.PutObjectPart(ctx, s.at.Bucket, key, id, number, io.NewSectionReader(from, 0, from.Size()), from.Size(),
-		minio.PutObjectPartOptions{Md5Base64: base64.StdEncoding.EncodeToString(hash.Sum(nil))})
+		minio.PutObjectPartOptions{Md5Base64: base64.StdEncoding.EncodeToString(hash.Sum(nil)), SSE: encryption})
 	return minio.CompletePart{PartNumber: number, ETag: part.ETag}, err
 }
 

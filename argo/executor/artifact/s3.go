@@ -25,6 +25,7 @@ type s3 struct {
 	at                      executor.S3
 	access, secret, session string
 	authority               string // certificates, "" for the system's
+	customer                string // what the keys of objects are made of, "" for none
 	log                     *slog.Logger
 }
 
@@ -33,7 +34,7 @@ func openS3(at executor.S3, secrets Secrets, log *slog.Logger) (*s3, error) {
 	for _, key := range []struct {
 		value *string
 		from  *executor.Secret
-	}{{&s.access, at.AccessKeySecret}, {&s.secret, at.SecretKeySecret}, {&s.session, at.SessionTokenSecret}, {&s.authority, at.CASecret}} {
+	}{{&s.access, at.AccessKeySecret}, {&s.secret, at.SecretKeySecret}, {&s.session, at.SessionTokenSecret}, {&s.authority, at.CASecret}, {&s.customer, at.CustomerKey()}} {
 		if key.from == nil || key.from.Name == "" {
 			continue
 		}
@@ -112,11 +113,15 @@ func (s *s3) get(ctx context.Context, client *minio.Core, key string, to *os.Roo
 			return Whole(to, err)
 		}
 	}
-	// The answer to HEAD has upstream's errors, that to GET may say more.
-	if _, err := client.StatObject(ctx, s.at.Bucket, key, minio.StatObjectOptions{}); err != nil {
+	encryption, err := s.encryption(key)
+	if err != nil {
 		return err
 	}
-	body, info, _, err := client.GetObject(ctx, s.at.Bucket, key, minio.GetObjectOptions{})
+	// The answer to HEAD has upstream's errors, that to GET may say more.
+	if _, err := client.StatObject(ctx, s.at.Bucket, key, minio.StatObjectOptions{ServerSideEncryption: encryption}); err != nil {
+		return err
+	}
+	body, info, _, err := client.GetObject(ctx, s.at.Bucket, key, minio.GetObjectOptions{ServerSideEncryption: encryption})
 	if err != nil {
 		return err
 	}

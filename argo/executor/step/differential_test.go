@@ -27,8 +27,10 @@ type scene struct {
 	// s3 answers requests in the S3 server's place. A template with an address of it has a server.
 	s3 s3Fault
 	// tls gives the S3 server a certificate. The key ca of the secret is it.
-	tls     bool
-	prepare func(*world)
+	tls bool
+	// encrypted has a server that encrypts in the S3 server's place, with a certificate.
+	encrypted encryption
+	prepare   func(*world)
 	// user is the program's user, root if it is 0.
 	user   uint32
 	during func(*world)
@@ -56,7 +58,7 @@ func TestAsArgoexec(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, s := range slices.Concat(outputScenes, initScenes, inputScenes, waitScenes, diskScenes) {
+	for _, s := range slices.Concat(outputScenes, initScenes, inputScenes, waitScenes, diskScenes, encryptionScenes) {
 		t.Run(s.name, func(t *testing.T) {
 			t.Parallel()
 			s.compare(t, argoexec, ours)
@@ -71,7 +73,7 @@ func (s scene) compare(t *testing.T, argoexec map[string]string, ours string) {
 	run := func(version, real string) {
 		w := newWorld(t, real, s.answer)
 		if strings.Contains(s.template, s3Endpoint) {
-			w.bucket = newBucket(t, s.s3, s.tls)
+			w.bucket = s.newBucket(t)
 			w.write("argo/secret/s3/ca", w.bucket.authority)
 		}
 		file := "/bin/argoexec"
@@ -106,6 +108,14 @@ func (s scene) compare(t *testing.T, argoexec map[string]string, ours string) {
 			t.Logf("%s: exit code %d, after %v, message %q, %d requests, log:\n%s", version, o.exit, o.took.Round(time.Millisecond), o.message, len(o.requests), o.log)
 		}
 	}
+}
+
+func (s scene) newBucket(t *testing.T) *bucket {
+	t.Helper()
+	if s.encrypted != nil {
+		return newEncryptedBucket(t, s.s3, s.encrypted)
+	}
+	return newBucket(t, s.s3, s.tls)
 }
 
 func (s scene) run(w *world, file string) outcome {

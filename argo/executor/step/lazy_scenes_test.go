@@ -29,6 +29,12 @@ func TestPostponed(t *testing.T) {
 			check: holds(0, map[string]string{inputsDir + "/a": "drwx------", inputsDir + "/a/a": ""})},
 		{name: "mode", template: withInputs("", inKey+unpacked+`,"mode":493`), prepare: objects(map[string]string{"k": big}),
 			check: holds(0, map[string]string{inputsDir + "/a": `-rwxr-xr-x ""`})},
+		{name: "file by a customer's key", encrypted: byKeyOf(customerKey), template: encrypted(byCustomer, withInputs("", inKey+unpacked)),
+			prepare: func(w *world) { withCustomerKey(w); objects(map[string]string{"k": big})(w) },
+			check:   holds(0, map[string]string{inputsDir + "/a": `-rw------- ""`})},
+		{name: "folder by a customer's key is loaded", encrypted: byKeyOf(customerKey), template: encrypted(byCustomer, withInputs("", inKey+unpacked)),
+			prepare: func(w *world) { withCustomerKey(w); objects(map[string]string{"k/a": "hello"})(w) },
+			check:   holds(0, map[string]string{inputsDir + "/a": "drwx------", inputsDir + "/a/a": `-rw------- "hello"`})},
 		{name: "others are loaded", template: withInputs("", inKey+unpacked, inKey, `"raw":{"data":"x"}`), prepare: objects(map[string]string{"k": big}),
 			check: holds(0, map[string]string{inputsDir + "/a": `-rw------- ""`, inputsDir + "/b": `-rw-------`, inputsDir + "/c": `-rw-rw-rw- "x"`})},
 		{name: "missing", template: withInputs("", inKey+unpacked)},
@@ -44,7 +50,7 @@ func TestPostponed(t *testing.T) {
 			outcomes := map[string]outcome{}
 			for _, lazy := range []string{"", "1"} {
 				w := newWorld(t, argoexec["4.0"], nil)
-				w.bucket = newBucket(t, nil, false)
+				w.bucket = s.newBucket(t)
 				w.write("argo/secret/s3/ca", w.bucket.authority)
 				w.link(driver, "stand-in/wasm-argoexec")
 				s.env = []string{"LAZY=" + lazy}

@@ -63,9 +63,12 @@ func (p planner) find(ctx context.Context, a executor.Artifact, in artifact.Stor
 	if err != nil {
 		return planned{}, err
 	}
-	one := planned{Artifact: a, bucket: object.Bucket{Client: found.Client, Name: found.Bucket}, is: archive.Plan{Kind: archive.Plain}}
+	one := planned{Artifact: a, bucket: object.Bucket{Client: found.Client, Name: found.Bucket, SSE: found.CustomerKey}, is: archive.Plan{Kind: archive.Plain}}
 	if found.IsFolder {
 		one.prefix = found.Key
+		if found.HasKeys {
+			one.is = archive.Plan{Reason: "each object of the folder has a key of its own"}
+		}
 		return one, nil
 	}
 	of := found.Object

@@ -10,13 +10,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"log"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
-	"os"
-	"path/filepath"
+	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -25,6 +25,7 @@ import (
 
 	"github.com/minio/minio-go/v7"
 	"github.com/minio/minio-go/v7/pkg/credentials"
+	"github.com/minio/minio-go/v7/pkg/encrypt"
 
 	"github.com/wasmshim/containerd-shim-wasm/internal/tests3"
 )
@@ -42,25 +43,52 @@ const s3Place = `"endpoint":"` + s3Endpoint + `","bucket":"` + s3Bucket + `","re
 // inS3 returns the field of an artifact that is kept under a key.
 func inS3(key string) string { return `"s3":{` + s3Place + `,"key":"` + key + `"}` }
 
-// s3 starts the server of all scenes once. It is stopped by TestMain.
-var s3 = sync.OnceValues(func() (*tests3.Server, error) {
-	s, err := tests3.Start()
-	startedS3.Store(s)
-	return s, err
-})
+// The servers of all scenes are started once, when they are needed. They are stopped by TestMain.
+var (
+	s3 = sync.OnceValues(func() (*tests3.Server, error) {
+		s, err := tests3.Start()
+		startedS3.Store(s)
+		return s, err
+	})
+	s3Encrypting = sync.OnceValues(func() (*tests3.Minio, error) {
+		s, err := tests3.StartMinio()
+		startedMinio.Store(s)
+		return s, err
+	})
 
-// startedS3 is the server, if s3 has started it.
-var startedS3 atomic.Pointer[tests3.Server]
+	startedS3    atomic.Pointer[tests3.Server]
+	startedMinio atomic.Pointer[tests3.Minio]
+)
+
+func stopS3() {
+	if s := startedS3.Load(); s != nil {
+		s.Stop()
+	}
+	if s := startedMinio.Load(); s != nil {
+		s.Stop()
+	}
+}
 
 // bucket is the bucket of one run. The run speaks to it through a front of its own.
 type bucket struct {
 	t         *testing.T
 	name      string
-	dir       string
 	endpoint  string // HOST:PORT of the front
 	authority string // its certificate, if it has one
 	client    *minio.Client
 	requests  atomic.Int64
+	encrypted encryption // nil for none
+}
+
+// encryption returns by which key a store encrypts an object of a bucket.
+type encryption func(bucket, key string) encrypt.ServerSide
+
+// of is for the tests' own requests.
+func (e encryption) of(bucket, key string) encrypt.ServerSide {
+	if e == nil {
+		return nil
+	}
+	return e(bucket, key)
 }
 
 // s3Fault answers the nth request, from 0, in the server's place, or returns false.
@@ -73,12 +101,31 @@ func newBucket(t *testing.T, fault s3Fault, tls bool) *bucket {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return newBucketOf(t, &url.URL{Scheme: "http", Host: server.Address}, http.DefaultTransport, fault, tls)
+}
+
+// newEncryptedBucket makes a bucket of a server that can encrypt.
+func newEncryptedBucket(t *testing.T, fault s3Fault, e encryption) *bucket {
+	t.Helper()
+	server, err := s3Encrypting()
+	if err != nil {
+		t.Fatal(err)
+	}
+	transport := server.Transport()
+	t.Cleanup(transport.CloseIdleConnections)
+	b := newBucketOf(t, &url.URL{Scheme: "https", Host: server.Address}, transport, fault, true)
+	b.encrypted = e
+	return b
+}
+
+func newBucketOf(t *testing.T, server *url.URL, transport http.RoundTripper, fault s3Fault, tls bool) *bucket {
+	t.Helper()
 	b := &bucket{t: t, name: "b-" + strings.ToLower(rand.Text())}
-	b.dir = filepath.Join(server.Buckets, b.name)
 	// The header Host stays as it is: it is signed.
 	proxy := &httputil.ReverseProxy{
-		Rewrite:  func(r *httputil.ProxyRequest) { r.Out.URL.Scheme, r.Out.URL.Host = "http", server.Address },
-		ErrorLog: log.New(io.Discard, "", 0), // programs that end abruptly
+		Rewrite:   func(r *httputil.ProxyRequest) { r.Out.URL.Scheme, r.Out.URL.Host = server.Scheme, server.Host },
+		Transport: transport,
+		ErrorLog:  log.New(io.Discard, "", 0), // programs that end abruptly
 	}
 	front := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		n := int(b.requests.Add(1)) - 1
@@ -95,7 +142,10 @@ func newBucket(t *testing.T, fault s3Fault, tls bool) *bucket {
 	}
 	t.Cleanup(front.Close)
 	b.endpoint = front.Listener.Addr().String()
-	b.client, err = minio.New(server.Address, &minio.Options{Creds: credentials.NewStaticV4(tests3.Access, tests3.Secret, ""), Region: tests3.Region})
+	var err error
+	b.client, err = minio.New(server.Host, &minio.Options{
+		Creds: credentials.NewStaticV4(tests3.Access, tests3.Secret, ""), Region: tests3.Region, Secure: server.Scheme == "https", Transport: transport,
+	})
 	if err == nil {
 		err = b.client.MakeBucket(t.Context(), b.name, minio.MakeBucketOptions{})
 	}
@@ -134,7 +184,7 @@ func (b *bucket) fill(text string) string {
 // put puts an object into the bucket.
 func (b *bucket) put(key string, content []byte) {
 	b.t.Helper()
-	if _, err := b.client.PutObject(b.t.Context(), b.name, key, bytes.NewReader(content), int64(len(content)), minio.PutObjectOptions{}); err != nil {
+	if _, err := b.client.PutObject(b.t.Context(), b.name, key, bytes.NewReader(content), int64(len(content)), minio.PutObjectOptions{ServerSideEncryption: b.encrypted.of(b.name, key)}); err != nil {
 		b.t.Fatal(err)
 	}
 }
@@ -143,23 +193,19 @@ func (b *bucket) put(key string, content []byte) {
 func (b *bucket) objects() map[string]string {
 	b.t.Helper()
 	found := map[string]string{}
-	if _, err := os.Stat(b.dir); errors.Is(err, fs.ErrNotExist) {
+	if exists, err := b.client.BucketExists(b.t.Context(), b.name); err != nil {
+		b.t.Fatal(err)
+	} else if !exists {
 		return found
 	}
 	for o := range b.client.ListObjectsIter(b.t.Context(), b.name, minio.ListObjectsOptions{Recursive: true}) {
 		if o.Err != nil {
 			b.t.Fatal(o.Err)
 		}
-		info, err := b.client.StatObject(b.t.Context(), b.name, o.Key, minio.StatObjectOptions{})
-		if err != nil {
-			b.t.Fatal(err)
-		}
-		data, err := os.ReadFile(filepath.Join(b.dir, o.Key))
-		if err != nil && !strings.HasSuffix(o.Key, "/") {
-			b.t.Fatal(err)
-		}
-		found[o.Key] = fmt.Sprintf("%s %v %s", info.ContentType, info.UserMetadata, describe(data))
-		if !strings.HasPrefix(describe(data), "tar:") && !strings.HasPrefix(describe(data), "zip:") {
+		info, data := b.get(o.Key)
+		what := describe(data)
+		found[o.Key] = fmt.Sprintf("%s %v %s", info.ContentType, info.UserMetadata, what) + encryptionOf(info)
+		if !strings.HasPrefix(what, "tar:") && !strings.HasPrefix(what, "zip:") && b.encrypted == nil {
 			found[o.Key] += " " + info.ETag // it says in which parts an object came
 		} else if _, parts, ok := strings.Cut(info.ETag, "-"); ok {
 			found[o.Key] += " in parts " + parts
@@ -169,6 +215,36 @@ func (b *bucket) objects() map[string]string {
 		found[u.Key+" (incomplete)"] = ""
 	}
 	return found
+}
+
+// encryptionOf describes how the store has encrypted an object.
+func encryptionOf(o minio.ObjectInfo) string {
+	text := ""
+	for _, name := range slices.Sorted(maps.Keys(o.Metadata)) {
+		if strings.HasPrefix(name, "X-Amz-Server-Side-Encryption") && !strings.HasSuffix(name, "-Md5") { // of the key
+			text += fmt.Sprint(" ", name, o.Metadata[name])
+		}
+	}
+	return text
+}
+
+// get returns what is known of an object, and its content.
+func (b *bucket) get(key string) (minio.ObjectInfo, []byte) {
+	b.t.Helper()
+	object, err := b.client.GetObject(b.t.Context(), b.name, key, minio.GetObjectOptions{ServerSideEncryption: b.encrypted.of(b.name, key)})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	defer object.Close()
+	info, err := object.Stat()
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	data, err := io.ReadAll(object)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return info, data
 }
 
 // describe describes a file. Of an archive it lists the entries with all that is known of them but the times of those in

@@ -70,9 +70,7 @@ func TestMain(m *testing.M) {
 		panic(err)
 	}
 	code := m.Run()
-	if s := startedS3.Load(); s != nil {
-		s.Stop()
-	}
+	stopS3()
 	if built != "" {
 		os.RemoveAll(built)
 	}
