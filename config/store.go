@@ -24,13 +24,14 @@ type Store struct {
 	// Namespaces are the Kubernetes namespaces whose pods may use the entry; "*" is all. Empty is all, too, for an entry
 	// without credentials.
 	Namespaces []string `toml:"namespaces"`
-	// Buckets are those that they may use with the entry's credentials; empty is all.
+	// Buckets are those that they may use with the entry's credentials, named by the rules of S3; empty is all.
 	Buckets []string `toml:"buckets"`
 	// Credentials is the absolute path of a file with keys, which only root may read (see [LoadCredentials]). Without it
 	// a pod needs credentials of its own.
 	Credentials string `toml:"credentials"`
 	Region      string `toml:"region"`
-	// Style is how requests name a bucket: path or virtual, by default what the endpoint needs.
+	// Style is how requests name a bucket: path or virtual, by default what the endpoint needs. For the entry's credentials
+	// only it counts, and the default is path but for Amazon's stores.
 	Style request.Style `toml:"style"`
 	// CA is the absolute path of a file with the certificates of the authorities that the store's is checked against,
 	// instead of the node's.
@@ -51,6 +52,14 @@ func (s *Store) validate() error {
 		if err := s.Style.Check(); err != nil {
 			return fmt.Errorf("style %w", err)
 		}
+	}
+	for _, bucket := range s.Buckets {
+		if err := request.CheckBucket(bucket); err != nil {
+			return fmt.Errorf("buckets: %w", err)
+		}
+	}
+	if err := request.CheckRegion(s.Region); err != nil {
+		return err
 	}
 	if s.Credentials != "" && len(s.Namespaces) == 0 {
 		return errors.New("credentials without namespaces: list the Kubernetes namespaces whose pods may use them, or \"*\"")

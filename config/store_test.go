@@ -52,6 +52,28 @@ credentials = "/all"
 	}
 }
 
+func TestStoreRefuses(t *testing.T) {
+	for line, want := range map[string]string{
+		`buckets = ["ok-1", "Data"]`:      "no name of a bucket by the rules of S3",
+		`buckets = ["data/"]`:             "no name of a bucket",
+		`buckets = ["data."]`:             "no name of a bucket",
+		`buckets = ["data-s3alias"]`:      "no access point",
+		`region = "eu/x"`:                 "no name of a region",
+		`style = "host"`:                  "style",
+		`credentials = "/keys"`:           "credentials without namespaces",
+		`ca = "ca.pem"`:                   "not an absolute path",
+		`endpoint = "https://x.example/"`: "",
+	} {
+		text := "[[s3]]\n" + line + "\n"
+		if !strings.HasPrefix(line, "endpoint") {
+			text += "endpoint = \"https://x.example\"\n"
+		}
+		if _, err := Parse([]byte(text)); (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v, want something with %q", line, err, want)
+		}
+	}
+}
+
 func TestLoadCredentials(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "keys.toml")
 	write := func(text string, mode os.FileMode) {

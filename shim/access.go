@@ -1,10 +1,12 @@
 package shim
 
 import (
+	"cmp"
 	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
+	"net/url"
 	"os"
 	"path"
 	"path/filepath"
@@ -47,13 +49,8 @@ func (r *accessor) access(a *request.Artifact) (control.Access, error) {
 		return control.Access{}, fmt.Errorf("the store %s has no TLS: the operator of the node allows it by a table [[s3]] with endpoint = %q in %s",
 			a.At.Endpoint, a.At.Endpoint, r.settings.Source)
 	}
-	if a.At.Region == "" {
-		a.At.Region = store.Region
-	}
-	if a.At.Style == request.AutoStyle {
-		a.At.Style = store.Style
-	}
 	access, err := r.credentials(a, store)
+	a.At.Region, a.At.Style = cmp.Or(a.At.Region, store.Region), cmp.Or(a.At.Style, store.Style)
 	if err == nil && access.CA == "" && (access.Token != "" || !strings.HasPrefix(a.At.Endpoint, "http://")) {
 		access.CA, err = authorities(store.CA)
 	}
@@ -97,11 +94,40 @@ func (r *accessor) node(a *request.Artifact, store config.Store) (control.Access
 			"or the operator of the node gives some to the namespace %q by a table [[s3]] in %s", a.At.Bucket, a.At.Endpoint, request.CredentialsAnnotation,
 			request.SecretSource, request.EnvironmentSource, request.IdentitySource, request.InstanceSource, request.AnonymousSource, r.namespace, r.settings.Source)
 	}
+	if err := asListed(&a.At, store); err != nil {
+		return control.Access{}, fmt.Errorf("the node's credentials for %s (a table [[s3]] in %s): %w", store.Endpoint, r.settings.Source, err)
+	}
 	keys, err := config.LoadCredentials(store.Credentials)
 	if err != nil {
 		return control.Access{}, err
 	}
 	return accessBy(keys)
+}
+
+// asListed has requests with the node's credentials made as the store's table says. A store that is asked in another style
+// may take a part of the key for the bucket, which the table does not list.
+func asListed(at *request.Place, store config.Store) error {
+	if err := request.CheckBucket(at.Bucket); err != nil {
+		return err
+	}
+	style := store.Style
+	if style == request.AutoStyle && !isAmazons(store.Endpoint) {
+		style = request.PathStyle
+	}
+	switch {
+	case at.Style != request.AutoStyle && at.Style != style:
+		return fmt.Errorf("option style=%s: the operator of the node decides it, by style in the table: leave the option out", at.Style)
+	case at.Region != "" && at.Region != store.Region:
+		return fmt.Errorf("option region=%s: the operator of the node decides it, by region in the table: leave the option out", at.Region)
+	}
+	at.Style, at.Region = style, store.Region
+	return nil
+}
+
+// isAmazons reports whether an endpoint is in a domain in which only Amazon names hosts: its stores have virtual hosts.
+func isAmazons(endpoint string) bool {
+	u, err := url.Parse(endpoint)
+	return err == nil && (strings.HasSuffix(u.Hostname(), ".amazonaws.com") || strings.HasSuffix(u.Hostname(), ".amazonaws.com.cn"))
 }
 
 func accessBy(keys config.Credentials) (control.Access, error) {

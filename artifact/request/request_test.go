@@ -69,6 +69,7 @@ func TestParseRefuses(t *testing.T) {
 		"s3://bucket/k?unknown=1 -> /in/x":                       "unknown option",
 		"s3://bucket/k?region=a&region=b -> /in/x":               "needs one value",
 		"s3://bucket/k?region= -> /in/x":                         "needs one value",
+		"s3://bucket/k?region=x.example.org/ -> /in/x":           "no name of a region",
 		"s3://bucket/k?on=always -> /in/x":                       "is for outputs",
 		"/out/x -> s3://bucket/k?versionId=1":                    "is for inputs",
 		"/out/x -> s3://bucket/k?on=never":                       "none of always, success",

@@ -39,14 +39,6 @@ func (a *Artifact) parseURI(text string) error {
 	return errors.Join(checkBucket(bucket), checkKey(key))
 }
 
-// checkBucket returns an error for what no store takes as the name of a bucket.
-func checkBucket(name string) error {
-	if len(name) < 3 || len(name) > 63 || strings.Trim(name, nameRunes) != "" || strings.Contains(name, "..") {
-		return fmt.Errorf("%.200q is no name of a bucket", name)
-	}
-	return nil
-}
-
 // checkKey returns an error for a key that some stores take for a path of their own, or for another object's.
 func checkKey(key string) error {
 	if err := printable(key); err != nil {
@@ -75,7 +67,7 @@ type option struct {
 
 var options = map[string]option{
 	"endpoint":  {true, true, func(a *Artifact, value string) error { return a.At.setEndpoint(value) }},
-	"region":    {true, true, func(a *Artifact, value string) error { a.At.Region = value; return nil }},
+	"region":    {true, true, func(a *Artifact, value string) error { a.At.Region = value; return CheckRegion(value) }},
 	"container": {true, true, func(a *Artifact, value string) error { a.Container = value; return nil }},
 	"credentials": {true, true, func(a *Artifact, value string) error {
 		a.At.Credentials = value
@@ -102,6 +94,14 @@ var options = map[string]option{
 		}
 		return oneOf(kind, string(StoreEncryption), string(KMSEncryption), string(CustomerEncryption))
 	}},
+}
+
+// CheckRegion returns an error for what no store has as the name of a region: it becomes a part of a host's name.
+func CheckRegion(name string) error {
+	if len(name) > 63 || strings.Trim(name, nameRunes) != "" || strings.Contains(name, "..") {
+		return fmt.Errorf("%.100q is no name of a region", name)
+	}
+	return nil
 }
 
 // Check returns an error for what is no style, or the default.
