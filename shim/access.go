@@ -146,6 +146,7 @@ const (
 	roleEnv         = "AWS_ROLE_ARN"
 	tokenFileEnv    = "AWS_WEB_IDENTITY_TOKEN_FILE"
 	stsEnv          = "AWS_ENDPOINT_URL_STS"
+	regionEnv       = "AWS_REGION"
 )
 
 func (r *accessor) environment() (control.Access, error) {
@@ -162,18 +163,13 @@ func (r *accessor) environment() (control.Access, error) {
 func (r *accessor) identity() (control.Access, error) {
 	env := r.spec.Process.Env
 	file := environ.Get(env, tokenFileEnv)
-	access := control.Access{RoleARN: environ.Get(env, roleEnv), STS: environ.Get(env, stsEnv)}
+	access := control.Access{RoleARN: environ.Get(env, roleEnv)}
 	if access.RoleARN == "" || !path.IsAbs(file) {
 		return access, fmt.Errorf("the container has no variables %s and %s for a web identity", roleEnv, tokenFileEnv)
 	}
-	if access.STS == "" {
-		access.STS = "https://sts.amazonaws.com"
-		if region := environ.Get(env, "AWS_REGION"); region != "" {
-			access.STS = "https://sts." + region + ".amazonaws.com"
-		}
-	}
-	if !strings.HasPrefix(access.STS, "https://") {
-		return access, fmt.Errorf("%s: a token is sent only to https://", stsEnv)
+	var err error
+	if access.STS, err = tokenService(env); err != nil {
+		return access, err
 	}
 	dir, name := path.Split(path.Clean(file))
 	m, err := r.volume(func(m specs.Mount) bool { return path.Clean(m.Destination) == path.Clean(dir) })
@@ -187,6 +183,30 @@ func (r *accessor) identity() (control.Access, error) {
 	access.Token = strings.TrimSpace(token)
 	r.used = append(r.used, roleEnv, tokenFileEnv)
 	return access, nil
+}
+
+// tokenService returns the URL of the service that takes the container's web identity: Amazon's, or the one that the
+// container names.
+func tokenService(env []string) (string, error) {
+	named := environ.Get(env, stsEnv)
+	if named == "" {
+		region := environ.Get(env, regionEnv)
+		if region == "" {
+			return "https://sts.amazonaws.com", nil
+		}
+		if err := request.CheckRegion(region); err != nil {
+			return "", fmt.Errorf("%s: %w", regionEnv, err)
+		}
+		return "https://sts." + region + ".amazonaws.com", nil
+	}
+	service, err := request.Endpoint(named)
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", stsEnv, err)
+	}
+	if !strings.HasPrefix(service, "https://") {
+		return "", fmt.Errorf("%s: a token is sent only to https://", stsEnv)
+	}
+	return service, nil
 }
 
 // secretKinds are the kubelet's volumes that hold secrets. It makes them itself, and no container can write to them.

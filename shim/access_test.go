@@ -3,6 +3,8 @@ package shim
 import (
 	"os"
 	"path/filepath"
+	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -107,5 +109,71 @@ func TestOwnCredentialsAsAsked(t *testing.T) {
 	at, access, err := accessTo(t, listed, "s3://team-data/k?credentials=anonymous&style=virtual&region=us -> /in/x")
 	if err != nil || access.AccessKey != "" || at.Style != request.VirtualStyle || at.Region != "us" {
 		t.Errorf("got %+v, keys %q, %v", at, access.AccessKey, err)
+	}
+}
+
+// volumeOf makes a volume of the kubelet with keys, and returns the mount of it.
+func volumeOf(t *testing.T, kind, name, at string, keys map[string]string) specs.Mount {
+	t.Helper()
+	source := filepath.Join(t.TempDir(), kind, name)
+	if err := os.MkdirAll(source, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for key, value := range keys {
+		if err := os.WriteFile(filepath.Join(source, key), []byte(value), 0o400); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return specs.Mount{Destination: at, Source: source}
+}
+
+// A container's variables choose who gets its own token, and nothing of what an instance's credentials are asked for.
+func TestIdentityAsTheContainerHas(t *testing.T) {
+	const role, file = "AWS_ROLE_ARN=arn", "AWS_WEB_IDENTITY_TOKEN_FILE=/token/token"
+	token := volumeOf(t, "kubernetes.io~projected", "token", "/token", map[string]string{"token": "the token\n"})
+	plain := volumeOf(t, "kubernetes.io~empty-dir", "token", "/token", map[string]string{"token": "the token"})
+	outside := volumeOf(t, "kubernetes.io~projected", "token", "/token", nil)
+	if err := os.Symlink("/etc/hostname", filepath.Join(outside.Source, "token")); err != nil {
+		t.Fatal(err)
+	}
+	for name, tc := range map[string]struct {
+		env   []string
+		mount specs.Mount
+		sts   string
+		want  string // in the error
+	}{
+		"Amazon's":          {[]string{role, file}, token, "https://sts.amazonaws.com", ""},
+		"a region's":        {[]string{role, file, "AWS_REGION=eu-west-1"}, token, "https://sts.eu-west-1.amazonaws.com", ""},
+		"another":           {[]string{role, file, "AWS_ENDPOINT_URL_STS=https://sts.example.org:8443/"}, token, "https://sts.example.org:8443", ""},
+		"without TLS":       {[]string{role, file, "AWS_ENDPOINT_URL_STS=http://sts.example.org"}, token, "", "only to https://"},
+		"with a user":       {[]string{role, file, "AWS_ENDPOINT_URL_STS=https://sts.amazonaws.com@example.org"}, token, "", "more than a scheme"},
+		"with a path":       {[]string{role, file, "AWS_ENDPOINT_URL_STS=https://example.org/x?y"}, token, "", "more than a scheme"},
+		"region of a host":  {[]string{role, file, "AWS_REGION=example.org/"}, token, "", "no name of a region"},
+		"no volume":         {[]string{role, file}, specs.Mount{Destination: "/other"}, "", "mounts no such volume"},
+		"not the kubelet's": {[]string{role, file}, plain, "", "mounts no such volume"},
+		"a link outside":    {[]string{role, file}, outside, "", "token"},
+		"another folder":    {[]string{role, "AWS_WEB_IDENTITY_TOKEN_FILE=/token/../etc/passwd"}, token, "", "mounts no such volume"},
+	} {
+		r := &accessor{spec: &specs.Spec{Process: &specs.Process{Env: tc.env}, Mounts: []specs.Mount{tc.mount}}}
+		access, err := r.credentials(&request.Artifact{At: request.Place{Credentials: request.IdentitySource}}, config.Store{})
+		if tc.want != "" {
+			if err == nil || !strings.Contains(err.Error(), tc.want) || access.Token != "" {
+				t.Errorf("%s: got %+v, %v; want an error with %q", name, access, err, tc.want)
+			}
+			continue
+		}
+		if want := (control.Access{RoleARN: "arn", Token: "the token", STS: tc.sts}); err != nil || !reflect.DeepEqual(access, want) {
+			t.Errorf("%s: got %+v, %v; want %+v", name, access, err, want)
+		}
+	}
+	r := &accessor{spec: &specs.Spec{Process: &specs.Process{Env: []string{
+		"AWS_EC2_METADATA_SERVICE_ENDPOINT=http://127.0.0.1", "AWS_CONTAINER_CREDENTIALS_FULL_URI=http://127.0.0.1", "AWS_CONTAINER_AUTHORIZATION_TOKEN=x",
+	}}}}
+	access, err := r.credentials(&request.Artifact{At: request.Place{Credentials: request.InstanceSource}}, config.Store{})
+	if err != nil || !reflect.DeepEqual(access, control.Access{Instance: true}) {
+		t.Errorf("an instance's: got %+v, %v", access, err)
+	}
+	if env := (artifactProgram{}).env(); !slices.Equal(env, []string{"WASM_WORKER_ROLE=serve-artifacts"}) {
+		t.Errorf("the program has the environment %q", env)
 	}
 }

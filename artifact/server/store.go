@@ -72,6 +72,15 @@ func transportTo(secure bool, authorities string) (*http.Transport, error) {
 // patience is how long a service for credentials may take to answer.
 const patience = 10 * time.Second
 
+// service returns a client of a service for credentials. It follows no redirects, as those of stores do not: a token goes
+// to nobody but the service that was named.
+func service(transport http.RoundTripper) *http.Client {
+	return &http.Client{
+		Transport: answer.Bounded{RoundTripper: transport}, Timeout: patience,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}
+
 // credentialsOf returns the source of credentials. It asks no service before the first request.
 func credentialsOf(a control.Access) (*credentials.Credentials, error) {
 	switch {
@@ -81,13 +90,17 @@ func credentialsOf(a control.Access) (*credentials.Credentials, error) {
 			return nil, err
 		}
 		return credentials.New(&credentials.STSWebIdentity{
-			Client: &http.Client{Transport: transport, Timeout: patience}, STSEndpoint: a.STS, RoleARN: a.RoleARN,
+			Client: service(transport), STSEndpoint: a.STS, RoleARN: a.RoleARN,
 			GetWebIDTokenExpiry: func() (*credentials.WebIdentityToken, error) {
 				return &credentials.WebIdentityToken{Token: a.Token}, nil
 			},
 		}), nil
 	case a.Instance:
-		return credentials.New(&credentials.IAM{Client: &http.Client{Timeout: patience}}), nil
+		transport, err := transportTo(false, "")
+		if err != nil {
+			return nil, err
+		}
+		return credentials.New(&credentials.IAM{Client: service(transport), Endpoint: credentials.DefaultIAMRoleEndpoint}), nil
 	case a.AccessKey == "":
 		return credentials.NewStatic("", "", "", credentials.SignatureAnonymous), nil
 	}

@@ -32,6 +32,7 @@ var (
 
 func TestMain(m *testing.M) {
 	testmount.Main()
+	instanceMain()
 	code := m.Run()
 	if minioStore != nil {
 		minioStore.Stop()
