@@ -139,7 +139,7 @@ func (c *container) endServer(p *process, patience time.Duration) {
 		c.daemon.log.WithError(err).WithField("container", c.id).Warn("end what was served to the container: the kernel may keep it until the pod ends")
 	}
 	if err := p.container.endHelper(context.Background(), p); err != nil {
-		c.daemon.log.WithError(err).WithField("container", c.id).Warn("end the program that serves the container's artifacts: it ends with the pod's wait container")
+		c.daemon.log.WithError(err).WithField("container", c.id).WithField("in", p.container.id).Warn("end the program that serves the container's artifacts: it ends with the container in which it is")
 	}
 }
 
@@ -199,7 +199,7 @@ type artifactServer struct {
 
 // started mounts what the program reports that it can serve, and waits until it does.
 func (s *artifactServer) started(ctx context.Context, w *worker) error {
-	report, err := awaitReport(ctx, w)
+	report, err := awaitReport(ctx, w, waitLog)
 	if err != nil {
 		return err
 	}
@@ -220,7 +220,7 @@ func (s *artifactServer) started(ctx context.Context, w *worker) error {
 	if err := w.control.Start(); err != nil {
 		return err
 	}
-	_, err = awaitReport(ctx, w)
+	_, err = awaitReport(ctx, w, waitLog)
 	return err
 }
 

@@ -57,16 +57,24 @@ func (c *container) removeHelper(p *process) {
 type helper struct{ argoExecutor }
 
 func (helper) started(ctx context.Context, w *worker) error {
-	_, err := awaitReport(ctx, w)
+	_, err := awaitReport(ctx, w, waitLog)
 	return err
 }
 
-func awaitReport(ctx context.Context, w *worker) (control.Report, error) {
+// Places that have the errors of our programs, for messages: a helper writes to the log of the wait container in which it
+// is, and the program that serves artifacts by annotation to that of the container that asks for them.
+const (
+	waitLog = "the log of the wait container"
+	ownLog  = "the container's own log"
+)
+
+// awaitReport waits for the report of a program that writes to a log.
+func awaitReport(ctx context.Context, w *worker, log string) (control.Report, error) {
 	stop := w.readUntil(ctx)
 	defer stop()
 	report, err := w.control.Report()
 	if errors.Is(err, io.EOF) {
-		err = fmt.Errorf("the program has ended without a report; the log of the wait container may have its error: %w", err)
+		err = fmt.Errorf("the program has ended without a report; %s may have its error: %w", log, err)
 	}
 	return report, errors.Join(err, report.Err())
 }

@@ -211,7 +211,7 @@ func (artifactProgram) env() []string { return []string{control.RoleEnv + "=" + 
 func (a artifactProgram) order(w *worker) error { return w.control.Serve(a.serves) }
 
 func (artifactProgram) started(ctx context.Context, w *worker) error {
-	_, err := awaitReport(ctx, w)
+	_, err := awaitReport(ctx, w, ownLog)
 	return err
 }
 
