@@ -173,7 +173,7 @@ func TestIdentityAsTheContainerHas(t *testing.T) {
 	if err != nil || !reflect.DeepEqual(access, control.Access{Instance: true}) {
 		t.Errorf("an instance's: got %+v, %v", access, err)
 	}
-	if env := (artifactProgram{}).env(); !slices.Equal(env, []string{"WASM_WORKER_ROLE=serve-artifacts"}) {
+	if env := (&artifactProgram{}).env(); !slices.Equal(env, []string{"WASM_WORKER_ROLE=serve-artifacts"}) {
 		t.Errorf("the program has the environment %q", env)
 	}
 }

@@ -39,7 +39,7 @@ func TestExecutorThatReportsAnything(t *testing.T) {
 		"an error number":   {frame(`{"Error":"no","Errno":28}`), true, words{"start the executor", "no"}},
 		"another type":      {frame(`{"Error":1}`), true, words{"start the executor", "decode message"}},
 	} {
-		for way, runs := range map[string]payload{"start": argoExecutor{}, "stage": helper{}, "serve": &artifactServer{artifacts: make([]executor.Artifact, 1)}, "serve requested": artifactProgram{}} {
+		for way, runs := range map[string]payload{"start": argoExecutor{}, "stage": helper{}, "serve": &artifactServer{artifacts: make([]executor.Artifact, 1)}, "serve requested": &artifactProgram{}} {
 			t.Run(name+", "+way, func(t *testing.T) {
 				t.Parallel()
 				ours, theirs, err := control.Pair()
@@ -87,7 +87,7 @@ func TestExecutorThatReportsAnything(t *testing.T) {
 
 // The error of a program that ends without a report names the log that it has written to.
 func TestReportsNameTheirLog(t *testing.T) {
-	for log, runs := range map[string]payload{"the log of the wait container": helper{}, "the container's own log": artifactProgram{}} {
+	for log, runs := range map[string]payload{"the log of the wait container": helper{}, "the container's own log": &artifactProgram{}} {
 		ours, theirs, err := control.Pair()
 		if err != nil {
 			t.Fatal(err)

@@ -121,7 +121,7 @@ func (r *requested) abortLeft(c, pause *container) error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), lastUploads)
 	defer cancel()
-	p := c.newServer("wasm-shim-abort-", pause, order)
+	p := c.newServer("wasm-shim-abort-", pause, &order)
 	if err := pause.startHelper(ctx, p); err != nil {
 		return err
 	}

@@ -60,6 +60,10 @@ func (c *container) request() (*requested, error) {
 		}
 		r.add(control.ServedArtifact{Artifact: a, Access: access})
 	}
+	r.order.Authorities = from.authorities.texts
+	if err := r.order.Check(); err != nil {
+		return nil, err
+	}
 	from.hide()
 	r.used = from.used
 	for _, m := range r.order.Mounts {
@@ -146,7 +150,7 @@ func (r *requested) start(ctx context.Context, c, pause *container, devices []*o
 		return fmt.Errorf("make a folder for what is written to artifacts (spool_dir in %s): %w", c.settings.Source, err)
 	}
 	defer spool.Close()
-	p := c.newServer("wasm-shim-artifacts-", pause, r.order)
+	p := c.newServer("wasm-shim-artifacts-", pause, &r.order)
 	p.files = slices.Concat(devices, []*os.File{spool})
 	err = p.addProgress()
 	if err == nil {
@@ -157,20 +161,39 @@ func (r *requested) start(ctx context.Context, c, pause *container, devices []*o
 		return err
 	}
 	p.files, p.connections = nil, connections
+	r.order = forAborts(r.order)
 	r.server.Store(p)
 	go r.listen(p)
 	return nil
 }
 
+// forAborts returns what is needed of an order once its artifacts are served: how to get at the stores in which uploads may
+// have to be aborted.
+func forAborts(order control.Serve) control.Serve {
+	kept := control.Serve{Authorities: make([][]byte, len(order.Authorities))}
+	for _, m := range order.Mounts {
+		if !m.Artifacts[0].Output {
+			continue
+		}
+		kept.Mounts = append(kept.Mounts, m)
+		for _, a := range m.Artifacts {
+			if i := a.Access.Authorities - 1; i >= 0 {
+				kept.Authorities[i] = order.Authorities[i]
+			}
+		}
+	}
+	return kept
+}
+
 // newServer returns an exec of our program in the pause container. It has no rights, and nothing of either container but
 // the place to log to.
-func (c *container) newServer(id string, pause *container, serves control.Serve) *process {
+func (c *container) newServer(id string, pause *container, serves *control.Serve) *process {
 	process := *pause.spec.Process
 	process.Args, process.Env, process.Cwd, process.Terminal = []string{"wasm-artifacts"}, nil, "/", false
 	process.Capabilities, process.NoNewPrivileges = &specs.LinuxCapabilities{}, true
 	process.User = specs.User{UID: serverID, GID: serverID}
 	process.OOMScoreAdj, process.Rlimits = c.spec.Process.OOMScoreAdj, nil
-	p := newProcess(pause, id+c.id, added, &process, artifactProgram{serves: serves}, stdio.Names{Stderr: c.stderr})
+	p := newProcess(pause, id+c.id, added, &process, &artifactProgram{serves: serves}, stdio.Names{Stderr: c.stderr})
 	p.apart = true
 	return p
 }
@@ -199,20 +222,24 @@ func makeSpool(at string) (*os.File, error) {
 // artifactProgram is our program that serves artifacts.
 type artifactProgram struct {
 	silent
-	serves control.Serve
+	serves *control.Serve // until it has its order, which may be large
 }
 
-func (artifactProgram) program(d *daemon) (*os.File, bool, error) {
+func (*artifactProgram) program(d *daemon) (*os.File, bool, error) {
 	return argoExecutor{}.program(d)
 }
 
-func (artifactProgram) env() []string { return []string{control.RoleEnv + "=" + control.RoleServe} }
+func (*artifactProgram) env() []string { return []string{control.RoleEnv + "=" + control.RoleServe} }
 
-func (a artifactProgram) order(w *worker) error { return w.control.Serve(a.serves) }
+func (a *artifactProgram) order(w *worker) error {
+	order := a.serves
+	a.serves = nil
+	return w.control.Serve(*order)
+}
 
-func (artifactProgram) started(ctx context.Context, w *worker) error {
+func (*artifactProgram) started(ctx context.Context, w *worker) error {
 	_, err := awaitReport(ctx, w, ownLog)
 	return err
 }
 
-func (artifactProgram) exec(*specs.Process) (payload, error) { return nil, errors.ErrUnsupported }
+func (*artifactProgram) exec(*specs.Process) (payload, error) { return nil, errors.ErrUnsupported }

@@ -226,7 +226,7 @@ func TestWebIdentity(t *testing.T) {
 			t.Fatal(err)
 		}
 		a := s.artifact(t, "s3://BUCKET/key -> /in/x")
-		a.Access = control.Access{Token: token, RoleARN: tests3.Role(), STS: "https://" + s.Address, CA: s.Authority}
+		a.Access = control.Access{Token: token, RoleARN: tests3.Role(), STS: "https://" + s.Address, Authorities: 1}
 		return a
 	}
 	in := serve(t, with(time.Hour))

@@ -91,7 +91,7 @@ func named(a control.ServedArtifact, err error) error {
 
 func (all *Artifacts) find(ctx context.Context, a control.ServedArtifact) (input, error) {
 	in := input{ServedArtifact: a}
-	client, err := connect(a)
+	client, err := connect(all.order, a)
 	if err != nil {
 		return in, err
 	}
@@ -234,7 +234,7 @@ func (all *Artifacts) serveOutputs(m control.ServedMount, device *os.File) error
 		if _, o.SSE, err = encryption(a); err != nil {
 			return named(a, err)
 		}
-		if o.Client, err = connect(a); err != nil {
+		if o.Client, err = connect(all.order, a); err != nil {
 			return named(a, err)
 		}
 		wanted = append(wanted, o)
@@ -268,7 +268,7 @@ func AbortLeft(ctx context.Context, order control.Serve) error {
 				if a.Name != u.Artifact {
 					continue
 				}
-				client, err := connect(a)
+				client, err := connect(order, a)
 				if err == nil {
 					err = output.Abort(ctx, client, output.Upload{Bucket: u.Bucket, Key: u.Key, ID: u.ID})
 				}

@@ -26,17 +26,17 @@ const connections = 16
 // attempts is how often a client tries a request. Packages object and output repeat those for content.
 const attempts = 4
 
-// connect returns a client for an artifact's store.
-func connect(a control.ServedArtifact) (*minio.Core, error) {
+// connect returns a client for the store of an artifact of an order.
+func connect(order control.Serve, a control.ServedArtifact) (*minio.Core, error) {
 	host, plain := strings.CutPrefix(a.At.Endpoint, "http://")
 	if !plain {
 		host = strings.TrimPrefix(a.At.Endpoint, "https://")
 	}
-	transport, err := transportTo(!plain, a.Access.CA)
+	transport, err := transportTo(!plain, order.AuthoritiesOf(a.Access))
 	if err != nil {
 		return nil, err
 	}
-	keys, err := credentialsOf(a.Access)
+	keys, err := credentialsOf(a.Access, order.AuthoritiesOf(a.Access))
 	if err != nil {
 		return nil, err
 	}
@@ -50,7 +50,7 @@ var lookups = map[request.Style]minio.BucketLookupType{
 	request.AutoStyle: minio.BucketLookupAuto, request.PathStyle: minio.BucketLookupPath, request.VirtualStyle: minio.BucketLookupDNS,
 }
 
-func transportTo(secure bool, authorities string) (*http.Transport, error) {
+func transportTo(secure bool, authorities []byte) (*http.Transport, error) {
 	transport, err := minio.DefaultTransport(secure)
 	if err != nil {
 		return nil, err
@@ -62,7 +62,7 @@ func transportTo(secure bool, authorities string) (*http.Transport, error) {
 		return transport, nil
 	}
 	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM([]byte(authorities)) {
+	if !pool.AppendCertsFromPEM(authorities) {
 		return nil, errors.New("there are no certificates of authorities to check the store's by")
 	}
 	transport.TLSClientConfig.RootCAs = pool
@@ -82,10 +82,10 @@ func service(transport http.RoundTripper) *http.Client {
 }
 
 // credentialsOf returns the source of credentials. It asks no service before the first request.
-func credentialsOf(a control.Access) (*credentials.Credentials, error) {
+func credentialsOf(a control.Access, authorities []byte) (*credentials.Credentials, error) {
 	switch {
 	case a.Token != "":
-		transport, err := transportTo(true, a.CA)
+		transport, err := transportTo(true, authorities)
 		if err != nil {
 			return nil, err
 		}
@@ -96,7 +96,7 @@ func credentialsOf(a control.Access) (*credentials.Credentials, error) {
 			},
 		}), nil
 	case a.Instance:
-		transport, err := transportTo(false, "")
+		transport, err := transportTo(false, nil)
 		if err != nil {
 			return nil, err
 		}

@@ -54,7 +54,7 @@ func TestRedirectsOfStores(t *testing.T) {
 	for _, status := range []int{301, 302, 303, 307, 308} {
 		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, url+r.RequestURI, status) }))
 		t.Cleanup(s.Close)
-		client, err := connect(control.ServedArtifact{
+		client, err := connect(control.Serve{}, control.ServedArtifact{
 			Artifact: request.Artifact{At: request.Place{Endpoint: s.URL, Region: "eu"}},
 			Access:   control.Access{AccessKey: "key", SecretKey: "secret", SessionToken: "token"},
 		})
@@ -78,7 +78,7 @@ func TestRequestsNameTheirBucket(t *testing.T) {
 	var got seen
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { got.note(r); w.WriteHeader(http.StatusNotFound) }))
 	t.Cleanup(s.Close)
-	client, err := connect(control.ServedArtifact{
+	client, err := connect(control.Serve{}, control.ServedArtifact{
 		Artifact: request.Artifact{At: request.Place{Endpoint: s.URL, Region: "eu", Style: request.PathStyle}},
 		Access:   control.Access{AccessKey: "key", SecretKey: "secret"},
 	})
@@ -120,26 +120,25 @@ func TestTokensStay(t *testing.T) {
 		}
 	}))
 	t.Cleanup(s.Close)
-	ca := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw}))
-	get := func(a control.Access) (string, error) {
-		keys, err := credentialsOf(a)
+	access := control.Access{RoleARN: "arn", Token: "the token", STS: s.URL}
+	get := func(authorities []byte) (string, error) {
+		keys, err := credentialsOf(access, authorities)
 		if err != nil {
 			t.Fatal(err)
 		}
 		value, err := keys.GetWithContext(nil)
 		return value.AccessKeyID + value.SecretAccessKey + value.SessionToken, err
 	}
-	access := control.Access{RoleARN: "arn", Token: "the token", STS: s.URL, CA: ca}
-	if got, err := get(access); got != "keysecretsession" || err != nil {
+	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw})
+	if got, err := get(ca); got != "keysecretsession" || err != nil {
 		t.Errorf("got %q, %v", got, err)
 	}
 	redirect = true
-	if got, err := get(access); err == nil {
+	if got, err := get(ca); err == nil {
 		t.Errorf("after a redirect, got %q", got)
 	}
 	redirect = false
-	access.CA = authority(t)
-	if got, err := get(access); err == nil {
+	if got, err := get(authority(t)); err == nil {
 		t.Errorf("by another authority, got %q", got)
 	}
 	if len(others.all) > 0 {
@@ -148,7 +147,7 @@ func TestTokensStay(t *testing.T) {
 }
 
 // authority makes a certificate that no service has.
-func authority(t *testing.T) string {
+func authority(t *testing.T) []byte {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -159,7 +158,7 @@ func authority(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: raw}))
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: raw})
 }
 
 // instanceEnv has the process ask the metadata service of its own network namespace.
@@ -214,7 +213,7 @@ func askInstance(kind string) string {
 			serveMetadata(w, r)
 		}))
 	}()
-	keys, err := credentialsOf(control.Access{Instance: true})
+	keys, err := credentialsOf(control.Access{Instance: true}, nil)
 	if err != nil {
 		return err.Error()
 	}

@@ -79,7 +79,7 @@ func (s *store) artifact(t *testing.T, text string) control.ServedArtifact {
 	if a.At.Endpoint == "" {
 		a.At.Endpoint = "https://" + s.Address
 	}
-	return control.ServedArtifact{Artifact: a, Access: control.Access{AccessKey: tests3.Access, SecretKey: tests3.Secret, CA: s.Authority}}
+	return control.ServedArtifact{Artifact: a, Access: control.Access{AccessKey: tests3.Access, SecretKey: tests3.Secret, Authorities: 1}}
 }
 
 // put puts an object by the client of the tests.
@@ -103,7 +103,7 @@ type container struct {
 func serve(t *testing.T, artifacts ...control.ServedArtifact) *container {
 	t.Helper()
 	c := &container{t: t, noted: make(chan control.Upload, 100)}
-	order := control.Serve{SpoolSize: 1 << 30}
+	order := control.Serve{SpoolSize: 1 << 30, Authorities: [][]byte{[]byte(minioStore.Authority)}}
 	for _, a := range artifacts {
 		order.Mounts = append(order.Mounts, control.ServedMount{Path: a.Path, Artifacts: []control.ServedArtifact{a}})
 	}
@@ -191,7 +191,7 @@ func noise(n int) []byte {
 // expectRefused checks that an input is not served, and that the error names its object and the store's reason.
 func (s *store) expectRefused(t *testing.T, a control.ServedArtifact, code string) {
 	t.Helper()
-	order := control.Serve{Mounts: []control.ServedMount{{Path: a.Path, Artifacts: []control.ServedArtifact{a}}}}
+	order := control.Serve{Authorities: [][]byte{[]byte(s.Authority)}, Mounts: []control.ServedMount{{Path: a.Path, Artifacts: []control.ServedArtifact{a}}}}
 	_, err := Find(t.Context(), order, Options{Log: slog.New(slog.DiscardHandler)})
 	if err == nil || !strings.Contains(err.Error(), fmt.Sprintf("artifact x (s3://%s/%s of https://", s.bucket, a.At.Key)) || !strings.Contains(err.Error(), code) {
 		t.Errorf("got %v, want %s", err, code)

@@ -1,6 +1,10 @@
 package control
 
-import "github.com/wasmshim/containerd-shim-wasm/artifact/request"
+import (
+	"fmt"
+
+	"github.com/wasmshim/containerd-shim-wasm/artifact/request"
+)
 
 // RoleServe is the role of a program that serves artifacts which a pod asks for by annotation. The conversation is Serve,
 // Start, Report once the artifacts have been found and are served, Finish when the container has ended, and a second
@@ -13,6 +17,8 @@ type Serve struct {
 	Mounts    []ServedMount
 	UID, GID  uint32 // of the files
 	SpoolSize int64  // in bytes
+	// Authorities are the certificates of authorities that the artifacts name by number, in PEM.
+	Authorities [][]byte `json:",omitempty"`
 	// Abort are uploads that another program has left unfinished. If there are any, the program aborts them, reports and
 	// ends: it serves nothing, and gets no further descriptors.
 	Abort []Upload `json:",omitempty"`
@@ -46,8 +52,40 @@ type Access struct {
 	RoleARN, Token, STS string `json:",omitempty"`
 	// Instance takes credentials from the metadata service of the cloud's instance.
 	Instance bool `json:",omitempty"`
-	// CA are the certificates of authorities, in PEM.
-	CA string `json:",omitempty"`
+	// Authorities is the number, from 1, of the order's Authorities by which the store is checked; 0 is none.
+	Authorities int `json:",omitempty"`
+}
+
+// AuthoritiesOf returns the certificates by which the store of an artifact is checked, nil for none.
+func (s Serve) AuthoritiesOf(a Access) []byte {
+	if a.Authorities < 1 || a.Authorities > len(s.Authorities) {
+		return nil
+	}
+	return s.Authorities[a.Authorities-1]
+}
+
+// maxServeText bounds the texts of an order to serve, in bytes, each of which JSON encodes with 6 at most. The certificates
+// of authorities have a bound of their own.
+const maxServeText = 512 << 10
+
+// Check returns an error for an order whose texts are too long, before it is encoded.
+func (s Serve) Check() error {
+	size := 0
+	for _, m := range s.Mounts {
+		size += len(m.Path)
+		for _, a := range m.Artifacts {
+			for _, text := range []string{
+				a.Name, a.Container, a.Path, a.At.Endpoint, a.At.Region, a.At.Credentials, a.At.Bucket, a.At.Key, a.At.Version, a.At.Encryption.KeyID,
+				a.Access.AccessKey, a.Access.SecretKey, a.Access.SessionToken, string(a.Access.CustomerKey), a.Access.RoleARN, a.Access.Token, a.Access.STS,
+			} {
+				size += len(text)
+			}
+		}
+	}
+	if size > maxServeText {
+		return fmt.Errorf("the annotations and the credentials of the container's artifacts have %d bytes together: %d are allowed", size, maxServeText)
+	}
+	return nil
 }
 
 // Finish says how the container has ended.
