@@ -4,10 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"maps"
 	"os"
-	"slices"
 	"time"
 
 	"github.com/wasmshim/containerd-shim-wasm/worker/control"
@@ -112,10 +109,8 @@ func (r *requested) end(c *container) {
 
 // abortLeft aborts uploads that a program has left which was killed.
 func (r *requested) abortLeft(c, pause *container) error {
-	r.mu.Lock()
 	order := r.order
-	order.Abort = slices.Collect(maps.Values(r.uploads))
-	r.mu.Unlock()
+	order.Abort = r.uploads.left()
 	if len(order.Abort) == 0 {
 		return nil
 	}
@@ -137,32 +132,3 @@ func (r *requested) removeSpool(c *container) {
 
 // lastUploads is how long the program may take to abort its uploads.
 const lastUploads = 5 * time.Second
-
-// Bounds of the uploads that are remembered of a program, which may have been taken over: their number, and the text of
-// each, in bytes.
-const (
-	mostUploads = 2000
-	maxUpload   = 4 << 10
-)
-
-// listen receives the program's reports until its answer.
-func (r *requested) listen(p *process) {
-	_, w, _ := p.look()
-	for {
-		report, err := w.control.Report()
-		if err != nil || report.Upload == nil {
-			if errors.Is(err, io.EOF) {
-				err = errors.New("the program that serves the artifacts has ended")
-			}
-			r.finished <- errors.Join(err, report.Err())
-			return
-		}
-		r.mu.Lock()
-		if u := *report.Upload; u.Ended {
-			delete(r.uploads, u.ID)
-		} else if len(r.uploads) < mostUploads && len(u.Artifact)+len(u.Bucket)+len(u.Key)+len(u.ID) <= maxUpload {
-			r.uploads[u.ID] = u
-		}
-		r.mu.Unlock()
-	}
-}

@@ -8,7 +8,6 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
-	"sync"
 	"sync/atomic"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -30,8 +29,7 @@ type requested struct {
 	server  atomic.Pointer[process]
 
 	finished chan error // the answer of the program when it has stored the outputs, or has ended
-	mu       sync.Mutex
-	uploads  map[string]control.Upload // that have begun and not ended, by id
+	uploads  uploads
 
 	finishing atomic.Bool        // the container's process has ended
 	givingUp  context.CancelFunc // ends the upload of outputs
@@ -71,7 +69,7 @@ func (c *container) request() (*requested, error) {
 			return nil, fmt.Errorf("annotation %s%s: %w", request.Prefix, m.Artifacts[0].Name, err)
 		}
 	}
-	r.finished, r.uploads = make(chan error, 1), map[string]control.Upload{}
+	r.finished = make(chan error, 1)
 	r.ctx, r.givingUp = context.WithCancel(context.Background())
 	return r, nil
 }

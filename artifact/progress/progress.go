@@ -40,6 +40,9 @@ type Artifact struct {
 // size of the file, in bytes.
 const size = 64 << 10
 
+// most bounds the artifacts of a list that is read: empty ones take next to nothing in the file.
+const most = 1000
+
 // header is the length of the text after it, and its checksum.
 const header = 8
 
@@ -119,6 +122,9 @@ func read(f *os.File) ([]Artifact, error) {
 	}
 	var all []Artifact
 	err := json.Unmarshal(text, &all)
+	if err == nil && len(all) > most {
+		return nil, fmt.Errorf("the list has more than %d artifacts", most)
+	}
 	return all, err
 }
 

@@ -1,7 +1,9 @@
 package progress
 
 import (
+	"encoding/binary"
 	"fmt"
+	"hash/crc32"
 	"os"
 	"reflect"
 	"strings"
@@ -48,6 +50,21 @@ func TestLongListIsCut(t *testing.T) {
 	}
 	if got, err := Read(f); err != nil || len(got) < 100 || !reflect.DeepEqual(got, all[:len(got)]) {
 		t.Fatalf("got %d, %v", len(got), err)
+	}
+}
+
+// A list of very many artifacts is an error: the program may have been taken over.
+func TestListOfNothing(t *testing.T) {
+	f := newFile(t)
+	for n, text := range map[int]string{most: "[{}" + strings.Repeat(",{}", most-1) + "]", 0: "[{}" + strings.Repeat(",{}", most) + "]"} {
+		page := binary.BigEndian.AppendUint32(nil, uint32(len(text)))
+		page = binary.BigEndian.AppendUint32(page, crc32.ChecksumIEEE([]byte(text)))
+		if _, err := f.WriteAt(append(page, text...), 0); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := Read(f); len(got) != n || (err == nil) != (n > 0) {
+			t.Errorf("got %d, %v", len(got), err)
+		}
 	}
 }
 
