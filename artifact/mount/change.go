@@ -7,9 +7,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxNodes bounds what a guest can make the server remember.
-const maxNodes = 1 << 20
-
 func (all *files) SetAttr(cancel <-chan struct{}, in *fuse.SetAttrIn, out *fuse.AttrOut) fuse.Status {
 	all.mu.Lock()
 	defer all.mu.Unlock()
@@ -62,7 +59,7 @@ func (all *files) place(id uint64, name string) (*node, fuse.Status) {
 		return nil, fuse.Status(unix.ENAMETOOLONG)
 	case above.children[name] != nil:
 		return nil, fuse.Status(unix.EEXIST)
-	case len(all.nodes) >= maxNodes:
+	case !all.room.hasNode():
 		return nil, fuse.Status(unix.ENOSPC)
 	}
 	return above, fuse.OK
@@ -74,7 +71,7 @@ func (all *files) create(header *fuse.InHeader, name string, mode uint32) (*node
 	if !status.Ok() {
 		return nil, status
 	}
-	n := &node{mode: mode, uid: header.Uid, gid: header.Gid, links: 1}
+	n := &node{mode: mode, uid: header.Uid, gid: header.Gid, links: 1, made: true}
 	if above.mode&unix.S_ISGID != 0 {
 		n.gid = above.gid
 		if n.isFolder() {
@@ -87,6 +84,7 @@ func (all *files) create(header *fuse.InHeader, name string, mode uint32) (*node
 	n.touch()
 	n.accessed = n.modified
 	all.add(n)
+	all.room.addNodes(1)
 	above.attach(name, n)
 	above.touch()
 	return n, fuse.OK

@@ -7,7 +7,6 @@ import (
 	"os"
 	"path"
 	"strings"
-	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -16,41 +15,9 @@ import (
 // PartSize is the size of the parts of a file whose changes a [Content] counts, in bytes.
 const PartSize = 16 << 20
 
-// Room bounds what mounts keep in a folder, in bytes.
-type Room struct {
-	mu    sync.Mutex
-	left  int64
-	limit int64
-}
-
-// NewRoom returns a bound that several mounts may share.
-func NewRoom(limit int64) *Room { return &Room{left: limit, limit: limit} }
-
-// has reports whether n bytes are left. A nil room has no bound.
-func (r *Room) has(n int64) bool {
-	if r == nil {
-		return true
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.left >= n
-}
-
-func (r *Room) take(n int64) {
-	if r == nil {
-		return
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.left -= n
-}
-
-// Limit returns the bound.
-func (r *Room) Limit() int64 { return r.limit }
-
 // measure notes how much of the room a file takes now. A file may have holes.
 func (all *files) measure(n *node) {
-	if all.room == nil || n.local == nil {
+	if n.local == nil {
 		return
 	}
 	var st unix.Stat_t

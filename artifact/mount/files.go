@@ -8,7 +8,6 @@ import (
 	"os"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -27,14 +26,12 @@ type files struct {
 	log                *slog.Logger
 	start              time.Time
 	spool              *os.Root // nil for a mount that cannot be changed
-	room               *Room    // of the spool, nil for no bound
+	room               *Room    // of the spool
 	grown              func()   // is called when a file has another part, unless nil
 	frozen             bool     // the mount can no longer be changed
 	hasLoggedFull      bool
 	keep               bool // the content when the mount has ended
 	maxSize            uint64
-	locals             atomic.Int64 // local files
-	maxLocals          int64
 	loggedLocal        map[fuse.Status]bool // errors of the spool
 	ctx                context.Context
 	copies             sync.WaitGroup
@@ -59,10 +56,13 @@ type entry struct {
 	node *node
 }
 
-func newFiles(spool *os.Root, log *slog.Logger) *files {
+func newFiles(spool *os.Root, room *Room, log *slog.Logger) *files {
+	if room == nil {
+		room = Boundless()
+	}
 	return &files{
-		RawFileSystem: fuse.NewDefaultRawFileSystem(), log: log, start: time.Now(), spool: spool, ctx: context.Background(),
-		nodes: map[uint64]*node{}, handles: map[uint64]*handle{}, loggedLocal: map[fuse.Status]bool{}, maxLocals: maxLocals(), maxSize: 1 << 62,
+		RawFileSystem: fuse.NewDefaultRawFileSystem(), log: log, start: time.Now(), spool: spool, room: room, ctx: context.Background(),
+		nodes: map[uint64]*node{}, handles: map[uint64]*handle{}, loggedLocal: map[fuse.Status]bool{}, maxSize: 1 << 62,
 	}
 }
 
@@ -197,6 +197,9 @@ func (all *files) release(n *node) {
 		return
 	}
 	delete(all.nodes, n.id)
+	if n.made {
+		all.room.addNodes(-1)
+	}
 	all.discard(n)
 }
 
@@ -204,10 +207,10 @@ func (all *files) release(n *node) {
 func (all *files) discard(n *node) {
 	n.close()
 	if n.local != nil {
-		all.dropLocal(n.local)
+		all.room.Drop(n.local)
 		n.local = nil
 	}
-	all.room.take(-n.taken)
+	all.room.Release(n.taken)
 	n.taken = 0
 }
 

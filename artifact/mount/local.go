@@ -2,9 +2,7 @@ package mount
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"sync"
@@ -15,8 +13,9 @@ import (
 
 // copying is a copy of an object that is on its way.
 type copying struct {
-	done chan struct{}
-	err  error
+	reserved int64 // bytes of the room
+	done     chan struct{}
+	err      error
 }
 
 // answers are buffers for reads of local files.
@@ -33,52 +32,6 @@ func readLocal(f *os.File, in *fuse.ReadIn) (parts [][]byte, release func(), err
 	return [][]byte{whole[:n]}, func() { answers.Put(whole) }, nil
 }
 
-// newLocal makes a file without a name. Each takes a descriptor: half of them stay for what else the process does.
-func (all *files) newLocal() (*os.File, error) {
-	if all.locals.Add(1) > all.maxLocals {
-		all.locals.Add(-1)
-		return nil, errDescriptors
-	}
-	f, err := Unnamed(all.spool)
-	if err != nil {
-		all.locals.Add(-1)
-		return nil, err
-	}
-	return f, nil
-}
-
-// Unnamed makes a file in a folder that has no name there.
-func Unnamed(in *os.Root) (*os.File, error) {
-	name := rand.Text()
-	f, err := in.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	if err := in.Remove(name); err != nil {
-		f.Close()
-		return nil, err
-	}
-	return f, nil
-}
-
-// errDescriptors is the error for a file more than the process can keep.
-var errDescriptors = fmt.Errorf("too many files have been written: %w", unix.ENOSPC)
-
-// dropLocal closes what newLocal has made.
-func (all *files) dropLocal(f *os.File) {
-	all.locals.Add(-1)
-	f.Close()
-}
-
-// maxLocals returns how many files a process may keep.
-func maxLocals() int64 {
-	var limit unix.Rlimit
-	if unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) != nil || limit.Cur < 64 {
-		return 32
-	}
-	return int64(min(limit.Cur, 1<<20)) / 2
-}
-
 // writable gives a node a local file. It has the object's content if keep is set, and is empty otherwise. The caller
 // holds the lock, which is free while an object is copied.
 func (all *files) writable(cancel <-chan struct{}, n *node, keep bool) fuse.Status {
@@ -87,18 +40,19 @@ func (all *files) writable(cancel <-chan struct{}, n *node, keep bool) fuse.Stat
 	}
 	for n.local == nil {
 		if !keep || !n.lazy {
-			f, err := all.newLocal()
+			f, err := all.room.Unnamed(all.spool)
 			if err != nil {
 				return all.local("make a local file", err)
 			}
 			n.local, n.lazy = f, false
 			break
 		}
-		if n.copying == nil && !all.room.has(int64(n.size)) {
-			return all.full()
-		}
 		if n.copying == nil {
-			n.copying = &copying{done: make(chan struct{})}
+			reserved := n.object.Info().Size
+			if !all.room.Reserve(reserved) {
+				return all.full()
+			}
+			n.copying = &copying{reserved: reserved, done: make(chan struct{})}
 			all.copies.Add(1)
 			go all.copy(n)
 		}
@@ -132,7 +86,7 @@ func (all *files) writable(cancel <-chan struct{}, n *node, keep bool) fuse.Stat
 func (all *files) full() fuse.Status {
 	if !all.hasLoggedFull {
 		all.hasLoggedFull = true
-		all.log.Error("write to an artifact: writes fail with ENOSPC, because what is not stored yet takes all the room that a container may have", "bytes", all.room.Limit())
+		all.log.Error("write to an artifact: writes fail with ENOSPC, because what is written and not stored yet, with inputs that are opened for writing, takes all the room that a container may have", "bytes", all.room.Limit())
 	}
 	return fuse.Status(unix.ENOSPC)
 }
@@ -150,7 +104,7 @@ func (all *files) local(what string, err error) fuse.Status {
 // copy copies an object into a local file. It goes on when those who wait for it are interrupted.
 func (all *files) copy(n *node) {
 	defer all.copies.Done()
-	f, err := all.newLocal()
+	f, err := all.room.Unnamed(all.spool)
 	if err == nil {
 		err = all.copyInto(all.ctx, f, n)
 	}
@@ -160,11 +114,14 @@ func (all *files) copy(n *node) {
 	n.copying, c.err = nil, err
 	switch {
 	case err == nil && n.lazy && n.local == nil:
-		n.local, n.lazy = f, false
+		n.local, n.lazy, n.taken = f, false, c.reserved
 		all.measure(n)
 		n.object.Rest()
-	case f != nil: // it has failed, or the file was truncated meanwhile
-		all.dropLocal(f)
+	default: // it has failed, or the file was truncated meanwhile
+		if f != nil {
+			all.room.Drop(f)
+		}
+		all.room.Release(c.reserved)
 	}
 	close(c.done)
 	all.release(n)
@@ -230,10 +187,12 @@ func (all *files) Write(_ <-chan struct{}, in *fuse.WriteIn, data []byte) (uint3
 		all.mu.Unlock()
 		return 0, fuse.Status(unix.EFBIG)
 	}
-	if !all.room.has(int64(len(data))) {
+	reserved := int64(len(data))
+	if !all.room.Reserve(reserved) {
 		defer all.mu.Unlock()
 		return 0, all.full()
 	}
+	defer all.room.Release(reserved) // what it takes is measured before
 	f := h.node.local
 	all.mu.Unlock()
 	// The kernel serializes writes and truncations of a file.
@@ -269,9 +228,10 @@ func (all *files) Fallocate(_ <-chan struct{}, in *fuse.FallocateIn) fuse.Status
 		return fuse.EROFS
 	case in.Offset > all.maxSize || in.Length > all.maxSize-in.Offset:
 		return fuse.Status(unix.EFBIG)
-	case !all.room.has(int64(in.Length)):
+	case !all.room.Reserve(int64(in.Length)):
 		return all.full()
 	}
+	defer all.room.Release(int64(in.Length)) // what it takes is measured before
 	if err := unix.Fallocate(int(h.node.local.Fd()), in.Mode, int64(in.Offset), int64(in.Length)); err != nil {
 		return errno(err)
 	}

@@ -24,7 +24,7 @@ type File struct {
 	// Spool is the folder for the content of a file that is written to, for [ServeFile] only. It may be nil: then the
 	// mount cannot be changed (EROFS).
 	Spool *os.Root
-	Room  *Room // of the folder, nil for no bound
+	Room  *Room // for that and for what other mounts keep; nil for one of its own, of any size
 }
 
 // Tree is a folder of files.
@@ -45,8 +45,7 @@ type Tree struct {
 
 // ServeFile serves a mount whose root is the file. It takes the descriptor over, which has to be mounted already.
 func ServeFile(fuse *os.File, f File, log *slog.Logger) (*Server, error) {
-	all := newFiles(f.Spool, log)
-	all.room = f.Room
+	all := newFiles(f.Spool, f.Room, log)
 	all.root = all.file(f)
 	all.add(all.root)
 	return serve(fuse, all, log)
@@ -54,8 +53,8 @@ func ServeFile(fuse *os.File, f File, log *slog.Logger) (*Server, error) {
 
 // ServeTree serves a mount whose root is a folder. It takes the descriptor over, which has to be mounted already.
 func ServeTree(fuse *os.File, t Tree, log *slog.Logger) (*Server, error) {
-	all := newFiles(t.Spool, log)
-	all.room, all.grown, all.keep = t.Room, t.Grown, t.Keep
+	all := newFiles(t.Spool, t.Room, log)
+	all.grown, all.keep = t.Grown, t.Keep
 	if t.MaxSize > 0 {
 		all.maxSize = uint64(t.MaxSize)
 	}

@@ -156,7 +156,7 @@ func TestTreeRefuses(t *testing.T) {
 		for _, name := range names {
 			tree.Files[name] = File{}
 		}
-		if err := newFiles(nil, slog.Default()).plant(tree); err == nil {
+		if err := newFiles(nil, nil, slog.Default()).plant(tree); err == nil {
 			t.Errorf("%q is accepted", names)
 		}
 	}

@@ -21,6 +21,7 @@ type node struct {
 	modified time.Time
 	changed  time.Time
 
+	made     bool   // by the guest
 	lookups  uint64 // that the kernel has not taken back
 	opens    int
 	parent   *node // of a folder

@@ -106,60 +106,64 @@ func (p packed) Size() int64 { return p.size }
 // Changes returns always the same.
 func (packed) Changes(int64) [2]int64 { return [2]int64{} }
 
-// archive packs all that the mount has into a file without a name.
+// archive packs all that the mount has into a file without a name, in the room of what is written.
 func (o *Outputs) archive(ctx context.Context, w *Output) (*pending, error) {
-	f, err := mount.Unnamed(o.Spool)
+	f, err := o.Room.Unnamed(o.Spool)
 	if err != nil {
 		return nil, err
 	}
-	n, err := o.pack(ctx, f, path.Base(strings.TrimSuffix(w.Key, path.Ext(w.Key))))
-	if err != nil {
-		f.Close()
+	out := &spooled{ctx: ctx, to: f, room: o.Room}
+	done := func() {
+		o.Room.Drop(f)
+		o.Room.Release(out.n)
+	}
+	if err := o.pack(out, path.Base(strings.TrimSuffix(w.Key, path.Ext(w.Key)))); err != nil {
+		done()
 		return nil, err
 	}
-	p := &pending{output: w, key: w.Key, from: packed{f, n}, done: func() { f.Close() }}
-	if n > mount.PartSize {
+	p := &pending{output: w, key: w.Key, from: packed{f, out.n}, done: done}
+	if out.n > mount.PartSize {
 		p.upload = o.upload(target{w, w.Key}, p.from)
 	}
 	return p, nil
 }
 
-// bounded counts what is written, and ends it with the context or when it is too much.
-type bounded struct {
+// spooled takes what is written from the room, and ends it with the context or when that is used up.
+type spooled struct {
 	ctx  context.Context
 	to   io.Writer
-	n    int64
-	room int64
+	room *mount.Room
+	n    int64 // bytes that are taken
 }
 
-func (b *bounded) Write(p []byte) (int, error) {
-	if err := b.ctx.Err(); err != nil {
+func (s *spooled) Write(p []byte) (int, error) {
+	if err := s.ctx.Err(); err != nil {
 		return 0, err
 	}
-	if b.n += int64(len(p)); b.n > b.room {
-		return 0, fmt.Errorf("the archive has more than the %d bytes that a container may have before they are stored", b.room)
+	if !s.room.Reserve(int64(len(p))) {
+		return 0, fmt.Errorf("the archive and the files in it have more than the %d bytes that a container may have before they are stored", s.room.Limit())
 	}
-	return b.to.Write(p)
+	s.n += int64(len(p))
+	return s.to.Write(p)
 }
 
-// pack writes a tarball with gzip, and returns its size. Its paths begin with a folder of that name, as in Argo's.
-func (o *Outputs) pack(ctx context.Context, f *os.File, folder string) (int64, error) {
-	out := &bounded{ctx: ctx, to: f, room: o.Room.Limit()}
+// pack writes a tarball with gzip. Its paths begin with a folder of that name, as in Argo's.
+func (o *Outputs) pack(out io.Writer, folder string) error {
 	zipped := gzip.NewWriter(out)
 	all := tar.NewWriter(zipped)
 	entries, err := o.server.Entries()
 	if err != nil {
-		return 0, err
+		return err
 	}
 	for _, e := range entries {
 		if err := writeEntry(all, e, folder); err != nil {
-			return 0, fmt.Errorf("pack %q: %w", e.Path, err)
+			return fmt.Errorf("pack %q: %w", e.Path, err)
 		}
 	}
 	if err := errors.Join(all.Close(), zipped.Close()); err != nil {
-		return 0, fmt.Errorf("pack the folder: %w", err)
+		return fmt.Errorf("pack the folder: %w", err)
 	}
-	return out.n, nil
+	return nil
 }
 
 func writeEntry(all *tar.Writer, e mount.Entry, folder string) error {

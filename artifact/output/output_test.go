@@ -452,6 +452,28 @@ func TestNoRoom(t *testing.T) {
 	}
 }
 
+// An archive takes its room from that of the files that it packs, and gives it back.
+func TestArchiveTakesRoom(t *testing.T) {
+	b := testbucket.Start(t).Bucket(t)
+	for name, tc := range map[string]struct {
+		room int64
+		want string // in the error
+	}{
+		"enough":   {14 * mib, ""},
+		"too much": {9 * mib, "the archive and the files in it have more than the"},
+	} {
+		w := serve(t, b, tc.room, Output{Name: "all", Path: ".", Key: name + ".tgz", Archive: true})
+		w.task(func(dir string) { write(t, dir+"/x", noise(6*mib)) })
+		err := w.finish(t.Context(), true)
+		if (err == nil) != (tc.want == "") || err != nil && !strings.Contains(err.Error(), tc.want) {
+			t.Errorf("%s: got %v", name, err)
+		}
+		if !w.Room.Reserve(tc.room) {
+			t.Errorf("%s: after the end not all of the room is free", name)
+		}
+	}
+}
+
 // After the end nothing can be written.
 func TestNothingIsWrittenAfterTheEnd(t *testing.T) {
 	b := testbucket.Start(t).Bucket(t)

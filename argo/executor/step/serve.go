@@ -27,6 +27,7 @@ type Artifacts struct {
 	planner
 	all   []served
 	spool *os.Root // for what main writes to plain artifacts, nil if there is no place
+	room  *mount.Room
 }
 
 // served is one artifact: a file, a tree, an archive, or nothing.
@@ -50,7 +51,7 @@ func FindArtifacts(ctx context.Context, pod Pod) (*Artifacts, error) {
 		return nil, err
 	}
 	lazy := s.template.Lazy()
-	found := &Artifacts{planner: p, all: make([]served, len(lazy))}
+	found := &Artifacts{planner: p, all: make([]served, len(lazy)), room: mount.Boundless()}
 	if found.spool, _, err = s.scratch(); err != nil {
 		s.Log.Warn("make a folder for what the main container writes to its input artifacts: it can only read them", "error", err)
 	}
@@ -213,10 +214,10 @@ func (f *Artifacts) serve(one served, device *os.File) (server, error) {
 	case one.archive != nil:
 		return one.archive.Serve(device)
 	case one.kind == control.Folder:
-		one.tree.Spool = f.spool
+		one.tree.Spool, one.tree.Room = f.spool, f.room
 		return mount.ServeTree(device, one.tree, f.Log)
 	}
-	one.file.Spool = f.spool
+	one.file.Spool, one.file.Room = f.spool, f.room
 	return mount.ServeFile(device, one.file, f.Log)
 }
 
