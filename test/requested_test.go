@@ -185,6 +185,8 @@ func TestRequestedArtifactsAreRefused(t *testing.T) {
 			t.Fatal(err)
 		}
 		volume := oci.WithMounts([]specs.Mount{{Destination: "/v", Type: "bind", Source: t.TempDir(), Options: []string{"rbind", "rw"}}})
+		long := oci.WithMounts([]specs.Mount{{Destination: "/long", Type: "bind", Options: []string{"rbind", "ro"},
+			Source: secretVolume(t, "kubernetes.io~secret", "long", map[string]string{"accesskey": "x", "secretkey": strings.Repeat("x", 1<<20)})}})
 		for name, tc := range map[string]struct {
 			config, artifact string
 			more             oci.SpecOpts
@@ -196,6 +198,8 @@ func TestRequestedArtifactsAreRefused(t *testing.T) {
 			"wrong password":    {config: strings.Replace(p.config(), p.keys, wrong, 1), artifact: "s3://bucket/data.csv -> /in/x", want: []string{"artifact x", "AccessDenied"}},
 			"another's store":   {config: other, artifact: "s3://bucket/data.csv -> /in/x", want: []string{"wasm.shim/artifact.x", "there are no credentials for bucket bucket", `namespace "team"`, "[[s3]]"}},
 			"another's bucket":  {config: open, artifact: "s3://bucket/data.csv -> /in/x", want: []string{"there are no credentials for bucket bucket"}},
+			"another style":     {artifact: "s3://bucket/others/data.csv?style=virtual -> /in/x", want: []string{"wasm.shim/artifact.x", "option style=virtual: the operator of the node decides it"}},
+			"a long key":        {artifact: "s3://bucket/data.csv?credentials=secret:long -> /in/x", more: long, want: []string{"secret:long", "secretkey has more than the 8192 bytes that are allowed"}},
 			"plain HTTP":        {artifact: "s3://bucket/data.csv?endpoint=http://example.org -> /in/x", want: []string{"http://example.org has no TLS", "[[s3]]"}},
 			"malformed":         {artifact: "s3://bucket/data.csv", want: []string{"wasm.shim/artifact.x", "is not s3://BUCKET/KEY -> /PATH"}},
 			"over a mount":      {artifact: "s3://bucket/data.csv -> /v/x", more: volume, want: []string{"wasm.shim/artifact.x", "/v/x is at, above or below the container's mount /v"}},
