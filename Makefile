@@ -120,7 +120,7 @@ e2e-examples: need-root deps build ## run upstream's example workflows three way
 bench: need-root build ## measure starts, throughput and memory beside runc
 	@go run ./bench
 
-diagrams: ## draw the pictures of docs/architecture.md from the texts in docs/diagrams
+diagrams: ## draw the pictures of the documentation from the texts in docs/diagrams
 	@go run ./hack/diagrams
 
 lint: ## gofmt, go vet, staticcheck, shellcheck

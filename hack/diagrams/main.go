@@ -1,6 +1,6 @@
-// Command diagrams draws the pictures of docs/architecture.md: it reads each text in docs/diagrams
+// Command diagrams draws the pictures of the documentation: it reads each text in docs/diagrams
 // and writes an SVG beside it. NAME.tree.txt becomes a tree of processes, NAME.steps.txt a diagram
-// of calls between them. A test fails if a committed SVG differs from the output for its text.
+// of calls between them, NAME.plot.txt a plot of measured figures. A test fails if a committed SVG differs from the output for its text.
 package main
 
 import (
@@ -37,6 +37,7 @@ func run() error {
 var kinds = map[string]func(text string) (string, error){
 	".tree.txt":  drawTree,
 	".steps.txt": drawSteps,
+	".plot.txt":  drawPlot,
 }
 
 // drawAll returns the pictures of all texts, by the name of the picture's file.

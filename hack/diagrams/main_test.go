@@ -32,6 +32,9 @@ func TestMistakesAreNamed(t *testing.T) {
 		{drawTree, "title\na | purple | does a", "purple"},
 		{drawSteps, "title\nlane a | root | does a\na > b: calls", `"b"`},
 		{drawSteps, "title\nlane a | root | does a\nnonsense", "nonsense"},
+		{drawPlot, "title t\nnonsense", "nonsense"},
+		{drawPlot, "line a | 0 1", "line a | 0 1"},
+		{drawPlot, "line a | 1 x", "line a | 1 x"},
 	} {
 		if _, err := c.draw(c.text); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("the error of %q is %v, want %q in it", c.text, err, c.want)
