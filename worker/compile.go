@@ -60,7 +60,7 @@ func compileModule(order control.Compile, content []byte) (*control.Module, []by
 		return nil, nil, fmt.Errorf("%s %s", order.Name, invalid("module", err))
 	}
 	if !judged {
-		if err := checkImports(e, importsOf(module), order.Name); err != nil {
+		if err := checkImports(importsOf(module), order.Name); err != nil {
 			return nil, nil, err
 		}
 	}
@@ -127,7 +127,7 @@ func judgeModule(order control.Compile, code []byte) (*control.Module, error) {
 	if err != nil {
 		return nil, foreign(order, err)
 	}
-	return describe(functionsOf(module)), checkImports(e, importsOf(module), order.Name)
+	return describe(functionsOf(module)), checkImports(importsOf(module), order.Name)
 }
 
 func judgeComponent(order control.Compile, code []byte) (*control.Module, error) {

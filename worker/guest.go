@@ -4,12 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 
 	wasmtime "github.com/bytecodealliance/wasmtime-go/v44"
 
 	"github.com/wasmshim/containerd-shim-wasm/worker/component"
 	"github.com/wasmshim/containerd-shim-wasm/worker/control"
 	"github.com/wasmshim/containerd-shim-wasm/worker/engine"
+	"github.com/wasmshim/containerd-shim-wasm/worker/preview1"
 )
 
 // trapCode is the exit code of a guest that trapped: 128 + SIGABRT, as with the wasmtime command and a native
@@ -43,7 +45,7 @@ type moduleGuest struct {
 	module *wasmtime.Module
 	linker *wasmtime.Linker
 	store  *wasmtime.Store
-	exited *int // the code of proc_exit, nil before it is called
+	wasi   *preview1.Guest
 }
 
 func loadModule(order control.Run) (*moduleGuest, error) {
@@ -52,60 +54,33 @@ func loadModule(order control.Run) (*moduleGuest, error) {
 	if err != nil {
 		return nil, fmt.Errorf("load compiled module: %s", firstLine(err))
 	}
-	linker, err := newLinker(e)
-	if err != nil {
-		return nil, fmt.Errorf("define WASI: %w", err)
-	}
-	wasi, err := newWASI(order)
+	wasi, err := preview1.New(worldOf(order))
 	if err != nil {
 		return nil, err
 	}
+	linker := wasmtime.NewLinker(e)
+	if err := wasi.Define(linker); err != nil {
+		return nil, fmt.Errorf("define WASI: %w", err)
+	}
 	store := wasmtime.NewStore(e)
-	store.SetWasi(wasi)
 	if order.MemoryLimit > 0 {
 		store.Limiter(int64(order.MemoryLimit), -1, -1, -1, -1)
 	}
-	g := &moduleGuest{order: order, module: module, linker: linker, store: store}
-	if err := g.defineExit(); err != nil {
-		return nil, fmt.Errorf("define proc_exit: %w", err)
-	}
-	return g, nil
+	return &moduleGuest{order: order, module: module, linker: linker, store: store, wasi: wasi}, nil
 }
 
-// newLinker returns a linker with everything that a guest may import.
-func newLinker(engine *wasmtime.Engine) (*wasmtime.Linker, error) {
-	linker := wasmtime.NewLinker(engine)
-	if err := linker.DefineWasi(); err != nil {
-		return nil, err
+// worldOf returns the guest's arguments, environment, standard streams and root. The kernel decides whether it
+// may read and write files there, by read-only mounts and by file owners.
+func worldOf(order control.Run) preview1.World {
+	w := preview1.World{
+		Args: order.Args, Roots: []preview1.Root{{Path: order.Root, Name: "/"}},
+		Streams: [3]*os.File{os.Stdin, os.Stdout, os.Stderr},
 	}
-	return linker, nil
-}
-
-// defineExit replaces wasmtime's proc_exit, which traps for codes of 126 and more: a container may exit with
-// any code, as a native one.
-func (g *moduleGuest) defineExit() error {
-	g.linker.AllowShadowing(true)
-	return g.linker.FuncWrap("wasi_snapshot_preview1", "proc_exit", func(code int32) *wasmtime.Trap {
-		status := int(code)
-		g.exited = &status
-		return wasmtime.NewTrap("proc_exit") // unwinds the guest
-	})
-}
-
-// newWASI returns a configuration with the guest's arguments, environment, standard streams and root. The
-// kernel decides whether it may read and write files there, by read-only mounts and by file owners.
-func newWASI(order control.Run) (*wasmtime.WasiConfig, error) {
-	wasi := wasmtime.NewWasiConfig()
-	wasi.SetArgv(order.Args)
-	wasi.SetEnv(environment(order))
-	wasi.InheritStdin()
-	wasi.InheritStdout()
-	wasi.InheritStderr()
-	err := wasi.PreopenDir(order.Root, "/", wasmtime.DIR_READ|wasmtime.DIR_WRITE, wasmtime.FILE_READ|wasmtime.FILE_WRITE)
-	if err != nil {
-		return nil, fmt.Errorf("open the container's root: %w", err)
+	names, values := environment(order)
+	for i, name := range names {
+		w.Env = append(w.Env, name+"="+values[i])
 	}
-	return wasi, nil
+	return w
 }
 
 func (g *moduleGuest) run(stderr io.Writer) int {
@@ -156,8 +131,8 @@ func (g *moduleGuest) callable(instance *wasmtime.Instance, name string) bool {
 // exitCode returns the exit code for the error of a call: the code of proc_exit, trapCode for a trap, other
 // for any other error.
 func (g *moduleGuest) exitCode(err error, stderr io.Writer, other int) int {
-	if g.exited != nil {
-		return *g.exited
+	if status, exited := g.wasi.Exited(); exited {
+		return status
 	}
 	if engine.Uncaught(err.Error()) {
 		fmt.Fprintf(stderr, "error: the guest does not catch an exception: %v\n", err)

@@ -13,6 +13,7 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/worker/control"
 	"github.com/wasmshim/containerd-shim-wasm/worker/engine"
 	"github.com/wasmshim/containerd-shim-wasm/worker/outline"
+	"github.com/wasmshim/containerd-shim-wasm/worker/preview1"
 )
 
 // refusal is a reason why no container could run a module, under any name and for any caller. It can be
@@ -35,7 +36,7 @@ func refusalOf(err error) string {
 // the imports. If the outline does not know the module's format, the imports are checked after compilation.
 func judgeEarly(e *wasmtime.Engine, order control.Compile, wasm []byte) (imports bool, err error) {
 	if m, unknown := outline.Read(wasm); unknown == nil {
-		if err := checkImports(e, m.Imports, order.Name); err != nil {
+		if err := checkImports(m.Imports, order.Name); err != nil {
 			return true, err
 		}
 		if err := describe(m.Functions).Check(order); err != nil {
@@ -77,15 +78,10 @@ func invalid(kind string, err error) string {
 }
 
 // checkImports returns an error that names the imports of a module that no Wasm container provides.
-func checkImports(e *wasmtime.Engine, imports []outline.Import, name string) error {
-	linker, err := newLinker(e)
-	if err != nil {
-		return fmt.Errorf("define WASI: %w", err)
-	}
-	store := wasmtime.NewStore(e)
+func checkImports(imports []outline.Import, name string) error {
 	var unknown []string
 	for _, i := range imports {
-		if linker.Get(store, i.Module, i.Name) == nil {
+		if !preview1.Provides(i.Module, i.Name) {
 			unknown = append(unknown, fmt.Sprintf("%q.%q", i.Module, i.Name))
 		}
 	}

@@ -69,7 +69,7 @@ const newNamespaces = unix.CLONE_NEWNS | unix.CLONE_NEWCGROUP | unix.CLONE_NEWUT
 
 // files are WASI's operations on files. WASI has no modes, owners, attributes, locks or devices.
 var files = []specs.LinuxSyscall{
-	allow("openat", "openat2", "open", "newfstatat", "statx", "stat", "lstat", "getdents64", "readlinkat", "readlink",
+	allow("openat", "openat2", "open", "newfstatat", "statx", "stat", "lstat", "fstatfs", "getdents64", "readlinkat", "readlink",
 		"mkdirat", "mkdir", "unlinkat", "unlink", "rmdir", "renameat", "renameat2", "rename", "linkat", "symlinkat",
 		"utimensat", "faccessat", "faccessat2", "access"),
 	allow("pread64", "preadv", "preadv2", "pwrite64", "pwritev", "pwritev2", "ftruncate", "fallocate", "fadvise64",
