@@ -109,7 +109,7 @@ func TestComponentVolumes(t *testing.T) {
 		if got := onHost(t, filepath.Join(dir, "out", "file")); got != "given" {
 			t.Errorf("the volume holds %q", got)
 		}
-		check(t, "write", run("write", "/in/file", "x"), testnode.Result{Code: 1, Stderr: "open /in/file" + readOnly + "\n"})
+		check(t, "write", run("write", "/in/file", "x"), testnode.Result{Code: 1, Stderr: "open /in/file" + readOnlyOfComponent + "\n"})
 	})
 }
 

@@ -24,13 +24,13 @@ type flavour struct {
 	class   *string
 
 	root     string // the container's root file system as its first process sees it: a worker has its own root around it
-	readOnly string // how the probe reads EROFS: wasmtime passes errors on that WASI's first preview lacks as EIO
+	readOnly string // how the probe reads EROFS
 }
 
 var (
 	runtimeClass = "wasm"
 
-	asWasm   = flavour{name: "wasm", image: probeImage, program: "/app.wasm", class: &runtimeClass, root: "/rootfs", readOnly: "I/O error"}
+	asWasm   = flavour{name: "wasm", image: probeImage, program: "/app.wasm", class: &runtimeClass, root: "/rootfs", readOnly: "Read-only file system"}
 	asNative = flavour{name: "native", image: nativeImage, program: "/app", readOnly: "Read-only file system"}
 )
 

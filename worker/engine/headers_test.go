@@ -40,10 +40,12 @@ func TestHeadersDiffer(t *testing.T) {
 		"engine/capi.h":         {"wasm_threads_set(wasm_config_t *, bool)", "wasm_threads_set(wasm_config_t *, long)"},
 		"component/capi.h":      {"bool wasmtime_component_func_type_async(", "void *wasmtime_component_func_type_async("},
 		"component/capitypes.h": {"VAL_RESULT = 19", "VAL_RESULT = 20"},
+		"preview1/capi.h":       {"size_t wasmtime_memory_data_size(", "uint32_t wasmtime_memory_data_size("},
+		"preview1/capitypes.h":  {"room[3]", "room[4]"},
 	} {
 		t.Run(file, func(t *testing.T) {
 			dir := t.TempDir()
-			for _, name := range []string{"engine/capi.h", "component/capi.h", "component/capitypes.h", "engine/testdata/headers.c"} {
+			for _, name := range []string{"engine/capi.h", "component/capi.h", "component/capitypes.h", "preview1/capi.h", "preview1/capitypes.h", "engine/testdata/headers.c"} {
 				content, err := os.ReadFile(filepath.Join("..", name))
 				if err != nil {
 					t.Fatal(err)

@@ -92,10 +92,30 @@ type caller struct {
 // ours returns a guest of this package whose root is at path.
 func ours(t testing.TB, path string) *caller {
 	t.Helper()
-	return oursIn(t, preview1.World{Roots: []preview1.Root{{Path: path, Name: "/"}}})
+	return oursOn(t, sharedMachine(t), path)
+}
+
+func oursOn(t testing.TB, m machine, path string) *caller {
+	t.Helper()
+	return m.ours(t, preview1.World{Roots: []preview1.Root{{Path: path, Name: "/"}}})
 }
 
 func oursIn(t testing.TB, world preview1.World) *caller {
+	t.Helper()
+	return sharedMachine(t).ours(t, world)
+}
+
+func sharedMachine(t testing.TB) machine {
+	t.Helper()
+	m, err := shared()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+// ours returns a guest of this package in a world, with the process's standard streams unless the world has others.
+func (m machine) ours(t testing.TB, world preview1.World) *caller {
 	t.Helper()
 	for i, file := range []*os.File{os.Stdin, os.Stdout, os.Stderr} {
 		if world.Streams[i] == nil {
@@ -107,29 +127,30 @@ func oursIn(t testing.TB, world preview1.World) *caller {
 		t.Fatal(err)
 	}
 	t.Cleanup(guest.Close)
-	return newCaller(t, func(linker *wasmtime.Linker, _ *wasmtime.Store) error { return guest.Define(linker) })
+	return m.instantiate(t, func(linker *wasmtime.Linker, _ *wasmtime.Store) error { return guest.Define(linker) })
 }
 
 // theirs returns a guest of the engine's own WASI whose root is at path.
 func theirs(t testing.TB, path string) *caller {
+	t.Helper()
+	return theirsOn(t, sharedMachine(t), path)
+}
+
+func theirsOn(t testing.TB, m machine, path string) *caller {
 	t.Helper()
 	config := wasmtime.NewWasiConfig()
 	const both = 3
 	if err := config.PreopenDir(path, "/", both, both); err != nil {
 		t.Fatal(err)
 	}
-	return newCaller(t, func(linker *wasmtime.Linker, store *wasmtime.Store) error {
+	return m.instantiate(t, func(linker *wasmtime.Linker, store *wasmtime.Store) error {
 		store.SetWasi(config)
 		return linker.DefineWasi()
 	})
 }
 
-func newCaller(t testing.TB, define func(*wasmtime.Linker, *wasmtime.Store) error) *caller {
+func (m machine) instantiate(t testing.TB, define func(*wasmtime.Linker, *wasmtime.Store) error) *caller {
 	t.Helper()
-	m, err := shared()
-	if err != nil {
-		t.Fatal(err)
-	}
 	linker, store := wasmtime.NewLinker(m.engine), wasmtime.NewStore(m.engine)
 	t.Cleanup(linker.Close)
 	t.Cleanup(store.Close)
@@ -152,6 +173,7 @@ const (
 	eagain       errno = 6
 	ebadf        errno = 8
 	eexist       errno = 20
+	efault       errno = 21
 	einval       errno = 28
 	eisdir       errno = 31
 	eloop        errno = 32

@@ -79,16 +79,19 @@ static int describe(const struct descriptor *parent, const char *path, int fd, b
 
 int call_path_open(struct guest *g, const wasmtime_val_raw_t *a) {
 	uint32_t lookup = u32(&a[1]), how = u32(&a[4]), flags = u32(&a[7]), out = u32(&a[8]);
-	int error = path_from(g, u32(&a[2]), u32(&a[3]), g->path);
-	if (error != 0)
-		return error;
-	if (lookup > SYMLINK_FOLLOW || how > 15 || flags > 31)
-		return WASI_INVAL;
+	int error = 0;
 	if (span(g, out, 4) == NULL)
 		return OUTSIDE;
+	if (lookup > SYMLINK_FOLLOW || how > 15 || flags > 31)
+		return WASI_INVAL;
 	struct descriptor *parent = directory(g, u32(&a[0]), &error);
-	if (parent == NULL)
+	if (parent != NULL)
+		error = path_from(g, u32(&a[2]), u32(&a[3]), g->path);
+	if (error != 0)
 		return error;
+	// Kernels differ in what they make of O_DIRECTORY with O_CREAT.
+	if (how & OPEN_DIRECTORY && how != OPEN_DIRECTORY)
+		return WASI_INVAL;
 	uint64_t open_flags = flags_for(lookup, how, u64(&a[5]), flags);
 	int fd = open_in(g, parent, g->path, open_flags, how & OPEN_CREATE ? 0666 : 0);
 	if (fd < 0) {

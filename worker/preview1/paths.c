@@ -9,11 +9,11 @@
 
 // where finds the place of a path of the guest's. path has room for it.
 static int where(struct guest *g, uint32_t number, uint32_t at, uint32_t length, char path[PATH_MAX], struct place *p) {
-	int error = path_from(g, at, length, path);
-	if (error != 0)
-		return error;
+	int error = 0;
 	struct descriptor *d = directory(g, number, &error);
-	if (d == NULL)
+	if (d != NULL)
+		error = path_from(g, at, length, path);
+	if (error != 0)
 		return error;
 	return find(g, d, path, p) ? 0 : failure();
 }

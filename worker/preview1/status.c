@@ -68,14 +68,14 @@ static int stat_at(struct guest *g, const struct descriptor *d, const char *path
 
 int call_path_filestat_get(struct guest *g, const wasmtime_val_raw_t *a) {
 	struct stat s;
-	int error = path_from(g, u32(&a[2]), u32(&a[3]), g->path);
+	int error = 0;
+	struct descriptor *d = directory(g, u32(&a[0]), &error);
+	if (d != NULL)
+		error = path_from(g, u32(&a[2]), u32(&a[3]), g->path);
 	if (error != 0)
 		return error;
 	if (u32(&a[1]) > SYMLINK_FOLLOW)
 		return WASI_INVAL;
-	struct descriptor *d = directory(g, u32(&a[0]), &error);
-	if (d == NULL)
-		return error;
 	bool follow = u32(&a[1]) & SYMLINK_FOLLOW;
 	if (stat_at(g, d, g->path, follow, &s) == 0)
 		return put_status(g, &s, u32(&a[4]));
@@ -103,11 +103,11 @@ static bool times_from(uint64_t access, uint64_t change, uint32_t flags, struct 
 
 int call_fd_filestat_set_times(struct guest *g, const wasmtime_val_raw_t *a) {
 	struct timespec times[2];
+	if (u32(&a[3]) > 15 || !times_from(u64(&a[1]), u64(&a[2]), u32(&a[3]), times))
+		return WASI_INVAL;
 	struct descriptor *d = described(g, u32(&a[0]));
 	if (d == NULL)
 		return WASI_BADF;
-	if (u32(&a[3]) > 15 || !times_from(u64(&a[1]), u64(&a[2]), u32(&a[3]), times))
-		return WASI_INVAL;
 	return outcome(futimens(d->fd, times));
 }
 
@@ -126,13 +126,13 @@ static int set_times(struct guest *g, const struct descriptor *d, const char *pa
 
 int call_path_filestat_set_times(struct guest *g, const wasmtime_val_raw_t *a) {
 	struct timespec times[2];
-	int error = path_from(g, u32(&a[2]), u32(&a[3]), g->path);
-	if (error != 0)
-		return error;
+	int error = 0;
 	if (u32(&a[1]) > SYMLINK_FOLLOW || u32(&a[6]) > 15 || !times_from(u64(&a[4]), u64(&a[5]), u32(&a[6]), times))
 		return WASI_INVAL;
 	struct descriptor *d = directory(g, u32(&a[0]), &error);
-	if (d == NULL)
+	if (d != NULL)
+		error = path_from(g, u32(&a[2]), u32(&a[3]), g->path);
+	if (error != 0)
 		return error;
 	return outcome(set_times(g, d, g->path, u32(&a[1]) & SYMLINK_FOLLOW, times));
 }
@@ -204,6 +204,8 @@ int call_fd_fdstat_get(struct guest *g, const wasmtime_val_raw_t *a) {
 		flags = 0;
 		rights = RIGHTS_OF_ROOT;
 		inherited = RIGHTS_IN_ROOT;
+	} else if (d->kind == DIRECTORY) {
+		flags = 0;
 	} else if (d->kind == STREAM) {
 		flags = d->nonblock ? O_NONBLOCK : 0;
 		rights = inherited = u32(&a[0]) == 0 ? MAY_READ : MAY_WRITE;

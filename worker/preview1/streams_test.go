@@ -167,28 +167,28 @@ func (c *caller) poll(subscriptions ...subscription) (map[uint64][2]int, errno) 
 }
 
 func TestPoll(t *testing.T) {
-	c, input, _ := withStreams(t)
 	const clock, reads, writes = 0, 1, 2
 	for name, test := range map[string]struct {
-		before        func()
+		typed         string
 		subscriptions []subscription
 		want          map[uint64][2]int
 		err           errno
 	}{
-		"nothing":              {nil, nil, nil, einval},
-		"a clock":              {nil, []subscription{{userdata: 7, kind: clock, fd: 1, timeout: 1000}}, map[uint64][2]int{7: {}}, 0},
-		"a clock that is past": {nil, []subscription{{userdata: 7, kind: clock, fd: 0, timeout: 1000, absolute: true}}, map[uint64][2]int{7: {}}, 0},
-		"of two clocks the first": {nil, []subscription{{userdata: 7, kind: clock, timeout: 1e15}, {userdata: 8, kind: clock, timeout: 1000}},
+		"nothing":              {"", nil, nil, einval},
+		"a clock":              {"", []subscription{{userdata: 7, kind: clock, fd: 1, timeout: 1000}}, map[uint64][2]int{7: {}}, 0},
+		"a clock that is past": {"", []subscription{{userdata: 7, kind: clock, fd: 0, timeout: 1000, absolute: true}}, map[uint64][2]int{7: {}}, 0},
+		"of two clocks the first": {"", []subscription{{userdata: 7, kind: clock, timeout: 1e15}, {userdata: 8, kind: clock, timeout: 1000}},
 			map[uint64][2]int{8: {}}, 0},
-		"no such clock":      {nil, []subscription{{kind: clock, fd: 9}}, nil, einval},
-		"no such kind":       {nil, []subscription{{kind: 9}}, nil, einval},
-		"room to write":      {nil, []subscription{{userdata: 1, kind: reads, fd: 0}, {userdata: 2, kind: writes, fd: 1}}, map[uint64][2]int{2: {0, 1}}, 0},
-		"no such descriptor": {nil, []subscription{{userdata: 3, kind: reads, fd: 44}, {userdata: 4, kind: reads, fd: root}}, map[uint64][2]int{3: {8, 0}, 4: {8, 0}}, 0},
-		"bytes to read": {func() { input.WriteString("hello") },
+		"no such clock":      {"", []subscription{{kind: clock, fd: 9}}, nil, einval},
+		"no such kind":       {"", []subscription{{kind: 9}}, nil, einval},
+		"room to write":      {"", []subscription{{userdata: 1, kind: reads, fd: 0}, {userdata: 2, kind: writes, fd: 1}}, map[uint64][2]int{2: {0, 1}}, 0},
+		"no such descriptor": {"", []subscription{{userdata: 3, kind: reads, fd: 44}, {userdata: 4, kind: reads, fd: root}}, map[uint64][2]int{3: {8, 0}, 4: {8, 0}}, 0},
+		"bytes to read": {"hello",
 			[]subscription{{userdata: 5, kind: reads, fd: 0}, {userdata: 6, kind: clock, timeout: 1e15}}, map[uint64][2]int{5: {0, 5}}, 0},
 	} {
-		if test.before != nil {
-			test.before()
+		c, input, _ := withStreams(t)
+		if _, err := input.WriteString(test.typed); err != nil {
+			t.Fatal(err)
 		}
 		got, err := c.poll(test.subscriptions...)
 		if err != test.err || len(got) != len(test.want) {

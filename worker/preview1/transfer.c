@@ -50,8 +50,10 @@ static int move(struct guest *g, const wasmtime_val_raw_t *a, bool write, bool p
 	if (n < 0 || span(g, out, 4) == NULL)
 		return OUTSIDE;
 	struct descriptor *d = described(g, u32(&a[0]));
-	if (d == NULL)
+	if (d == NULL || (d->kind == DIRECTORY && write))
 		return WASI_BADF;
+	if (d->kind == DIRECTORY)
+		return WASI_ISDIR;
 	bool waits = d->kind == STREAM && !d->nonblock;
 	short events = write ? POLLOUT : POLLIN;
 	if (d->kind == STREAM && d->nonblock) {

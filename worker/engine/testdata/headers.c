@@ -22,15 +22,26 @@
 #undef wasmtime_component_instance_t
 #undef wasmtime_component_func_t
 
+#define wasm_valtype_vec_t our_valtypes
+#define wasmtime_memory_t our_memory
+#define wasmtime_extern_t our_extern
+#define wasmtime_val_raw_t our_raw
+#include "../../preview1/capitypes.h"
+#undef wasm_valtype_vec_t
+#undef wasmtime_memory_t
+#undef wasmtime_extern_t
+#undef wasmtime_val_raw_t
+
 // Our functions, with wasmtime's types: the compiler refuses a second declaration that differs.
 #include "../../component/capi.h"
+#include "../../preview1/capi.h"
 #include "../capi.h"
 
 #define SAME_SIZE(ours, its) _Static_assert(sizeof(ours) == sizeof(its), #its " has another size")
 #define SAME_PLACE(ours, mine, its, member) \
 	_Static_assert(offsetof(ours, mine) == offsetof(its, member), #its "." #member " is elsewhere"); \
 	_Static_assert(sizeof(((ours *)0)->mine) == sizeof(((its *)0)->member), #its "." #member " has another size")
-#define SAME_VALUE(ours, its) _Static_assert((ours) == (its), #its " has another value")
+#define SAME_VALUE(ours, its) _Static_assert((int)(ours) == (int)(its), #its " has another value")
 
 SAME_SIZE(our_name, wasm_name_t);
 SAME_PLACE(our_name, size, wasm_name_t, size);
@@ -66,3 +77,19 @@ SAME_VALUE(VAL_RESOURCE, WASMTIME_COMPONENT_RESOURCE);
 
 SAME_SIZE(our_instance, wasmtime_component_instance_t);
 SAME_SIZE(our_func, wasmtime_component_func_t);
+
+SAME_SIZE(our_valtypes, wasm_valtype_vec_t);
+SAME_PLACE(our_valtypes, size, wasm_valtype_vec_t, size);
+SAME_PLACE(our_valtypes, data, wasm_valtype_vec_t, data);
+SAME_VALUE(KIND_I32, WASM_I32);
+SAME_VALUE(KIND_I64, WASM_I64);
+
+SAME_SIZE(our_memory, wasmtime_memory_t);
+SAME_SIZE(our_extern, wasmtime_extern_t);
+SAME_PLACE(our_extern, kind, wasmtime_extern_t, kind);
+SAME_PLACE(our_extern, of.memory, wasmtime_extern_t, of.memory);
+SAME_VALUE(EXTERN_MEMORY, WASMTIME_EXTERN_MEMORY);
+
+SAME_SIZE(our_raw, wasmtime_val_raw_t);
+SAME_PLACE(our_raw, i32, wasmtime_val_raw_t, i32);
+SAME_PLACE(our_raw, i64, wasmtime_val_raw_t, i64);
