@@ -21,9 +21,10 @@ var defaultDevices = []specs.LinuxDevice{
 	charDevice("/dev/tty", 5, 0),
 }
 
-// streamLinks are the links that every container has. A guest can neither follow them nor reach their
-// targets. They keep it from creating a file in their place and filling it with output that is never
-// read: opening the file fails with an error.
+// streamLinks are the links that every container has. Their targets are not there in a Wasm container, because
+// /proc is empty: a module's own streams are opened instead, and anything else fails. So no guest creates a file
+// in their place and fills it with output that is never read.
+// See RATIONALE.md, "How does a guest open /dev/stdout?"
 var streamLinks = map[string]string{
 	"/dev/fd": "/proc/self/fd", "/dev/stdin": "/proc/self/fd/0", "/dev/stdout": "/proc/self/fd/1", "/dev/stderr": "/proc/self/fd/2",
 }

@@ -189,19 +189,21 @@ func lookAtPreparer(t *testing.T, pid int) {
 	}
 }
 
-// If a seccomp profile prevents a worker from confining itself, the worker does not start, and the error says
+// If a seccomp profile prevents a worker from confining itself or a guest, the worker does not start, and the error says
 // why.
 func TestProfileAgainstConfinement(t *testing.T) {
 	eachVersionWithTasks(t, func(t *testing.T, node *testnode.Node) {
-		denies := filtered(specs.LinuxSeccomp{
-			DefaultAction: specs.ActAllow, Syscalls: []specs.LinuxSyscall{{Names: []string{"seccomp"}, Action: specs.ActErrno}},
-		})
-		k := asWasm.create(t, node, "loop", func(_ context.Context, _ oci.Client, _ *containers.Container, s *specs.Spec) error {
-			denies(s)
-			return nil
-		})
-		if err := k.Start(k.ctx); err == nil || !strings.Contains(err.Error(), "the container's seccomp profile must allow seccomp(2)") {
-			t.Errorf("it was started with %v", err)
+		for _, call := range []string{"seccomp", "openat2"} {
+			denies := filtered(specs.LinuxSeccomp{
+				DefaultAction: specs.ActAllow, Syscalls: []specs.LinuxSyscall{{Names: []string{call}, Action: specs.ActErrno}},
+			})
+			k := asWasm.create(t, node, "loop", func(_ context.Context, _ oci.Client, _ *containers.Container, s *specs.Spec) error {
+				denies(s)
+				return nil
+			})
+			if err := k.Start(k.ctx); err == nil || !strings.Contains(err.Error(), "the container's seccomp profile must allow "+call+"(2)") {
+				t.Errorf("without %s it was started with %v", call, err)
+			}
 		}
 	})
 }

@@ -347,6 +347,10 @@ func TestStreamsByName(t *testing.T) {
 				}
 			}
 		}
-		check(t, "read", node.Ctr(t, runArgs(nil, "streams", "read", "/dev/stdin")...), testnode.Result{})
+		typed := strings.Repeat("typed\n", 1<<18)
+		got := node.CtrWith(t, testnode.CtrOpts{Stdin: strings.NewReader(typed)}, runArgs(nil, "streams", "read", "/dev/stdin")...)
+		if got.Code != 0 || got.Stdout != typed {
+			t.Errorf("/dev/stdin: code %d, %d bytes, %q", got.Code, len(got.Stdout), got.Stderr)
+		}
 	})
 }

@@ -31,6 +31,11 @@ type expectation struct {
 	Stdout string            `json:"stdout"`
 }
 
+// intended are the tests that fail on purpose, with the reason.
+var intended = map[string]string{
+	"symlink_create": "it wants an absolute link refused, which containers have",
+}
+
 // single is the variable that makes this command run one test, with its own standard streams.
 const single = "WASISUITE_TEST"
 
@@ -52,12 +57,21 @@ func main() {
 	}
 	failed := 0
 	for _, test := range tests {
-		if err := judge(test); err != nil {
+		name := strings.TrimSuffix(filepath.Base(test), ".wasm")
+		err := judge(test)
+		reason, known := intended[name]
+		switch {
+		case err != nil && known:
+			fmt.Printf("differs on purpose: %s: %s\n", name, reason)
+		case err != nil:
+			fmt.Printf("FAIL %s: %v\n", name, err)
 			failed++
-			fmt.Printf("FAIL %s: %v\n", strings.TrimSuffix(filepath.Base(test), ".wasm"), err)
+		case known:
+			fmt.Printf("FAIL %s: it passes, so it is no difference\n", name)
+			failed++
 		}
 	}
-	fmt.Printf("%d of %d tests pass\n", len(tests)-failed, len(tests))
+	fmt.Printf("%d tests, %d fail, %d differ on purpose\n", len(tests), failed, len(intended))
 	if failed > 0 {
 		os.Exit(1)
 	}
