@@ -132,12 +132,11 @@ func TestBlockingOnANonblockingStream(t *testing.T) {
 }
 
 type subscription struct {
-	userdata             uint64
-	kind                 byte
-	fd                   uint32 // or the clock
-	timeout              uint64
-	absolute             bool
-	wantError, wantBytes int
+	userdata uint64
+	kind     byte
+	fd       uint32 // or the clock
+	timeout  uint64
+	absolute bool
 }
 
 // poll polls and returns the user data of what has happened, with the error and the number of bytes.
