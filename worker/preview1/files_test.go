@@ -287,3 +287,21 @@ func TestRootStaysARoot(t *testing.T) {
 		t.Errorf("error %d", err)
 	}
 }
+
+// A guest's memory may move and grow between two calls.
+func TestMemoryGrows(t *testing.T) {
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "file"), "content")
+	c := ours(t, dir)
+	fd := c.opened("file", 0, mayRead, 0)
+	const beyond = pages << 16
+	c.vector(beyond, 100)
+	c.want(c.call("fd_pread", fd, atVector, 1, 0, atResult), trapped)
+	if _, err := c.memory.Grow(c.store, 1000); err != nil {
+		t.Fatal(err)
+	}
+	c.want(c.call("fd_pread", fd, atVector, 1, 0, atResult), success)
+	if got := string(c.bytes()[beyond : beyond+7]); got != "content" {
+		t.Errorf("it has read %q", got)
+	}
+}

@@ -23,7 +23,7 @@ struct guest *guest_new(const int streams[3], uint32_t args, const char *arg_byt
 		return NULL;
 	bool made = copy_strings(&g->args, args, arg_bytes, arg_size) && copy_strings(&g->env, env, env_bytes, env_size);
 	for (int i = 0; made && i < 3; i++)
-		made = add(g, (struct descriptor){ .kind = STREAM, .fd = streams[i] }) >= 0;
+		made = add(g, (struct descriptor){ .kind = STREAM, .fd = streams[i], .input = i == 0 }) >= 0;
 	if (made)
 		return g;
 	guest_free(g);

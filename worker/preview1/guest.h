@@ -30,6 +30,7 @@ struct descriptor {
 	int fd;       // of this process
 	bool owned;   // the descriptor ends with the number
 	bool preopen; // a root itself
+	bool input;   // of a STREAM: it is read, or written
 	bool nonblock; // of a STREAM, whose file description others share
 	int root;     // of a DIRECTORY: the root that it is in
 	char *path;   // of a DIRECTORY: its path in that root when it was opened; NULL if that is too long

@@ -55,7 +55,9 @@ static int give_stream(struct guest *g, uint32_t number, uint32_t out) {
 	struct descriptor *d = described(g, number);
 	if (d == NULL || d->kind == DIRECTORY)
 		return WASI_NOENT;
-	struct descriptor copy = { .kind = d->kind, .fd = fcntl(d->fd, F_DUPFD_CLOEXEC, 3), .owned = true, .nonblock = d->nonblock };
+	struct descriptor copy = *d;
+	copy.fd = fcntl(d->fd, F_DUPFD_CLOEXEC, 3);
+	copy.owned = true;
 	if (copy.fd < 0)
 		return failure();
 	return give(g, copy, out);

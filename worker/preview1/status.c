@@ -208,7 +208,7 @@ int call_fd_fdstat_get(struct guest *g, const wasmtime_val_raw_t *a) {
 		flags = 0;
 	} else if (d->kind == STREAM) {
 		flags = d->nonblock ? O_NONBLOCK : 0;
-		rights = inherited = u32(&a[0]) == 0 ? MAY_READ : MAY_WRITE;
+		rights = inherited = d->input ? MAY_READ : MAY_WRITE;
 		if (type == TYPE_CHARACTER && !terminal)
 			type = TYPE_UNKNOWN;
 	}

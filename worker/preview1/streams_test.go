@@ -200,3 +200,16 @@ func TestPoll(t *testing.T) {
 		}
 	}
 }
+
+// A stream keeps its rights when its number changes.
+func TestRightsOfAStream(t *testing.T) {
+	c, _, _ := withStreams(t)
+	again := c.opened("dev/stdin", 0, mayRead, 0)
+	c.want(c.call("fd_renumber", 0, 2), success)
+	for _, fd := range []uint64{2, again} {
+		c.want(c.call("fd_fdstat_get", fd, atResult), success)
+		if rights := c.number(atResult+8, 8); rights != mayRead {
+			t.Errorf("%d has the rights %#x", fd, rights)
+		}
+	}
+}
