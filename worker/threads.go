@@ -42,8 +42,9 @@ import (
 	"github.com/wasmshim/containerd-shim-wasm/worker/control"
 )
 
-// engineThreads is how many threads a guest's calls may cause the engine to start: tokio's threads for
-// events, for files and for standard input, and one more that the Go runtime may need.
+// engineThreads is how many threads a component's calls may cause the engine to start: tokio's threads for
+// events, for files and for standard input, and one more that the Go runtime may need. A module's calls cause
+// none; it gets the same limits all the same.
 const engineThreads = 4
 
 // compilerThreads returns how many threads the engine compiles with, plus one for the Go runtime.
