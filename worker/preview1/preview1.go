@@ -92,8 +92,8 @@ func (g *Guest) preopen(root Root) error {
 	case 0:
 		return nil
 	case syscall.EPERM, syscall.ENOSYS:
-		return fmt.Errorf("open the guest's root %s: the container's seccomp profile must allow openat2(2), which keeps a guest's paths "+
-			"in its root (Linux has it since 5.6): %w", root.Name, errno)
+		return fmt.Errorf("open the guest's root %s: the container's seccomp profile must allow openat2(2) and fstatfs(2), which keep a guest's "+
+			"paths in its root (Linux has the former since 5.6): %w", root.Name, errno)
 	default:
 		return fmt.Errorf("open the guest's root %s: %w", root.Name, errno)
 	}
