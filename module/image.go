@@ -53,6 +53,29 @@ func (l *Loader) runClient(ctx context.Context, limit time.Duration, q ask.Quest
 	return nil, fmt.Errorf("wasm-client %s: %w", q.Verb(), err)
 }
 
+// Trace has that program tell an OpenTelemetry collector what was done for artifacts, which is in a file
+// (ask.WriteTraced). env configures it. Trace does not wait for the collector: done is called later, with an error if the
+// spans are lost.
+func (l *Loader) Trace(traced *os.File, env []string, done func(error)) error {
+	cmd, err := l.clientCommand(context.Background(), &ask.Trace{})
+	if err != nil {
+		return err
+	}
+	var said bytes.Buffer
+	cmd.Stdin, cmd.Stderr, cmd.Env = traced, &said, append(cmd.Env, env...)
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	go func() {
+		err := cmd.Wait()
+		if text := bytes.TrimSpace(said.Bytes()); err != nil && len(text) > 0 {
+			err = errors.New(string(text))
+		}
+		done(err)
+	}()
+	return nil
+}
+
 // clientFD is the descriptor by which that program finds its own file when it is executed.
 const clientFD = 3
 

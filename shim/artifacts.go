@@ -135,6 +135,7 @@ func (c *container) endServer(p *process, patience time.Duration) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	_ = p.await(ctx, phase.isOver)
+	c.trace(p)
 	if err := errors.Join(p.abortConnections(), p.closeConnections()); err != nil {
 		c.daemon.log.WithError(err).WithField("container", c.id).Warn("end what was served to the container: the kernel may keep it until the pod ends")
 	}
@@ -183,6 +184,7 @@ func (p *process) closeConnections() error {
 // addProgress gives a process a last descriptor for what it has done.
 func (p *process) addProgress() error {
 	var err error
+	p.made = time.Now()
 	if p.progress, err = progress.New(); err == nil {
 		p.files = append(p.files, p.progress)
 	}

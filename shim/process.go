@@ -26,6 +26,7 @@ type process struct {
 	streams   stdio.Names
 	files     []*os.File // further descriptors of the worker, after the control socket
 	progress  *os.File   // of a program that serves artifacts (package progress), nil for another
+	made      time.Time  // when that was made
 	// connections are those of the artifacts that it serves.
 	connections []*sandbox.Connection
 	// apart tells that no process of the pod may see it (sandbox.JoinApart).

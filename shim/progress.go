@@ -34,16 +34,21 @@ func (s *service) listArtifacts(context.Context, *emptypb.Empty) (*anypb.Any, er
 	return &anypb.Any{Value: text}, err
 }
 
+// artifactsOf returns a list that says whose artifacts are going to be in it.
+func (c *container) artifactsOf() remote.Artifacts {
+	return remote.Artifacts{
+		Namespace: c.spec.Annotations[sandboxNamespaceAnnotation], Pod: c.spec.Annotations[sandboxNameAnnotation],
+		Sandbox: c.spec.Annotations[sandboxIDAnnotation], Container: cmp.Or(c.spec.Annotations[containerNameAnnotation], c.id),
+	}
+}
+
 // artifactsServed reports false for a container without artifacts.
 func (c *container) artifactsServed() (remote.Artifacts, bool) {
 	servers := []*process{c.served.Load()}
 	if c.requested != nil {
 		servers = append(servers, c.requested.server.Load())
 	}
-	of := remote.Artifacts{
-		Namespace: c.spec.Annotations[sandboxNamespaceAnnotation], Pod: c.spec.Annotations[sandboxNameAnnotation],
-		Sandbox: c.spec.Annotations[sandboxIDAnnotation], Container: cmp.Or(c.spec.Annotations[containerNameAnnotation], c.id),
-	}
+	of := c.artifactsOf()
 	found := false
 	for _, p := range servers {
 		if p == nil {

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/wasmshim/containerd-shim-wasm/artifact/mount"
+	"github.com/wasmshim/containerd-shim-wasm/artifact/progress"
 )
 
 // Output is what is stored of a mount.
@@ -212,7 +213,7 @@ func store(ctx context.Context, wanted ...*Output) error {
 
 // fail notes and names the error of an output.
 func (o *Outputs) fail(w *Output, err error) error {
-	o.note(w, "failed: "+err.Error())
+	o.note(w, progress.Failed+err.Error())
 	return fmt.Errorf("store output %s: %w", w.Name, err)
 }
 

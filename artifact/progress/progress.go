@@ -14,6 +14,7 @@ import (
 	"hash/crc32"
 	"os"
 	"slices"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -33,9 +34,12 @@ type Artifact struct {
 	Requests, Retries int64
 	// Hits are reads that found their bytes in memory, Misses those that did not.
 	Hits, Misses int64
-	// State is a word or a few about an output: as "uploading" or an error.
+	// State is a word or a few about an output: as "writing", or Failed and an error.
 	State string `json:",omitempty"`
 }
+
+// Failed is how the state of an output begins that could not be stored.
+const Failed = "failed: "
 
 // size of the file, in bytes.
 const size = 64 << 10
@@ -131,21 +135,35 @@ func read(f *os.File) ([]Artifact, error) {
 // pause is the time between two looks at what was done.
 const pause = time.Second
 
-// Publish writes the list whenever it has changed, until ctx ends.
-func Publish(ctx context.Context, f *os.File, list func() []Artifact) {
+// Publish writes the list whenever it has changed, until stop is called, which has it written a last time.
+func Publish(f *os.File, list func() []Artifact) (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var publishing sync.WaitGroup
+	publishing.Go(func() { publish(ctx, f, list) })
+	return func() {
+		cancel()
+		publishing.Wait()
+	}
+}
+
+func publish(ctx context.Context, f *os.File, list func() []Artifact) {
+	looks := time.NewTicker(pause)
+	defer looks.Stop()
 	var last []Artifact
-	for looks := time.NewTicker(pause); ; {
+	for ended := false; ; {
 		if now := list(); !slices.Equal(now, last) {
 			if Write(f, now) != nil {
 				return // the file is of no use: nobody sees what is done
 			}
 			last = now
 		}
+		if ended {
+			return
+		}
 		select {
 		case <-looks.C:
 		case <-ctx.Done():
-			looks.Stop()
-			return
+			ended = true
 		}
 	}
 }

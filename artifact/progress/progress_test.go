@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 )
 
@@ -114,5 +115,26 @@ func TestHostileWriter(t *testing.T) {
 		if got, err := Read(f); err == nil {
 			t.Errorf("%q was read as %v", text, got)
 		}
+	}
+}
+
+// What was done last is written before Publish has stopped.
+func TestPublishLast(t *testing.T) {
+	f, err := New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	var moved atomic.Int64
+	looked := make(chan struct{}, 2)
+	stop := Publish(f, func() []Artifact {
+		defer func() { looked <- struct{}{} }()
+		return []Artifact{{Name: "a", Moved: moved.Load()}}
+	})
+	<-looked
+	moved.Store(7)
+	stop()
+	if got, err := Read(f); err != nil || len(got) != 1 || got[0].Moved != 7 {
+		t.Errorf("got %+v, %v", got, err)
 	}
 }

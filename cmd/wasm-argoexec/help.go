@@ -54,7 +54,7 @@ func serve(ctx context.Context, shim control.Worker, pod step.Pod) int {
 		return code
 	}
 	shim.Close()
-	go progress.Publish(ctx, files[n], artifacts.Progress)
+	defer progress.Publish(files[n], artifacts.Progress)()
 	serving.Wait()
 	return 0
 }

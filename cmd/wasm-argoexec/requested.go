@@ -37,7 +37,7 @@ func serveRequested(shim control.Worker) int {
 	if code := report(shim, err); code != 0 {
 		return code
 	}
-	go progress.Publish(ctx, files[n+1], artifacts.Progress)
+	defer progress.Publish(files[n+1], artifacts.Progress)()
 	finish, err := shim.AwaitFinish()
 	if errors.Is(err, io.EOF) {
 		err = errors.New("the shim has ended")

@@ -49,6 +49,7 @@ var verbs = map[string]verb{
 var private = map[string]verb{
 	ask.FindVerb:  {"print the Wasm layers of a container's or an image's manifest as JSON", find},
 	ask.KeepVerb:  {"give a compiled module to the image of a container", keep},
+	ask.TraceVerb: {"tell an OpenTelemetry collector what was read and written of a container's artifacts", traceArtifacts},
 	ask.ViewVerb:  {"print how to mount the files of an image, as JSON", view},
 	ask.WatchVerb: {"print the names of images that are there, and as they come", watch},
 }
@@ -133,7 +134,7 @@ func list(w io.Writer, verbs map[string]verb, group string) {
 // programOf returns the program of a verb: users run the shim, the shim runs wasm-client.
 func programOf(verb string) string {
 	switch verb {
-	case "", ask.FindVerb, ask.KeepVerb, ask.ViewVerb, ask.WatchVerb:
+	case "", ask.FindVerb, ask.KeepVerb, ask.TraceVerb, ask.ViewVerb, ask.WatchVerb:
 		return "wasm-client"
 	}
 	return "containerd-shim-wasm-v1"

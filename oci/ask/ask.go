@@ -14,6 +14,7 @@ import (
 	"iter"
 	"time"
 
+	"github.com/wasmshim/containerd-shim-wasm/artifact/progress"
 	"github.com/wasmshim/containerd-shim-wasm/internal/endpoint"
 	"github.com/wasmshim/containerd-shim-wasm/oci"
 )
@@ -22,6 +23,7 @@ import (
 const (
 	FindVerb  = "find"
 	KeepVerb  = "keep"
+	TraceVerb = "trace"
 	ViewVerb  = "view"
 	WatchVerb = "watch"
 )
@@ -93,6 +95,14 @@ func (*Watch) Verb() string { return WatchVerb }
 
 func (*Watch) Flags(*flag.FlagSet) {}
 
+// Trace has the program tell an OpenTelemetry collector what was done for the artifacts of a container: a [Traced], on its
+// input.
+type Trace struct{}
+
+func (*Trace) Verb() string { return TraceVerb }
+
+func (*Trace) Flags(*flag.FlagSet) {}
+
 // Line returns the program's arguments for a question about a namespace of a containerd.
 func Line(c endpoint.Containerd, q Question) []string {
 	line := []string{q.Verb(), "--address", c.Address, "--namespace", c.Namespace}
@@ -104,6 +114,23 @@ func Line(c endpoint.Containerd, q Question) []string {
 		}
 	})
 	return line
+}
+
+// Traced are the artifacts of a container that has ended.
+type Traced struct {
+	Namespace, Pod string // of Kubernetes, "" outside of a pod
+	Container, ID  string
+	Began, Ended   time.Time // of the service of its artifacts
+	Artifacts      []progress.Artifact
+}
+
+// WriteTraced writes what Trace has to tell.
+func WriteTraced(w io.Writer, of Traced) error { return json.NewEncoder(w).Encode(of) }
+
+// ReadTraced reads it.
+func ReadTraced(r io.Reader) (of Traced, err error) {
+	err = json.NewDecoder(r).Decode(&of)
+	return of, err
 }
 
 // begin is the line that starts Keep.
