@@ -61,7 +61,7 @@ func (c *Connection) Close() error { return c.abort.Close() }
 // may wait for one of them. The caller makes sure that the number is still that process's.
 func AbortConnections(pid int) error {
 	f, err := os.Open(fmt.Sprintf("/proc/%d/mountinfo", pid))
-	if errors.Is(err, fs.ErrNotExist) {
+	if isOver(err) {
 		return nil
 	}
 	if err != nil {
@@ -69,8 +69,8 @@ func AbortConnections(pid int) error {
 	}
 	defer f.Close()
 	numbers, err := artifactDevices(f)
-	if errors.Is(err, unix.EINVAL) {
-		return nil // it has ended, and is not reaped
+	if isOver(err) {
+		return nil
 	}
 	for _, number := range numbers {
 		c, openErr := openConnection(number)
@@ -84,6 +84,10 @@ func AbortConnections(pid int) error {
 	}
 	return err
 }
+
+// isOver reports whether a process is gone, or has ended and is not reaped: then it has no mounts (mounts_open_common in
+// fs/proc_namespace.c).
+func isOver(err error) bool { return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.EINVAL) }
 
 // artifactDevices returns the minor numbers of the devices of our mounts in a file like /proc/PID/mountinfo (proc(5)).
 func artifactDevices(mountinfo io.Reader) ([]uint32, error) {

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -193,6 +194,23 @@ func TestAbortOfAConnection(t *testing.T) {
 				t.Errorf("of a process that has gone: %v", err)
 			}
 		})
+	}
+}
+
+// A process that has ended and is not reaped has no mounts: Linux does not open their list.
+func TestAbortConnectionsOfAZombie(t *testing.T) {
+	cmd := exec.Command("/bin/true")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	for !strings.Contains(stateOf(t, cmd.Process.Pid), "zombie") {
+		runtime.Gosched()
+	}
+	if err := AbortConnections(cmd.Process.Pid); err != nil {
+		t.Error(err)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Error(err)
 	}
 }
 
