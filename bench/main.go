@@ -27,6 +27,7 @@ type plan struct {
 	n          int  // containers of each runtime one after the other; twice as many at once
 	parallel   int  // containers at once
 	launchOnly bool // measure the sandbox launch only
+	filesOnly  bool // measure file operations only
 	sizesOnly  bool // measure the start of a small and of a large module only
 	workers    int  // workers of one module that share its code
 	podsOnly   bool // leave out the measurements below and beside pods
@@ -50,6 +51,7 @@ func main() {
 	flag.IntVar(&p.crowd, "crowd", 20, "containers that run while memory is measured")
 	flag.BoolVar(&p.launchOnly, "launch", false, "measure only the sandbox launch, below containerd")
 	flag.BoolVar(&p.sizesOnly, "sizes", false, "measure only the start of a small and of a large module")
+	flag.BoolVar(&p.filesOnly, "files", false, "measure only file operations of guests")
 	flag.IntVar(&p.workers, "workers", 50, "workers of one module that share its code")
 	flag.BoolVar(&p.podsOnly, "pods", false, "measure only pods through CRI")
 	flag.IntVar(&p.pods, "cluster-pods", 20, "pods of each runtime on a Kubernetes cluster; 0 leaves the cluster out")
@@ -83,12 +85,15 @@ func (p plan) run(ctx context.Context) error {
 	if p.launchOnly {
 		return p.measureLaunches(ctx)
 	}
+	if p.filesOnly {
+		return p.measureFiles(ctx)
+	}
 	var measures []func(context.Context, string) error
 	if !p.sizesOnly {
 		measures = append(measures, p.measurePods)
 	}
 	if !p.sizesOnly && !p.podsOnly {
-		if err := p.measureLaunches(ctx); err != nil {
+		if err := errors.Join(p.measureLaunches(ctx), p.measureFiles(ctx)); err != nil {
 			return err
 		}
 		measures = append(measures, onNode(p.measureNode))

@@ -41,6 +41,8 @@ var (
 
 var compiled = map[string]guest{
 	"hello-c":      {source: "hello.c", version: clangVersion, compile: clangCompile},
+	"files":        {source: "files.c", version: clangVersion, compile: clangCompile},
+	"files-native": {source: "files.c", version: gccVersion, compile: gccCompile},
 	"probe":        {source: "probe.c", version: clangVersion, compile: clangCompile},
 	"probe-native": {source: "probe.c", version: gccVersion, compile: gccCompile},
 	"hello-native": {source: "hello-native.c", version: gccVersion, compile: gccCompile},

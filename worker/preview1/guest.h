@@ -20,7 +20,9 @@
 // the guest traps, as WASI wants it. EXIT ends the guest.
 enum { OUTSIDE = -1, EXIT = -2 };
 
-enum kind { UNUSED, STREAM, FILE_OR_DEVICE, DIRECTORY };
+// UNSETTLED is a file or a directory: nobody has needed to know yet. Asking the kernel at each open
+// would cost as much as a read.
+enum kind { UNUSED, STREAM, UNSETTLED, FILE_OR_DEVICE, DIRECTORY };
 
 struct listing;
 
@@ -33,7 +35,7 @@ struct descriptor {
 	bool input;   // of a STREAM: it is read, or written
 	bool nonblock; // of a STREAM, whose file description others share
 	int root;     // of a DIRECTORY: the root that it is in
-	char *path;   // of a DIRECTORY: its path in that root when it was opened; NULL if that is too long
+	char *path;   // of a DIRECTORY: its path in that root when it was opened, or NULL
 	struct listing *listing; // of a DIRECTORY that is being read
 };
 
@@ -83,7 +85,9 @@ static inline int outcome(int result) { return result < 0 ? failure() : 0; }
 
 // table.c
 
-// described returns what a number of the guest's stands for, or NULL.
+// numbered returns what a number of the guest's stands for, or NULL. It may be UNSETTLED.
+struct descriptor *numbered(struct guest *, uint32_t number);
+// described is the same, and settles the kind.
 struct descriptor *described(struct guest *, uint32_t number);
 // directory returns the directory of that number, or NULL and the error for the guest.
 struct descriptor *directory(struct guest *, uint32_t number, int *error);

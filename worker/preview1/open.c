@@ -56,6 +56,8 @@ static int give_stream(struct guest *g, uint32_t number, uint32_t out) {
 	if (d == NULL || d->kind == DIRECTORY)
 		return WASI_NOENT;
 	struct descriptor copy = *d;
+	copy.path = NULL;
+	copy.listing = NULL;
 	copy.fd = fcntl(d->fd, F_DUPFD_CLOEXEC, 3);
 	copy.owned = true;
 	if (copy.fd < 0)
@@ -63,18 +65,13 @@ static int give_stream(struct guest *g, uint32_t number, uint32_t out) {
 	return give(g, copy, out);
 }
 
-// describe makes a descriptor of an open file.
-static int describe(const struct descriptor *parent, const char *path, int fd, bool writes, struct descriptor *out) {
-	struct stat s;
-	if (fstat_of(fd, &s) != 0)
-		return failure();
-	if (writes && s.st_size == 0 && S_ISREG(s.st_mode) && is_process(fd))
-		return WASI_ACCES;
-	*out = (struct descriptor){ .kind = FILE_OR_DEVICE, .fd = fd, .owned = true, .root = parent->root };
-	if (!S_ISDIR(s.st_mode))
-		return 0;
+// describe makes a descriptor of an open file. Only what is opened for reading can be a directory.
+static int describe(const struct descriptor *parent, const char *path, int fd, uint64_t flags, struct descriptor *out) {
 	char whole[PATH_MAX];
-	out->kind = DIRECTORY;
+	*out = (struct descriptor){ .kind = FILE_OR_DEVICE, .fd = fd, .owned = true, .root = parent->root };
+	if ((flags & O_ACCMODE) != O_RDONLY)
+		return is_process(fd) ? WASI_ACCES : 0;
+	out->kind = flags & O_DIRECTORY ? DIRECTORY : UNSETTLED;
 	out->path = path_in(parent, path, whole) ? strdup(whole) : NULL;
 	return 0;
 }
@@ -103,7 +100,7 @@ int call_path_open(struct guest *g, const wasmtime_val_raw_t *a) {
 		return number < 0 ? error : give_stream(g, (uint32_t)number, out);
 	}
 	struct descriptor d;
-	error = describe(parent, g->path, fd, (open_flags & O_ACCMODE) != O_RDONLY, &d);
+	error = describe(parent, g->path, fd, open_flags, &d);
 	if (error != 0) {
 		close(fd);
 		return error;

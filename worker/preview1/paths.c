@@ -2,7 +2,7 @@
 
 #include "calls.h"
 
-#include <stdio.h>
+#include <stdio.h> // renameat
 #include <unistd.h>
 
 #include "memory.h"

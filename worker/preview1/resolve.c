@@ -3,7 +3,6 @@
 #include "guest.h"
 
 #include <linux/openat2.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <sys/syscall.h>
 #include <sys/vfs.h>
@@ -65,9 +64,20 @@ static bool climbs(const char *path) {
 }
 
 bool path_in(const struct descriptor *d, const char *path, char out[PATH_MAX]) {
-	if (d->preopen)
-		return snprintf(out, PATH_MAX, "%s", path) < PATH_MAX;
-	return d->path != NULL && snprintf(out, PATH_MAX, "%s/%s", d->path, path) < PATH_MAX;
+	size_t length = strlen(path), before = 0;
+	if (!d->preopen) {
+		if (d->path == NULL)
+			return false;
+		before = strlen(d->path) + 1;
+	}
+	if (before + length >= PATH_MAX)
+		return false;
+	if (before > 0) {
+		memcpy(out, d->path, before - 1);
+		out[before - 1] = '/';
+	}
+	memcpy(out + before, path, length + 1);
+	return true;
 }
 
 // still_there reports whether a directory is where it was when it was opened.

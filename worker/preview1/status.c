@@ -43,7 +43,7 @@ static int put_status(struct guest *g, const struct stat *s, uint32_t at) {
 
 int call_fd_filestat_get(struct guest *g, const wasmtime_val_raw_t *a) {
 	struct stat s;
-	struct descriptor *d = described(g, u32(&a[0]));
+	struct descriptor *d = numbered(g, u32(&a[0]));
 	if (d == NULL)
 		return WASI_BADF;
 	if (fstat_of(d->fd, &s) != 0)

@@ -5,10 +5,18 @@
 
 #include "memory.h"
 
-struct descriptor *described(struct guest *g, uint32_t number) {
+struct descriptor *numbered(struct guest *g, uint32_t number) {
 	if (number >= g->capacity || g->table[number].kind == UNUSED)
 		return NULL;
 	return &g->table[number];
+}
+
+struct descriptor *described(struct guest *g, uint32_t number) {
+	struct stat s;
+	struct descriptor *d = numbered(g, number);
+	if (d != NULL && d->kind == UNSETTLED)
+		d->kind = fstat_of(d->fd, &s) == 0 && S_ISDIR(s.st_mode) ? DIRECTORY : FILE_OR_DEVICE;
+	return d;
 }
 
 struct descriptor *directory(struct guest *g, uint32_t number, int *error) {
@@ -61,7 +69,7 @@ static void vacate(struct guest *g, uint32_t number) {
 }
 
 int call_fd_close(struct guest *g, const wasmtime_val_raw_t *a) {
-	struct descriptor *d = described(g, u32(&a[0]));
+	struct descriptor *d = numbered(g, u32(&a[0]));
 	if (d == NULL)
 		return WASI_BADF;
 	release(d);
@@ -70,7 +78,7 @@ int call_fd_close(struct guest *g, const wasmtime_val_raw_t *a) {
 }
 
 int call_fd_renumber(struct guest *g, const wasmtime_val_raw_t *a) {
-	struct descriptor *from = described(g, u32(&a[0])), *to = described(g, u32(&a[1]));
+	struct descriptor *from = numbered(g, u32(&a[0])), *to = numbered(g, u32(&a[1]));
 	if (from == NULL || to == NULL)
 		return WASI_BADF;
 	if (from == to)
@@ -83,7 +91,7 @@ int call_fd_renumber(struct guest *g, const wasmtime_val_raw_t *a) {
 }
 
 int call_fd_prestat_get(struct guest *g, const wasmtime_val_raw_t *a) {
-	struct descriptor *d = described(g, u32(&a[0]));
+	struct descriptor *d = numbered(g, u32(&a[0]));
 	if (d == NULL || !d->preopen)
 		return WASI_BADF;
 	uint8_t *out = span(g, u32(&a[1]), 8);
@@ -95,7 +103,7 @@ int call_fd_prestat_get(struct guest *g, const wasmtime_val_raw_t *a) {
 }
 
 int call_fd_prestat_dir_name(struct guest *g, const wasmtime_val_raw_t *a) {
-	struct descriptor *d = described(g, u32(&a[0]));
+	struct descriptor *d = numbered(g, u32(&a[0]));
 	if (d == NULL || !d->preopen)
 		return WASI_NOTDIR;
 	const char *name = g->roots[d->root].name;
@@ -111,7 +119,7 @@ int call_fd_prestat_dir_name(struct guest *g, const wasmtime_val_raw_t *a) {
 
 // Sockets: a guest has none.
 static int not_a_socket(struct guest *g, uint32_t number) {
-	return described(g, number) == NULL ? WASI_BADF : WASI_NOTSOCK;
+	return numbered(g, number) == NULL ? WASI_BADF : WASI_NOTSOCK;
 }
 
 int call_sock_accept(struct guest *g, const wasmtime_val_raw_t *a) { return not_a_socket(g, u32(&a[0])); }

@@ -49,7 +49,7 @@ static int move(struct guest *g, const wasmtime_val_raw_t *a, bool write, bool p
 	int n = gather(g, u32(&a[1]), u32(&a[2]));
 	if (n < 0 || span(g, out, 4) == NULL)
 		return OUTSIDE;
-	struct descriptor *d = described(g, u32(&a[0]));
+	struct descriptor *d = numbered(g, u32(&a[0]));
 	if (d == NULL || (d->kind == DIRECTORY && write))
 		return WASI_BADF;
 	if (d->kind == DIRECTORY)
@@ -128,11 +128,11 @@ int call_fd_allocate(struct guest *g, const wasmtime_val_raw_t *a) {
 }
 
 int call_fd_sync(struct guest *g, const wasmtime_val_raw_t *a) {
-	struct descriptor *d = described(g, u32(&a[0]));
+	struct descriptor *d = numbered(g, u32(&a[0]));
 	return d == NULL ? WASI_BADF : outcome(fsync(d->fd));
 }
 
 int call_fd_datasync(struct guest *g, const wasmtime_val_raw_t *a) {
-	struct descriptor *d = described(g, u32(&a[0]));
+	struct descriptor *d = numbered(g, u32(&a[0]));
 	return d == NULL ? WASI_BADF : outcome(fdatasync(d->fd));
 }
