@@ -25,8 +25,8 @@ worker: ## build the worker, which holds wasmtime (ARCH=arm64 cross-builds)
 	@echo "building the worker for linux/$(ARCH) (about 20 s the first time)"
 	@[ $(ARCH) != arm64 ] || echo "WARNING: the engine has an open advisory on arm64, GHSA-mghf-wjfp-p5xm: see docs/security.md before you run images of strangers" >&2
 	@CGO_ENABLED=1 GOOS=linux GOARCH=$(ARCH) CC=$(CC_$(ARCH)) go build -trimpath -buildvcs=false -tags netgo,osusergo \
-		-ldflags '-s -w -linkmode external -extldflags "-static -Wl,--no-warnings"' -o $(PLACE)/wasm-worker ./cmd/wasm-worker \
-		2> >(grep -v 'statically linked applications requires at runtime\|in function' >&2)
+		-ldflags '-s -w -linkmode external -extldflags "-static -Wl,--unresolved-symbols=report-all"' -o $(PLACE)/wasm-worker ./cmd/wasm-worker \
+		2> >(grep -v '^# \|statically linked applications requires at runtime\|in function' >&2)
 	@sha256sum < $(PLACE)/wasm-worker | cut -d' ' -f1 > $(PLACE)/wasm-worker.sha256
 
 wasm-client: ## build wasm-client, which speaks to containerd and registries (ARCH=arm64 cross-builds)
