@@ -115,6 +115,10 @@ var suiteDifferences = map[string][]knownDifference{
 	"TestWorkflowTerminate":        atDeadline,
 	"TestWorkflowDeadline":         append(atDeadline[:1:1], knownDifference{regexp.MustCompile(`^\(workflow\) message$`), nil, "It is the node's."}),
 	"TestWorkflowTemplateDeadline": atDeadline,
+	"TestWorkflowDaemon": {{
+		regexp.MustCompile(`daemon\} (container wait|labels .*report-outputs-completed)$`), nil,
+		"A daemon's pod ends after its workflow, whose results the controller then deletes. Who is first decides whether `wait` still finds its own.",
+	}},
 	"TestWorkflowMemoised": {{
 		regexp.MustCompile(` memoizationStatus cacheName$`), nil, "Each run has a cache of its own.",
 	}},
