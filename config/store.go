@@ -78,9 +78,17 @@ func (c Config) Store(endpoint, namespace, bucket string) (Store, bool) {
 	return Store{}, false
 }
 
+// HasDefault reports whether pods in a Kubernetes namespace have a default store, for whatever buckets.
+func (c Config) HasDefault(namespace string) bool {
+	return slices.ContainsFunc(c.Stores, func(s Store) bool { return s.Default && s.isFor(namespace) })
+}
+
 func (s Store) serves(namespace, bucket string) bool {
-	return (len(s.Namespaces) == 0 || slices.Contains(s.Namespaces, "*") || slices.Contains(s.Namespaces, namespace)) &&
-		(len(s.Buckets) == 0 || slices.Contains(s.Buckets, bucket))
+	return s.isFor(namespace) && (len(s.Buckets) == 0 || slices.Contains(s.Buckets, bucket))
+}
+
+func (s Store) isFor(namespace string) bool {
+	return len(s.Namespaces) == 0 || slices.Contains(s.Namespaces, "*") || slices.Contains(s.Namespaces, namespace)
 }
 
 // Credentials are keys of an S3 store.

@@ -38,6 +38,11 @@ const defaultEndpoint = "https://s3.amazonaws.com"
 func (r *accessor) access(a *request.Artifact) (control.Access, error) {
 	store, listed := r.settings.Store(a.At.Endpoint, r.namespace, a.At.Bucket)
 	if a.At.Endpoint == "" {
+		if !listed && r.settings.HasDefault(r.namespace) {
+			// It is not looked for at Amazon's, with the keys of another store.
+			return control.Access{}, fmt.Errorf("the node's default store is not for bucket %s: name the store by the option endpoint=https://HOST, "+
+				"or have the operator of the node list the bucket in a table [[s3]] in %s", a.At.Bucket, r.settings.Source)
+		}
 		a.At.Endpoint = defaultEndpoint
 		if listed {
 			a.At.Endpoint = store.Endpoint
