@@ -116,6 +116,8 @@ struct place {
 // find resolves all of a path but its last name. It changes the path.
 bool find(struct guest *, const struct descriptor *, char *path, struct place *);
 void leave(const struct place *);
+// exists returns 0 if a place leads to something beneath its directory, else -1 and errno.
+int exists(const struct place *);
 // is_entry reports whether a path is the name of an entry of its directory.
 bool is_entry(const char *path);
 // path_in returns the path that a path below a directory has in the root, or false.

@@ -81,8 +81,10 @@ var shared = sync.OnceValues(func() (machine, error) {
 	return machine{e, module}, err
 })
 
-// caller calls WASI as a guest does: through compiled code, with its arguments in the guest's memory.
+// caller calls WASI as a guest does: through compiled code, with its arguments in the guest's memory; or makes the
+// native calls in their place.
 type caller struct {
+	posix    *posix
 	t        testing.TB
 	store    *wasmtime.Store
 	instance *wasmtime.Instance
@@ -161,7 +163,7 @@ func (m machine) instantiate(t testing.TB, define func(*wasmtime.Linker, *wasmti
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &caller{t, store, instance, instance.GetExport(store, "memory").Memory()}
+	return &caller{t: t, store: store, instance: instance, memory: instance.GetExport(store, "memory").Memory()}
 }
 
 // errno is an error number of WASI. trapped is one of our own.
@@ -195,6 +197,9 @@ const (
 // call calls a function. Integers become what its parameters are.
 func (c *caller) call(name string, arguments ...uint64) errno {
 	c.t.Helper()
+	if c.posix != nil {
+		return c.posix.call(name, arguments)
+	}
 	function := c.instance.GetFunc(c.store, name)
 	params := function.Type(c.store).Params()
 	if len(params) != len(arguments) {
@@ -235,7 +240,12 @@ const (
 	dataSize = pages<<16 - atData
 )
 
-func (c *caller) bytes() []byte { return c.memory.UnsafeData(c.store) }
+func (c *caller) bytes() []byte {
+	if c.posix != nil {
+		return c.posix.memory
+	}
+	return c.memory.UnsafeData(c.store)
+}
 
 func (c *caller) number(at, size int) uint64 {
 	var whole [8]byte

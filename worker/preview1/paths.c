@@ -88,7 +88,8 @@ int call_path_link(struct guest *g, const wasmtime_val_raw_t *a) {
 static int readlink_at(const struct place *p, char *out, size_t room) {
 	if (is_entry(p->name))
 		return (int)readlinkat(p->dir, p->name, out, room);
-	errno = p->name[0] == 0 ? ENOENT : EINVAL;
+	if (exists(p) == 0 || errno == EXDEV)
+		errno = EINVAL;
 	return -1;
 }
 

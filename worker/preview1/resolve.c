@@ -134,6 +134,14 @@ bool find(struct guest *g, const struct descriptor *d, char *path, struct place 
 	return p->owned;
 }
 
+int exists(const struct place *p) {
+	int fd = open_below(p->dir, p->name, O_PATH, 0, RESOLVE_BENEATH);
+	if (fd < 0)
+		return -1;
+	close(fd);
+	return 0;
+}
+
 void leave(const struct place *p) {
 	int saved = errno;
 	if (p->owned)

@@ -49,7 +49,8 @@ static int move(struct guest *g, const wasmtime_val_raw_t *a, bool write, bool p
 	int n = gather(g, u32(&a[1]), u32(&a[2]));
 	if (n < 0 || span(g, out, 4) == NULL)
 		return OUTSIDE;
-	struct descriptor *d = numbered(g, u32(&a[0]));
+	// The kernel does not say that a directory is one if nothing is to be read, or from too far.
+	struct descriptor *d = n == 0 ? described(g, u32(&a[0])) : numbered(g, u32(&a[0]));
 	if (d == NULL || (d->kind == DIRECTORY && write))
 		return WASI_BADF;
 	if (d->kind == DIRECTORY)
@@ -71,6 +72,8 @@ static int move(struct guest *g, const wasmtime_val_raw_t *a, bool write, bool p
 			return put32(g, out, (uint32_t)moved);
 		if (errno == EINTR)
 			continue;
+		if (errno == EINVAL && described(g, u32(&a[0]))->kind == DIRECTORY)
+			return WASI_ISDIR;
 		if (errno != EAGAIN || !waits)
 			return failure();
 		is_ready(d->fd, events, -1);
