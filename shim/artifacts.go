@@ -58,9 +58,9 @@ func (of *workflow) lazyIn(spec *specs.Spec) []executor.Artifact {
 }
 
 // isLeft reports whether an artifact is left to be read later, by the source of its mount, which the kubelet has chosen. It
-// follows no link.
+// follows no link, and opens nothing but a folder: a container may have made a device there.
 func isLeft(source string) bool {
-	f, err := os.OpenFile(source, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	f, err := os.OpenFile(source, unix.O_PATH|unix.O_NOFOLLOW, 0)
 	if err != nil {
 		return false
 	}

@@ -4,6 +4,8 @@ import (
 	"os"
 	"path"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/wasmshim/containerd-shim-wasm/internal/place"
 )
 
@@ -80,7 +82,8 @@ func (t *Template) collectsNear(at string) bool {
 	return false
 }
 
-// IsLeft reports whether init has left an artifact to be read later: what is in its place is an empty file or folder.
+// IsLeft reports whether init has left an artifact to be read later: what is in its place is an empty file or folder. A
+// descriptor of the place is enough that gives no right to read (O_PATH).
 func IsLeft(place *os.File) (bool, error) {
 	info, err := place.Stat()
 	if err != nil {
@@ -89,6 +92,12 @@ func IsLeft(place *os.File) (bool, error) {
 	if !info.IsDir() {
 		return info.Mode().IsRegular() && info.Size() == 0, nil
 	}
-	names, _ := place.Readdirnames(1)
+	fd, err := unix.Openat(int(place.Fd()), ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return false, &os.PathError{Op: "open", Path: place.Name(), Err: err}
+	}
+	folder := os.NewFile(uintptr(fd), place.Name())
+	defer folder.Close()
+	names, _ := folder.Readdirnames(1)
 	return len(names) == 0, nil
 }
