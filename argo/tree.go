@@ -92,29 +92,48 @@ func (t *tree) sub(name string) (*tree, error) {
 }
 
 // openRegular opens a regular file for reading. Anything else is an error: reading a
-// device or a FIFO could have effects, or no end.
+// device or a FIFO could have effects, or no end, and opening a device, too.
 func (t *tree) openRegular(name string, flag int) (*os.File, error) {
-	info, err := t.stat(name, flag)
+	found, err := t.open(name, unix.O_PATH|flag, 0)
 	if err != nil {
 		return nil, err
 	}
-	if err := mustBeRegular(name, info); err != nil {
+	defer found.Close()
+	if err := checkRegular(name, found); err != nil {
 		return nil, err
 	}
+	// By its descriptor: another process may have put another file there in between.
+	fd, err := unix.Open(fmt.Sprintf("/proc/self/fd/%d", found.Fd()), unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
+	switch {
+	case err == nil:
+		return os.NewFile(uintptr(fd), name), nil
+	case errors.Is(err, unix.ENOENT):
+		return t.openAgain(name, flag)
+	}
+	return nil, &fs.PathError{Op: "open", Path: name, Err: err}
+}
+
+// openAgain opens a file that was regular. It is for a worker, whose root has no /proc, and which has only the devices of its
+// container.
+func (t *tree) openAgain(name string, flag int) (*os.File, error) {
 	f, err := t.open(name, unix.O_RDONLY|flag, 0)
 	if err != nil {
 		return nil, err
 	}
-	// Another process may have put another file there in between.
-	info, err = f.Stat()
-	if err == nil {
-		err = mustBeRegular(name, info)
-	}
-	if err != nil {
+	if err := checkRegular(name, f); err != nil {
 		f.Close()
 		return nil, err
 	}
 	return f, nil
+}
+
+// checkRegular returns an error for an open file of another kind.
+func checkRegular(name string, f *os.File) error {
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	return mustBeRegular(name, info)
 }
 
 func mustBeRegular(name string, info fs.FileInfo) error {
