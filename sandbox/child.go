@@ -16,7 +16,7 @@ type Child struct {
 	Handle *os.File
 	home   home     // none for an exec
 	native bool     // its root is the container's (Launch.Native)
-	served []string // where artifacts are mounted in its root
+	served []served // artifacts that are mounted in its root
 }
 
 // Close closes the handle and the worker's namespaces. Until then the namespaces stay,

@@ -17,7 +17,8 @@ import (
 // descriptor of /dev/fuse does, and then requests wait for an answer that nobody gives. A process that waits for one cannot
 // be killed once the request has been read (fuse.rst of the kernel's documentation, "Interrupting filesystem operations").
 type Connection struct {
-	abort *os.File
+	number uint32 // of the file system's device
+	abort  *os.File
 }
 
 // connectionOf returns the connection of a mount. It makes no request.
@@ -43,7 +44,7 @@ func openConnection(number uint32) (*Connection, error) {
 	if err != nil {
 		return nil, &os.PathError{Op: "open", Path: "fusectl:" + name, Err: err}
 	}
-	return &Connection{abort: os.NewFile(uintptr(fd), name)}, nil
+	return &Connection{number: number, abort: os.NewFile(uintptr(fd), name)}, nil
 }
 
 // Abort ends the connection: all requests fail, those that wait and those that come. It is a no-op if it has ended.

@@ -95,7 +95,7 @@ func (s *Sandbox) attachFuse(all []Fuse, spec *specs.Spec) error {
 		if err := f.mayBeAt(at, mounts, s.served); err != nil {
 			return fmt.Errorf("mount an artifact at %s: %w", f.Path, err)
 		}
-		s.served = append(s.served, at)
+		s.served = append(s.served, served{at, f.Connection.number})
 	}
 	for i, f := range all {
 		if err := attach(int(f.mount.Fd()), targets[i]); err != nil {
@@ -119,11 +119,14 @@ func mountPlaces(root int, spec *specs.Spec) ([]string, error) {
 }
 
 // mayBeAt returns an error if the mount cannot be at the place that its path leads to, because of a link in the image.
-func (f Fuse) mayBeAt(at string, mounts, served []string) error {
+func (f Fuse) mayBeAt(at string, mounts []string, others []served) error {
 	if f.OnMount {
 		mounts = slices.DeleteFunc(slices.Clone(mounts), func(m string) bool { return m == at })
 	}
-	for _, m := range slices.Concat(mounts, served) {
+	for _, other := range others {
+		mounts = append(slices.Clip(mounts), other.at)
+	}
+	for _, m := range mounts {
 		if place.Nested(m, at) {
 			return fmt.Errorf("it leads to %s, which is at, above or below another mount, %s: choose another path", at, m)
 		}

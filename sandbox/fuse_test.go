@@ -3,6 +3,7 @@ package sandbox
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -11,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -64,8 +66,8 @@ func TestLaunchAsksNoArtifact(t *testing.T) {
 	}
 	defer end(t, child)
 	defer hold.Close()
-	if want := []string{"/in/folder", "/in/other"}; !slices.Equal(child.served, want) {
-		t.Errorf("artifacts are at %q, want %q", child.served, want)
+	if want := []served{{"/in/folder", folder.Connection.number}, {"/in/other", file.Connection.number}}; !slices.Equal(child.served, want) {
+		t.Errorf("artifacts are at %v, want %v", child.served, want)
 	}
 	s, err := Join(child)
 	if err != nil {
@@ -79,6 +81,44 @@ func TestLaunchAsksNoArtifact(t *testing.T) {
 	}
 	if f, err := s.OpenFile("/in/../dev/../in/missing"); !os.IsNotExist(err) {
 		t.Errorf("a file beside an artifact: %v, %v", f, err)
+	}
+}
+
+// Nor does an exec, if the guest has renamed the folder in which an artifact is.
+func TestExecAsksNoArtifactThatHasMoved(t *testing.T) {
+	spec := withArtifacts(t, nil)
+	spec.Root.Readonly = false
+	mount, _ := mountFuse(t, "/in/folder", true)
+	input, hold := pipe(t)
+	child, err := launchBusybox(t.Context(), t, spec, nil, Launch{Fuse: []Fuse{mount}}, input, "cat")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer end(t, child)
+	defer hold.Close()
+	root := fmt.Sprintf("/proc/%d/root%s", child.PID, GuestRoot)
+	if err := errors.Join(os.Rename(root+"/in", root+"/moved"), os.Symlink("/moved/folder", root+"/link")); err != nil {
+		t.Fatal(err)
+	}
+	s, err := Join(child)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	for _, path := range []string{"/moved/folder/app.wasm", "/link/app.wasm", "/t/../moved/folder"} {
+		opened := make(chan error, 1)
+		go func() {
+			f, err := s.OpenFile(path)
+			if err == nil {
+				f.Close()
+			}
+			opened <- err
+		}()
+		waiting := time.AfterFunc(10*time.Second, func() { _ = mount.Connection.Abort() })
+		if err := <-opened; err == nil || !strings.Contains(err.Error(), "leads into the artifact at /in/folder") {
+			t.Errorf("an exec opens %s: %v", path, err)
+		}
+		waiting.Stop()
 	}
 }
 

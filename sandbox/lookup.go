@@ -40,9 +40,9 @@ func (s *Sandbox) LookPath(ctx context.Context, command entrypoint.Point, cwd st
 			if err := ctx.Err(); err != nil {
 				return fmt.Errorf("look for %s in $PATH: %w", command.File, err)
 			}
-			if f, err := s.openFile(candidate); err == nil {
+			if s.isFile(candidate) {
 				found = candidate
-				return f.Close()
+				return nil
 			}
 		}
 		return &os.PathError{Op: "look for", Path: command.File, Err: errNotInPath}
@@ -79,9 +79,9 @@ func (s *Sandbox) MountsDecide(ctx context.Context, spec *specs.Spec, paths []st
 }
 
 func (s *Sandbox) isFile(at string) bool {
-	file, err := s.openFile(at)
+	fd, err := s.findFile(at)
 	if err == nil {
-		file.Close()
+		unix.Close(fd)
 	}
 	return err == nil
 }

@@ -14,16 +14,8 @@ import (
 // resulting descriptor: links of the image, absolute ones and ".." among them, stay inside,
 // and no file can be exchanged between the check and the use.
 
-// openInRoot opens path beneath root with the container's idea of "/": symbolic
+// openat2 opens path beneath root with the container's idea of "/": symbolic
 // links, absolute ones too, and ".." stay inside; magic links are refused.
-func openInRoot(root int, path string, flags uint64, mode uint64) (int, error) {
-	fd, err := openat2(root, path, flags, mode)
-	if err != nil {
-		return -1, &os.PathError{Op: "open in the container's root", Path: path, Err: err}
-	}
-	return fd, nil
-}
-
 func openat2(root int, path string, flags uint64, mode uint64) (int, error) {
 	return openHow(root, path, flags, mode, unix.RESOLVE_IN_ROOT|unix.RESOLVE_NO_MAGICLINKS)
 }
@@ -243,9 +235,14 @@ func readLink(root int, path string) (target string, isLink bool, err error) {
 	if st.Mode&unix.S_IFMT != unix.S_IFLNK {
 		return "", false, nil
 	}
+	target, err = linkTarget(fd)
+	return target, true, err
+}
+
+func linkTarget(fd int) (string, error) {
 	text := make([]byte, unix.PathMax)
 	n, err := unix.Readlinkat(fd, "", text)
-	return string(text[:max(n, 0)]), true, err
+	return string(text[:max(n, 0)]), err
 }
 
 // makeDirs opens the directory at the names below root, follows no link on the way, and creates missing

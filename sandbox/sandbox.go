@@ -1,11 +1,9 @@
 package sandbox
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"os"
-	"slices"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -22,7 +20,7 @@ type Sandbox struct {
 	inside bool     // the thread is in the specification's namespaces
 	pids   *os.File // the pid namespace to be entered last, nil for a new one or none
 	view   *view    // of a root file system that is only inspected
-	served []string // where artifacts are mounted in the root, without links
+	served []served // artifacts that are mounted in the root
 	// mounted reports whether the mounts of the specification have been made.
 	mounted bool
 	ended   bool
@@ -82,90 +80,6 @@ func (s *Sandbox) OpenRoot() (*os.Root, error) {
 		return err
 	})
 	return root, err
-}
-
-// ErrNotRegular is returned by OpenFile for a directory, device, FIFO or socket.
-var ErrNotRegular = errors.New("not a regular file")
-
-// OpenFile opens a regular file of the container for reading. path is resolved
-// with the container's own idea of "/". Only a regular file is opened: a
-// FIFO or a device planted there cannot make the daemon wait or act.
-func (s *Sandbox) OpenFile(path string) (*os.File, error) {
-	var file *os.File
-	err := s.thread.do(func() error {
-		var err error
-		file, err = s.openFile(path)
-		return err
-	})
-	return file, err
-}
-
-func (s *Sandbox) openFile(path string) (*os.File, error) {
-	if err := s.avoidServed(path); err != nil {
-		return nil, err
-	}
-	fd, err := openInRoot(s.root, path, unix.O_PATH, 0)
-	if err != nil {
-		return nil, err
-	}
-	defer unix.Close(fd)
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
-		return nil, pathError("stat", path, err)
-	}
-	if st.Mode&unix.S_IFMT != unix.S_IFREG {
-		return nil, pathError("open in the container's root", path, fmt.Errorf("%w: it is a %s", ErrNotRegular, fileKind(st.Mode)))
-	}
-	opened, err := openInRoot(s.root, path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
-	if err != nil {
-		return nil, err
-	}
-	if err := sameFile(opened, st); err != nil {
-		unix.Close(opened)
-		return nil, pathError("open in the container's root", path, err)
-	}
-	return os.NewFile(uintptr(opened), path), nil
-}
-
-// avoidServed returns an error for a path that leads through an artifact: to look for a file there is a request to a
-// process that may not answer.
-func (s *Sandbox) avoidServed(path string) error {
-	if len(s.served) == 0 {
-		return nil
-	}
-	_, err := newWalk(s.root, func(at string) error {
-		if slices.Contains(s.served, at) {
-			return fmt.Errorf("it leads into the artifact at %s: a module has to be in the image or on a volume", at)
-		}
-		return nil
-	}).expand(path)
-	return pathError("open in the container's root", path, err)
-}
-
-// sameFile fails if the file was exchanged between check and open.
-func sameFile(fd int, want unix.Stat_t) error {
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
-		return err
-	}
-	if st.Ino != want.Ino || st.Dev != want.Dev || st.Mode != want.Mode {
-		return errors.New("it changed while it was opened")
-	}
-	return nil
-}
-
-func fileKind(mode uint32) string {
-	switch mode & unix.S_IFMT {
-	case unix.S_IFDIR:
-		return "directory"
-	case unix.S_IFCHR, unix.S_IFBLK:
-		return "device"
-	case unix.S_IFIFO:
-		return "fifo"
-	case unix.S_IFSOCK:
-		return "socket"
-	}
-	return "special file"
 }
 
 // MountAll makes the OCI mounts of the specification. Launch does so itself;
