@@ -166,6 +166,7 @@ func (all *files) Link(_ <-chan struct{}, in *fuse.LinkIn, name string, out *fus
 		return fuse.EPERM
 	}
 	n.links++
+	all.room.addNodes(1) // a further name takes as much
 	n.changed = time.Now()
 	above.attach(name, n)
 	above.touch()
@@ -213,8 +214,8 @@ func (all *files) unnamed(n *node) {
 	n.changed = time.Now()
 	if n.isFolder() {
 		n.links = 0
-	} else {
-		n.links--
+	} else if n.links--; n.links > 0 {
+		all.room.addNodes(-1)
 	}
 	all.release(n)
 }

@@ -11,7 +11,7 @@ import (
 )
 
 // Room bounds what several mounts keep together: bytes in a folder, the open files that have them, and
-// the nodes that a guest makes in memory.
+// the nodes that a guest makes in memory, with their further names.
 type Room struct {
 	limit    int64
 	maxFiles int

@@ -142,6 +142,44 @@ func TestNodesOfAllMounts(t *testing.T) {
 	later(func() error { return os.Mkdir(other+"/more", 0o700) })
 }
 
+// A file has any number of names, each of which takes as much as a node.
+func TestNamesOfAFile(t *testing.T) {
+	for _, made := range []bool{false, true} {
+		room := NewRoom(1 << 20)
+		dir, _ := mountTree(t, Tree{Files: map[string]File{"a": {}}, Spool: openRoot(t), Room: room}, slog.New(slog.DiscardHandler))
+		name := dir + "/a"
+		nodes := 0
+		if made {
+			name, nodes = dir+"/b", 1
+			if err := os.WriteFile(name, nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		room.addNodes(maxNodes - 2 - nodes)
+		if err := errors.Join(os.Link(name, dir+"/1"), os.Link(name, dir+"/2")); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Link(name, dir+"/3"); !errors.Is(err, unix.ENOSPC) {
+			t.Fatalf("made %v: a name too many: %v", made, err)
+		}
+		if err := os.Remove(dir + "/1"); err != nil {
+			t.Fatal(err)
+		}
+		later(func() error { return os.Link(name, dir+"/3") })
+		if err := errors.Join(os.Rename(dir+"/3", dir+"/a"), os.Remove(dir+"/2"), os.RemoveAll(name), os.RemoveAll(dir+"/a")); err != nil {
+			t.Fatal(err)
+		}
+		later(func() error {
+			room.mu.Lock()
+			defer room.mu.Unlock()
+			if room.nodes != maxNodes-2-nodes {
+				return fmt.Errorf("%d nodes are left", room.nodes)
+			}
+			return nil
+		})
+	}
+}
+
 // later does what there is room for when the kernel has told the server that a file is gone.
 func later(do func() error) {
 	for do() != nil {
