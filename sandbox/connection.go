@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -59,31 +60,56 @@ func (c *Connection) Abort() error {
 func (c *Connection) Close() error { return c.abort.Close() }
 
 // AbortConnections aborts the connections of all artifacts that are mounted where a process is, which is to be killed: it
-// may wait for one of them. The caller makes sure that the number is still that process's.
-func AbortConnections(pid int) error {
+// may wait for one of them. It is a no-op for a process that has ended.
+func AbortConnections(pid int, handle *os.File) error {
+	return abortConnections(func() ([]uint32, error) {
+		numbers, err := artifactsAt(pid)
+		if unix.PidfdSendSignal(int(handle.Fd()), 0, nil, 0) != nil {
+			return nil, nil // the number may be that of another process
+		}
+		return numbers, err
+	})
+}
+
+// abortConnections aborts the connections with the numbers that list returns. The kernel may give a number to another
+// connection while it is looked for, so those count that are still in the list when they have been opened.
+func abortConnections(list func() ([]uint32, error)) error {
+	numbers, failed := list()
+	var opened []*Connection
+	for _, number := range numbers {
+		c, err := openConnection(number)
+		if err == nil {
+			opened = append(opened, c)
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			failed = errors.Join(failed, err)
+		}
+	}
+	numbers, err := list()
+	failed = errors.Join(failed, err)
+	for _, c := range opened {
+		if slices.Contains(numbers, c.number) {
+			failed = errors.Join(failed, c.Abort())
+		}
+		failed = errors.Join(failed, c.Close())
+	}
+	return failed
+}
+
+// artifactsAt returns the numbers of the artifacts that are mounted where a process is, none for one that has ended.
+func artifactsAt(pid int) ([]uint32, error) {
 	f, err := os.Open(fmt.Sprintf("/proc/%d/mountinfo", pid))
 	if isOver(err) {
-		return nil
+		return nil, nil
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer f.Close()
 	numbers, err := artifactDevices(f)
 	if isOver(err) {
-		return nil
+		return nil, nil
 	}
-	for _, number := range numbers {
-		c, openErr := openConnection(number)
-		if errors.Is(openErr, fs.ErrNotExist) {
-			continue
-		}
-		if openErr == nil {
-			openErr = errors.Join(c.Abort(), c.Close())
-		}
-		err = errors.Join(err, openErr)
-	}
-	return err
+	return numbers, err
 }
 
 // isOver reports whether a process is gone, or has ended and is not reaped: then it has no mounts (mounts_open_common in

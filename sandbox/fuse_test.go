@@ -208,7 +208,7 @@ func startConnection(t *testing.T, device *os.File) {
 func TestAbortOfAConnection(t *testing.T) {
 	for name, abort := range map[string]func(Fuse, Child) error{
 		"by the handle":  func(f Fuse, _ Child) error { return f.Connection.Abort() },
-		"by the process": func(_ Fuse, c Child) error { return AbortConnections(c.PID) },
+		"by the process": func(_ Fuse, c Child) error { return AbortConnections(c.PID, c.Handle) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			spec := withArtifacts(t, nil)
@@ -229,10 +229,13 @@ func TestAbortOfAConnection(t *testing.T) {
 			if err := abort(mount, child); err != nil {
 				t.Error(err)
 			}
-			end(t, child)
-			if err := AbortConnections(child.PID); err != nil {
-				t.Errorf("of a process that has gone: %v", err)
+			for !strings.Contains(stateOf(t, child.PID), "zombie") {
+				runtime.Gosched()
 			}
+			if err := AbortConnections(child.PID, child.Handle); err != nil {
+				t.Errorf("of a process that is not reaped: %v", err)
+			}
+			end(t, child)
 		})
 	}
 }
@@ -246,11 +249,40 @@ func TestAbortConnectionsOfAZombie(t *testing.T) {
 	for !strings.Contains(stateOf(t, cmd.Process.Pid), "zombie") {
 		runtime.Gosched()
 	}
-	if err := AbortConnections(cmd.Process.Pid); err != nil {
+	fd, err := unix.PidfdOpen(cmd.Process.Pid, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	handle := os.NewFile(uintptr(fd), "zombie")
+	defer handle.Close()
+	if err := AbortConnections(cmd.Process.Pid, handle); err != nil {
 		t.Error(err)
 	}
 	if err := cmd.Wait(); err != nil {
 		t.Error(err)
+	}
+}
+
+// A number that the kernel gives to another connection, while the first is looked for, does not end the other.
+func TestAbortOfANumberThatIsReused(t *testing.T) {
+	mount, device := mountFuse(t, "/in", true)
+	other, otherDevice := mountFuse(t, "/other", true)
+	lists := [][]uint32{{mount.Connection.number, other.Connection.number}, {mount.Connection.number}}
+	if err := abortConnections(func() ([]uint32, error) {
+		list := lists[0]
+		lists = lists[1:]
+		return list, nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	for d, want := range map[*os.File]bool{device: true, otherDevice: false} {
+		poll := []unix.PollFd{{Fd: int32(d.Fd()), Events: unix.POLLIN}}
+		if _, err := unix.Poll(poll, 0); err != nil {
+			t.Fatal(err)
+		}
+		if ended := poll[0].Revents&unix.POLLERR != 0; ended != want {
+			t.Errorf("a connection has ended: %v, want %v", ended, want)
+		}
 	}
 }
 

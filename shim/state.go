@@ -145,17 +145,18 @@ func (s state) kill() error {
 	if s.PID == 0 {
 		return unix.ESRCH
 	}
-	handle, err := unix.PidfdOpen(s.PID, 0)
+	fd, err := unix.PidfdOpen(s.PID, 0)
 	if err != nil {
 		return err
 	}
-	defer unix.Close(handle)
+	handle := os.NewFile(uintptr(fd), "worker")
+	defer handle.Close()
 	// The handle is of the process that has the number now; the start time shows whether that is the worker.
 	if started, err := startTime(s.PID); err != nil || started != s.Started {
 		return unix.ESRCH
 	}
 	// It cannot be killed while it waits for an artifact.
-	return errors.Join(sandbox.AbortConnections(s.PID), unix.PidfdSendSignal(handle, unix.SIGKILL, nil, 0))
+	return errors.Join(sandbox.AbortConnections(s.PID, handle), unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0))
 }
 
 // destroy ends the processes that a dead daemon left of a container and then removes its files. No step
