@@ -1,6 +1,7 @@
 package shim
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -62,13 +63,16 @@ func (d *daemon) delete(bundle string) (*tasks.DeleteResponse, error) {
 	if isNative {
 		return d.deleteNative(bundle, orphaned, response)
 	}
-	if failed != nil {
-		return nil, fmt.Errorf("clean up container %s: %w", d.flags.ID, failed)
-	}
+	// Also after a failure: containerd does not run the verb again.
 	if s.Spool != "" {
-		if err := os.RemoveAll(s.Spool); err != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), lateSpoolLimit)
+		defer cancel()
+		if err := removeTree(ctx, s.Spool); err != nil {
 			d.log.WithError(err).Warn("remove the folder for what was written to artifacts: it stays")
 		}
+	}
+	if failed != nil {
+		return nil, fmt.Errorf("clean up container %s: %w", d.flags.ID, failed)
 	}
 	response.Pid = uint32(s.PID)
 	if s.exit != nil {

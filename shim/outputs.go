@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"time"
 
 	"github.com/wasmshim/containerd-shim-wasm/worker/control"
@@ -121,13 +120,6 @@ func (r *requested) abortLeft(c, pause *container) error {
 		return err
 	}
 	return pause.endHelper(ctx, p)
-}
-
-// removeSpool removes the folder, with the files that a program has left which was taken over.
-func (r *requested) removeSpool(c *container) {
-	if err := os.RemoveAll(r.spool); err != nil {
-		c.daemon.log.WithError(err).WithField("container", c.id).Warn("remove the folder for what was written to artifacts: it stays")
-	}
 }
 
 // lastUploads is how long the program may take to abort its uploads.

@@ -142,7 +142,7 @@ func (r *requested) start(ctx context.Context, c, pause *container, devices []*o
 	if err := c.writeStateBefore(); err != nil {
 		return err
 	}
-	spool, err := makeSpool(r.spool)
+	spool, err := makeSpool(ctx, r.spool)
 	if err != nil {
 		r.removeSpool(c)
 		return fmt.Errorf("make a folder for what is written to artifacts (spool_dir in %s): %w", c.settings.Source, err)
@@ -198,24 +198,6 @@ func (c *container) newServer(id string, pause *container, serves *control.Serve
 
 // serverID is the user and the group of the program: those of nobody.
 const serverID = 65534
-
-// makeSpool makes the folder and returns it as a mount of its own: no path leads out of it. It first removes what an
-// earlier container of that name has left.
-func makeSpool(at string) (*os.File, error) {
-	if err := os.MkdirAll(filepath.Dir(at), 0o711); err != nil {
-		return nil, err
-	}
-	if err := os.RemoveAll(at); err != nil {
-		return nil, err
-	}
-	if err := os.Mkdir(at, 0o700); err != nil {
-		return nil, err
-	}
-	if err := os.Chown(at, serverID, serverID); err != nil {
-		return nil, err
-	}
-	return sandbox.CloneFolder(at)
-}
 
 // artifactProgram is our program that serves artifacts.
 type artifactProgram struct {
