@@ -145,11 +145,12 @@ func (s *Server) Entries() ([]Entry, error) {
 	return found, walk("", all.root)
 }
 
-// Freeze ends all changes: they fail with EROFS from now on.
+// Freeze ends all changes: they fail with EROFS from now on, and none is on its way when it returns.
 func (s *Server) Freeze() {
 	s.files.mu.Lock()
-	defer s.files.mu.Unlock()
 	s.files.frozen = true
+	s.files.mu.Unlock()
+	s.files.writing.Wait()
 }
 
 // Discard closes the content of all files of a mount that keeps it.

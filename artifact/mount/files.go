@@ -35,6 +35,7 @@ type files struct {
 	loggedLocal        map[fuse.Status]bool // errors of the spool
 	ctx                context.Context
 	copies             sync.WaitGroup
+	writing            sync.WaitGroup // writes, which go on without the lock
 	siblings           siblings
 
 	mu      sync.Mutex // of siblings, too

@@ -194,6 +194,8 @@ func (all *files) Write(_ <-chan struct{}, in *fuse.WriteIn, data []byte) (uint3
 	}
 	defer all.room.Release(reserved) // what it takes is measured before
 	f := h.node.local
+	all.writing.Add(1)
+	defer all.writing.Done()
 	all.mu.Unlock()
 	// The kernel serializes writes and truncations of a file.
 	m, err := f.WriteAt(data, int64(in.Offset))
