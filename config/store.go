@@ -26,6 +26,9 @@ type Store struct {
 	Namespaces []string `toml:"namespaces"`
 	// Buckets are those that they may use with the entry's credentials, named by the rules of S3; empty is all.
 	Buckets []string `toml:"buckets"`
+	// KMSKeys are the keys that they may have objects encrypted with (SSE-KMS) by the entry's credentials, beside the store's
+	// default one.
+	KMSKeys []string `toml:"kms_keys"`
 	// Credentials is the absolute path of a file with keys, which only root may read (see [LoadCredentials]). Without it
 	// a pod needs credentials of its own.
 	Credentials string `toml:"credentials"`

@@ -141,6 +141,9 @@ func asListed(at *request.Place, store config.Store) error {
 	case at.Region != "" && at.Region != store.Region:
 		return fmt.Errorf("option region=%s: the operator of the node decides it, by region in the table: leave the option out", at.Region)
 	}
+	if key := at.Encryption.KeyID; key != "" && !slices.Contains(store.KMSKeys, key) {
+		return fmt.Errorf("option sse=kms:%s: the table does not list the key, by kms_keys", key)
+	}
 	at.Style, at.Region = style, store.Region
 	return nil
 }
