@@ -218,5 +218,20 @@ func (s state) removeCgroup(id string, spec *specs.Spec) error {
 	if err != nil {
 		return err
 	}
-	return cg.Destroy()
+	return errors.Join(abortConnectionsIn(cg), cg.Destroy())
+}
+
+// abortConnectionsIn aborts the connections of artifacts that processes of a cgroup may wait for: execs outlive their
+// container's own process in a shared pid namespace, and one that waits cannot be killed.
+func abortConnectionsIn(cg *cgroup.Cgroup) error {
+	pids, err := cg.Pids()
+	for _, pid := range pids {
+		fd, openErr := unix.PidfdOpen(pid, 0)
+		if openErr != nil {
+			continue // it has ended
+		}
+		handle := os.NewFile(uintptr(fd), "process of a container")
+		err = errors.Join(err, sandbox.AbortConnections(pid, handle), handle.Close())
+	}
+	return err
 }
