@@ -61,7 +61,11 @@ func listArtifacts(ctx context.Context, socket string) ([]Artifacts, error) {
 	client := ttrpc.NewClient(conn)
 	defer client.Close()
 	var answer anypb.Any
-	if err := client.Call(ctx, ServiceArtifacts, "List", &emptypb.Empty{}, &answer); err != nil {
+	err = client.Call(ctx, ServiceArtifacts, "List", &emptypb.Empty{}, &answer)
+	if errors.Is(err, ttrpc.ErrClosed) {
+		return nil, nil // it has ended meanwhile
+	}
+	if err != nil {
 		return nil, err
 	}
 	var list []Artifacts
