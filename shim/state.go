@@ -224,14 +224,21 @@ func (s state) removeCgroup(id string, spec *specs.Spec) error {
 // abortConnectionsIn aborts the connections of artifacts that processes of a cgroup may wait for: execs outlive their
 // container's own process in a shared pid namespace, and one that waits cannot be killed.
 func abortConnectionsIn(cg *cgroup.Cgroup) error {
-	pids, err := cg.Pids()
+	pids, failed := cg.Pids()
+	handles := map[int]*os.File{}
 	for _, pid := range pids {
-		fd, openErr := unix.PidfdOpen(pid, 0)
-		if openErr != nil {
-			continue // it has ended
+		if fd, err := unix.PidfdOpen(pid, 0); err == nil { // else it has ended
+			handles[pid] = os.NewFile(uintptr(fd), "process of a container")
 		}
-		handle := os.NewFile(uintptr(fd), "process of a container")
-		err = errors.Join(err, sandbox.AbortConnections(pid, handle), handle.Close())
 	}
-	return err
+	// A handle is of the process that had the number when it was opened, perhaps another one's.
+	pids, err := cg.Pids()
+	failed = errors.Join(failed, err)
+	for pid, handle := range handles {
+		if slices.Contains(pids, pid) {
+			failed = errors.Join(failed, sandbox.AbortConnections(pid, handle))
+		}
+		handle.Close()
+	}
+	return failed
 }
