@@ -58,10 +58,7 @@ func (s *Sandbox) MountsDecide(ctx context.Context, spec *specs.Spec, paths []st
 	decide := false
 	_ = s.thread.do(func() error {
 		passed := map[string]bool{}
-		w := newWalk(s.root, func(place string) error {
-			passed[place] = true
-			return nil
-		})
+		w := newWalk(s.root, func(place string) { passed[place] = true })
 		for _, p := range paths {
 			// An exec cannot follow this path either, unless a mount is on the way.
 			_, _ = w.expand(p)

@@ -156,7 +156,7 @@ const (
 // (SecureJoin of github.com/cyphar/filepath-securejoin). The files may change after the walk, so
 // the caller must not follow links.
 func expand(root int, path string) ([]string, error) {
-	return newWalk(root, func(string) error { return nil }).expand(path)
+	return newWalk(root, func(string) {}).expand(path)
 }
 
 // walk follows paths name by name. All of them together take at most maxSteps: each step costs system calls,
@@ -164,12 +164,11 @@ func expand(root int, path string) ([]string, error) {
 type walk struct {
 	root int
 	left int // steps
-	// pass is called for each place on the way, links among them, with a path from root without a link before its end. An
-	// error ends the walk before the place is looked at.
-	pass func(place string) error
+	// pass is called for each place on the way, links among them, with a path from root without a link before its end.
+	pass func(place string)
 }
 
-func newWalk(root int, pass func(place string) error) *walk {
+func newWalk(root int, pass func(place string)) *walk {
 	return &walk{root: root, left: maxSteps, pass: pass}
 }
 
@@ -195,9 +194,7 @@ func (w *walk) expand(path string) ([]string, error) {
 			continue
 		}
 		names = append(names, name)
-		if err := w.pass("/" + strings.Join(names, "/")); err != nil {
-			return nil, err
-		}
+		w.pass("/" + strings.Join(names, "/"))
 		target, isLink, err := readLink(w.root, strings.Join(names, "/"))
 		if err != nil {
 			return nil, err

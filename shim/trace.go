@@ -2,6 +2,7 @@ package shim
 
 import (
 	"bytes"
+	"cmp"
 	"os"
 	"slices"
 	"strings"
@@ -53,22 +54,14 @@ func tracing(env []string) []string {
 		set[name] = value
 		return !strings.HasPrefix(name, "OTEL_")
 	})
-	of := func(names ...string) string {
-		for _, name := range names {
-			if set[name] != "" {
-				return set[name]
-			}
-		}
-		return ""
-	}
 	switch {
-	case of("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT") == "":
+	case cmp.Or(set["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"], set["OTEL_EXPORTER_OTLP_ENDPOINT"]) == "":
 		return nil
-	case strings.EqualFold(of("OTEL_SDK_DISABLED"), "true"):
+	case strings.EqualFold(set["OTEL_SDK_DISABLED"], "true"):
 		return nil
-	case !slices.Contains([]string{"", "otlp"}, of("OTEL_TRACES_EXPORTER")):
+	case !slices.Contains([]string{"", "otlp"}, set["OTEL_TRACES_EXPORTER"]):
 		return nil
-	case !slices.Contains([]string{"", "http/protobuf"}, of("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")):
+	case !slices.Contains([]string{"", "http/protobuf"}, cmp.Or(set["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"], set["OTEL_EXPORTER_OTLP_PROTOCOL"])):
 		return nil
 	}
 	return env

@@ -6,7 +6,6 @@ import (
 	"io"
 	"maps"
 	"slices"
-	"strings"
 	"sync"
 
 	"github.com/wasmshim/containerd-shim-wasm/worker/control"
@@ -55,7 +54,7 @@ func isOf(order control.Serve, u control.Upload) bool {
 	for _, m := range order.Mounts {
 		for _, a := range m.Artifacts {
 			if a.Name == u.Artifact && a.Output {
-				return u.Bucket == a.At.Bucket && (u.Key == a.At.Key || a.Folder && !a.Archive && strings.HasPrefix(u.Key, a.At.Key))
+				return a.Stores(u.Bucket, u.Key)
 			}
 		}
 	}

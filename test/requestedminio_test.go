@@ -13,7 +13,6 @@ import (
 
 	"github.com/containerd/containerd/v2/pkg/oci"
 	"github.com/minio/minio-go/v7"
-	keys "github.com/minio/minio-go/v7/pkg/credentials"
 	"github.com/minio/minio-go/v7/pkg/encrypt"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
@@ -31,14 +30,7 @@ func TestRequestedArtifactsOfMinio(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		transport := store.Transport()
-		t.Cleanup(transport.CloseIdleConnections)
-		client, err := minio.New(store.Address, &minio.Options{
-			Creds: keys.NewStaticV4(tests3.Access, tests3.Secret, ""), Region: tests3.Region, Secure: true, Transport: transport,
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
+		client := store.Client(t).Client
 		if err := client.MakeBucket(t.Context(), "bucket", minio.MakeBucketOptions{}); err != nil {
 			t.Fatal(err)
 		}

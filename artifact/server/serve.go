@@ -252,7 +252,7 @@ func (all *Artifacts) serveOutputs(m control.ServedMount, device *os.File) error
 // nameOf returns the name of the output that an upload is of.
 func nameOf(m control.ServedMount, u output.Upload) string {
 	for _, a := range m.Artifacts {
-		if a.At.Bucket == u.Bucket && (a.At.Key == u.Key || a.Folder && !a.Archive && strings.HasPrefix(u.Key, a.At.Key)) {
+		if a.Stores(u.Bucket, u.Key) {
 			return a.Name
 		}
 	}

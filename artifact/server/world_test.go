@@ -14,7 +14,6 @@ import (
 	"testing"
 
 	"github.com/minio/minio-go/v7"
-	"github.com/minio/minio-go/v7/pkg/credentials"
 	"golang.org/x/sys/unix"
 
 	"github.com/wasmshim/containerd-shim-wasm/artifact/internal/testmount"
@@ -53,16 +52,8 @@ func newStore(t *testing.T) *store {
 	if errMinio != nil {
 		t.Fatal(errMinio)
 	}
-	transport := minioStore.Transport()
-	t.Cleanup(transport.CloseIdleConnections)
-	client, err := minio.NewCore(minioStore.Address, &minio.Options{
-		Creds: credentials.NewStaticV4(tests3.Access, tests3.Secret, ""), Secure: true, Region: tests3.Region, Transport: transport,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := &store{minioStore, "b-" + strings.ToLower(rand.Text()), client}
-	if err := client.MakeBucket(t.Context(), s.bucket, minio.MakeBucketOptions{}); err != nil {
+	s := &store{minioStore, "b-" + strings.ToLower(rand.Text()), minioStore.Client(t)}
+	if err := s.client.MakeBucket(t.Context(), s.bucket, minio.MakeBucketOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	return s

@@ -17,7 +17,11 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"testing"
 	"time"
+
+	"github.com/minio/minio-go/v7"
+	"github.com/minio/minio-go/v7/pkg/credentials"
 
 	"github.com/wasmshim/containerd-shim-wasm/internal/poll"
 	"github.com/wasmshim/containerd-shim-wasm/internal/testnode"
@@ -91,6 +95,20 @@ func (m *Minio) awaitReady() error {
 		_, _ = io.Copy(io.Discard, response.Body)
 		return response.StatusCode == http.StatusOK, response.Body.Close()
 	})
+}
+
+// Client returns a client with the server's own keys.
+func (m *Minio) Client(t testing.TB) *minio.Core {
+	t.Helper()
+	transport := m.Transport()
+	t.Cleanup(transport.CloseIdleConnections)
+	client, err := minio.NewCore(m.Address, &minio.Options{
+		Creds: credentials.NewStaticV4(Access, Secret, ""), Region: Region, Secure: true, Transport: transport,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return client
 }
 
 // Transport returns one that checks the server's certificate.

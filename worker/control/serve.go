@@ -2,6 +2,7 @@ package control
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/wasmshim/containerd-shim-wasm/artifact/request"
 )
@@ -54,6 +55,11 @@ type Access struct {
 	Instance bool `json:",omitempty"`
 	// Authorities is the number, from 1, of the order's Authorities by which the store is checked; 0 is none.
 	Authorities int `json:",omitempty"`
+}
+
+// Stores reports whether an object is the artifact's, an output's: its own, or one of its folder.
+func (a ServedArtifact) Stores(bucket, key string) bool {
+	return bucket == a.At.Bucket && (key == a.At.Key || a.Folder && !a.Archive && strings.HasPrefix(key, a.At.Key))
 }
 
 // AuthoritiesOf returns the certificates by which the store of an artifact is checked, nil for none.

@@ -10,7 +10,6 @@ import (
 	"testing"
 
 	"github.com/minio/minio-go/v7"
-	"github.com/minio/minio-go/v7/pkg/credentials"
 	"github.com/minio/minio-go/v7/pkg/encrypt"
 
 	"github.com/wasmshim/containerd-shim-wasm/artifact/object"
@@ -24,14 +23,7 @@ func TestServedByCustomerKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	transport := store.Transport()
-	t.Cleanup(transport.CloseIdleConnections)
-	client, err := minio.New(store.Address, &minio.Options{
-		Creds: credentials.NewStaticV4(tests3.Access, tests3.Secret, ""), Region: tests3.Region, Secure: true, Transport: transport,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	client := store.Client(t).Client
 	content := strings.Repeat("0123456789", 100<<10)
 	encryption := encrypt.DefaultPBKDF([]byte("secret"), []byte("bucketin"))
 	if err := client.MakeBucket(t.Context(), "bucket", minio.MakeBucketOptions{}); err != nil {
